@@ -1,0 +1,33 @@
+"""p2d, Pattern to Dynamics: from snapshots of a pattern, without time order, to the dynamics that keep it going.
+
+    dataset = p2d.simulate("waves", num_samples=128)         # or p2d.open_dataset(path)
+    found = p2d.discover(dataset.states())
+    print(p2d.format_equation(found))
+    velocity = p2d.Flow.load("runs/flow/waves")(states)
+    score = p2d.ScoreModel.load("runs/score/waves").score(x, alpha=0.8)
+
+Names are imported on first use, so that `import p2d` is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "Flow": "p2d.flow.velocity",
+    "ScoreModel": "p2d.score.unet",
+    "UserError": "p2d.errors",
+    "discover": "p2d.api",
+    "format_equation": "p2d.flow.discover",
+    "open_dataset": "p2d.snapshots.store",
+    "simulate": "p2d.api",
+}
+
+__all__ = list(_HOMES)  # noqa: PLE0604 - the names of _HOMES
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'p2d' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,84 @@
+"""A checkpoint is a folder: model.safetensors, config.json and, to go on from, state.pt. No pickled code in any."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from p2d.errors import UserError
+
+FORMAT = "p2d checkpoint"
+VERSION = 1
+
+
+def write_checkpoint(
+    folder: Path, config: dict[str, Any], weights: dict[str, Tensor], state: dict[str, Any] | None = None
+) -> None:
+    """Write a checkpoint whole or not at all.
+
+    Args:
+        config: kind ('score' or 'flow'), settings of the stage, and what was learnt from (hash and affine map).
+        weights: the tensors to use.
+        state: what training needs to go on: tensors and numbers only. Its `history`, the metrics of each epoch, is
+            also written as history.json.
+    """
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    save_file({k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}, temporary / "model.safetensors")
+    (temporary / "config.json").write_text(json.dumps({"format": FORMAT, "version": VERSION, **config}, indent=2) + "\n")
+    if state is not None:
+        torch.save(state, temporary / "state.pt")
+        (temporary / "history.json").write_text(json.dumps(state["history"], indent=1) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+
+
+def read_config(folder: Path, kind: str) -> dict[str, Any]:
+    """config.json of a checkpoint.
+
+    Raises:
+        UserError: no checkpoint there, a damaged or newer one, or one of another kind.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
+        raise UserError(f"there is no {kind} model in {folder}; p2d train-{kind} makes one")
+    try:
+        config = json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file} is damaged ({error}); train the {kind} again") from error
+    if config.get("format") != FORMAT or config.get("kind") != kind:
+        raise UserError(f"{folder} holds a {config.get('kind', 'foreign file')}, not a {kind} model; name another")
+    if config["version"] > VERSION:
+        raise UserError(f"{file} has version {config['version']}, this p2d reads up to {VERSION}: update p2d")
+    return config
+
+
+def read_checkpoint(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Config and weights of a checkpoint.
+
+    Raises:
+        UserError: as `read_config`, or weights that cannot be read.
+    """
+    config = read_config(folder, kind)
+    try:
+        return config, load_file(folder / "model.safetensors")
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{folder}/model.safetensors cannot be read ({error}); train the {kind} again") from error
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """What training goes on from; tensors and numbers only, so that nothing in it can run."""
+    return torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+
+
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """Metrics of each epoch of a training."""
+    return json.loads((folder / "history.json").read_text())

@@ -1,0 +1,206 @@
+"""The `p2d` command: one subcommand a stage. Only settings are imported here, so that --help answers at once."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from p2d.config import (
+    DiscoverConfig,
+    EvaluateConfig,
+    FlowConfig,
+    FlowSource,
+    RunConfig,
+    ScoreConfig,
+    SimulateConfig,
+    Source,
+    option,
+)
+from p2d.errors import UserError
+
+if TYPE_CHECKING:
+    from p2d.pipeline import Outcome, Tracker
+
+USER_MISTAKE = 2  # exit code
+FLAT = tyro.conf.arg(name="")  # the options of a config without a prefix
+# The original scripts' names of options.
+SHORT = {
+    "-a": "--alpha",
+    "-b": "--batch-size",
+    "-g": "--gaussian-weight",
+    "-l": "--learning-rate",
+    "-m": "--dataset",
+    "-n": "--epochs",
+    "-o": "--out",
+    "-p": "--preset",
+    "-s": "--schedule",
+    "--model": "--dataset",
+    "--wb": "--tracking",
+}
+
+
+@dataclass(frozen=True)
+class Common:
+    """Options of every command."""
+
+    out: Annotated[str, option("-o", help="output folder")] = "runs"
+    tracking: Annotated[bool, option("--wb", help="track with MLflow, in OUT/mlflow.db or at MLFLOW_TRACKING_URI")] = True
+    json: Annotated[bool, option(help="print the result as one JSON object on standard output")] = False
+    debug: Annotated[bool, option(help="show the traceback of an error")] = False
+
+    @property
+    def folder(self) -> Path:
+        """The output folder.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        path = Path(self.out).expanduser()
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make the output folder {path}: {error.strerror}; take another --out") from error
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise UserError(f"cannot write to the output folder {path}; take another --out")
+        return path
+
+    def tracker(self) -> Tracker:
+        """Opens the tracking store, once, when there is something to track."""
+
+        @functools.cache
+        def track() -> Any:
+            from p2d.tracking import open_tracker
+
+            return open_tracker(self.folder, self.tracking)
+
+        return track
+
+
+def run(config: Annotated[RunConfig, FLAT], common: Annotated[Common, FLAT]) -> None:
+    """Everything, sized for a laptop: simulate, train-score, train-flow, discover, evaluate."""
+    from p2d import pipeline
+    from p2d.evaluate.summary import print_run
+
+    summary, outcomes = pipeline.run(config, common.folder, common.tracker())
+    if common.json:
+        print(json.dumps(summary))
+    else:
+        print_run(summary, outcomes, common.folder)
+
+
+def simulate(config: Annotated[SimulateConfig, FLAT], common: Annotated[Common, FLAT]) -> None:
+    """Simulate Gray-Scott patterns into a dataset of parquet shards."""
+    from p2d import pipeline
+
+    outcome = pipeline.simulate(config, common.folder, common.tracker())
+    _finish(outcome, common, f"p2d run -p {' '.join(config.preset)}, or p2d discover -m {config.dataset_name}")
+
+
+def train_score(
+    source: Annotated[Source, FLAT], config: Annotated[ScoreConfig, FLAT], common: Annotated[Common, FLAT]
+) -> None:
+    """Train a score model on a dataset: denoising score matching at one signal level, or over a range."""
+    from p2d import pipeline
+
+    outcome = pipeline.train_score(config, source, common.folder, common.tracker())
+    _finish(outcome, common, f"p2d train-flow -m {source.dataset}")
+
+
+def train_flow(
+    source: Annotated[FlowSource, FLAT], config: Annotated[FlowConfig, FLAT], common: Annotated[Common, FLAT]
+) -> None:
+    """Train a flow on a dataset: a velocity field that keeps the ensemble as it is."""
+    from p2d import pipeline
+
+    outcome = pipeline.train_flow(config, source, common.folder, common.tracker())
+    _finish(outcome, common, f"p2d evaluate -m {source.dataset}")
+
+
+def discover(
+    source: Annotated[Source, FLAT], config: Annotated[DiscoverConfig, FLAT], common: Annotated[Common, FLAT]
+) -> None:
+    """Find the equation that keeps the snapshots' ensemble as it is, in closed form."""
+    from p2d import pipeline
+
+    outcome = pipeline.discover(config, source, common.folder, common.tracker())
+    if not common.json:
+        print(f"{outcome.facts['text']}\n{outcome.facts['verdict']}; unit of time: {outcome.facts['unit_of_time']}")
+    _finish(outcome, common, f"p2d evaluate -m {source.dataset}")
+
+
+def evaluate(
+    source: Annotated[Source, FLAT], config: Annotated[EvaluateConfig, FLAT], common: Annotated[Common, FLAT]
+) -> None:
+    """Measure what was learnt on held-out snapshots: cosines, stationarity z-scores, figures."""
+    from p2d import pipeline
+    from p2d.evaluate.summary import print_measurements
+
+    outcome = pipeline.evaluate(config, source, common.folder, common.tracker())
+    if not common.json:
+        print_measurements(outcome.facts)
+    _finish(outcome, common, "p2d ui")
+
+
+def ui(port: Annotated[int, option(help="port on this machine's loopback")] = 5000, out: Annotated[str, option("-o", help="output folder")] = "runs") -> None:
+    """Open the MLflow page of the runs under the output folder, on this machine only, until Ctrl-C."""
+    from p2d.tracking import serve
+
+    sys.exit(serve(Path(out), port))
+
+
+def _finish(outcome: Outcome, common: Common, following: str) -> None:
+    """Say what was made, where, and what to run next."""
+    if common.json:
+        print(json.dumps(outcome.facts))
+        return
+    done = f"made {outcome.where} in {outcome.seconds:.0f} s" if outcome.made else f"nothing to do, {outcome.where} is there"
+    place = "" if common.out == "runs" else f" -o {common.out}"
+    print(f"{outcome.stage}: {done}\nnext: {following}{place}")
+
+
+COMMANDS = {
+    "run": run,
+    "simulate": simulate,
+    "train-score": train_score,
+    "train-flow": train_flow,
+    "discover": discover,
+    "evaluate": evaluate,
+    "ui": ui,
+}
+
+
+def _long_form(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    return SHORT.get(name, name) + equals + value
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; a user's mistake ends with one line on standard error and exit code 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="p2d",
+            description="Pattern to Dynamics: from snapshots of a pattern, without time order, to its dynamics.",
+            args=[_long_form(a) for a in arguments],
+        )
+    except UserError as error:
+        if debug:
+            raise
+        print(f"p2d: {error}", file=sys.stderr)
+        sys.exit(USER_MISTAKE)
+    except KeyboardInterrupt:
+        print("p2d: stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

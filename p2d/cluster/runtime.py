@@ -1,0 +1,70 @@
+"""Start or join Ray, and share its CPUs out so that nothing waits for a CPU that never comes free."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import ray
+
+from p2d.errors import UserError
+
+OBJECT_STORE_BYTES = 256 * 2**20  # what passes through it are manifests and small sums
+
+
+def start() -> None:
+    """Join the cluster of RAY_ADDRESS (inside a job it is set), or start Ray on this machine; once a process."""
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    # Workers of a cluster may run in another directory than the driver.
+    environment = {"env_vars": {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}}
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(runtime_env=environment, **quiet)
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        object_store_memory=OBJECT_STORE_BYTES,
+        runtime_env=environment,
+        **quiet,
+    )
+
+
+def cpus() -> int:
+    """CPUs of the cluster."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def gpus() -> int:
+    """GPUs of the cluster."""
+    return int(ray.cluster_resources().get("GPU", 0))
+
+
+def worker_count(wished: int, at_most: int, what: str) -> int:
+    """Number of workers: as wished, or (0) one a CPU but no more than there is work for.
+
+    Raises:
+        UserError: more than the machine can hold.
+    """
+    if wished > cpus():
+        raise UserError(f"{what} = {wished} is more than the {cpus()} CPUs here can hold; give {cpus()} or fewer, or 0")
+    return min(wished or cpus(), max(at_most, 1))
+
+
+def cpu_share(workers: int) -> float:
+    """CPUs to claim for each worker, leaving a CPU (or half of the only one) for Ray's own tasks.
+
+    With every CPU claimed, a task that feeds the workers waits for ever.
+    """
+    return min(1.0, max(cpus() - 1, 0.5) / workers)
+
+
+def shared_folder(path: Path) -> Path:
+    """An absolute path that workers can use as it is."""
+    return path.expanduser().resolve()

@@ -1,0 +1,157 @@
+"""Data-parallel training with Ray Train: thin workers around training/loop.py, for the score and for the flow."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.util.queue import Queue
+
+from p2d.checkpoint import read_state, write_checkpoint
+from p2d.cluster import runtime
+from p2d.config import FlowConfig, ScoreConfig, Source, fits_unet, settings_hash
+from p2d.errors import UserError
+from p2d.snapshots.store import Dataset, open_dataset
+from p2d.training import loop, tasks
+from p2d.training.identity import describe
+from p2d.workers import Workers
+
+KINDS: dict[str, type[ScoreConfig] | type[FlowConfig]] = {"score": ScoreConfig, "flow": FlowConfig}
+RESTARTS = 3  # of the worker group, each from its last checkpoint
+START_TIMEOUT_S = "180"
+OnMetrics = Callable[[dict[str, float]], None]
+
+
+def train(
+    config: ScoreConfig | FlowConfig,
+    source: Source,
+    dataset: Dataset,
+    folder: Path,
+    on_metrics: OnMetrics,
+    score: Path | None = None,
+) -> None:
+    """Train a score model or a flow into `folder`, going on from its newest checkpoint if it was interrupted.
+
+    Args:
+        config: of the model and its training.
+        source: share held out, number of workers.
+        dataset: what to learn from.
+        folder: where the finished checkpoint goes.
+        on_metrics: called in this process with the metrics of every epoch.
+        score: folder of the score model, for the continuity objective.
+
+    Raises:
+        UserError: a grid that the U-Net cannot take, more workers than the machine holds, or whatever the training
+            itself finds wrong with its input.
+    """
+    if isinstance(config, ScoreConfig):
+        for name, size in zip(("height", "width"), dataset.card.grid, strict=True):
+            fits_unet(name, size, config.downsampling)
+    description = describe(config, source, dataset, score)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    runtime.start()
+    batch = min(config.batch_size, len(dataset.split(source.holdout)[0]))
+    workers = runtime.worker_count(source.workers, batch, "workers")
+    if workers > batch:
+        raise UserError(f"workers = {workers} is more than the {batch} snapshots of a batch; give {batch} or fewer")
+    job = {
+        "config": config.to_dict(),
+        "holdout": source.holdout,
+        "description": description,
+        "dataset": str(runtime.shared_folder(dataset.folder)),
+        "score": str(runtime.shared_folder(score)) if score else None,
+        "threads": max(1, runtime.cpus() // workers),
+    }
+    # Ray goes on from the newest checkpoint of a run of the same name: the name stands for the settings.
+    storage = runtime.shared_folder(folder.parent / f".{folder.name}-{settings_hash(description)}")
+    checkpoint = _run(job, workers, storage, on_metrics)
+    with checkpoint.as_directory() as made:
+        temporary = folder.with_name(f".{folder.name}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(made, temporary)
+        temporary.rename(folder)
+    shutil.rmtree(storage, ignore_errors=True)
+
+
+def _run(job: dict[str, Any], workers: int, storage: Path, on_metrics: OnMetrics) -> ray.train.Checkpoint:
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", START_TIMEOUT_S)
+    inbox = Queue(actor_options={"num_cpus": 0})
+    listener = threading.Thread(target=_listen, args=(inbox, on_metrics), daemon=True)
+    listener.start()
+    gpu = runtime.gpus() > 0
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={**job, "inbox": inbox},
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers, use_gpu=gpu, resources_per_worker={"CPU": runtime.cpu_share(workers), "GPU": int(gpu)}
+        ),
+        run_config=ray.train.RunConfig(
+            name="run",
+            storage_path=str(storage),
+            failure_config=ray.train.FailureConfig(max_failures=RESTARTS),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    try:
+        result = trainer.fit()
+    finally:
+        inbox.put(None)
+        listener.join()
+        inbox.shutdown()
+    error = (result.metrics or {}).get("user_error")
+    if error:
+        shutil.rmtree(storage, ignore_errors=True)
+        raise UserError(str(error))
+    assert result.checkpoint is not None
+    return result.checkpoint
+
+
+def _listen(inbox: Queue, on_metrics: OnMetrics) -> None:
+    for metrics in iter(inbox.get, None):
+        on_metrics(metrics)
+
+
+def _work(job: dict[str, Any]) -> None:
+    """What a worker does: read the data, build the task, train, report."""
+    context = ray.train.get_context()
+    workers = Workers(context.get_world_rank(), context.get_world_size())
+    torch.set_num_threads(job["threads"])
+    config = KINDS[job["description"]["kind"]].from_dict(job["config"])
+    before = ray.train.get_checkpoint()
+    try:
+        data = tasks.load_data(open_dataset(job["dataset"]), job["holdout"])
+        task, schedule = tasks.build(config, data, Path(job["score"]) if job["score"] else None)
+        task.to(get_device())  # type: ignore[attr-defined]
+        start = None
+        if before is not None:
+            with before.as_directory() as folder:
+                start = read_state(Path(folder))
+        loop.fit(task, data, schedule, workers, _reporter(job, workers), start)
+    except UserError as error:
+        ray.train.report({"user_error": str(error)})
+
+
+def _reporter(job: dict[str, Any], workers: Workers) -> loop.Report:
+    """Report of an epoch: metrics to the driver, a checkpoint to Ray's storage, both from the first worker."""
+
+    def report(metrics: dict[str, float], state: dict[str, Any]) -> None:
+        if workers.rank:
+            ray.train.report(metrics)
+            return
+        job["inbox"].put(metrics)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "checkpoint"
+            write_checkpoint(path, job["description"], state["average"], state)
+            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(path))
+
+    return report

@@ -1,0 +1,19 @@
+"""The one exception for mistakes that a user can mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Bad input, told in one line: what is wrong, the value, what would be right.
+
+    The command line prints the line and exits with code 2, without a traceback.
+    """
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """' (did you mean ...?)' for the known name closest to `name`, or '' when none is close."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,54 @@
+"""What is measured: cosine with the true field where it is known, and z-scores of stationarity, which need no truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from p2d.dynamics.gray_scott import GrayScott
+from p2d.flow.stationarity import Observables, z_scores
+from p2d.flow.velocity import feature_statistics
+from p2d.snapshots.store import Dataset
+
+OBSERVABLES = 40
+SEED = 20_000  # of the observables of the evaluation, which no training draws
+
+
+def true_velocity(dataset: Dataset, sample_ids: np.ndarray, states: np.ndarray) -> np.ndarray | None:
+    """The rate of the system that each sample was simulated with, [N, 2, H, W]; None where it is not known."""
+    if not dataset.card.parameters:
+        return None
+    table = dataset.index
+    presets = dict(zip(table.column("sample_id").to_pylist(), table.column("preset").to_pylist(), strict=True))
+    systems = {name: GrayScott(**values) for name, values in dataset.card.parameters.items()}
+    return np.stack([systems[presets[int(i)]].rate(s.astype(np.float64)) for i, s in zip(sample_ids, states, strict=True)])
+
+
+def cosine(velocity: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Cosine of two fields [N, 2, H, W], all entries pooled, and for each species alone."""
+
+    def of(a: np.ndarray, b: np.ndarray) -> float:
+        return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
+
+    return {
+        "cosine": of(velocity, truth),
+        "cosine_u": of(velocity[:, 0], truth[:, 0]),
+        "cosine_v": of(velocity[:, 1], truth[:, 1]),
+    }
+
+
+def stationarity(velocity: np.ndarray, states: np.ndarray) -> dict[str, float]:
+    """Root mean square and largest z-score of the rates of 40 random observables.
+
+    Near 1 and near 2.5 when the velocity keeps the ensemble stationary.
+
+    Args:
+        velocity: [N, 2, H, W] at the states.
+        states: concentrations [N, 2, H, W].
+    """
+    x, v = torch.from_numpy(states), torch.from_numpy(velocity.astype(np.float32))
+    mean, std = feature_statistics(x)
+    observables = Observables(OBSERVABLES, SEED, mean, std)
+    rates = torch.cat([observables.rates(a, b) for a, b in zip(x.split(1), v.split(1), strict=True)])
+    z = z_scores(rates.double())
+    return {"z_rms": z.square().mean().sqrt().item(), "z_max": z.abs().max().item()}

@@ -1,0 +1,50 @@
+"""The tables that end a run on the screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def _measurements(summary: dict[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("held-out snapshots", "value"):
+        table.add_column(column)
+    score, flow, equation = (summary.get(k, {}) for k in ("score", "flow", "discover"))
+    for key, value in score.items():
+        if key.startswith("validation_loss_alpha_"):
+            table.add_row(f"score: noise prediction loss at alpha {key.rsplit('_', 1)[1]}", f"{value:.4f}")
+    for name, found in (("flow", flow), ("equation", equation)):
+        if "cosine" in found:
+            species = f"(u {found['cosine_u']:.4f}, v {found['cosine_v']:.4f})"
+            table.add_row(f"{name}: cosine with the true velocity", f"{found['cosine']:.5f} {species}")
+        if "z_rms" in found:
+            table.add_row(f"{name}: stationarity z-scores, rms and largest", f"{found['z_rms']:.2f}, {found['z_max']:.2f}")
+    if "truth" in summary:
+        truth = summary["truth"]
+        table.add_row("true system: the same z-scores", f"{truth['z_rms']:.2f}, {truth['z_max']:.2f}")
+    return table
+
+
+def print_measurements(summary: dict[str, Any]) -> None:
+    """What an evaluation measured."""
+    Console(highlight=False).print(_measurements(summary))
+
+
+def print_run(summary: dict[str, Any], outcomes: list[Any], out: Path) -> None:
+    """What a run made and where, what was measured, the equation, and the next command to try."""
+    console = Console(highlight=False, soft_wrap=True)
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("stage", "time", "where"):
+        made.add_column(column)
+    for outcome in outcomes:
+        made.add_row(outcome.stage, f"{outcome.seconds:.0f} s" if outcome.made else "was there", str(outcome.where))
+    console.print(made)
+    console.print(_measurements(summary))
+    console.print(f"\n{summary['discover']['text']}", markup=False)
+    console.print(f"{summary['discover']['verdict']}; unit of time: {summary['discover']['unit_of_time']}", markup=False)
+    place = "" if str(out) == "runs" else f" -o {out}"
+    console.print(f"\nnext: p2d ui{place}   (the runs in MLflow), or p2d run -p spirals{place}", markup=False)

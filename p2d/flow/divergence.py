@@ -1,0 +1,42 @@
+"""Divergence of a velocity field: exactly, or by Hutchinson's random probes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.func import jvp
+
+from p2d.flow.velocity import LocalField
+
+
+def exact(field: LocalField, x: Tensor) -> tuple[Tensor, Tensor]:
+    """div v [B] and v itself [B, 2, H, W] at x.
+
+    Beyond its stencil the field acts on each cell alone, and a cell's features depend on the cell's own value through
+    constants. So the trace is two directional derivatives of the pointwise part, one a species, whatever the grid.
+    """
+    z = field.standardised(x)
+    trace = x.new_zeros(len(x))
+    v = x
+    for species in range(2):
+        direction = field.centre_response(species)[:, None].expand_as(z)
+        v, slope = jvp(field.pointwise, (z,), (direction,))
+        trace = trace + slope[:, species].sum(dim=-1)
+    return trace, v.unflatten(-1, x.shape[-2:])
+
+
+def hutchinson(field: Callable[[Tensor], Tensor], x: Tensor, probes: Tensor) -> tuple[Tensor, Tensor]:
+    """Unbiased estimate of div v [B], mean over probes of e' (dv/dx) e (Hutchinson 1990), and v itself.
+
+    Args:
+        field: any map from [B, 2, H, W] to the same shape.
+        probes: random signs, [n, B, 2, H, W].
+    """
+    estimate = x.new_zeros(len(x))
+    v = x
+    for probe in probes:
+        v, slope = jvp(field, (x,), (probe,))
+        estimate = estimate + (probe * slope).flatten(1).sum(dim=1) / len(probes)
+    return estimate, v

@@ -1,0 +1,81 @@
+"""The smallest generalised eigenvector of stationarity: the coefficients whose velocity changes no observable.
+
+With v = sum_k c_k phi_k, the mean rates of J observables are M c, M = E[rows]. Minimise (M c)' C^-1 (M c) over fields
+of E|v|^2 = c' B c = 1, where C is the sampling covariance of the mean rates at the current c, iterated: generalised
+least squares. The minimum is then a chi-squared number of J - K + 1 degrees of freedom when the ensemble is stationary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+Total = Callable[[np.ndarray], np.ndarray]
+ITERATIONS = 4
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Coefficients c [K] with c' B c = 1, and the weights that gave them.
+
+    Attributes:
+        statistics: the smallest values of (M c)' C^-1 (M c) over orthogonal directions, ascending.
+        deviation: standard deviation of each mean rate [J] at c.
+        factor: lower Cholesky factor of the mean rates' correlation at c, [J, J].
+    """
+
+    coefficients: np.ndarray
+    statistics: np.ndarray
+    deviation: np.ndarray
+    factor: np.ndarray
+
+    def whiten(self, mean_rows: np.ndarray) -> np.ndarray:
+        """C^-1/2 M for M [J, K]: rows of unit sampling covariance."""
+        return scipy.linalg.solve_triangular(self.factor, mean_rows / self.deviation[:, None], lower=True)
+
+
+def _identity(sums: np.ndarray) -> np.ndarray:
+    return sums
+
+
+def whitened_basis(gram: np.ndarray, null: float) -> np.ndarray:
+    """Q [K, q] with Q' B Q = 1, over the directions that carry at least `null` of the largest eigenvalue of B."""
+    scale = np.sqrt(np.maximum(np.diag(gram), np.finfo(float).tiny))
+    values, vectors = np.linalg.eigh(gram / np.outer(scale, scale))
+    kept = values > null * values[-1]
+    return vectors[:, kept] / np.sqrt(values[kept]) / scale[:, None]
+
+
+def solve(rows: np.ndarray, gram: np.ndarray, null: float, ridge: float, total: Total = _identity) -> Solution:
+    """Coefficients of the stationary field.
+
+    Args:
+        rows: [N, J, K], rates of J observables for each of K terms, a snapshot; this worker's snapshots.
+        gram: B [K, K], mean of phi phi' over all snapshots of all workers.
+        null: share of the largest eigenvalue of B below which a direction of the terms is null on the data.
+        ridge: on the correlation matrix of the rates, whose smallest eigenvalues sampling cannot tell from 0.
+        total: sums an array over workers.
+    """
+    basis = whitened_basis(gram, null)
+    rows = np.asarray(rows @ basis.astype(rows.dtype), np.float64)
+    count = float(total(np.array([len(rows)], np.float64))[0])
+    mean = total(rows.sum(axis=0)) / count
+    spread = total((rows**2).sum(axis=(0, 2))) / count
+    deviation = np.sqrt(spread / count) + np.finfo(float).tiny
+    factor = np.eye(len(deviation))
+    direction = np.linalg.svd(mean / deviation[:, None])[2][-1]
+    values = np.zeros(1)
+    for _ in range(ITERATIONS):
+        rates = rows @ direction
+        centred = rates - mean @ direction
+        covariance = total(centred.T @ centred) / max(count - 1, 1) / count
+        deviation = np.sqrt(np.diag(covariance)) + np.finfo(float).tiny
+        correlation = covariance / np.outer(deviation, deviation)
+        factor = np.linalg.cholesky(correlation + ridge * np.eye(len(deviation)))
+        weighted = scipy.linalg.solve_triangular(factor, mean / deviation[:, None], lower=True)
+        _, values, vectors = np.linalg.svd(weighted, full_matrices=False)
+        direction = vectors[-1]
+    return Solution(basis @ direction, values[::-1] ** 2, deviation, factor)

@@ -1,0 +1,168 @@
+"""Stationarity of observables: d/dt E[g(x)] = E[v . grad g] = 0 for every g when v keeps the ensemble stationary.
+
+No score, no divergence, no probes, and linear in v. The hidden layers of the field are trained by gradient steps on
+observables drawn anew at each step; its last layer is solved for exactly (`solve`), at the start and after each epoch.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from p2d.flow import divergence
+from p2d.flow.solve import solve
+from p2d.flow.velocity import LocalField, edges
+from p2d.workers import Workers
+from p2d.streams import sample_generator, stream_seed
+
+STEP_OBSERVABLES = 64  # drawn at each gradient step
+HELD_OUT_OBSERVABLES = 40  # for validation alone
+SPREAD = 0.7  # of the directions of the observables, in standardised features
+# See `solve`: smooth random units are nearly dependent, and what matters lies in their small directions. Of nulls 1e-8 to
+# 1e-12 and ridges 1e-4 to 1e-1 these gave the best cosine, on waves, life, spirals and chaos alike.
+NULL, RIDGE = 1e-12, 1e-4
+SOLVE_SNAPSHOTS = 1024  # more are not needed for the last layer, and their rows would fill the memory
+
+
+class Observables:
+    """Spatial means of random smooth functions: g_j(x) = mean over cells of cos(w_j . z + b_j).
+
+    z: the standardised u, v, lap u, lap v of a cell.
+
+    Args:
+        count: J, how many.
+        seed: of their directions and phases.
+        mean, std: of (u, v, lap u, lap v) over the data, [4].
+    """
+
+    def __init__(self, count: int, seed: int, mean: Tensor, std: Tensor) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.mean = mean
+        self.std = std
+        self.directions = SPREAD * torch.randn(count, 4, generator=generator).to(mean.device)
+        self.phases = 2 * math.pi * torch.rand(count, 1, generator=generator).to(mean.device)
+
+    def slopes(self, x: Tensor) -> Tensor:
+        """-sin(w_j . z + b_j) at every cell of x [B, 2, H, W]: [B, J, H * W]."""
+        z = (torch.cat([x, edges(x)], dim=1).flatten(2) - self.mean[:, None]) / self.std[:, None]
+        return -torch.sin(self.directions @ z + self.phases)
+
+    def rows(self, x: Tensor, basis: Tensor) -> Tensor:
+        """Rates of the observables for each term phi_k of a basis, in each species: [B, J, 2 K].
+
+        The generator v . grad g is the mean over cells of -sin(.) w_j . (change of z), and the change of z is the
+        velocity and its Laplacian over `std`.
+
+        Args:
+            basis: phi [B, K, H, W].
+        """
+        slopes = self.slopes(x)
+        plain = slopes @ basis.flatten(2).mT / slopes.shape[-1]
+        curved = slopes @ edges(basis).flatten(2).mT / slopes.shape[-1]
+        weight = self.directions / self.std
+        species = [weight[:, s, None] * plain + weight[:, 2 + s, None] * curved for s in range(2)]
+        return torch.cat(species, dim=-1)
+
+    def rates(self, x: Tensor, v: Tensor) -> Tensor:
+        """Rate v . grad g_j of each observable, [B, J], for a velocity v [B, 2, H, W] at x. Linear in v."""
+        slopes = self.slopes(x)
+        change = (torch.cat([v, edges(v)], dim=1).flatten(2) / self.std[:, None]).mT
+        return ((slopes @ change) * self.directions).sum(dim=-1) / slopes.shape[-1]
+
+
+def z_scores(rates: Tensor) -> Tensor:
+    """Mean rates over their standard errors, [J], of rates [N, J] of N snapshots."""
+    error = rates.std(dim=0) / math.sqrt(len(rates))
+    return rates.mean(dim=0) / error.clamp(min=torch.finfo(rates.dtype).tiny)
+
+
+class Stationarity(nn.Module):
+    """The stationarity objective as a training task; states x [B, 2, H, W] in training coordinates.
+
+    Args:
+        observables: number of those that the last layer is solved with.
+        seed: of all observables.
+    """
+
+    def __init__(self, field: LocalField, observables: int, seed: int) -> None:
+        super().__init__()
+        self.model = field
+        self.seed = seed
+        self.solve_observables = self.draw(observables, "solve")
+        self.held_out = self.draw(HELD_OUT_OBSERVABLES, "held out")
+
+    def draw(self, count: int, *name: int | str) -> Observables:
+        """Observables of the stream with this name."""
+        return Observables(count, stream_seed(self.seed, *name), self.model.mean[:4], self.model.std[:4])
+
+    def forward(self, x: Tensor, ids: list[int], step: int) -> Tensor:
+        """Sums over a local batch: rates in each of two random halves, squared rates, halves' sizes, |v|^2, entries."""
+        half = torch.tensor([float(torch.rand((), generator=sample_generator(self.seed, step, i)) < 0.5) for i in ids])
+        half = half.to(x.device)
+        v = self.model(x)
+        rates = self.draw(STEP_OBSERVABLES, "step", step).rates(x, v)
+        sizes = torch.stack([half.sum(), (1 - half).sum(), v.square().sum(), v.new_tensor(float(v.numel()))])
+        return torch.cat([half @ rates, (1 - half) @ rates, rates.detach().square().sum(dim=0), sizes])
+
+    def loss(self, sums: Tensor) -> Tensor:
+        """Mean over observables of (mean rate)^2 / variance, without bias, and (E|v|^2 - 1)^2.
+
+        The square of a mean is had as the product of two halves' means: with one mean alone its sampling variance
+        would be added, and minimised instead.
+        """
+        first, second, square = sums[:-4].view(3, -1)
+        n_first, n_second, power, entries = sums[-4:]
+        product = (first / n_first.clamp(min=1)) * (second / n_second.clamp(min=1))
+        variance = (square / (n_first + n_second)).detach()
+        return (product / variance).mean() + (power / entries - 1) ** 2
+
+    @torch.no_grad()
+    def after_epoch(self, x: Tensor, ids: Tensor, workers: Workers) -> None:
+        """Solve for the last layer over (evenly spread) training snapshots of all workers, in float64."""
+        chosen = torch.arange(len(x))[:: math.ceil(len(x) / SOLVE_SNAPSHOTS)]
+        device = self.model.mean.device
+        rows, gram, trace = [], torch.zeros(0), torch.zeros(2, dtype=torch.float64)
+        for state in x[workers.share(chosen)].split(1):
+            state = state.to(device)
+            basis = self.model.basis(self.model.standardised(state)).unflatten(-1, state.shape[-2:])
+            rows.append(self.solve_observables.rows(state, basis).cpu())
+            flat = basis.flatten(2)
+            own = (flat @ flat.mT)[0].double().cpu() / flat.shape[-1]
+            gram = own if len(gram) == 0 else gram + own
+        gram = workers.total(gram.to(device)).cpu() / len(chosen)
+
+        def total(sums: np.ndarray) -> np.ndarray:
+            return workers.total(torch.from_numpy(sums).to(device)).cpu().numpy()
+
+        found = solve(torch.cat(rows).numpy(), np.kron(np.eye(2), gram.numpy()), NULL, RIDGE, total)
+        # c' B c = E|v|^2 over both species, so this sets the mean square of an entry to 1.
+        last = torch.from_numpy(found.coefficients).view(2, -1) * math.sqrt(2)
+        self.model.last.copy_(last.to(self.model.last))
+        for state in x[workers.share(chosen)][:16].split(1):
+            trace += torch.stack([divergence.exact(self.model, state.to(device))[0].sum(), torch.ones(())]).cpu()
+        if workers.total(trace.to(device))[0] > 0:
+            self.model.last.neg_()
+
+    @torch.no_grad()
+    def validate(self, x: Tensor, ids: list[int], last: bool) -> dict[str, Tensor]:
+        """Sums over held-out states of the rates of held-out observables, of their squares, and of ones, [3, J]."""
+        sums = torch.zeros(3, HELD_OUT_OBSERVABLES, dtype=torch.float64)
+        for state in x.split(1) if len(x) else ():
+            rates = self.held_out.rates(state, self.model(state))[0].double().cpu()
+            sums += torch.stack([rates, rates**2, torch.ones_like(rates)])
+        return {"held_out": sums}
+
+    def metrics(self, totals: dict[str, Tensor]) -> dict[str, float]:
+        """Root mean square and largest of the held-out z-scores; the first, near 1 at best, is the validation loss."""
+        first, second, count = totals["held_out"]
+        mean = first / count
+        variance = (second / count - mean**2) * count / (count - 1).clamp(min=1)
+        z = mean / (variance / count).sqrt()
+        return {
+            "z_rms": z.square().mean().sqrt().item(),
+            "z_max": z.abs().max().item(),
+            "validation_loss": z.square().mean().sqrt().item(),
+        }

@@ -1,0 +1,203 @@
+"""Shards on disk: written whole or not at all, checked when read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from p2d.errors import UserError
+from p2d.snapshots import schema
+from p2d.snapshots.card import Card, read_card
+
+
+def shard_name(index: int) -> str:
+    """File name of the shard with this number."""
+    return f"shard-{index:05d}.parquet"
+
+
+def write_shard(folder: Path, index: int, samples: schema.Samples) -> dict[str, Any]:
+    """Write one shard under a temporary name, flush it to disk, then rename it.
+
+    Returns:
+        Its entry for the card, see `shard_entry`.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written; nothing half written is left.
+    """
+    path = folder / shard_name(index)
+    temporary = folder / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        with temporary.open("wb") as file:
+            pq.write_table(samples.table(), file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror or error}; free some space or take another --out") from error
+    return shard_entry(path)
+
+
+def shard_entry(path: Path) -> dict[str, Any]:
+    """Name, rows, living rows and hash of the file of a shard on disk.
+
+    Raises:
+        UserError: a file that is cut, altered or no shard.
+    """
+    table = read_table(path, ["alive"])
+    return {
+        "name": path.name,
+        "rows": table.num_rows,
+        "alive": sum(table.column("alive").to_pylist()),
+        "hash": file_hash(path),
+    }
+
+
+def file_hash(path: Path) -> str:
+    """Hash of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def checked_shard(path: Path) -> dict[str, Any] | None:
+    """The entry of a shard whose every row still matches its digest; None for a missing or damaged one."""
+    if not path.exists():
+        return None
+    try:
+        entry = shard_entry(path)
+        table = pq.read_table(path)
+        sound = schema.digests_of(table) == table.column("digest").to_pylist()
+    except (UserError, pa.ArrowException, OSError, KeyError, ValueError):
+        return None
+    return entry if sound else None
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """A shard, or some columns of it.
+
+    Raises:
+        UserError: a file that is missing, cut or foreign.
+    """
+    try:
+        return pq.read_table(path, columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        told = str(error).splitlines()[0]
+        raise UserError(f"{path} cannot be read ({told}); run the same p2d simulate again to restore it") from error
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A folder of shards with its card. `open_dataset` opens one."""
+
+    folder: Path
+    card: Card
+
+    @cached_property
+    def index(self) -> pa.Table:
+        """Every column but the states, all rows, in the order of sample ids."""
+        columns = ["sample_id", "preset", *schema.PARAMETERS, "steps", "alive"]
+        parts = [read_table(self.folder / entry["name"], columns) for entry in self.card.shards]
+        return pa.concat_tables(parts).sort_by("sample_id")
+
+    def split(self, holdout: float) -> tuple[np.ndarray, np.ndarray]:
+        """Sample ids for training and held out: evenly spread over the living samples, at least one on each side.
+
+        Raises:
+            UserError: fewer than two samples are alive.
+        """
+        alive = self.index.column("sample_id").to_numpy()[self.index.column("alive").to_numpy(zero_copy_only=False)]
+        if len(alive) < 2:
+            raise UserError(
+                f"{self.folder} has {len(alive)} living samples of {self.card.samples}: at least 2 are needed; "
+                "take more samples, or a preset whose patterns live"
+            )
+        held = min(max(1, round(holdout * len(alive))), len(alive) - 1)
+        # The last of each of `held` equal stretches: a function of the ids alone.
+        places = (np.arange(1, held + 1) * len(alive)) // held - 1
+        return np.delete(alive, places), alive[places]
+
+    def read_ids(self, name: str, sample_ids: np.ndarray) -> np.ndarray:
+        """Those of the given ids that a shard holds, without reading its states."""
+        ids = read_table(self.folder / name, ["sample_id"]).column("sample_id").to_numpy()
+        return ids[np.isin(ids, sample_ids)]
+
+    def read_shard(self, name: str, sample_ids: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Ids int64 [N] and states float32 [N, 2, H, W] of a shard; of the given ids only, in stored order."""
+        table = read_table(self.folder / name, ["sample_id", "state"])
+        ids = table.column("sample_id").to_numpy()
+        states = schema.states_of(table)
+        if sample_ids is None:
+            return ids, states
+        wanted = np.isin(ids, sample_ids)
+        return ids[wanted], states[wanted]
+
+    def states(self, sample_ids: np.ndarray | None = None) -> np.ndarray:
+        """Concentrations, float32 [N, 2, H, W], of the given sample ids in their order; of all living when None.
+
+        Raises:
+            UserError: a shard that cannot be read, or a value that is not finite (names shard and sample).
+        """
+        if sample_ids is None:
+            sample_ids = np.concatenate(self.split(0.1))
+            sample_ids.sort()
+        out = np.empty((len(sample_ids), 2, *self.card.grid), np.float32)
+        place = {int(i): n for n, i in enumerate(sample_ids)}
+        for entry in self.card.shards:
+            ids, states = self.read_shard(entry["name"], sample_ids)
+            for i, state in zip(ids, states, strict=True):
+                if not np.isfinite(state).all():
+                    raise UserError(f"{self.folder / entry['name']}: sample {i} holds a value that is not finite")
+                out[place[int(i)]] = state
+        return out
+
+
+def open_dataset(path: str | Path) -> Dataset:
+    """Open a dataset by its folder.
+
+    Raises:
+        UserError: no such folder, no card, a foreign format, or a dataset whose making was interrupted.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise UserError(f"there is no dataset folder {folder}; p2d simulate makes one")
+    card_file = folder / "card.json"
+    if not card_file.is_file():
+        raise UserError(f"{folder} holds no card.json, so it is no dataset of p2d; p2d simulate makes one")
+    card = read_card(card_file.read_text(), str(folder))
+    if not card.complete:
+        raise UserError(f"the dataset {folder} is unfinished; run the same p2d simulate again to finish it")
+    for entry in card.shards:
+        if not (folder / entry["name"]).is_file():
+            raise UserError(f"{folder} lacks its shard {entry['name']}; run the same p2d simulate again to restore it")
+    return Dataset(folder, card)
+
+
+def find_dataset(name: str, out: str | Path) -> Dataset:
+    """Open a dataset named by its path, by its name under OUT/data, or by that name without its size.
+
+    Raises:
+        UserError: no such dataset (lists those that are there), or several of that name.
+    """
+    data = Path(out) / "data"
+    if (data / name).is_dir():
+        return open_dataset(data / name)
+    if Path(name).is_dir():
+        return open_dataset(name)
+    same = sorted(data.glob(f"{name}_*x*")) if os.sep not in name else []
+    if len(same) == 1:
+        return open_dataset(same[0])
+    if same:
+        raise UserError(f"several datasets are called {name!r}: {', '.join(p.name for p in same)}; name one of them")
+    there = sorted(p.name for p in data.iterdir() if p.is_dir()) if data.is_dir() else []
+    raise UserError(
+        f"there is no dataset {name!r}, neither as a folder nor under {data} "
+        f"({'which holds ' + ', '.join(there) if there else 'which is empty'}); p2d simulate makes one"
+    )

@@ -1,0 +1,41 @@
+"""What a trained model was made of, to know it again: settings, data and, for a flow, its score model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from p2d.checkpoint import read_config
+from p2d.config import FlowConfig, ScoreConfig, Source, refuse_other_settings, settings_hash
+from p2d.snapshots.store import Dataset
+
+
+def describe(
+    config: ScoreConfig | FlowConfig, source: Source, dataset: Dataset, score: Path | None
+) -> dict[str, Any]:
+    """What a checkpoint says of itself: kind, settings, and the data it was learnt from."""
+    data: dict[str, Any] = {
+        "dataset_hash": dataset.card.dataset_hash,
+        "affine": dataset.card.affine,
+        "grid": list(dataset.card.grid),
+        "holdout": source.holdout,
+    }
+    if score is not None:
+        data["score"] = settings_hash(read_config(score, "score"))
+    kind = "score" if isinstance(config, ScoreConfig) else "flow"
+    return {"kind": kind, "settings": config.identity(), "data": data}
+
+
+def is_trained(folder: Path, description: dict[str, Any]) -> bool:
+    """Whether the folder holds this very model.
+
+    Raises:
+        UserError: it holds one of other settings (says which differ).
+    """
+    if not (folder / "config.json").exists():
+        return False
+    kind = description["kind"]
+    made = read_config(folder, kind)
+    asked = {**description["settings"], **description["data"]}
+    refuse_other_settings(f"the {kind} model {folder}", {**made["settings"], **made["data"]}, asked)
+    return True
