@@ -24,7 +24,7 @@ _HOMES = {
     "simulate": "p2d.api",
 }
 
-__all__ = list(_HOMES)  # noqa: PLE0604 - the names of _HOMES
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

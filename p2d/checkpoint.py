@@ -33,7 +33,9 @@ def write_checkpoint(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     save_file({k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}, temporary / "model.safetensors")
-    (temporary / "config.json").write_text(json.dumps({"format": FORMAT, "version": VERSION, **config}, indent=2) + "\n")
+    (temporary / "config.json").write_text(
+        json.dumps({"format": FORMAT, "version": VERSION, **config}, indent=2) + "\n"
+    )
     if state is not None:
         torch.save(state, temporary / "state.pt")
         (temporary / "history.json").write_text(json.dumps(state["history"], indent=1) + "\n")

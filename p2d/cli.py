@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,7 +52,9 @@ class Common:
     """Options of every command."""
 
     out: Annotated[str, option("-o", help="output folder")] = "runs"
-    tracking: Annotated[bool, option("--wb", help="track with MLflow, in OUT/mlflow.db or at MLFLOW_TRACKING_URI")] = True
+    tracking: Annotated[bool, option("--wb", help="track with MLflow, in OUT/mlflow.db or at MLFLOW_TRACKING_URI")] = (
+        True
+    )
     json: Annotated[bool, option(help="print the result as one JSON object on standard output")] = False
     debug: Annotated[bool, option(help="show the traceback of an error")] = False
 
@@ -148,7 +151,10 @@ def evaluate(
     _finish(outcome, common, "p2d ui")
 
 
-def ui(port: Annotated[int, option(help="port on this machine's loopback")] = 5000, out: Annotated[str, option("-o", help="output folder")] = "runs") -> None:
+def ui(
+    port: Annotated[int, option(help="port on this machine's loopback")] = 5000,
+    out: Annotated[str, option("-o", help="output folder")] = "runs",
+) -> None:
     """Open the MLflow page of the runs under the output folder, on this machine only, until Ctrl-C."""
     from p2d.tracking import serve
 
@@ -160,12 +166,16 @@ def _finish(outcome: Outcome, common: Common, following: str) -> None:
     if common.json:
         print(json.dumps(outcome.facts))
         return
-    done = f"made {outcome.where} in {outcome.seconds:.0f} s" if outcome.made else f"nothing to do, {outcome.where} is there"
+    done = (
+        f"made {outcome.where} in {outcome.seconds:.0f} s"
+        if outcome.made
+        else f"nothing to do, {outcome.where} is there"
+    )
     place = "" if common.out == "runs" else f" -o {common.out}"
     print(f"{outcome.stage}: {done}\nnext: {following}{place}")
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., Any]] = {
     "run": run,
     "simulate": simulate,
     "train-score": train_score,
@@ -197,6 +207,8 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         print(f"p2d: {error}", file=sys.stderr)
         sys.exit(USER_MISTAKE)
+    except BrokenPipeError:
+        sys.stdout = None  # the reader has gone: there is nobody to tell
     except KeyboardInterrupt:
         print("p2d: stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)

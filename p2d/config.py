@@ -171,10 +171,13 @@ class FlowSource(Source):
 class ScoreConfig(Config):
     """Settings of a score model and its training."""
 
-    epochs: Annotated[int, option("-n", help="passes over the training snapshots")] = 12
+    epochs: Annotated[int, option("-n", help="passes over the training snapshots")] = 8
     batch_size: Annotated[int, option("-b", help="snapshots a step, over all workers")] = 4
     learning_rate: Annotated[float, option("-l", help="peak of the schedule")] = 3e-3
-    alpha: Annotated[tuple[float, ...], option("-a", help="signal level: one value, or a range low high")] = (0.5, 0.999)
+    alpha: Annotated[tuple[float, ...], option("-a", help="signal level: one value, or a range low high")] = (
+        0.5,
+        0.999,
+    )
     warmup: Annotated[int, option(help="steps of linear warm-up; at most a fifth of the run is used")] = 500
     weight_decay: Annotated[float, option(help="AdamW's")] = 1e-2
     ema: Annotated[float, option(help="decay a step of the averaged weights")] = 0.999
@@ -209,7 +212,7 @@ class FlowConfig(Config):
         Literal["stationarity", "continuity"],
         option(help="stationarity of observables (recovers the dynamics), or the original's continuity residual"),
     ] = "stationarity"
-    epochs: Annotated[int, option("-n", help="passes of gradient steps over the training snapshots")] = 2
+    epochs: Annotated[int, option("-n", help="passes of gradient steps over the training snapshots")] = 1
     batch_size: Annotated[int, option("-b", help="snapshots a step, over all workers")] = 16
     learning_rate: Annotated[float, option("-l", help="peak of the schedule")] = 1e-3
     schedule: Annotated[Literal["cosine", "constant"], option("-s", help="learning rate over the run")] = "cosine"
@@ -224,7 +227,15 @@ class FlowConfig(Config):
     seed: Annotated[int, option(help="seed of weights, order, noise and observables")] = 0
 
     def __post_init__(self) -> None:
-        lowest = {"epochs": 0, "batch_size": 1, "observables": 8, "probes": 1, "sym": 0, "gaussian_weight": 0, "seed": 0}
+        lowest = {
+            "epochs": 0,
+            "batch_size": 1,
+            "observables": 8,
+            "probes": 1,
+            "sym": 0,
+            "gaussian_weight": 0,
+            "seed": 0,
+        }
         for key, least in lowest.items():
             at_least(key, getattr(self, key), least)
         if self.objective == "continuity":

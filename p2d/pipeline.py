@@ -109,7 +109,9 @@ def _check_score(config: FlowConfig, dataset: Dataset, score: Path) -> None:
     """Refuse a score model of another normalisation, or one that does not know the signal level."""
     made = read_config(score, "score")
     if made["data"]["affine"] != dataset.card.affine:
-        raise UserError(f"{score} was trained with another normalisation than {dataset.folder} has; train it on this one")
+        raise UserError(
+            f"{score} was trained with another normalisation than {dataset.folder} has; train it on this one"
+        )
     levels = made["settings"]["alpha"]
     if not min(levels) <= config.alpha <= max(levels):
         told = " to ".join(map(str, levels))
@@ -147,7 +149,7 @@ def _train(
 
 
 def _training_facts(history: list[dict[str, float]]) -> dict[str, Any]:
-    return {k: v for k, v in history[-1].items() if k.startswith(("validation", "z_", "epoch"))}
+    return {k: v for k, v in history[-1].items() if k.startswith(("validation", "continuity", "z_", "epoch"))}
 
 
 def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) -> Outcome:
@@ -216,7 +218,12 @@ def evaluate(config: EvaluateConfig, source: Source, out: Path, track: Tracker) 
 
 
 def _inputs(
-    config: EvaluateConfig, source: Source, dataset: Dataset, score: Path | None, flow: Path | None, equation: Path | None
+    config: EvaluateConfig,
+    source: Source,
+    dataset: Dataset,
+    score: Path | None,
+    flow: Path | None,
+    equation: Path | None,
 ) -> dict[str, Any]:
     """What a report is made of, to know it again."""
     models = {
@@ -253,7 +260,10 @@ def find_model(kind: str, name: str, out: Path) -> Path:
             return folder
     there = sorted(p.parent.name for p in (out / kind).glob("*/config.json"))
     held = f"which holds {', '.join(there)}" if there else "which is empty"
-    raise UserError(f"there is no {kind} model {name!r}, neither as a folder nor under {out / kind} ({held}); p2d train-{kind} makes one")
+    raise UserError(
+        f"there is no {kind} model {name!r}, neither as a folder nor under {out / kind} ({held}); "
+        f"p2d train-{kind} makes one"
+    )
 
 
 def _optional_model(kind: str, name: str, short: str, out: Path) -> Path | None:
@@ -268,7 +278,8 @@ def _find_equation(name: str, short: str, out: Path) -> Path | None:
         if file.is_file():
             return file
     if name:
-        raise UserError(f"there is no equation {name!r}, neither as a file nor under {out / 'discover'}; p2d discover makes one")
+        place = out / "discover"
+        raise UserError(f"there is no equation {name!r}, neither as a file nor under {place}; p2d discover makes one")
     return None
 
 

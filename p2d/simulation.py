@@ -32,7 +32,7 @@ class ShardPlan:
 
 def plan(config: SimulateConfig) -> list[ShardPlan]:
     """The shards of a dataset: samples in the order of ids, `chunk` a shard, one preset a shard."""
-    shards = []
+    shards: list[ShardPlan] = []
     for number, preset in enumerate(config.preset):
         for start in range(0, config.num_samples, config.chunk):
             rows = min(config.chunk, config.num_samples - start)
@@ -40,7 +40,9 @@ def plan(config: SimulateConfig) -> list[ShardPlan]:
     return shards
 
 
-def simulate_shard(config: SimulateConfig, folder: Path, shard: ShardPlan, threads: int | None = None) -> dict[str, Any]:
+def simulate_shard(
+    config: SimulateConfig, folder: Path, shard: ShardPlan, threads: int | None = None
+) -> dict[str, Any]:
     """Simulate the samples of one shard and write it.
 
     Returns:

@@ -124,7 +124,9 @@ def open_tracker(out: Path, enabled: bool) -> Run:
         place = (out.resolve() / "mlartifacts").as_uri() if uri.startswith("sqlite") else None
         return Run(client, client.create_experiment(EXPERIMENT, artifact_location=place))
     except (MlflowException, OSError) as error:
-        raise UserError(f"MLflow does not answer at {uri}: {str(error).splitlines()[0]}; or give --no-tracking") from error
+        raise UserError(
+            f"MLflow does not answer at {uri}: {str(error).splitlines()[0]}; or give --no-tracking"
+        ) from error
 
 
 def serve(out: Path, port: int) -> int:

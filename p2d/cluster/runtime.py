@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -13,14 +14,18 @@ from p2d.errors import UserError
 OBJECT_STORE_BYTES = 256 * 2**20  # what passes through it are manifests and small sums
 
 
-def start() -> None:
-    """Join the cluster of RAY_ADDRESS (inside a job it is set), or start Ray on this machine; once a process."""
+def start(cpus: int | None = None) -> None:
+    """Join the cluster of RAY_ADDRESS (inside a job it is set), or start Ray on this machine; once a process.
+
+    Args:
+        cpus: that Ray on this machine believes to have; those it has when None.
+    """
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     # Workers of a cluster may run in another directory than the driver.
     environment = {"env_vars": {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}}
     if os.environ.get("RAY_ADDRESS"):
@@ -29,6 +34,7 @@ def start() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(
         address="local",
+        num_cpus=cpus,
         include_dashboard=False,
         object_store_memory=OBJECT_STORE_BYTES,
         runtime_env=environment,

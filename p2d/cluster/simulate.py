@@ -17,6 +17,7 @@ from p2d.errors import UserError
 from p2d.simulation import ShardPlan, begin, finish, kept_shards, plan, simulate_shard
 from p2d.snapshots import store
 
+
 class Simulator:
     """An actor: simulates the shards whose plans it is given."""
 

@@ -131,7 +131,7 @@ def _work(job: dict[str, Any]) -> None:
     try:
         data = tasks.load_data(open_dataset(job["dataset"]), job["holdout"])
         task, schedule = tasks.build(config, data, Path(job["score"]) if job["score"] else None)
-        task.to(get_device())  # type: ignore[attr-defined]
+        task.to(get_device())
         start = None
         if before is not None:
             with before.as_directory() as folder:

@@ -79,5 +79,5 @@ def run(state: np.ndarray, params: GrayScott, steps: int, threads: int | None = 
     constants = [np.float32(x) for x in (params.D_u, params.D_v, params.F, params.k, params.dt)]
     threads = min(threads or os.cpu_count() or 1, len(out)) or 1
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda sample: _run_sample(sample, *constants, steps), out))
+        list(pool.map(lambda sample: _run_sample(sample, *constants, steps), out))  # type: ignore[call-arg]
     return out

@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 SPECIES = ("u", "v")
 CELL = 2.1  # inches of a panel
@@ -17,10 +18,12 @@ CONCENTRATION, VELOCITY = "viridis", "RdBu_r"
 
 
 @contextmanager
-def _grid(path: Path, rows: int, columns: int, title: str) -> Iterator[np.ndarray]:
+def _grid(
+    path: Path, rows: int, columns: int, title: str, width: float = CELL, height: float = CELL
+) -> Iterator[np.ndarray]:
     """Axes [rows, columns] of a figure that is saved when the block ends."""
     matplotlib.use("Agg")
-    figure = Figure(figsize=(CELL * columns + 0.6, CELL * rows + 0.7), layout="constrained")
+    figure = Figure(figsize=(width * columns + 0.6, height * rows + 0.7), layout="constrained")
     figure.suptitle(title, fontsize=11)
     yield figure.subplots(rows, columns, squeeze=False)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,26 +95,25 @@ def velocities(
 
 
 def losses(path: Path, histories: dict[str, list[dict[str, float]]], labels: dict[str, str], name: str) -> None:
-    """Training and validation loss over epochs, a panel for each training.
+    """Training and validation losses over epochs, a panel each.
 
     Args:
         histories: metrics of each epoch, by training.
         labels: what the validation loss of each training is.
     """
-    matplotlib.use("Agg")
-    figure = Figure(figsize=(4.2 * len(histories), 3.2), layout="constrained")
-    figure.suptitle(f"{name}: losses", fontsize=11)
-    for axes, (kind, history) in zip(figure.subplots(1, len(histories), squeeze=False)[0], histories.items(), strict=True):
-        trained = [(h["epoch"], h["training_loss"]) for h in history if "training_loss" in h]
-        validated = [(h["epoch"], h["validation_loss"]) for h in history]
-        if trained:
-            axes.plot(*zip(*trained, strict=True), "o-", markersize=3, label="training loss")
-        axes.plot(*zip(*validated, strict=True), "s-", markersize=3, label=labels[kind])
-        if all(y > 0 for _, y in [*trained, *validated]):
-            axes.set_yscale("log")
-        axes.set_xlabel("epoch")
-        axes.set_title(kind, fontsize=9)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=8, frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    panels = []
+    for kind, history in histories.items():
+        for key, label in (("training_loss", "training loss"), ("validation_loss", labels[kind])):
+            points = [(h["epoch"], h[key]) for h in history if key in h]
+            if points:
+                panels.append((kind, label, points))
+    with _grid(path, 1, len(panels), f"{name}: losses", width=3.4, height=2.9) as axes:
+        for place, (kind, label, points) in zip(axes[0], panels, strict=True):
+            place.plot(*zip(*points, strict=True), "o-", markersize=3)
+            if all(y > 0 for _, y in points):
+                place.set_yscale("log")
+            place.xaxis.set_major_locator(MaxNLocator(integer=True))
+            place.set_xlabel("epoch")
+            place.set_title(f"{kind}: {label}", fontsize=8)
+            place.grid(alpha=0.3, which="both")
+            place.tick_params(labelsize=8, which="both")

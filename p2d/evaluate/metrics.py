@@ -21,7 +21,9 @@ def true_velocity(dataset: Dataset, sample_ids: np.ndarray, states: np.ndarray) 
     table = dataset.index
     presets = dict(zip(table.column("sample_id").to_pylist(), table.column("preset").to_pylist(), strict=True))
     systems = {name: GrayScott(**values) for name, values in dataset.card.parameters.items()}
-    return np.stack([systems[presets[int(i)]].rate(s.astype(np.float64)) for i, s in zip(sample_ids, states, strict=True)])
+    return np.stack(
+        [systems[presets[int(i)]].rate(s.astype(np.float64)) for i, s in zip(sample_ids, states, strict=True)]
+    )
 
 
 def cosine(velocity: np.ndarray, truth: np.ndarray) -> dict[str, float]:

@@ -20,9 +20,9 @@ from p2d.snapshots.store import Dataset
 PICTURED_ALPHAS = (0.5, 0.8, 0.95)
 PICTURED_SNAPSHOTS = 3
 VALIDATION_LABELS = {
-    "score": "validation loss (noise prediction)",
-    "stationarity": "validation: rms z-score of held-out observables",
-    "continuity": "validation: continuity residual",
+    "score": "held-out noise prediction loss",
+    "stationarity": "rms z of held-out observables",
+    "continuity": "held-out continuity residual",
 }
 
 
@@ -70,7 +70,8 @@ def evaluate(subject: Subject, folder: Path, channel: int) -> dict[str, Any]:
         fields["equation"] = library.rate(coefficients, states.astype(np.float64))
         found["discover"] = {**_measured(fields["equation"], states, truth), **subject.discovery}
     if fields:
-        cosines = {k: found[s]["cosine"] for k, s in (("flow", "flow"), ("equation", "discover")) if truth is not None and s in found}
+        keys = {"flow": "flow", "equation": "discover"}
+        cosines = {k: found[keys[k]]["cosine"] for k in fields if k in keys and truth is not None}
         some = slice(0, PICTURED_SNAPSHOTS)
         chosen = {k: v[some] for k, v in fields.items()}
         figures.velocities(folder / "velocity.png", states[some], chosen, cosines, channel, subject.name)
@@ -98,7 +99,9 @@ def _draw_denoised(subject: Subject, state: np.ndarray, path: Path, channel: int
     affine = subject.dataset.card.affine
     x = torch.from_numpy(state)[None] * affine["scale"] + affine["shift"]
     eps = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
-    alphas = model.alpha if len(model.alpha) == 1 else [a for a in PICTURED_ALPHAS if model.alpha[0] <= a <= model.alpha[1]]
+    alphas = (
+        model.alpha if len(model.alpha) == 1 else [a for a in PICTURED_ALPHAS if model.alpha[0] <= a <= model.alpha[1]]
+    )
     panels = []
     for alpha in alphas or model.alpha:
         level = torch.tensor([alpha])
@@ -107,4 +110,3 @@ def _draw_denoised(subject: Subject, state: np.ndarray, path: Path, channel: int
         noisy, mean = (((y - affine["shift"]) / affine["scale"])[0].numpy() for y in pair)
         panels.append((alpha, noisy, mean))
     figures.denoised(path, state, panels, channel, subject.name)
-

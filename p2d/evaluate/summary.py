@@ -22,7 +22,9 @@ def _measurements(summary: dict[str, Any]) -> Table:
             species = f"(u {found['cosine_u']:.4f}, v {found['cosine_v']:.4f})"
             table.add_row(f"{name}: cosine with the true velocity", f"{found['cosine']:.5f} {species}")
         if "z_rms" in found:
-            table.add_row(f"{name}: stationarity z-scores, rms and largest", f"{found['z_rms']:.2f}, {found['z_max']:.2f}")
+            table.add_row(
+                f"{name}: stationarity z-scores, rms and largest", f"{found['z_rms']:.2f}, {found['z_max']:.2f}"
+            )
     if "truth" in summary:
         truth = summary["truth"]
         table.add_row("true system: the same z-scores", f"{truth['z_rms']:.2f}, {truth['z_max']:.2f}")
@@ -45,6 +47,8 @@ def print_run(summary: dict[str, Any], outcomes: list[Any], out: Path) -> None:
     console.print(made)
     console.print(_measurements(summary))
     console.print(f"\n{summary['discover']['text']}", markup=False)
-    console.print(f"{summary['discover']['verdict']}; unit of time: {summary['discover']['unit_of_time']}", markup=False)
+    console.print(
+        f"{summary['discover']['verdict']}; unit of time: {summary['discover']['unit_of_time']}", markup=False
+    )
     place = "" if str(out) == "runs" else f" -o {out}"
     console.print(f"\nnext: p2d ui{place}   (the runs in MLflow), or p2d run -p spirals{place}", markup=False)

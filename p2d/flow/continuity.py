@@ -6,18 +6,19 @@ Kept faithful and measured honestly: its exact optimum is far from the true dyna
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from p2d.flow import divergence
 from p2d.flow.velocity import LocalField
 from p2d.score import noise
 from p2d.score.unet import ScoreModel
 from p2d.streams import augmentation, augmented, sample_generator
+from p2d.task import Task
 
 MEAN_WEIGHT = 1e-3  # of the squared mean of s . v
 
 
-class Continuity(nn.Module):
+class Continuity(Task):
     """loss = E[r1 r2] / E|v|^2 + (E|v|^2 / n - 1)^2 + 1e-3 (E[s . v])^2 / E|v|^2 + sym E[cos(v, s)^2].
 
     r1 and r2 share v . s and have independent estimates of the divergence, so that their product is unbiased for r^2;
@@ -25,11 +26,18 @@ class Continuity(nn.Module):
     """
 
     def __init__(
-        self, field: LocalField, score: ScoreModel, alpha: float, gaussian_weight: float, sym: float, probes: int, seed: int
+        self,
+        field: LocalField,
+        score: ScoreModel,
+        alpha: float,
+        gaussian_weight: float,
+        sym: float,
+        probes: int,
+        seed: int,
     ) -> None:
         """`probes`: Hutchinson probes in each of the two sets; 0 for the exact divergence."""
         super().__init__()
-        self.model = field
+        self.model: LocalField = field
         # In a list, so that it is neither trained nor saved as a part of the flow.
         self.score = [score.requires_grad_(False)]
         self.alpha = alpha

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 from torch.func import jvp
 
@@ -22,7 +21,7 @@ def exact(field: LocalField, x: Tensor) -> tuple[Tensor, Tensor]:
     v = x
     for species in range(2):
         direction = field.centre_response(species)[:, None].expand_as(z)
-        v, slope = jvp(field.pointwise, (z,), (direction,))
+        v, slope = jvp(field.pointwise, (z,), (direction,))  # type: ignore[misc]
         trace = trace + slope[:, species].sum(dim=-1)
     return trace, v.unflatten(-1, x.shape[-2:])
 
@@ -37,6 +36,6 @@ def hutchinson(field: Callable[[Tensor], Tensor], x: Tensor, probes: Tensor) -> 
     estimate = x.new_zeros(len(x))
     v = x
     for probe in probes:
-        v, slope = jvp(field, (x,), (probe,))
+        v, slope = jvp(field, (x,), (probe,))  # type: ignore[misc]
         estimate = estimate + (probe * slope).flatten(1).sum(dim=1) / len(probes)
     return estimate, v

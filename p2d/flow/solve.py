@@ -60,14 +60,14 @@ def solve(rows: np.ndarray, gram: np.ndarray, null: float, ridge: float, total: 
         total: sums an array over workers.
     """
     basis = whitened_basis(gram, null)
-    rows = np.asarray(rows @ basis.astype(rows.dtype), np.float64)
+    rows = np.asarray(rows, np.float64) @ basis  # float64: the basis stretches small directions up to 1e6 times
     count = float(total(np.array([len(rows)], np.float64))[0])
     mean = total(rows.sum(axis=0)) / count
     spread = total((rows**2).sum(axis=(0, 2))) / count
     deviation = np.sqrt(spread / count) + np.finfo(float).tiny
     factor = np.eye(len(deviation))
     direction = np.linalg.svd(mean / deviation[:, None])[2][-1]
-    values = np.zeros(1)
+    values: np.ndarray = np.zeros(1)
     for _ in range(ITERATIONS):
         rates = rows @ direction
         centred = rates - mean @ direction

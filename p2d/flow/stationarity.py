@@ -10,19 +10,20 @@ import math
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from p2d.flow import divergence
 from p2d.flow.solve import solve
 from p2d.flow.velocity import LocalField, edges
-from p2d.workers import Workers
 from p2d.streams import sample_generator, stream_seed
+from p2d.task import Task
+from p2d.workers import Workers
 
 STEP_OBSERVABLES = 64  # drawn at each gradient step
 HELD_OUT_OBSERVABLES = 40  # for validation alone
 SPREAD = 0.7  # of the directions of the observables, in standardised features
-# See `solve`: smooth random units are nearly dependent, and what matters lies in their small directions. Of nulls 1e-8 to
-# 1e-12 and ridges 1e-4 to 1e-1 these gave the best cosine, on waves, life, spirals and chaos alike.
+# See `solve`: smooth random units are nearly dependent, and what matters lies in their small directions. Of nulls from
+# 1e-8 to 1e-12 and ridges from 1e-4 to 1e-1 these gave the best cosine, on waves, life, spirals and chaos alike.
 NULL, RIDGE = 1e-12, 1e-4
 SOLVE_SNAPSHOTS = 1024  # more are not needed for the last layer, and their rows would fill the memory
 
@@ -79,7 +80,7 @@ def z_scores(rates: Tensor) -> Tensor:
     return rates.mean(dim=0) / error.clamp(min=torch.finfo(rates.dtype).tiny)
 
 
-class Stationarity(nn.Module):
+class Stationarity(Task):
     """The stationarity objective as a training task; states x [B, 2, H, W] in training coordinates.
 
     Args:
@@ -89,7 +90,7 @@ class Stationarity(nn.Module):
 
     def __init__(self, field: LocalField, observables: int, seed: int) -> None:
         super().__init__()
-        self.model = field
+        self.model: LocalField = field
         self.seed = seed
         self.solve_observables = self.draw(observables, "solve")
         self.held_out = self.draw(HELD_OUT_OBSERVABLES, "held out")

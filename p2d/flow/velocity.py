@@ -109,9 +109,11 @@ class LocalField(nn.Module):
 
 def feature_statistics(x: Tensor, with_corners: bool = False) -> tuple[Tensor, Tensor]:
     """Mean and spread [S] of the stencil features over states x [N, 2, H, W]."""
-    parts = [stencil(state, with_corners).double() for state in x.split(16)]
-    mean = sum(z.sum(dim=(0, 2, 3)) for z in parts) / (len(x) * x[0, 0].numel())
-    square = sum(z.square().sum(dim=(0, 2, 3)) for z in parts) / (len(x) * x[0, 0].numel())
+    sums = []
+    for state in x.split(8):
+        z = stencil(state, with_corners).double()
+        sums.append(torch.stack([z.sum(dim=(0, 2, 3)), z.square().sum(dim=(0, 2, 3))]))
+    mean, square = torch.stack(sums).sum(dim=0) / (len(x) * x[0, 0].numel())
     std = (square - mean**2).clamp(min=1e-20).sqrt()
     return mean.float(), std.float()
 

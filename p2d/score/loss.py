@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from p2d.score import noise
 from p2d.score.unet import ScoreModel
 from p2d.streams import augmentation, augmented, sample_generator
+from p2d.task import Task
 
 REFERENCE_ALPHA = 0.8
 VALIDATION_ALPHAS = (0.5, 0.8, 0.95, 0.99)
 
 
-class DenoisingScoreMatching(nn.Module):
+class DenoisingScoreMatching(Task):
     """min E || eps_hat(x_a, alpha) - eps ||^2 (Vincent 2011; Ho et al. 2020), weighted as in EDM.
 
     The weight (sigma^2 + std^2) / std^2 makes the network's own target of unit variance at every level, so that no
@@ -22,7 +23,7 @@ class DenoisingScoreMatching(nn.Module):
 
     def __init__(self, model: ScoreModel, seed: int, augment: bool) -> None:
         super().__init__()
-        self.model = model
+        self.model: ScoreModel = model
         self.seed = seed
         self.augment = augment
 
@@ -73,4 +74,6 @@ class DenoisingScoreMatching(nn.Module):
         """Mean squared error of the expected noise at each level; the reference level's is the validation loss."""
         losses = {level: (sums[0] / sums[1]).item() for level, sums in totals.items()}
         reference = f"{self.validation_levels(last=False)[0]:g}"
-        return {f"validation_loss_alpha_{k}": loss for k, loss in losses.items()} | {"validation_loss": losses[reference]}
+        return {f"validation_loss_alpha_{k}": loss for k, loss in losses.items()} | {
+            "validation_loss": losses[reference]
+        }

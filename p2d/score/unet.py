@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class UNet(nn.Module):
         self.down = nn.ModuleList(ResidualBlock(c) for c in channels)
         self.middle = ResidualBlock(channels[-1])
         self.up = nn.ModuleList(ResidualBlock(c) for c in channels)
-        pairs = list(zip(channels, channels[1:], strict=False))
+        pairs = list(itertools.pairwise(channels))
         self.narrow = nn.ModuleList(nn.Conv2d(a * cells, b, 1) for a, b in pairs)
         self.widen = nn.ModuleList(nn.Conv2d(b, a * cells, 1) for a, b in pairs)
         self.head = conv3(channels[0], 2 * cells)
@@ -104,7 +105,9 @@ class ScoreModel(nn.Module):
         self.register_buffer("std", torch.ones(2) if std is None else std)
 
     def raw(self, y: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Network output at y = x + sigma n, with EDM's c_skip and c_out: denoised = mean + c_skip (y - mean) + c_out F.
+        """Network output F at y = x + sigma n, with EDM's c_skip and c_out.
+
+        E[x | y] = mean + c_skip (y - mean) + c_out F.
 
         Args:
             y: [B, 2, H, W].
@@ -171,4 +174,3 @@ class ScoreModel(nn.Module):
 def model_options(settings: dict[str, Any]) -> dict[str, Any]:
     """Constructor arguments of the ScoreModel that these training settings make."""
     return {"channels": tuple(settings["channels"]), "alpha": tuple(settings["alpha"])}
-

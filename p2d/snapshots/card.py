@@ -65,7 +65,9 @@ def read_card(text: str, where: str) -> Card:
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise UserError(f"{where}/card.json is not the card of a {FORMAT}; p2d simulate makes one")
     if values["version"] > VERSION:
-        raise UserError(f"{where}/card.json has version {values['version']}, this p2d reads up to {VERSION}: update p2d")
+        raise UserError(
+            f"{where}/card.json has version {values['version']}, this p2d reads up to {VERSION}: update p2d"
+        )
     try:
         return Card(**{**values, "grid": tuple(values["grid"])})
     except (TypeError, KeyError) as error:

@@ -42,7 +42,9 @@ def write_shard(folder: Path, index: int, samples: schema.Samples) -> dict[str, 
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror or error}; free some space or take another --out") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; free some space or take another --out"
+        ) from error
     return shard_entry(path)
 
 

@@ -10,9 +10,7 @@ from p2d.config import FlowConfig, ScoreConfig, Source, refuse_other_settings, s
 from p2d.snapshots.store import Dataset
 
 
-def describe(
-    config: ScoreConfig | FlowConfig, source: Source, dataset: Dataset, score: Path | None
-) -> dict[str, Any]:
+def describe(config: ScoreConfig | FlowConfig, source: Source, dataset: Dataset, score: Path | None) -> dict[str, Any]:
     """What a checkpoint says of itself: kind, settings, and the data it was learnt from."""
     data: dict[str, Any] = {
         "dataset_hash": dataset.card.dataset_hash,

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,31 +14,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from p2d.errors import UserError
 from p2d.streams import batches
+from p2d.task import Task
 from p2d.workers import Workers
 
 Report = Callable[[dict[str, float], dict[str, Any]], None]
 CLIP = 1.0  # largest norm of the gradient
-
-
-class Task(Protocol):
-    """What is trained: an nn.Module around a model whose forward turns a batch into sums.
-
-    A task may also have after_epoch(x, ids, workers), for what is not a gradient step.
-    """
-
-    model: nn.Module
-
-    def __call__(self, x: Tensor, ids: list[int], step: int) -> Tensor:
-        """Sums [K] over the local batch x [B, 2, H, W], differentiable."""
-
-    def loss(self, sums: Tensor) -> Tensor:
-        """The loss of the sums over all workers: ratios are taken here, after the sum."""
-
-    def validate(self, x: Tensor, ids: list[int], last: bool) -> dict[str, Tensor]:
-        """Named sums over this worker's held-out states x (which may be none)."""
-
-    def metrics(self, totals: dict[str, Tensor]) -> dict[str, float]:
-        """Validation metrics of the sums over all workers; `validation_loss` is the one number to judge by."""
 
 
 @dataclass(frozen=True)
@@ -90,21 +70,21 @@ def fit(
     Raises:
         UserError: a loss that is not finite; names the step.
     """
-    assert isinstance(task, nn.Module)
     device = next(task.parameters()).device
-    wrapped = DistributedDataParallel(task) if workers.size > 1 else task
+    # Buffers are constants of the data, the same on every worker: nothing to broadcast.
+    wrapped = DistributedDataParallel(task, broadcast_buffers=False) if workers.size > 1 else task
     optimizer = torch.optim.AdamW(
         task.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, betas=(0.9, 0.99)
     )
     average = _copy(task.model)
-    epoch, step, history = 0, 0, list[dict[str, float]]()
+    first, step, history = 0, 0, list[dict[str, float]]()
     if start is not None:
         task.model.load_state_dict(start["raw"])
         optimizer.load_state_dict(start["optimizer"])
-        average, epoch, step, history = start["average"], start["epoch"] + 1, start["step"], start["history"]
+        average, first, step, history = start["average"], start["epoch"] + 1, start["step"], start["history"]
     count = len(data.train)
     steps = schedule.epochs * (count // min(schedule.batch_size, count))
-    for epoch in range(epoch, schedule.epochs + 1):
+    for epoch in range(first, schedule.epochs + 1):
         clock, losses, norms = time.monotonic(), list[float](), list[float]()
         for batch in batches(schedule.seed, epoch, count, schedule.batch_size) if epoch else ():
             for group in optimizer.param_groups:
@@ -123,8 +103,8 @@ def fit(
             step += 1
             _average(average, task.model, _ema_decay(schedule.ema, step))
             losses.append(loss.item())
-        if hasattr(task, "after_epoch"):
-            task.after_epoch(data.train, data.train_ids, workers)
+        task.after_epoch(data.train, data.train_ids, workers)
+        if not schedule.ema:
             _average(average, task.model, 0.0)
         metrics: dict[str, float] = {"epoch": epoch}
         if losses:

@@ -231,12 +231,12 @@ def test_a_negative_number_of_steps_is_refused():
 
 def test_cuda_without_a_gpu_is_refused(monkeypatch):
     monkeypatch.setattr(stepper, "gpu_is_there", lambda: False)
-    with pytest.raises(UserError, match="'cuda'.*--device cpu"):
+    with pytest.raises(UserError, match=r"'cuda'.*--device cpu"):
         stepper.run(np.zeros((1, 2, 8, 8), np.float32), WAVES, 1, "cuda")
 
 
 def test_an_unknown_device_is_refused():
-    with pytest.raises(UserError, match="'tpu'.*auto, cpu, cuda"):
+    with pytest.raises(UserError, match=r"'tpu'.*auto, cpu, cuda"):
         stepper.run(np.zeros((1, 2, 8, 8), np.float32), WAVES, 1, "tpu")
 
 

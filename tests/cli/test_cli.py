@@ -1,0 +1,159 @@
+"""The command as a user types it: help, bad input in one line, the whole way at a small size."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+P2D = [sys.executable, "-m", "p2d.cli"]
+SMALL = "--num-samples 24 --height 32 --width 32 --steps 3000 --chunk 8 --score.epochs 1 --score.channels 8 8"
+SMALL_RUN = [*SMALL.split(), "--flow.epochs", "1", "--flow.hidden", "8", "--flow.observables", "48"]
+COMMANDS = ["run", "simulate", "train-score", "train-flow", "discover", "evaluate", "ui"]
+
+
+def p2d(*arguments, cwd, check=None):
+    done = subprocess.run([*P2D, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=280)
+    if check is not None:
+        assert done.returncode == check, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("command", [[], *([c] for c in COMMANDS)], ids=lambda c: c[0] if c else "p2d")
+def test_help_answers_at_once(command, tmp_path):
+    start = time.monotonic()
+    done = p2d(*command, "--help", cwd=tmp_path, check=0)
+    assert time.monotonic() - start < 2
+    assert done.stdout.startswith("usage: p2d")
+    assert os.listdir(tmp_path) == []
+
+
+BAD_INPUT = {
+    "unknown preset": (["run", "-p", "wavse"], "did you mean 'waves'?"),
+    "no samples": (["run", "--num-samples", "0"], "num_samples = 0"),
+    "negative size": (["simulate", "--height", "-8"], "height = -8"),
+    "size not fit for the U-Net": (["run", "--height", "100"], "such as 96 or 104"),
+    "falling range of alpha": (["run", "--score.alpha", "0.9", "0.5"], "alpha = 0.9 0.5"),
+    "alpha of 1": (["train-score", "-a", "1.0"], "alpha = 1.0"),
+    "alpha of the flow": (["train-flow", "--objective", "continuity", "-a", "0"], "alpha = 0.0"),
+    "missing dataset": (["train-flow", "-m", "nothing"], "there is no dataset 'nothing'"),
+    "cuda without a GPU": (["simulate", "--cuda", "--num-samples", "1"], "no CUDA GPU"),
+    "nothing to evaluate": (["discover", "-m", "."], "holds no card.json"),
+    "port of ui without runs": (["ui"], "there are no tracked runs"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_one_clear_line_and_leaves_nothing(case, tmp_path):
+    arguments, told = BAD_INPUT[case]
+    done = p2d(*arguments, cwd=tmp_path, check=2)
+    assert done.stderr.startswith("p2d: ") and done.stderr.count("\n") == 1, done.stderr
+    assert told in done.stderr
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_an_output_folder_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    done = p2d("simulate", "-o", "file/runs", cwd=tmp_path, check=2)
+    assert done.stderr.startswith("p2d: cannot make the output folder file/runs")
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    done = p2d("simulate", "-p", "wavse", "--debug", cwd=tmp_path)
+    assert "Traceback" in done.stderr and done.returncode != 0
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    done = p2d("run", *SMALL_RUN, "--json", cwd=folder, check=0)
+    return folder, json.loads(done.stdout)
+
+
+def test_run_makes_everything_and_prints_the_summary(finished):
+    folder, summary = finished
+    report = folder / "runs/report/waves"
+    assert summary == json.loads((report / "summary.json").read_text())
+    assert set(summary["seconds"]) == {"simulate", "score", "flow", "discover", "evaluate"}
+    assert 0 < summary["score"]["validation_loss"] < 1
+    assert -1 <= summary["flow"]["cosine"] <= 1
+    assert summary["discover"]["cosine"] > 0.9
+    assert summary["discover"]["equation"]["v"]["u*v**2"] == pytest.approx(1)
+    assert {"cosine", "equation", "error", "gap", "verdict"} <= set(summary["discover"])
+    assert {p.name for p in report.glob("*.png")} == {"snapshots.png", "denoised.png", "velocity.png", "losses.png"}
+
+
+def test_run_again_does_nothing_and_says_so(finished):
+    folder, summary = finished
+    start = time.monotonic()
+    done = p2d("run", *SMALL_RUN, "--json", cwd=folder, check=0)
+    assert time.monotonic() - start < 30
+    assert done.stderr.count("nothing to do") == 5
+    assert json.loads(done.stdout) == summary
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--steps", "200"], "steps is 3000 there, 200 was asked"),
+        (["--score.epochs", "2"], "epochs is 1 there, 2 was asked"),
+        (["--flow.hidden", "9"], "hidden is [8] there, [9] was asked"),
+        (["--discover.library", "gray-scott"], "library is 'cubic' there, 'gray-scott' was asked"),
+    ],
+)
+def test_other_settings_are_refused_by_name(finished, arguments, told):
+    folder, _ = finished
+    done = p2d("run", *SMALL_RUN, *arguments, cwd=folder, check=2)
+    assert told in done.stderr.splitlines()[-1]
+
+
+def test_tracked_as_children_of_one_run(finished):
+    from mlflow import MlflowClient
+
+    folder, summary = finished
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder}/runs/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("p2d").experiment_id])
+    by_name = {r.info.run_name: r for r in runs}
+    assert set(by_name) == {"run waves", "simulate", "train-score", "train-flow", "discover", "evaluate"}
+    assert {r.info.status for r in runs} == {"FINISHED"}
+    parent = by_name.pop("run waves")
+    assert {r.data.tags["mlflow.parentRunId"] for r in by_name.values()} == {parent.info.run_id}
+    assert parent.data.metrics["flow_cosine"] == pytest.approx(summary["flow"]["cosine"])
+    epochs = client.get_metric_history(by_name["train-score"].info.run_id, "validation_loss")
+    assert [m.step for m in epochs] == [0, 1]
+    artifacts = {a.path for a in client.list_artifacts(by_name["evaluate"].info.run_id)}
+    assert {"velocity.png", "summary.json"} <= artifacts
+
+
+def test_the_continuity_objective_uses_the_score_model(finished):
+    folder, _ = finished
+    flow = ["train-flow", "--objective", "continuity", "-n", "1", "--hidden", "8", "--sym", "0.1", "--json"]
+    facts = json.loads(p2d(*flow, cwd=folder, check=0).stdout)
+    assert facts["continuity_residual"] == facts["validation_loss"]
+    assert (folder / "runs/flow/waves_continuity/model.safetensors").is_file()
+    done = p2d(*flow, "-a", "0.2", cwd=folder, check=2)
+    assert "alpha = 0.2 is not what" in done.stderr
+
+
+@pytest.mark.parametrize("stage", ["simulate ->", "train-score ->", "train-flow ->", "discover ->"])
+def test_killed_in_any_stage_it_goes_on_from_there(finished, tmp_path, stage):
+    _, summary = finished
+    log = tmp_path / "log"
+    with log.open("w") as stderr:
+        process = subprocess.Popen([*P2D, "run", *SMALL_RUN], cwd=tmp_path, stderr=stderr, stdout=subprocess.DEVNULL)
+        while stage not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.1)
+        time.sleep(1)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = p2d("run", *SMALL_RUN, "--json", cwd=tmp_path, check=0)
+    resumed = json.loads(done.stdout)
+    assert resumed["dataset_hash"] == summary["dataset_hash"]
+    assert resumed["score"] == summary["score"]
+    assert resumed["discover"]["equation"] == summary["discover"]["equation"]
+    finished_before = {"simulate ->": 0, "train-score ->": 1, "train-flow ->": 2, "discover ->": 3}[stage]
+    assert done.stderr.count("nothing to do") == finished_before

@@ -1,0 +1,101 @@
+"""Figures: each is a picture file of the size that its panels ask for, and shows the data it was given."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from numpy.testing import assert_array_equal
+
+from p2d.evaluate import figures
+
+DOTS = 130  # an inch
+MARGIN = (0.6, 0.7)  # inches beside and above all panels
+
+
+def random_states(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random((count, 2, 12, 12))
+
+
+def panels_of(count: int, seed: int = 0) -> list[tuple[float, np.ndarray, np.ndarray]]:
+    noisy, mean = random_states(count, seed + 1), random_states(count, seed + 2)
+    return [(0.5 + 0.1 * i, noisy[i], mean[i]) for i in range(count)]
+
+
+def history(epochs: int, slope: float = 1.0) -> list[dict[str, float]]:
+    trained = [{"epoch": e, "training_loss": slope / e, "validation_loss": slope * 2 / e} for e in range(1, epochs + 1)]
+    return [{"epoch": 0, "validation_loss": 3.0}, *trained]
+
+
+def colours(picture: np.ndarray) -> int:
+    return len(np.unique(picture.reshape(-1, picture.shape[-1]), axis=0))
+
+
+def assert_has_panels(path: Path, rows: int, columns: int, cell: tuple[float, float] = (figures.CELL,) * 2) -> None:
+    """The file is a picture of the size of so many panels, and not blank: data, axes and words have many colours."""
+    picture = imread(path)
+    width, height = cell[0] * columns + MARGIN[0], cell[1] * rows + MARGIN[1]
+    # the renderer cuts a part of a pixel off
+    assert abs(picture.shape[0] - height * DOTS) <= 1
+    assert abs(picture.shape[1] - width * DOTS) <= 1
+    assert colours(picture) > 50
+
+
+@pytest.mark.parametrize(("count", "rows", "columns"), [(1, 1, 1), (3, 1, 3), (5, 2, 4), (20, 2, 4)])
+@pytest.mark.parametrize("channel", [0, 1])
+def test_snapshots_show_up_to_eight_states(tmp_path, count, rows, columns, channel):
+    figures.snapshots(tmp_path / "new" / "a.png", random_states(count), channel, "waves")
+    assert_has_panels(tmp_path / "new" / "a.png", rows, columns)
+
+
+def test_snapshots_of_the_ninth_state_and_beyond_change_nothing(tmp_path):
+    states = random_states(10)
+    for name, shown in (("all", states), ("eight", states[:8]), ("others", states[1:])):
+        figures.snapshots(tmp_path / f"{name}.png", shown, 1, "waves")
+    everything, eight, others = (imread(tmp_path / f"{name}.png") for name in ("all", "eight", "others"))
+    assert_array_equal(everything, eight)
+    assert (everything != others).any(axis=-1).mean() > 0.2
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("channel", [0, 1])
+def test_denoised_has_a_row_for_each_signal_level(tmp_path, rows, channel):
+    figures.denoised(tmp_path / "a.png", random_states(1)[0], panels_of(rows), channel, "waves")
+    assert_has_panels(tmp_path / "a.png", rows, 3)
+
+
+@pytest.mark.parametrize(("rows", "titles"), [(1, ["true"]), (3, ["true", "flow", "equation"]), (2, ["flow"])])
+@pytest.mark.parametrize("channel", [0, 1])
+def test_velocities_have_a_row_for_each_state_and_a_column_for_each_field(tmp_path, rows, titles, channel):
+    fields = {title: random_states(rows, i) - 0.5 for i, title in enumerate(titles)}
+    cosines = {title: 0.5 for title in titles if title != "true"}
+    figures.velocities(tmp_path / "a.png", random_states(rows), fields, cosines, channel, "waves")
+    assert_has_panels(tmp_path / "a.png", rows, 1 + len(titles))
+
+
+def test_velocities_are_shown_on_one_scale_whatever_their_unit_of_time(tmp_path):
+    states, field = random_states(2), random_states(2, 1) - 0.5
+    for name, unit in (("one", 1.0), ("other", 1e-4)):
+        figures.velocities(tmp_path / f"{name}.png", states, {"true": field, "flow": unit * field}, {}, 1, "waves")
+    assert_array_equal(imread(tmp_path / "one.png"), imread(tmp_path / "other.png"))
+
+
+def test_a_velocity_field_of_zeros_is_drawn(tmp_path):
+    fields = {"true": random_states(2) - 0.5, "flow": np.zeros((2, 2, 12, 12))}
+    figures.velocities(tmp_path / "a.png", random_states(2), fields, {}, 1, "waves")
+    assert_has_panels(tmp_path / "a.png", 2, 3)
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 12])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_losses_of_any_length_and_sign_are_drawn(tmp_path, epochs, sign):
+    histories = {"score": history(epochs, sign), "flow": history(2)}
+    figures.losses(tmp_path / "a.png", histories, {"score": "loss", "flow": "z"}, "waves")
+    # a training that took no step has its validation alone
+    assert_has_panels(tmp_path / "a.png", 1, 4 if epochs else 3, (3.4, 2.9))
+
+
+def test_losses_show_the_training_loss(tmp_path):
+    for name, slope in (("low", 1.0), ("high", 50.0)):
+        figures.losses(tmp_path / f"{name}.png", {"score": history(5, slope)}, {"score": "loss"}, "waves")
+    assert (imread(tmp_path / "low.png") != imread(tmp_path / "high.png")).any()
