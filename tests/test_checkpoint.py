@@ -104,7 +104,7 @@ def test_json_that_is_no_checkpoint_is_refused(tmp_path):
 
 def test_a_newer_version_is_refused_and_named(tmp_path):
     folder = written(tmp_path, version=99)
-    with pytest.raises(UserError, match="version 99.*reads up to 1.*update p2d"):
+    with pytest.raises(UserError, match=r"version 99.*reads up to 1.*update p2d"):
         read_checkpoint(folder, "score")
 
 
@@ -153,7 +153,7 @@ class Trap:
 def test_a_state_that_holds_an_object_is_refused_before_it_runs(tmp_path):
     folder, sprung = written(tmp_path), tmp_path / "sprung"
     torch.save({**trained_state(), "extra": Trap(sprung)}, folder / "state.pt")
-    with pytest.raises(pickle.UnpicklingError, match="weights_only|Weights only"):
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
         read_state(folder)
     assert not sprung.exists()
     torch.load(folder / "state.pt", weights_only=False)

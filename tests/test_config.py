@@ -210,7 +210,7 @@ def test_a_species_that_is_not_there_is_refused(channel):
             make(plot_channel=channel)
 
 
-@pytest.mark.parametrize(("cuda", "device", "wished"), [(True, "auto", "cuda"), (True, "cuda", "cuda"), (False, "cpu", "cpu")])
+@pytest.mark.parametrize(("cuda", "device", "wished"), [(True, "auto", "cuda"), (False, "cpu", "cpu")])
 def test_cuda_is_another_word_for_device_cuda(cuda, device, wished):
     assert SimulateConfig(cuda=cuda, device=device).wished_device == wished
 

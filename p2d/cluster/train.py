@@ -85,7 +85,8 @@ def train(
 def _run(job: dict[str, Any], workers: int, storage: Path, on_metrics: OnMetrics) -> ray.train.Checkpoint:
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", START_TIMEOUT_S)
     inbox = Queue(actor_options={"num_cpus": 0})
-    listener = threading.Thread(target=_listen, args=(inbox, on_metrics), daemon=True)
+    mistakes: list[str] = []
+    listener = threading.Thread(target=_listen, args=(inbox, on_metrics, mistakes), daemon=True)
     listener.start()
     gpu = runtime.gpus() > 0
     trainer = TorchTrainer(
@@ -108,17 +109,20 @@ def _run(job: dict[str, Any], workers: int, storage: Path, on_metrics: OnMetrics
         inbox.put(None)
         listener.join()
         inbox.shutdown()
-    error = (result.metrics or {}).get("user_error")
-    if error:
+    if mistakes:
         shutil.rmtree(storage, ignore_errors=True)
-        raise UserError(str(error))
+        raise UserError(mistakes[0])
     assert result.checkpoint is not None
     return result.checkpoint
 
 
-def _listen(inbox: Queue, on_metrics: OnMetrics) -> None:
-    for metrics in iter(inbox.get, None):
-        on_metrics(metrics)
+def _listen(inbox: Queue, on_metrics: OnMetrics, mistakes: list[str]) -> None:
+    """Pass on what the first worker says, until None: metrics of an epoch, or a user's mistake as text."""
+    for said in iter(inbox.get, None):
+        if isinstance(said, str):
+            mistakes.append(said)
+        else:
+            on_metrics(said)
 
 
 def _work(job: dict[str, Any]) -> None:
@@ -138,7 +142,9 @@ def _work(job: dict[str, Any]) -> None:
                 start = read_state(Path(folder))
         loop.fit(task, data, schedule, workers, _reporter(job, workers), start)
     except UserError as error:
-        ray.train.report({"user_error": str(error)})
+        # Every worker has met it and returns: a restart would meet it again.
+        if workers.rank == 0:
+            job["inbox"].put(str(error))
 
 
 def _reporter(job: dict[str, Any], workers: Workers) -> loop.Report:

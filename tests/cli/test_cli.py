@@ -10,7 +10,7 @@ import time
 import pytest
 
 P2D = [sys.executable, "-m", "p2d.cli"]
-SMALL = "--num-samples 24 --height 32 --width 32 --steps 3000 --chunk 8 --score.epochs 1 --score.channels 8 8"
+SMALL = "--num-samples 24 --height 64 --width 64 --steps 3000 --chunk 8 --score.epochs 1 --score.channels 8 8"
 SMALL_RUN = [*SMALL.split(), "--flow.epochs", "1", "--flow.hidden", "8", "--flow.observables", "48"]
 COMMANDS = ["run", "simulate", "train-score", "train-flow", "discover", "evaluate", "ui"]
 

@@ -9,7 +9,7 @@ from p2d.config import SimulateConfig
 from p2d.errors import UserError
 from p2d.simulation import simulate_here
 
-SMALL = {"preset": ("waves", "life"), "num_samples": 6, "height": 24, "width": 16, "steps": 300}
+SMALL = {"preset": ("worms", "maze"), "num_samples": 6, "height": 24, "width": 16, "steps": 300}
 
 
 @pytest.mark.parametrize(("actors", "chunk"), [(1, 6), (2, 4), (2, 1)])
@@ -38,7 +38,7 @@ def test_the_shards_open_in_plain_pyarrow(cluster, tmp_path):
     dataset = simulate(SimulateConfig(**SMALL, chunk=6), tmp_path)
     table = pq.read_table(dataset.folder / "shard-00001.parquet")
     assert table["state"].combine_chunks().to_numpy_ndarray().shape == (6, 2, 24, 16)
-    assert table["preset"].to_pylist() == ["life"] * 6
+    assert table["preset"].to_pylist() == ["maze"] * 6
     assert table["sample_id"].to_pylist() == list(range(6, 12))
 
 

@@ -1,8 +1,9 @@
 """Ray Train around the loop: one or two workers, a killed worker, an interrupted run."""
 
+import dataclasses
 import os
-import signal
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -19,8 +20,8 @@ FLOW = FlowConfig(epochs=1, batch_size=8, hidden=(8,), observables=48)
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    config = SimulateConfig(num_samples=24, height=32, width=32, steps=3000, chunk=8)
-    return simulate_here(config, tmp_path_factory.mktemp("data") / "waves_32x32")
+    config = SimulateConfig(("pulsating_solitons",), 24, height=32, width=32, steps=1000, chunk=8)
+    return simulate_here(config, tmp_path_factory.mktemp("data") / "solitons_32x32")
 
 
 def trained(config, dataset, folder, workers, on_metrics=lambda m: None):
@@ -40,46 +41,34 @@ def test_two_workers_learn_what_one_learns(cluster, dataset, tmp_path, config):
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")], "nothing is left beside the models"
 
 
-def test_a_killed_worker_does_not_change_the_result(cluster, dataset, tmp_path, monkeypatch):
-    undisturbed, _ = trained(SCORE, dataset, tmp_path / "undisturbed", 1)
-    marker = tmp_path / "killed"
-    monkeypatch.setenv("P2D_TEST_MARKER", str(marker))
-    original = cluster_train._reporter
+def kill_training_worker():
+    """SIGKILL to a training worker of this process's own cluster."""
+    for process in psutil.process_iter(["cmdline"]):
+        command = " ".join(process.info["cmdline"] or [])
+        if command.startswith("ray::RayTrainWorker") and os.getpid() in {p.pid for p in process.parents()}:
+            process.kill()
+            return
+    raise AssertionError("there is no training worker to kill")
 
-    def deadly(job, workers):
-        report = original(job, workers)
 
-        def report_and_die(metrics, state):
-            report(metrics, state)
-            if metrics["epoch"] == 1 and not os.path.exists(job["marker"]):
-                open(job["marker"], "w").close()
-                os.kill(os.getpid(), signal.SIGKILL)
+def test_a_killed_worker_does_not_change_the_result(cluster, dataset, tmp_path):
+    config = dataclasses.replace(SCORE, epochs=40)
+    undisturbed, _ = trained(config, dataset, tmp_path / "undisturbed", 1)
+    seen = []
 
-        return report_and_die
+    def kill_once(metrics):
+        seen.append(metrics["epoch"])
+        if seen == [0, 1, 2]:
+            kill_training_worker()
 
-    run = cluster_train._run
-    monkeypatch.setattr(cluster_train, "_run", lambda job, *rest: run({**job, "marker": str(marker)}, *rest))
-    monkeypatch.setattr(cluster_train, "_work", _with_reporter(deadly))
-    disturbed, history = trained(SCORE, dataset, tmp_path / "disturbed", 1)
-    assert marker.exists()
-    assert [h["epoch"] for h in history] == [0, 1, 2]
+    disturbed, history = trained(config, dataset, tmp_path / "disturbed", 1, kill_once)
+    assert [h["epoch"] for h in history] == list(range(41))
     for key in undisturbed:
         assert torch.equal(disturbed[key], undisturbed[key]), key
 
 
-def _with_reporter(reporter):
-    """The worker function with another reporter; a closure, so that it is sent to the workers by value."""
-    original = cluster_train._work
-
-    def work(job):
-        cluster_train._reporter = reporter
-        original(job)
-
-    return work
-
-
 def test_a_mistake_found_by_a_worker_comes_back_as_one_line(cluster, dataset, tmp_path):
-    with pytest.raises(UserError, match="the loss is nan at step"):
+    with pytest.raises(UserError, match="the loss is (nan|inf) at step"):
         trained(
             ScoreConfig(epochs=1, batch_size=4, channels=(8,), learning_rate=0.999, warmup=0, weight_decay=1e30),
             dataset,

@@ -101,7 +101,9 @@ def test_the_waves_equation_has_its_published_coefficients(species, term, value)
 
 def test_the_gray_scott_library_has_its_seven_terms_and_no_other():
     allowed = library.allowed("gray-scott")
-    named = {(s, t) for s, row in zip("uv", allowed, strict=True) for t, on in zip(library.TERMS, row, strict=True) if on}
+    named = {
+        (s, t) for s, row in zip("uv", allowed, strict=True) for t, on in zip(library.TERMS, row, strict=True) if on
+    }
     assert named == {(species, term) for species, term, _ in COEFFICIENTS}
 
 

@@ -177,7 +177,9 @@ def test_the_loss_is_its_formula(sym):
     )
     sums = [(r1 * r2).sum(), power.sum(), along.sum(), cosine.square().sum(), torch.tensor(5.0), torch.tensor(5.0 * n)]
     # float64 sums of 48 numbers of order 1
-    assert_close(task(skew_field(), sym=sym).loss(torch.stack([x.double() for x in sums])), expected, rtol=1e-13, atol=0)
+    assert_close(
+        task(skew_field(), sym=sym).loss(torch.stack([x.double() for x in sums])), expected, rtol=1e-13, atol=0
+    )
 
 
 @pytest.mark.parametrize("sym", [0.0, 0.7])

@@ -1,4 +1,4 @@
-"""The closed form: observables against finite differences, known equations recovered, and what it says of the others."""
+"""The closed form: observables against finite differences, known equations recovered, and what is said of others."""
 
 import dataclasses
 import json
@@ -73,6 +73,14 @@ def waves_equation(waves_moments):
 def maze_states(tmp_path_factory):
     config = SimulateConfig(preset=("maze",), num_samples=32, height=64, width=64, steps=10_000, chunk=32)
     return simulate_here(config, tmp_path_factory.mktemp("maze") / "maze").states()
+
+
+@pytest.fixture(scope="module")
+def early_moments(tmp_path_factory):
+    """Waves at 500 steps: their discs still spread."""
+    config = SimulateConfig(preset=("waves",), num_samples=48, height=64, width=64, steps=500, chunk=48)
+    states = simulate_here(config, tmp_path_factory.mktemp("early") / "early").states()
+    return discover.moments(np.arange(len(states)), states)
 
 
 @pytest.mark.parametrize(("height", "width"), [(6, 6), (5, 8)])
@@ -186,7 +194,7 @@ def test_the_seed_draws_the_error_bars_and_nothing_else(waves_moments):
     assert (first.error != other.error).sum() == 6
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_an_ensemble_that_many_dynamics_keep_is_called_ambiguous(seed):
     # independent species, alike and white: both (v, -u) and (lap v, -lap u) keep it
     states = 0.5 + 0.1 * np.random.default_rng(seed).normal(size=(200, 2, 16, 16))
@@ -202,13 +210,9 @@ def test_a_maze_is_called_static(maze_states, name):
     assert found.unbalanced < 1e-5
 
 
-def test_an_ensemble_that_is_still_changing_is_called_not_stationary(waves_moments, waves):
-    # v grows by 20 % in the second half: no equation keeps both halves, and none is meant to
-    ids = np.arange(96)
-    states = waves.states(ids)
-    states[48:, 1] *= 1.2
-    found = discover.discover(discover.moments(ids, states), "gray-scott", bootstrap=2)
-    assert found.verdict.startswith("not stationary")
+@pytest.mark.parametrize("name", ["cubic", "gray-scott"])
+def test_an_ensemble_that_is_still_changing_is_called_not_stationary(early_moments, name):
+    assert discover.discover(early_moments, name, bootstrap=2).verdict.startswith("not stationary")
 
 
 @pytest.mark.parametrize("count", [0, 1, 7])
@@ -224,7 +228,10 @@ def written(equation: dict, error: dict) -> discover.Discovery:
 
 
 def test_an_equation_is_written_with_the_errors_of_its_last_digits():
-    equation = {"u": {"lap(u)": 0.16012, "1": 0.018, "u*v**2": -1.0049}, "v": {"u*v**2": 1.0, "v": -123.4, "lap(v)": 0.08}}
+    equation = {
+        "u": {"lap(u)": 0.16012, "1": 0.018, "u*v**2": -1.0049},
+        "v": {"u*v**2": 1.0, "v": -123.4, "lap(v)": 0.08},
+    }
     error = {"u": {"lap(u)": 0.0013, "1": 0.00024, "u*v**2": 0.02}, "v": {"v": 12.0, "lap(v)": 0.0006}}
     told = discover.format_equation(written(equation, error)).splitlines()
     assert told[0] == "du/dt = 0.160(1) lap(u) + 0.0180(2) - 1.00(2) u v^2"

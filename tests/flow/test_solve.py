@@ -58,7 +58,7 @@ def test_the_stationary_direction_is_found_within_its_sampling_error(observables
     rows, c = synthetic_rows(snapshots, observables, terms, noise)
     found = solve(rows, random_gram(terms), NULL, RIDGE).coefficients
     slopes = np.linalg.svd(synthetic_rows(1, observables, terms, 0.0)[0][0])[1][:-1]
-    # mean rates of a unit direction err by noise / sqrt(N), the direction by that over each slope of M: three times this
+    # rates of a unit direction err by noise / sqrt(N), the direction by that over each slope of M: three of these
     allowed = 3 * noise * np.sqrt(np.sum(slopes**-2.0) / snapshots)
     truth = c / np.linalg.norm(c)
     assert np.linalg.norm(same_sign(found / np.linalg.norm(found), truth) - truth) < allowed < 0.1
@@ -122,6 +122,19 @@ def test_whitened_mean_rates_give_the_statistic_back():
     solution = solve(rows, random_gram(5), NULL, RIDGE)
     again = np.sum((solution.whiten(rows.mean(axis=0)) @ solution.coefficients) ** 2)
     assert_close(again, solution.statistics[0], rtol=1e-9, atol=0)  # float64, condition numbers to 1e4
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_weights_are_those_of_the_solution_itself(seed):
+    rng = np.random.default_rng(seed)
+    # one direction is nearly stationary, with mean rates of its own; each slope has a noise of its own
+    mean = 5 * synthetic_rows(1, 12, 5, 0.0, seed)[0] + 0.3 * rng.normal(size=(12, 5))
+    rows = mean + rng.normal(size=(300, 12, 5)) * np.exp(rng.normal(size=(12, 5)))
+    solution = solve(rows, random_gram(5), NULL, RIDGE)
+    rates = rows @ solution.coefficients
+    scale = solution.deviation / (rates.std(axis=0, ddof=1) / np.sqrt(300))
+    # the last of four iterations changes the weights by less than 1 %
+    assert_close(scale, np.ones(12), rtol=0.01, atol=0)
 
 
 @pytest.mark.parametrize("split", [[150, 150], [299, 1], [100, 100, 100]])

@@ -165,7 +165,7 @@ def test_a_flow_comes_back_from_its_checkpoint(tmp_path, hidden, with_corners):
 
 
 def test_loading_a_flow_where_there_is_none_names_the_folder(tmp_path):
-    with pytest.raises(UserError, match="no flow model in .*nowhere.*train-flow"):
+    with pytest.raises(UserError, match=r"no flow model in .*nowhere.*train-flow"):
         Flow.load(tmp_path / "nowhere")
 
 

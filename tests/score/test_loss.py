@@ -11,14 +11,6 @@ MEAN, STD = torch.tensor([0.3, -0.7]), torch.tensor([0.5, 0.2])
 RANGE = (0.5, 0.999)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def gaussian_states(count: int, height: int, width: int) -> torch.Tensor:
     noise = torch.randn(count, 2, height, width, generator=torch.Generator().manual_seed(0))
     return MEAN.view(1, 2, 1, 1) + STD.view(1, 2, 1, 1) * noise

@@ -15,14 +15,6 @@ GRIDS = [(16, 16), (8, 24)]
 MEAN, STD = torch.tensor([0.3, -0.7]), torch.tensor([0.5, 0.2])
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 

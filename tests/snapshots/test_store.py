@@ -1,4 +1,4 @@
-"""Shards and datasets on disk: bit for bit what was simulated, whatever the chunks; what is damaged is found and mended."""
+"""Shards and datasets: bit for bit what was simulated, whatever the chunks; damage is found and mended."""
 
 import dataclasses
 import errno
@@ -456,9 +456,9 @@ def test_a_dataset_is_found_by_name_short_name_and_path(tmp_path, monkeypatch):
 def test_a_dataset_that_is_not_there_lists_those_that_are(tmp_path):
     simulate_here(small(), tmp_path / "data" / "waves_10x12")
     simulate_here(small(seed=1), tmp_path / "data" / "mine")
-    with pytest.raises(UserError, match="no dataset 'spirals'.*which holds mine, waves_10x12"):
+    with pytest.raises(UserError, match=r"no dataset 'spirals'.*which holds mine, waves_10x12"):
         find_dataset("spirals", tmp_path)
-    with pytest.raises(UserError, match="no dataset 'spirals'.*which is empty"):
+    with pytest.raises(UserError, match=r"no dataset 'spirals'.*which is empty"):
         find_dataset("spirals", tmp_path / "elsewhere")
 
 
