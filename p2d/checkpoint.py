@@ -54,12 +54,15 @@ def read_config(folder: Path, kind: str) -> dict[str, Any]:
         raise UserError(f"there is no {kind} model in {folder}; p2d train-{kind} makes one")
     try:
         config = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise UserError(f"{file} is damaged ({error}); train the {kind} again") from error
-    if config.get("format") != FORMAT or config.get("kind") != kind:
-        raise UserError(f"{folder} holds a {config.get('kind', 'foreign file')}, not a {kind} model; name another")
-    if config["version"] > VERSION:
-        raise UserError(f"{file} has version {config['version']}, this p2d reads up to {VERSION}: update p2d")
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise UserError(f"{file} is not the config of a {FORMAT}; name another folder")
+    if config.get("kind") != kind:
+        raise UserError(f"{folder} holds a {config.get('kind')}, not a {kind} model; name another")
+    version = config.get("version")
+    if not isinstance(version, int) or version > VERSION:
+        raise UserError(f"{file} has version {version}, this p2d reads up to {VERSION}: update p2d")
     return config
 
 

@@ -13,7 +13,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import tyro
 
@@ -21,6 +21,11 @@ from p2d.dynamics import gray_scott
 from p2d.errors import UserError, nearest
 
 HOW: dict[str, Any] = {"how": True}
+Device = Literal["auto", "cpu", "cuda"]
+Objective = Literal["stationarity", "continuity"]
+Decay = Literal["cosine", "constant"]
+Divergence = Literal["exact", "hutchinson"]
+Library = Literal["cubic", "gray-scott"]
 ConfigT = TypeVar("ConfigT", bound="Config")
 
 
@@ -116,9 +121,7 @@ class SimulateConfig(Config):
     actors: Annotated[int, option(help="simulating processes; 0: as many as the machine holds")] = field(
         default=0, metadata=HOW
     )
-    device: Annotated[Literal["auto", "cpu", "cuda"], option(help="where to simulate")] = field(
-        default="auto", metadata=HOW
-    )
+    device: Annotated[Device, option(help="where to simulate")] = field(default="auto", metadata=HOW)
     cuda: Annotated[bool, option(help="the same as --device cuda")] = field(default=False, metadata=HOW)
 
     def __post_init__(self) -> None:
@@ -132,6 +135,7 @@ class SimulateConfig(Config):
             at_least(key, getattr(self, key), 1)
         for key in ("steps", "seed", "actors"):
             at_least(key, getattr(self, key), 0)
+        one_of("device", self.device, get_args(Device))
         if self.cuda and self.device == "cpu":
             raise UserError("--cuda and --device cpu exclude each other; give one of them")
 
@@ -209,20 +213,20 @@ class FlowConfig(Config):
     """Settings of a flow model and its training."""
 
     objective: Annotated[
-        Literal["stationarity", "continuity"],
+        Objective,
         option(help="stationarity of observables (recovers the dynamics), or the original's continuity residual"),
     ] = "stationarity"
     epochs: Annotated[int, option("-n", help="passes of gradient steps over the training snapshots")] = 1
     batch_size: Annotated[int, option("-b", help="snapshots a step, over all workers")] = 16
     learning_rate: Annotated[float, option("-l", help="peak of the schedule")] = 1e-3
-    schedule: Annotated[Literal["cosine", "constant"], option("-s", help="learning rate over the run")] = "cosine"
+    schedule: Annotated[Decay, option("-s", help="learning rate over the run")] = "cosine"
     hidden: Annotated[tuple[int, ...], option(help="widths of the hidden layers")] = (64,)
     corners: Annotated[bool, option(help="corners in the field's 3x3 stencil, beside centre and edges")] = False
     observables: Annotated[int, option(help="stationarity: random observables of the last layer's solve")] = 384
     alpha: Annotated[float, option("-a", help="continuity: signal level")] = 0.8
     sym: Annotated[float, option(help="continuity: weight of the penalty on v . s")] = 0.0
     gaussian_weight: Annotated[float, option("-g", help="continuity: weight of the Gaussian term in the score")] = 0.0
-    divergence: Annotated[Literal["exact", "hutchinson"], option(help="continuity: how div v is had")] = "exact"
+    divergence: Annotated[Divergence, option(help="continuity: how div v is had")] = "exact"
     probes: Annotated[int, option(help="continuity: Hutchinson probes in each of the two independent sets")] = 1
     seed: Annotated[int, option(help="seed of weights, order, noise and observables")] = 0
 
@@ -238,6 +242,9 @@ class FlowConfig(Config):
         }
         for key, least in lowest.items():
             at_least(key, getattr(self, key), least)
+        one_of("objective", self.objective, get_args(Objective))
+        one_of("schedule", self.schedule, get_args(Decay))
+        one_of("divergence", self.divergence, get_args(Divergence))
         if self.objective == "continuity":
             at_least("epochs", self.epochs, 1)
         within("learning_rate", self.learning_rate, 0.0, 1.0)
@@ -251,13 +258,14 @@ class DiscoverConfig(Config):
     """Settings of the discovery of the equation."""
 
     library: Annotated[
-        Literal["cubic", "gray-scott"],
+        Library,
         option(help="terms to choose from: all monomials to degree 3 and both Laplacians, or Gray-Scott's own"),
     ] = "cubic"
     bootstrap: Annotated[int, option(help="resamples of the snapshots for the error bars")] = 50
     seed: Annotated[int, option(help="seed of the resamples")] = 0
 
     def __post_init__(self) -> None:
+        one_of("library", self.library, get_args(Library))
         at_least("bootstrap", self.bootstrap, 2)
         at_least("seed", self.seed, 0)
 

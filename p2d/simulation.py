@@ -78,7 +78,7 @@ def begin(config: SimulateConfig, folder: Path) -> tuple[cards.Card, SimulateCon
     """
     card_file = folder / "card.json"
     if card_file.exists():
-        card = cards.read_card(card_file.read_text(), str(folder))
+        card = cards.read_card(card_file.read_text(errors="replace"), str(folder))
         refuse_other_settings(f"the dataset {folder}", card.settings, config.identity())
         return card, dataclasses.replace(config, chunk=card.chunk)
     try:
@@ -131,7 +131,7 @@ def kept_shards(card: cards.Card, folder: Path, shards: list[ShardPlan]) -> dict
             for i, name in names.items()
             if (folder / name).is_file() and store.file_hash(folder / name) == known[name]["hash"]
         }
-    entries = {s.index: store.checked_shard(folder / store.shard_name(s.index)) for s in shards}
+    entries = {s.index: store.checked_shard(folder / store.shard_name(s.index), s.first, s.rows) for s in shards}
     return {i: entry for i, entry in entries.items() if entry is not None}
 
 

@@ -65,7 +65,7 @@ def solve(rows: np.ndarray, gram: np.ndarray, null: float, ridge: float, total: 
     mean = total(rows.sum(axis=0)) / count
     spread = total((rows**2).sum(axis=(0, 2))) / count
     deviation = np.sqrt(spread / count) + np.finfo(float).tiny
-    factor = np.eye(len(deviation))
+    factor: np.ndarray = np.eye(len(deviation))
     direction = np.linalg.svd(mean / deviation[:, None])[2][-1]
     values: np.ndarray = np.zeros(1)
     for _ in range(ITERATIONS):

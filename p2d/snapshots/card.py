@@ -64,10 +64,9 @@ def read_card(text: str, where: str) -> Card:
         raise UserError(f"{where}/card.json is not JSON ({error}); simulate the dataset again") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise UserError(f"{where}/card.json is not the card of a {FORMAT}; p2d simulate makes one")
-    if values["version"] > VERSION:
-        raise UserError(
-            f"{where}/card.json has version {values['version']}, this p2d reads up to {VERSION}: update p2d"
-        )
+    there = values.get("version")
+    if not isinstance(there, int) or there > VERSION:
+        raise UserError(f"{where}/card.json has version {there}, this p2d reads up to {VERSION}: update p2d")
     try:
         return Card(**{**values, "grid": tuple(values["grid"])})
     except (TypeError, KeyError) as error:

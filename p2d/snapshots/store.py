@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from p2d.config import short_name
 from p2d.errors import UserError
 from p2d.snapshots import schema
 from p2d.snapshots.card import Card, read_card
@@ -69,16 +70,17 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def checked_shard(path: Path) -> dict[str, Any] | None:
-    """The entry of a shard whose every row still matches its digest; None for a missing or damaged one."""
+def checked_shard(path: Path, first: int, rows: int) -> dict[str, Any] | None:
+    """The entry of a shard that holds these samples and whose every row matches its digest; None for any other."""
     if not path.exists():
         return None
     try:
         entry = shard_entry(path)
         table = pq.read_table(path)
-        sound = schema.digests_of(table) == table.column("digest").to_pylist()
-    except (UserError, pa.ArrowException, OSError, KeyError, ValueError):
-        return None
+        sound = table.column("sample_id").to_pylist() == list(range(first, first + rows))
+        sound = sound and schema.digests_of(table) == table.column("digest").to_pylist()
+    except (UserError, pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError):
+        return None  # damaged metadata shows up as any of these
     return entry if sound else None
 
 
@@ -152,6 +154,10 @@ class Dataset:
             sample_ids.sort()
         out = np.empty((len(sample_ids), 2, *self.card.grid), np.float32)
         place = {int(i): n for n, i in enumerate(sample_ids)}
+        unknown = set(place) - set(self.index.column("sample_id").to_pylist())
+        if unknown or len(place) < len(sample_ids):
+            told = f"knows no sample {min(unknown)}" if unknown else "was asked for a sample twice"
+            raise UserError(f"{self.folder} {told}; its ids are 0 to {self.card.samples - 1}")
         for entry in self.card.shards:
             ids, states = self.read_shard(entry["name"], sample_ids)
             for i, state in zip(ids, states, strict=True):
@@ -173,7 +179,7 @@ def open_dataset(path: str | Path) -> Dataset:
     card_file = folder / "card.json"
     if not card_file.is_file():
         raise UserError(f"{folder} holds no card.json, so it is no dataset of p2d; p2d simulate makes one")
-    card = read_card(card_file.read_text(), str(folder))
+    card = read_card(card_file.read_text(errors="replace"), str(folder))
     if not card.complete:
         raise UserError(f"the dataset {folder} is unfinished; run the same p2d simulate again to finish it")
     for entry in card.shards:
@@ -193,7 +199,7 @@ def find_dataset(name: str, out: str | Path) -> Dataset:
         return open_dataset(data / name)
     if Path(name).is_dir():
         return open_dataset(name)
-    same = sorted(data.glob(f"{name}_*x*")) if os.sep not in name else []
+    same = sorted(p for p in data.glob("*") if p.is_dir() and short_name(p.name) == name)
     if len(same) == 1:
         return open_dataset(same[0])
     if same:

@@ -81,7 +81,8 @@ def fit(
     if start is not None:
         task.model.load_state_dict(start["raw"])
         optimizer.load_state_dict(start["optimizer"])
-        average, first, step, history = start["average"], start["epoch"] + 1, start["step"], start["history"]
+        average = {k: v.clone() for k, v in start["average"].items()}
+        first, step, history = start["epoch"] + 1, start["step"], start["history"]
     count = len(data.train)
     steps = schedule.epochs * (count // min(schedule.batch_size, count))
     for epoch in range(first, schedule.epochs + 1):

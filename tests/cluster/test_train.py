@@ -68,7 +68,7 @@ def test_a_killed_worker_does_not_change_the_result(cluster, dataset, tmp_path):
 
 
 def test_a_mistake_found_by_a_worker_comes_back_as_one_line(cluster, dataset, tmp_path):
-    with pytest.raises(UserError, match="the loss is (nan|inf) at step"):
+    with pytest.raises(UserError, match=r"the loss is (nan|inf) at step"):
         trained(
             ScoreConfig(epochs=1, batch_size=4, channels=(8,), learning_rate=0.999, warmup=0, weight_decay=1e30),
             dataset,

@@ -243,7 +243,8 @@ def test_held_out_z_scores_are_those_of_all_states_however_they_are_shared(split
     x = white_states(12, 6, 11)
     task = Stationarity(LocalField((6,), generator=seeded()), 8, seed=0)
     sums = [task.validate(part, [], last=True)["held_out"] for part in (x[:split], x[split:])]
-    z = z_scores(task.held_out.rates(x, task.model(x)).detach().double())
+    observables = task.draw(HELD_OUT_OBSERVABLES, "held out")
+    z = z_scores(observables.rates(x, task.model(x)).detach().double())
     metrics = task.metrics({"held_out": sums[0] + sums[1]})
     # rates are float32, one state at a time or all at once
     np.testing.assert_allclose(metrics["z_rms"], z.square().mean().sqrt(), rtol=1e-4)

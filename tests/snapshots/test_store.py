@@ -209,7 +209,7 @@ def test_a_damaged_shard_of_an_interrupted_dataset_is_noticed_and_remade(tmp_pat
     sound, file = contents(tmp_path), tmp_path / "shard-00001.parquet"
     altered_card(tmp_path, complete=False, shards=[], dataset_hash="")
     file.write_bytes(damage(file.read_bytes()))
-    assert checked_shard(file) is None
+    assert checked_shard(file, 4, 4) is None
     card = read_card((tmp_path / "card.json").read_text(), "here")
     assert kept_shards(card, tmp_path, plan(small())).keys() == {0, 2}
     assert simulate_here(small(), tmp_path).card.dataset_hash == made.card.dataset_hash
@@ -239,9 +239,9 @@ def rewritten(file: Path, **columns: pa.Array) -> None:
 def test_a_value_that_does_not_match_its_digest_is_noticed(tmp_path, name, column):
     simulate_here(small(), tmp_path)
     file = tmp_path / "shard-00001.parquet"
-    assert checked_shard(file)["rows"] == 4
+    assert checked_shard(file, 4, 4)["rows"] == 4
     rewritten(file, **{name: column})
-    assert checked_shard(file) is None
+    assert checked_shard(file, 4, 4) is None
 
 
 def test_one_cell_of_one_state_changed_by_its_last_bit_is_noticed(tmp_path):
@@ -250,11 +250,11 @@ def test_one_cell_of_one_state_changed_by_its_last_bit_is_noticed(tmp_path):
     states = pq.read_table(file).column("state").combine_chunks().to_numpy_ndarray().copy()
     states[2, 1, 3, 4] = np.nextafter(states[2, 1, 3, 4], np.float32(1))
     rewritten(file, state=pa.FixedShapeTensorArray.from_numpy_ndarray(states))
-    assert checked_shard(file) is None
+    assert checked_shard(file, 4, 4) is None
 
 
 def test_a_missing_shard_is_no_shard(tmp_path):
-    assert checked_shard(tmp_path / "shard-00000.parquet") is None
+    assert checked_shard(tmp_path / "shard-00000.parquet", 0, 4) is None
 
 
 # Opening
