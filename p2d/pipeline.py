@@ -25,6 +25,7 @@ from p2d.config import (
     short_name,
     write_json,
 )
+from p2d.dynamics.stepper import pick_device
 from p2d.errors import UserError
 from p2d.progress import progress, say
 from p2d.simulation import is_finished
@@ -64,6 +65,7 @@ def _stage(track: Tracker, name: str, where: Path, parameters: dict[str, Any]) -
 def simulate(config: SimulateConfig, out: Path, track: Tracker) -> Outcome:
     """Simulate a dataset into OUT/data/NAME."""
     folder = out / "data" / config.dataset_name
+    pick_device(config.wished_device)
     if is_finished(config, folder):
         return Outcome("simulate", False, folder, _dataset_facts(find_dataset(config.dataset_name, out)))
     from p2d.cluster.simulate import simulate as simulate_on_ray

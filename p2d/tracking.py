@@ -107,9 +107,7 @@ def open_tracker(out: Path, enabled: bool) -> Run:
         return Run()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    import logging
-
-    logging.getLogger("alembic").setLevel(logging.ERROR)
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

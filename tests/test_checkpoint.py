@@ -98,7 +98,7 @@ def test_a_model_of_another_kind_is_refused(tmp_path, made, asked):
 
 def test_json_that_is_no_checkpoint_is_refused(tmp_path):
     folder = written(tmp_path, format="another program's", kind="score")
-    with pytest.raises(UserError, match="not a score model"):
+    with pytest.raises(UserError, match="is not the config of a p2d checkpoint"):
         read_checkpoint(folder, "score")
 
 

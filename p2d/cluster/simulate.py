@@ -52,6 +52,8 @@ def simulate(config: SimulateConfig, out: Path, advance: Callable[..., None] | N
     folder = runtime.shared_folder(out / "data" / config.dataset_name)
     start = time.monotonic()
     device = stepper.pick_device(config.wished_device)
+    runtime.start()
+    runtime.worker_count(config.actors, config.num_samples, "actors")  # refused before anything is written
     card, config = begin(config, folder)
     shards = plan(config)
     entries = kept_shards(card, folder, shards)
@@ -68,7 +70,6 @@ def simulate(config: SimulateConfig, out: Path, advance: Callable[..., None] | N
 
 def _run_actors(config: SimulateConfig, folder: Path, todo: list[ShardPlan], device: str) -> Any:
     """Card entries of the shards, with their index, as they are finished."""
-    runtime.start()
     actors = runtime.worker_count(config.actors, len(todo), "actors")
     rows = [{"plan": json.dumps(vars(s))} for s in todo]
     resources: dict[str, Any] = {"num_cpus": runtime.cpu_share(actors)}

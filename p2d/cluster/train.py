@@ -57,12 +57,12 @@ def train(
         for name, size in zip(("height", "width"), dataset.card.grid, strict=True):
             fits_unet(name, size, config.downsampling)
     description = describe(config, source, dataset, score)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     runtime.start()
     batch = min(config.batch_size, len(dataset.split(source.holdout)[0]))
     workers = runtime.worker_count(source.workers, batch, "workers")
     if workers > batch:
         raise UserError(f"workers = {workers} is more than the {batch} snapshots of a batch; give {batch} or fewer")
+    folder.parent.mkdir(parents=True, exist_ok=True)
     job = {
         "config": config.to_dict(),
         "holdout": source.holdout,

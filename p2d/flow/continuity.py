@@ -49,7 +49,7 @@ class Continuity(Task):
     def residuals(self, x_a: Tensor, draws: list[torch.Generator]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """r1, r2 [B], v and the score s [B, 2, H, W] at noised states x_a."""
         with torch.no_grad():
-            s = self.score[0].score(x_a, self.alpha) - self.gaussian_weight * x_a
+            s = self.score[0].to(x_a.device).score(x_a, self.alpha) - self.gaussian_weight * x_a
         if self.probes:
             shape = (2 * self.probes, *x_a.shape[1:])
             signs = [torch.randint(2, shape, generator=g, dtype=x_a.dtype) * 2 - 1 for g in draws]

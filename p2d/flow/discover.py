@@ -62,7 +62,7 @@ class Discovery:
         coefficients: [2, K] over library.TERMS; unit of time: the rate of u v^2 in dv/dt is 1 (when it is there).
         error: standard deviations of the coefficients over bootstrap resamples, [2, K].
         gap: how much worse the next best dynamics fits, relative to the best.
-        misfit: chi-squared of the mean rates a snapshot; far below 1 where the library holds the dynamics.
+        misfit: excess of chi-squared of the mean rates, a snapshot; far below 1 where the library holds the dynamics.
         unbalanced: share of the power of u v^2 that no linear terms balance cell by cell; about 0 for static patterns.
         verdict: in words.
     """
@@ -154,7 +154,7 @@ def discover(found: Moments, library_name: str = "cubic", bootstrap: int = 50, s
         resampled.append(_oriented(_spread_out(draw.coefficients, kept))[0])
     freedom = max(found.rows.shape[1] - len(kept) + 1, 1)
     gap = float(full.statistics[1] / max(full.statistics[0], freedom)) if len(full.statistics) > 1 else np.inf
-    misfit = float(best.statistics[0]) / count
+    misfit = _excess(float(best.statistics[0]), freedom, count, found.rows.shape[1]) / count
     unbalanced = _unbalanced(found.gram.mean(axis=0))
     return Discovery(
         coefficients, np.std(resampled, axis=0), gap, misfit, unbalanced, _verdict(gap, misfit, unbalanced, count), unit
@@ -163,6 +163,15 @@ def discover(found: Moments, library_name: str = "cubic", bootstrap: int = 50, s
 
 def _solve_over(kept: np.ndarray, found: Moments) -> Solution:
     return solve(found.rows[:, :, kept], found.energy[np.ix_(kept, kept)], NULL, RIDGE)
+
+
+def _excess(statistic: float, freedom: int, count: int, observables: int) -> float:
+    """How far chi-squared is above what sampling alone makes it, with a covariance estimated from the same snapshots.
+
+    With hardly more snapshots than observables that estimate is singular and nothing can be said: 0 (Hotelling 1931).
+    """
+    spare = count - observables - 2
+    return max(0.0, statistic - freedom * count / spare) if spare > 0 else 0.0
 
 
 def _unbalanced(gram: np.ndarray) -> float:
