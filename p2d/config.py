@@ -175,9 +175,9 @@ class FlowSource(Source):
 class ScoreConfig(Config):
     """Settings of a score model and its training."""
 
-    epochs: Annotated[int, option("-n", help="passes over the training snapshots")] = 8
+    epochs: Annotated[int, option("-n", help="passes over the training snapshots")] = 6
     batch_size: Annotated[int, option("-b", help="snapshots a step, over all workers")] = 4
-    learning_rate: Annotated[float, option("-l", help="peak of the schedule")] = 3e-3
+    learning_rate: Annotated[float, option("-l", help="peak of the schedule")] = 4e-3
     alpha: Annotated[tuple[float, ...], option("-a", help="signal level: one value, or a range low high")] = (
         0.5,
         0.999,
