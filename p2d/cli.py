@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from p2d.pipeline import Outcome, Tracker
 
 USER_MISTAKE = 2  # exit code
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)  # a full disk, or one that may not be written
 FLAT = tyro.conf.arg(name="")  # the options of a config without a prefix
 # The original scripts' names of options.
 SHORT = {
@@ -209,6 +211,12 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(USER_MISTAKE)
     except BrokenPipeError:
         sys.stdout = None  # the reader has gone: there is nobody to tell
+    except OSError as error:
+        if debug or error.errno not in UNWRITABLE:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"p2d: {place}{error.strerror}; mend that, and the same command goes on from here", file=sys.stderr)
+        sys.exit(USER_MISTAKE)
     except KeyboardInterrupt:
         print("p2d: stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -105,6 +106,8 @@ def _run(job: dict[str, Any], workers: int, storage: Path, on_metrics: OnMetrics
     )
     try:
         result = trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        raise UserError(f"training stopped: {_cause(error)}; --debug shows where") from error
     finally:
         inbox.put(None)
         listener.join()
@@ -114,6 +117,12 @@ def _run(job: dict[str, Any], workers: int, storage: Path, on_metrics: OnMetrics
         raise UserError(mistakes[0])
     assert result.checkpoint is not None
     return result.checkpoint
+
+
+def _cause(error: BaseException) -> str:
+    """The last line of an error's text that names an exception: what went wrong on the worker."""
+    lines = [line.strip() for line in str(error).splitlines() if re.match(r"\s*[\w.]+(Error|Exception)\b", line)]
+    return lines[-1] if lines else str(error).strip().splitlines()[0]
 
 
 def _listen(inbox: Queue, on_metrics: OnMetrics, mistakes: list[str]) -> None:
