@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +29,33 @@ def start(cpus: int | None = None) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     # Workers of a cluster may run in another directory than the driver.
     environment = {"env_vars": {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}}
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(runtime_env=environment, **quiet)
-        return
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray.init(
-        address="local",
-        num_cpus=cpus,
-        include_dashboard=False,
-        object_store_memory=OBJECT_STORE_BYTES,
-        runtime_env=environment,
-        **quiet,
-    )
+    with _silent_core():
+        if os.environ.get("RAY_ADDRESS"):
+            ray.init(runtime_env=environment, **quiet)
+            return
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            runtime_env=environment,
+            **quiet,
+        )
+
+
+@contextmanager
+def _silent_core() -> Iterator[None]:
+    """No standard error while Ray starts: its C++ core tells its log level there, past Python's logging."""
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def cpus() -> int:
