@@ -26,6 +26,7 @@ SPREAD = 0.7  # of the directions of the observables, in standardised features
 # 1e-8 to 1e-12 and ridges from 1e-4 to 1e-1, the null 1e-12 gave the best cosine (0.9996 on waves, where 1e-10 gives
 # 0.9992), but the larger one passes on less of the hidden units' rounding errors.
 NULL, RIDGE = 1e-10, 1e-4
+SIGN_SNAPSHOTS = 32  # that the mean divergence is taken over
 SOLVE_SNAPSHOTS = 512  # more add little: 112 give cosines of 0.996 and better, and rows take memory
 
 
@@ -125,28 +126,36 @@ class Stationarity(Task):
         """Solve for the last layer over (evenly spread) training snapshots of all workers, in float64."""
         chosen = torch.arange(len(x))[:: math.ceil(len(x) / SOLVE_SNAPSHOTS)]
         device = self.model.mean.device
-        observables = self.draw(self.observables, "solve")
-        rows, gram, trace = [], torch.zeros(0), torch.zeros((), dtype=torch.float64)
-        for state in x[workers.share(chosen)].split(1):
-            state = state.to(device)
-            basis = self.model.basis(self.model.standardised(state)).unflatten(-1, state.shape[-2:])
-            rows.append(observables.rows(state, basis).cpu())
-            flat = basis.flatten(2)
-            own = (flat @ flat.mT)[0].double().cpu() / flat.shape[-1]
-            gram = own if len(gram) == 0 else gram + own
+        rows, gram = self._moments(x[workers.share(chosen)])
         gram = workers.total(gram.to(device)).cpu() / len(chosen)
 
         def total(sums: np.ndarray) -> np.ndarray:
             return workers.total(torch.from_numpy(sums).to(device)).cpu().numpy()
 
-        found = solve(torch.cat(rows).numpy(), np.kron(np.eye(2), gram.numpy()), NULL, RIDGE, total)
+        found = solve(rows.numpy(), np.kron(np.eye(2), gram.numpy()), NULL, RIDGE, total)
         # c' B c = E|v|^2 over both species, so this sets the mean square of an entry to 1.
         last = torch.from_numpy(found.coefficients).view(2, -1) * math.sqrt(2)
         self.model.last.copy_(last.to(self.model.last))
-        for state in x[workers.share(chosen)][:16].split(1):
-            trace += divergence.exact(self.model, state.to(device))[0].sum().double().cpu()
-        if workers.total(trace.to(device)) > 0:
+        trace = torch.zeros((), dtype=torch.float64, device=device)
+        for state in x[workers.share(chosen[:SIGN_SNAPSHOTS])].split(1):
+            trace += divergence.exact(self.model, state.to(device))[0].sum()
+        if workers.total(trace) > 0:
             self.model.last.neg_()
+
+    def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows [N, J, 2 K] of the observables for the last layer's basis, and the sum of its products [K, K]."""
+        observables = self.draw(self.observables, "solve")
+        terms = self.model.last.shape[1]
+        # In one piece: small results between large temporaries would leave holes as large as these in the heap.
+        rows = torch.zeros(len(x), self.observables, 2 * terms)
+        gram = torch.zeros(terms, terms, dtype=torch.float64)
+        for i, state in enumerate(x):
+            state = state[None].to(self.model.mean.device)
+            basis = self.model.basis(self.model.standardised(state)).unflatten(-1, state.shape[-2:])
+            rows[i] = observables.rows(state, basis)[0].cpu()
+            flat = basis[0].flatten(1)
+            gram += (flat @ flat.mT).cpu() / flat.shape[-1]
+        return rows, gram
 
     @torch.no_grad()
     def validate(self, x: Tensor, ids: list[int], last: bool) -> dict[str, Tensor]:
