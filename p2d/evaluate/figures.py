@@ -112,7 +112,7 @@ def losses(path: Path, histories: dict[str, list[dict[str, float]]], labels: dic
             place.plot(*zip(*points, strict=True), "o-", markersize=3)
             if all(y > 0 for _, y in points):
                 place.set_yscale("log")
-            place.xaxis.set_major_locator(MaxNLocator(integer=True))
+            place.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             place.set_xlabel("epoch")
             place.set_title(f"{kind}: {label}", fontsize=8)
             place.grid(alpha=0.3, which="both")
