@@ -105,7 +105,7 @@ def simulate(config: Annotated[SimulateConfig, FLAT], common: Annotated[Common, 
     from p2d import pipeline
 
     outcome = pipeline.simulate(config, common.folder, common.tracker())
-    _finish(outcome, common, f"p2d run -p {' '.join(config.preset)}, or p2d discover -m {config.dataset_name}")
+    _finish(outcome, common, f"p2d discover -m {config.dataset_name}")
 
 
 def train_score(

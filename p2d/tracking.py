@@ -48,18 +48,24 @@ class Run:
             yield self
             return
         key = f"{self.key}/{name}"
-        run = Run(self.client, self.experiment, self._find_or_create(key, name), key)
-        run.parameters(parameters)
+        from mlflow.exceptions import MlflowException
+
         try:
-            yield run
-        except KeyboardInterrupt:
-            self.client.set_terminated(run.run_id, "KILLED")
-            raise
-        except BaseException as error:
-            self.client.set_tag(run.run_id, "p2d.error", str(error)[:LARGEST_PARAMETER])
-            self.client.set_terminated(run.run_id, "FAILED")
-            raise
-        self.client.set_terminated(run.run_id, "FINISHED")
+            run = Run(self.client, self.experiment, self._find_or_create(key, name), key)
+            try:
+                run.parameters(parameters)
+                yield run
+            except BaseException as error:
+                # What went wrong must not be hidden by a store that cannot be written for the same reason.
+                with contextlib.suppress(MlflowException):
+                    self.client.set_tag(run.run_id, "p2d.error", str(error)[:LARGEST_PARAMETER])
+                    self.client.set_terminated(
+                        run.run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+                    )
+                raise
+            self.client.set_terminated(run.run_id, "FINISHED")
+        except MlflowException as error:
+            raise UserError(f"MLflow cannot keep the run {name!r}: {str(error).splitlines()[0]}") from error
 
     def _find_or_create(self, key: str, name: str) -> str:
         assert self.client is not None
