@@ -42,13 +42,10 @@ def head(tmp_path):
     environment = os.environ | {"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}
     ray = str(Path(sys.executable).parent / "ray")
     command = [ray, "start", "--head", f"--port={port}", "--num-cpus=2", "--dashboard-host=127.0.0.1"]
-    command += [f"--dashboard-port={dashboard}", "--disable-usage-stats", "--block", "--ray-client-server-port=0"]
+    # The agent that takes jobs has a fixed port by default, which any other cluster on this machine may hold.
+    command += [f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={free_port()}"]
+    command += ["--disable-usage-stats", "--block"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    for _ in range(120):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", dashboard)) == 0:
-                break
-        time.sleep(0.5)
     yield ray, f"http://127.0.0.1:{dashboard}", environment
     process.terminate()
     process.wait(timeout=60)
@@ -59,6 +56,10 @@ def test_a_job_runs_on_a_cluster(head, tmp_path):
     # A folder of its own, so that only what a job needs is uploaded.
     command = [ray, "job", "submit", "--address", address, "--working-dir", str(ROOT / "jobs"), "--"]
     command += [sys.executable, "simulate.py", *SETTINGS, "--out", str(tmp_path / "runs")]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
+    for _ in range(30):  # until the dashboard and its job agent are up
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
+        if "Failed to connect" not in done.stderr and "No available agent" not in done.stderr:
+            break
+        time.sleep(1)
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads((tmp_path / "runs/data/waves_16x16/card.json").read_text())["complete"]
