@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import ray.data
 
 from p2d.errors import UserError
 
@@ -24,8 +25,9 @@ def start(cpus: int | None = None) -> None:
     """
     if ray.is_initialized():
         return
-    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    # Ours is the progress on the screen. Ray Data may have been imported, with its own settings, before this.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     # Workers of a cluster may run in another directory than the driver.
     environment = {"env_vars": {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}}

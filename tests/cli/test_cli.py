@@ -157,7 +157,8 @@ def test_killed_in_every_stage_it_goes_on_from_there(finished, tmp_path):
     stages = ["simulate", "train-score", "train-flow", "discover"]
     for number, stage in enumerate(stages):
         told = start_and_kill(tmp_path, stage)
-        assert [s for s in stages if f"{s}: nothing to do" in told] == stages[:number]
+        # The stage before was killed half-way: only those before that one are there.
+        assert [s for s in stages if f"{s}: nothing to do" in told] == stages[: max(number - 1, 0)]
     done = p2d("run", *SMALL_RUN, "--json", cwd=tmp_path, check=0)
     resumed = json.loads(done.stdout)
     assert resumed["dataset_hash"] == summary["dataset_hash"]

@@ -37,6 +37,7 @@ def known_score(function=gaussian_score) -> SimpleNamespace:
     """What Continuity asks of a score model, around a function of x and alpha."""
     stand_in = SimpleNamespace(score=function)
     stand_in.requires_grad_ = lambda on: stand_in
+    stand_in.to = lambda device: stand_in
     return stand_in
 
 
