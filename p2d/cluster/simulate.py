@@ -57,10 +57,10 @@ def simulate(config: SimulateConfig, out: Path, advance: Callable[..., None] | N
     card, config = begin(config, folder)
     shards = plan(config)
     entries = kept_shards(card, folder, shards)
-    todo = [s for s in shards if s.index not in entries]
-    if advance and len(todo) < len(shards):
+    missing = [s for s in shards if s.index not in entries]
+    if advance and len(missing) < len(shards):
         advance(sum(s.rows for s in shards if s.index in entries), f"{len(entries)} shards kept")
-    for entry in _run_actors(config, folder, todo, device) if todo else ():
+    for entry in _run_actors(config, folder, missing, device) if missing else ():
         entries[entry.pop("index")] = entry
         if advance:
             advance(entry["rows"])
@@ -68,10 +68,10 @@ def simulate(config: SimulateConfig, out: Path, advance: Callable[..., None] | N
     return store.open_dataset(folder)
 
 
-def _run_actors(config: SimulateConfig, folder: Path, todo: list[ShardPlan], device: str) -> Any:
+def _run_actors(config: SimulateConfig, folder: Path, missing: list[ShardPlan], device: str) -> Any:
     """Card entries of the shards, with their index, as they are finished."""
-    actors = runtime.worker_count(config.actors, len(todo), "actors")
-    rows = [{"plan": json.dumps(vars(s))} for s in todo]
+    actors = runtime.worker_count(config.actors, len(missing), "actors")
+    rows = [{"plan": json.dumps(vars(s))} for s in missing]
     resources: dict[str, Any] = {"num_cpus": runtime.cpu_share(actors)}
     if device == "cuda":
         actors = min(actors, max(runtime.gpus(), 1))
