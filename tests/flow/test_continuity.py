@@ -16,14 +16,6 @@ GRIDS = [(4, 5), (3, 3), (6, 8)]
 OF_U, OF_V = (1.0, -0.4), (0.5, -0.2)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
