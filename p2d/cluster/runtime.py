@@ -29,7 +29,7 @@ def start(cpus: int | None = None) -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    # Workers of a cluster may run in another directory than the driver.
+    # One thread each: as many workers as CPUs, and every one would start a thread a CPU.
     environment = {"env_vars": {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}}
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
