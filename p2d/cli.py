@@ -30,7 +30,7 @@ from p2d.errors import UserError
 if TYPE_CHECKING:
     from p2d.pipeline import Outcome, Tracker
 
-USER_MISTAKE = 2  # exit code
+FAULTY, USER_MISTAKE = 1, 2  # exit codes
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)  # a full disk, or one that may not be written
 FLAT = tyro.conf.arg(name="")  # the options of a config without a prefix
 # The original scripts' names of options.
@@ -108,6 +108,23 @@ def simulate(config: Annotated[SimulateConfig, FLAT], common: Annotated[Common, 
     _finish(outcome, common, f"p2d discover -m {config.dataset_name}")
 
 
+def verify(
+    dataset: Annotated[tyro.conf.Positional[str], option(help="dataset: its name under OUT/data, or its path")],
+    common: Annotated[Common, FLAT],
+    repair: Annotated[bool, option(help="simulate missing and damaged shards again, and no others")] = False,
+) -> None:
+    """Re-read a whole dataset and name every shard that is missing, cut, altered or foreign; exit code 1 if any is."""
+    from p2d import pipeline
+
+    folder, faults = pipeline.verify(dataset, common.folder, repair)
+    if common.json:
+        print(json.dumps({"dataset": str(folder), "faults": [vars(fault) for fault in faults]}))
+    else:
+        print("\n".join(map(str, faults)) or f"{folder}: sound")
+    if faults:
+        sys.exit(FAULTY)
+
+
 def train_score(
     source: Annotated[Source, FLAT], config: Annotated[ScoreConfig, FLAT], common: Annotated[Common, FLAT]
 ) -> None:
@@ -180,6 +197,7 @@ def _finish(outcome: Outcome, common: Common, following: str) -> None:
 COMMANDS: dict[str, Callable[..., Any]] = {
     "run": run,
     "simulate": simulate,
+    "verify": verify,
     "train-score": train_score,
     "train-flow": train_flow,
     "discover": discover,

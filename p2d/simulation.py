@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from p2d.config import SimulateConfig, refuse_other_settings
-from p2d.dynamics import gray_scott, initial, stepper
+from p2d.dynamics import ensemble, gray_scott, initial, stepper
+from p2d.dynamics.gray_scott import GrayScott
 from p2d.errors import UserError
 from p2d.snapshots import card as cards
 from p2d.snapshots import schema, store
+from p2d.snapshots.lock import sole_writer
 
 # A pattern whose v varies less than this over the grid has died: it is uniform to within what images can show.
 ALIVE_SPREAD = 1e-3
@@ -22,85 +26,130 @@ ALIVE_SPREAD = 1e-3
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """Which samples a shard holds."""
+    """Which samples a shard holds: `rows` of them from id `first` on, of runs from id `first_run` on."""
 
     index: int
-    preset: str
+    system: str
     first: int
+    first_run: int
     rows: int
 
 
 def plan(config: SimulateConfig) -> list[ShardPlan]:
-    """The shards of a dataset: samples in the order of ids, `chunk` a shard, one preset a shard."""
+    """The shards of a dataset: samples in the order of ids, about `chunk` a shard in whole runs, one system a shard."""
+    each = config.snapshots_per_run
+    most = max(1, config.chunk // each) * each
     shards: list[ShardPlan] = []
-    for number, preset in enumerate(config.preset):
-        for start in range(0, config.num_samples, config.chunk):
-            rows = min(config.chunk, config.num_samples - start)
-            shards.append(ShardPlan(len(shards), preset, number * config.num_samples + start, rows))
+    for number, system in enumerate(config.systems()):
+        for start in range(0, config.num_samples, most):
+            first = number * config.num_samples + start
+            first_run = number * config.runs + start // each
+            shards.append(ShardPlan(len(shards), system, first, first_run, min(most, config.num_samples - start)))
     return shards
 
 
-def simulate_shard(
-    config: SimulateConfig, folder: Path, shard: ShardPlan, threads: int | None = None
-) -> dict[str, Any]:
-    """Simulate the samples of one shard and write it.
-
-    Returns:
-        The shard's entry for the card.
+def simulate_samples(
+    config: SimulateConfig, shard: ShardPlan, device: str = "cpu", threads: int | None = None
+) -> schema.Samples:
+    """Simulate the samples of one shard.
 
     Raises:
-        UserError: a field that is not finite (names the sample), or a shard that cannot be written.
+        UserError: a field that is not finite (names the sample and the step).
     """
-    params = gray_scott.preset(shard.preset)
+    params = config.systems()[shard.system]
+    each = config.snapshots_per_run
+    runs = np.arange(shard.first_run, shard.first_run + -(-shard.rows // each), dtype=np.int64)
     ids = np.arange(shard.first, shard.first + shard.rows, dtype=np.int64)
-    states = initial.initial_states(config.seed, ids, config.height, config.width)
-    states = stepper.run(states, params, config.steps, config.wished_device, threads)
-    finite = np.isfinite(states).all(axis=(1, 2, 3))
-    if not finite.all():
-        raise UserError(f"sample {ids[~finite][0]} of {shard.preset} is not finite after {config.steps} steps")
-    samples = schema.Samples(
-        state=states,
+
+    def advance(states: np.ndarray, step: int, steps: int) -> np.ndarray:
+        after = stepper.run(states, params, steps, device, threads)
+        _refuse_not_finite(after, states, step, shard.first + each * (runs - runs[0]), params, device)
+        return after
+
+    early = config.steps // 2
+    states = initial.initial_states(config.seed, runs, config.height, config.width, config.initial)
+    states = advance(states, 0, early)
+    before = ensemble.observe(states)
+    states = advance(states, early, config.steps - early)
+    steps = config.steps + config.interval * np.arange(each, dtype=np.int64)
+    snapshots = [states]
+    for step in steps[:-1]:
+        snapshots.append(advance(snapshots[-1], int(step), config.interval))
+    # [runs, snapshots a run, ...] in the order of ids; the last run may be cut short.
+    state = np.stack(snapshots, axis=1).reshape(-1, *states.shape[1:])[: shard.rows]
+    return schema.Samples(
+        state=state,
         sample_id=ids,
-        alive=states[:, 1].std(axis=(1, 2)) > ALIVE_SPREAD,
+        run_id=np.repeat(runs, each)[: shard.rows],
+        steps=np.tile(steps, len(runs))[: shard.rows],
+        alive=state[:, 1].std(axis=(1, 2)) > ALIVE_SPREAD,
+        observed=ensemble.observe(state),
+        observed_before=np.repeat(before, each, axis=0)[: shard.rows],
         seed=config.seed,
-        preset=shard.preset,
+        preset=shard.system,
         parameters={key: getattr(params, key) for key in schema.PARAMETERS},
-        steps=config.steps,
     )
-    return store.write_shard(folder, shard.index, samples)
 
 
-def begin(config: SimulateConfig, folder: Path) -> tuple[cards.Card, SimulateConfig]:
-    """Open a new or interrupted dataset for writing: its card, and the config with the chunk its shards have.
+def _refuse_not_finite(
+    after: np.ndarray, states: np.ndarray, step: int, ids: np.ndarray, params: GrayScott, device: str
+) -> None:
+    """Raise if a state is not finite, with its sample and the first step after which it is not."""
+    bad = np.flatnonzero(~np.isfinite(after).all(axis=(1, 2, 3)))
+    if not len(bad):
+        return
+    state = states[bad[:1]]
+    while np.isfinite(state).all():
+        state = stepper.run(state, params, 1, device)
+        step += 1
+    raise UserError(
+        f"sample {ids[bad[0]]} of {gray_scott.label(params)} is not finite from step {step} on; a smaller --dt may help"
+    )
+
+
+@contextmanager
+def writing(config: SimulateConfig, folder: Path) -> Iterator[tuple[cards.Card, SimulateConfig]]:
+    """Be the one writer of a new or unfinished dataset while the block runs.
+
+    Yields:
+        Its card, and the config with the chunk that its shards have. What dead runs left half written is gone.
 
     Raises:
-        UserError: the folder holds a dataset of other settings or something else, or cannot be written.
+        UserError: the folder holds a dataset of other settings or something else, cannot be written, or is being
+            written by another process.
     """
-    card_file = folder / "card.json"
-    if card_file.exists():
-        card = cards.read_card(card_file.read_text(errors="replace"), str(folder))
-        refuse_other_settings(f"the dataset {folder}", card.settings, config.identity())
-        return card, dataclasses.replace(config, chunk=card.chunk)
+    fresh = not (folder / "card.json").exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(p for p in folder.iterdir() if not p.name.startswith(".")):
+        if fresh and any(p for p in folder.iterdir() if not p.name.startswith(".")):
             raise UserError(f"{folder} holds files but no card.json, so it is no dataset; take another --name or --out")
-        card = _first_card(config)
-        cards.write_card(folder, card)
+        with sole_writer(folder):
+            for left in folder.glob(".*.tmp"):
+                left.unlink(missing_ok=True)
+            yield _card_of(config, folder)
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror or error}; take another --out") from error
+
+
+def _card_of(config: SimulateConfig, folder: Path) -> tuple[cards.Card, SimulateConfig]:
+    """The card on disk, held against the settings asked for, or a new one."""
+    if (folder / "card.json").exists():
+        card = cards.load_card(folder)
+        refuse_other_settings(f"the dataset {folder}", card.settings, config.identity())
+        return card, dataclasses.replace(config, chunk=card.chunk)
+    card = _first_card(config)
+    cards.write_card(folder, card)
     return card, config
 
 
 def _first_card(config: SimulateConfig) -> cards.Card:
-    parameters = {
-        name: {key: getattr(gray_scott.preset(name), key) for key in schema.PARAMETERS} for name in config.preset
-    }
+    systems = config.systems().items()
     affine = {"scale": 2.0, "shift": -1.0} if config.normalize else {"scale": 1.0, "shift": 0.0}
     return cards.Card(
         settings=config.identity(),
-        parameters=parameters,
+        parameters={name: {key: getattr(params, key) for key in schema.PARAMETERS} for name, params in systems},
         grid=(config.height, config.width),
+        burn_in=config.steps,
         affine=affine,
         chunk=config.chunk,
     )
@@ -114,7 +163,7 @@ def is_finished(config: SimulateConfig, folder: Path) -> bool:
     """
     if not (folder / "card.json").exists():
         return False
-    card, config = begin(config, folder)
+    card, config = _card_of(config, folder)
     return card.complete and len(kept_shards(card, folder, plan(config))) == len(card.shards)
 
 
@@ -136,32 +185,66 @@ def kept_shards(card: cards.Card, folder: Path, shards: list[ShardPlan]) -> dict
 
 
 def finish(folder: Path, card: cards.Card, entries: list[dict[str, Any]], device: str, seconds: float) -> cards.Card:
-    """Complete the card: entries of all shards in order, moments of the living samples, the dataset's hash."""
-    digests: list[bytes] = []
-    sums = np.zeros((2, 2))
-    cells = 0
-    for entry in entries:
-        table = store.read_table(folder / entry["name"], ["alive", "digest", "state"])
-        digests += table.column("digest").to_pylist()
-        states = schema.states_of(table)[table.column("alive").to_numpy(zero_copy_only=False)].astype(np.float64)
-        sums += [states.sum(axis=(0, 2, 3)), (states**2).sum(axis=(0, 2, 3))]
-        cells += states[:, 0].size
-    mean = sums[0] / max(cells, 1)
-    spread = np.sqrt(np.maximum(sums[1] / max(cells, 1) - mean**2, 0))
+    """Complete the card: entries of all shards in order, what the ensembles are like, the dataset's hash.
+
+    Raises:
+        UserError: the dataset was complete before, and what has been made again is not what it was.
+    """
+    rows = store.read_rows(folder, [entry["name"] for entry in entries])
+    found = cards.dataset_hash(rows.column("digest").to_pylist())
+    software = cards.software()
+    if card.complete and found != card.dataset_hash:
+        raise UserError(
+            f"{folder}: the shards made again are not what they were: first made on {card.device} with "
+            f"{_told(card.software)}, now on {device} with {_told(software)}; simulate it anew under another --name"
+        )
+    samples, alive = (sum(entry[key] for entry in entries) for key in ("rows", "alive"))
     card = dataclasses.replace(
         card,
         complete=True,
-        samples=sum(e["rows"] for e in entries),
-        alive=sum(e["alive"] for e in entries),
-        moments={"mean_u": mean[0], "mean_v": mean[1], "std_u": spread[0], "std_v": spread[1]},
+        samples=samples,
+        alive=alive,
+        dead_share=round(1 - alive / samples, 6),
+        ensembles=_ensembles(rows, card.burn_in),
         device=device,
-        seconds=round(seconds, 3),
-        software=cards.software(),
+        seconds=round(seconds + card.seconds, 3),
+        software=software,
         shards=entries,
-        dataset_hash=cards.dataset_hash(digests),
+        dataset_hash=found,
     )
     cards.write_card(folder, card)
     return card
+
+
+def _told(software: dict[str, str]) -> str:
+    return ", ".join(f"{name} {software[name]}" for name in ("numba", "numpy") if name in software)
+
+
+def _ensembles(rows: Any, burn_in: int) -> dict[str, dict[str, Any]]:
+    """For each system: its living samples, their moments, and whether averages still change late in the burn-in."""
+    column = {name: rows.column(name).to_numpy(zero_copy_only=False) for name in ("preset", "alive", "steps")}
+    after, before = (schema.array_of(rows, name) for name in ("observed", "observed_before"))
+    found = {}
+    for system in dict.fromkeys(column["preset"]):
+        living = (column["preset"] == system) & column["alive"]
+        first = living & (column["steps"] == burn_in)
+        found[str(system)] = {
+            "samples": int((column["preset"] == system).sum()),
+            "alive": int(living.sum()),
+            **{name: round(float(value), 9) for name, value in ensemble.moments(after[living]).items()},
+            "change": ensemble.change(before[first], after[first]),
+        }
+    return found
+
+
+def describe_ensembles(card: cards.Card) -> list[str]:
+    """For each system a line: how many patterns live, and whether the ensemble is stationary."""
+    lines = []
+    for name, found in card.ensembles.items():
+        dead = found["samples"] - found["alive"]
+        told = f"{dead} of {found['samples']} patterns died out and are left out of training" if dead else "all alive"
+        lines.append(f"{name}: {told}; {ensemble.say_change(found['change'], card.burn_in)}")
+    return lines
 
 
 def simulate_here(config: SimulateConfig, folder: Path) -> store.Dataset:
@@ -169,9 +252,12 @@ def simulate_here(config: SimulateConfig, folder: Path) -> store.Dataset:
     start = time.monotonic()
     if not is_finished(config, folder):
         device = stepper.pick_device(config.wished_device)
-        card, config = begin(config, folder)
-        shards = plan(config)
-        kept = kept_shards(card, folder, shards)
-        entries = [kept.get(s.index) or simulate_shard(config, folder, s) for s in shards]
-        finish(folder, card, entries, device, time.monotonic() - start)
+        with writing(config, folder) as (card, config):
+            shards = plan(config)
+            entries = kept_shards(card, folder, shards)
+            for shard in shards:
+                if shard.index not in entries:
+                    samples = simulate_samples(config, shard, device, config.threads or None)
+                    entries[shard.index] = store.write_shard(folder, shard.index, samples)
+            finish(folder, card, [entries[s.index] for s in shards], device, time.monotonic() - start)
     return store.open_dataset(folder)

@@ -27,7 +27,7 @@ class GrayScott:
         dt: step of the forward Euler scheme, unit time.
 
     Raises:
-        UserError: a value that is negative or not finite, or a step beyond the stability limit.
+        UserError: a value that is negative or not finite, or a step beyond the stability limits.
     """
 
     D_u: float
@@ -47,6 +47,11 @@ class GrayScott:
             raise UserError(
                 f"dt = {self.dt:g} is unstable with D = {max(self.D_u, self.D_v):g}: "
                 f"Euler needs dt <= 1 / (4 max(D)) = {self.largest_stable_dt:.4g}"
+            )
+        if self.dt * (self.F + self.k) > 1:
+            raise UserError(
+                f"dt = {self.dt:g} is too long with F + k = {self.F + self.k:g}: a step would remove more than there "
+                f"is; it needs dt <= 1 / (F + k) = {1 / (self.F + self.k):.4g}"
             )
 
     @property
@@ -112,3 +117,17 @@ def preset(name: str) -> GrayScott:
     if name not in PRESETS:
         raise UserError(f"unknown preset {name!r}{nearest(name, PRESETS)}; known: {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+def label(params: GrayScott) -> str:
+    """The name of a system: its preset's, or its rates, with diffusion and step where they are not the usual ones."""
+    for name, known in PRESETS.items():
+        if params == known:
+            return name
+    usual = PRESETS["waves"]
+    said = [f"F{params.F:.10g}", f"k{params.k:.10g}"]
+    for symbol, key in (("Du", "D_u"), ("Dv", "D_v"), ("dt", "dt")):
+        value = getattr(params, key)
+        if value != getattr(usual, key):
+            said.append(f"{symbol}{value:.10g}")
+    return "_".join(said)

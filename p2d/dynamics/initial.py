@@ -1,16 +1,21 @@
-"""Initial states. A state is a function of (seed, sample id) alone, whatever else is simulated beside it."""
+"""Initial states. A state is a function of (seed, run id) alone, whatever else is simulated beside it."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
 DISCS = 5
 RADIUS = (3, 7)  # cells, both ends included
+BLOT = (0.5, 0.25)  # (u, v) inside a disc, and inside the central square
+CORRELATION = 6.0  # cells: standard deviation of the Gaussian that smooths noise
+JITTER = 0.01  # of the central square's cells, so that no two samples are the same
 
 
-def generator(seed: int, sample_id: int) -> np.random.Generator:
-    """The random stream of one sample: Philox, a counter-based generator, keyed by (seed, sample id)."""
-    return np.random.Generator(np.random.Philox(key=np.array([seed, sample_id], dtype=np.uint64)))
+def generator(seed: int, run_id: int) -> np.random.Generator:
+    """The random stream of one run: Philox, a counter-based generator, keyed by (seed, run id)."""
+    return np.random.Generator(np.random.Philox(key=np.array([seed, run_id], dtype=np.uint64)))
 
 
 def discs(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -21,8 +26,7 @@ def discs(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     Returns:
         float32 [2, height, width], concentrations.
     """
-    state = np.zeros((2, height, width), np.float32)
-    state[0] = 1.0
+    state = _without_v(height, width)
     rows, columns = np.ogrid[:height, :width]
     largest = max(1, (min(height, width) - 1) // 2)
     for _ in range(DISCS):
@@ -30,11 +34,52 @@ def discs(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
         row = rng.integers(radius, max(radius + 1, height - radius))
         column = rng.integers(radius, max(radius + 1, width - radius))
         inside = (rows - row) ** 2 + (columns - column) ** 2 <= radius**2
-        state[0][inside] = 0.5
-        state[1][inside] = 0.25
+        state[:, inside] = np.array(BLOT, np.float32)[:, None]
     return state
 
 
-def initial_states(seed: int, sample_ids: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Initial states of the given samples: float32 [N, 2, height, width], concentrations in [0, 1]."""
-    return np.stack([discs(generator(seed, int(i)), height, width) for i in sample_ids])
+def centre(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """u = 1, v = 0 but in a central square of a fifth of the shorter side, u = 0.5 and v = 0.25 with 1 % of noise.
+
+    Pearson 1993, with the square in proportion to the grid. Returns float32 [2, height, width].
+    """
+    state = _without_v(height, width)
+    side = max(1, min(height, width) // 5)
+    top, left = (height - side) // 2, (width - side) // 2
+    noise = 1 + JITTER * rng.uniform(-1, 1, (2, side, side))
+    state[:, top : top + side, left : left + side] = np.array(BLOT)[:, None, None] * noise
+    return state
+
+
+def noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Patches where a Gaussian random field exceeds its standard deviation, from (1, 0) towards (0.5, 0.25).
+
+    White noise would be no seed: diffusion levels it within a few steps, and the uniform mean dies.
+
+    Returns:
+        float32 [2, height, width], concentrations.
+    """
+    rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
+    smoothing = np.exp(-2 * (np.pi * CORRELATION) ** 2 * (rows**2 + columns**2))
+    field = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((height, width))) * smoothing, s=(height, width))
+    share = np.clip(field / max(field.std(), 1e-12) - 1, 0, 1)
+    state = np.stack([1 - (1 - BLOT[0]) * share, BLOT[1] * share])
+    return state.astype(np.float32)
+
+
+def _without_v(height: int, width: int) -> np.ndarray:
+    state = np.zeros((2, height, width), np.float32)
+    state[0] = 1.0
+    return state
+
+
+KINDS: dict[str, Callable[[np.random.Generator, int, int], np.ndarray]] = {
+    "discs": discs,
+    "centre": centre,
+    "noise": noise,
+}
+
+
+def initial_states(seed: int, run_ids: np.ndarray, height: int, width: int, kind: str = "discs") -> np.ndarray:
+    """Initial states of the given runs: float32 [N, 2, height, width], concentrations in [0, 1]."""
+    return np.stack([KINDS[kind](generator(seed, int(i)), height, width) for i in run_ids])

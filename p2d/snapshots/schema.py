@@ -4,77 +4,79 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 PARAMETERS = ("D_u", "D_v", "F", "k", "dt")
 DIGEST_BYTES = 16
+LABELS = ("sample_id", "run_id", "seed", "preset", *PARAMETERS, "steps", "alive")  # all but averages and state
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Rows of a shard that share one preset.
+    """Rows of a shard that share one system.
 
     Attributes:
         state: float32 [N, 2, H, W], concentrations in [0, 1].
         sample_id: int64 [N].
+        run_id: int64 [N], the simulated run that the snapshot was taken of.
+        steps: int64 [N], Euler steps from the initial state to the snapshot.
         alive: bool [N], False for a pattern that has died out (uniform).
-        seed, preset, parameters, steps: the same for all rows; parameters by name, see PARAMETERS.
+        observed: float64 [N, K], averages over the snapshot, see dynamics/ensemble.py.
+        observed_before: float64 [N, K], those of the same run after half of the burn-in.
+        seed, preset, parameters: the same for all rows; the system's label, and its parameters, see PARAMETERS.
     """
 
     state: np.ndarray
     sample_id: np.ndarray
+    run_id: np.ndarray
+    steps: np.ndarray
     alive: np.ndarray
+    observed: np.ndarray
+    observed_before: np.ndarray
     seed: int
     preset: str
     parameters: dict[str, float]
-    steps: int
-
-    def digests(self) -> list[bytes]:
-        """A hash a row over everything the row says: the dataset's hash is made of these, whatever the shards."""
-        common = repr((self.seed, self.preset, sorted(self.parameters.items()), self.steps))
-        return [
-            row_digest(f"{common} {int(i)} {bool(a)}", s)
-            for i, a, s in zip(self.sample_id, self.alive, self.state, strict=True)
-        ]
 
     def table(self) -> pa.Table:
         """The rows as an Arrow table; `state` is Arrow's own fixed_shape_tensor of shape [2, H, W]."""
         n = len(self.state)
         columns: dict[str, pa.Array] = {
             "sample_id": pa.array(self.sample_id, pa.int64()),
+            "run_id": pa.array(self.run_id, pa.int64()),
             "seed": pa.array([self.seed] * n, pa.int64()),
             "preset": pa.array([self.preset] * n, pa.string()),
             **{key: pa.array([float(self.parameters[key])] * n, pa.float64()) for key in PARAMETERS},
-            "steps": pa.array([self.steps] * n, pa.int64()),
+            "steps": pa.array(self.steps, pa.int64()),
             "alive": pa.array(self.alive, pa.bool_()),
-            "digest": pa.array(self.digests(), pa.binary(DIGEST_BYTES)),
-            "state": pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(self.state, np.float32)),
+            "observed": _tensors(self.observed, np.float64),
+            "observed_before": _tensors(self.observed_before, np.float64),
+            "state": _tensors(self.state, np.float32),
         }
-        return pa.table(columns)
+        table = pa.table(columns)
+        return table.append_column("digest", pa.array(digests_of(table), pa.binary(DIGEST_BYTES)))
 
 
-def row_digest(labels: str, state: np.ndarray) -> bytes:
-    """Hash of one row's labels and the bytes of its state."""
-    digest = hashlib.blake2b(labels.encode(), digest_size=DIGEST_BYTES)
-    digest.update(np.ascontiguousarray(state, np.float32).data)
-    return digest.digest()
+def _tensors(values: np.ndarray, dtype: Any) -> pa.Array:
+    return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(values, dtype))
 
 
-def states_of(table: pa.Table) -> np.ndarray:
-    """The column `state` as float32 [N, 2, H, W]."""
-    return table.column("state").combine_chunks().to_numpy_ndarray()
+def array_of(table: pa.Table, column: str) -> np.ndarray:
+    """A tensor column as an array: `state` as float32 [N, 2, H, W], the averages as float64 [N, K]."""
+    return table.column(column).combine_chunks().to_numpy_ndarray()
 
 
 def digests_of(table: pa.Table) -> list[bytes]:
-    """Recomputed row digests of a table read from a shard, to be held against its column `digest`."""
-    labels = table.drop_columns(["state", "digest"]).to_pylist()
-    return [
-        row_digest(
-            f"{(r['seed'], r['preset'], sorted((k, r[k]) for k in PARAMETERS), r['steps'])!r}"
-            f" {r['sample_id']} {r['alive']}",
-            state,
-        )
-        for r, state in zip(labels, states_of(table), strict=True)
-    ]
+    """A hash a row over everything the row says but its digest; the dataset's hash is made of these."""
+    tensors = [array_of(table, column) for column in ("observed", "observed_before", "state")]
+    labels = table.select(LABELS).to_pylist()
+    return [_digest(repr([row[key] for key in LABELS]), arrays) for row, *arrays in zip(labels, *tensors, strict=True)]
+
+
+def _digest(labels: str, arrays: list[np.ndarray]) -> bytes:
+    digest = hashlib.blake2b(labels.encode(), digest_size=DIGEST_BYTES)
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.digest()

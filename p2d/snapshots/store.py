@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import uuid
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 from p2d.config import short_name
 from p2d.errors import UserError
 from p2d.snapshots import schema
-from p2d.snapshots.card import Card, read_card
+from p2d.snapshots.card import Card, load_card
 
 
 def shard_name(index: int) -> str:
@@ -34,7 +35,7 @@ def write_shard(folder: Path, index: int, samples: schema.Samples) -> dict[str, 
         UserError: the disk is full or the folder cannot be written; nothing half written is left.
     """
     path = folder / shard_name(index)
-    temporary = folder / f".{path.name}.{os.getpid()}.tmp"
+    temporary = folder / f".{path.name}.{uuid.uuid4().hex}.tmp"
     try:
         with temporary.open("wb") as file:
             pq.write_table(samples.table(), file, compression="zstd")
@@ -97,6 +98,12 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
         raise UserError(f"{path} cannot be read ({told}); run the same p2d simulate again to restore it") from error
 
 
+def read_rows(folder: Path, names: list[str]) -> pa.Table:
+    """Every column but the states, of these shards, in their order."""
+    columns = [*schema.LABELS, "observed", "observed_before", "digest"]
+    return pa.concat_tables(read_table(folder / name, columns) for name in names)
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A folder of shards with its card. `open_dataset` opens one."""
@@ -106,27 +113,30 @@ class Dataset:
 
     @cached_property
     def index(self) -> pa.Table:
-        """Every column but the states, all rows, in the order of sample ids."""
-        columns = ["sample_id", "preset", *schema.PARAMETERS, "steps", "alive"]
-        parts = [read_table(self.folder / entry["name"], columns) for entry in self.card.shards]
+        """The labels of all rows, without averages and states, in the order of sample ids."""
+        parts = [read_table(self.folder / entry["name"], list(schema.LABELS)) for entry in self.card.shards]
         return pa.concat_tables(parts).sort_by("sample_id")
 
     def split(self, holdout: float) -> tuple[np.ndarray, np.ndarray]:
-        """Sample ids for training and held out: evenly spread over the living samples, at least one on each side.
+        """Sample ids for training and held out: whole runs, evenly spread over the living, at least one on each side.
 
         Raises:
-            UserError: fewer than two samples are alive.
+            UserError: fewer than two runs are alive.
         """
-        alive = self.index.column("sample_id").to_numpy()[self.index.column("alive").to_numpy(zero_copy_only=False)]
-        if len(alive) < 2:
+        table = self.index
+        alive = table.column("alive").to_numpy(zero_copy_only=False)
+        ids, runs = (table.column(name).to_numpy()[alive] for name in ("sample_id", "run_id"))
+        living = np.unique(runs)
+        if len(living) < 2:
             raise UserError(
-                f"{self.folder} has {len(alive)} living samples of {self.card.samples}: at least 2 are needed; "
-                "take more samples, or a preset whose patterns live"
+                f"{self.folder} has {len(living)} living runs of {len(set(table.column('run_id').to_pylist()))}: at least 2 "
+                "are needed; take more samples, or a preset whose patterns live"
             )
-        held = min(max(1, round(holdout * len(alive))), len(alive) - 1)
+        held = min(max(1, round(holdout * len(living))), len(living) - 1)
         # The last of each of `held` equal stretches: a function of the ids alone.
-        places = (np.arange(1, held + 1) * len(alive)) // held - 1
-        return np.delete(alive, places), alive[places]
+        places = (np.arange(1, held + 1) * len(living)) // held - 1
+        held_out = np.isin(runs, living[places])
+        return ids[~held_out], ids[held_out]
 
     def read_ids(self, name: str, sample_ids: np.ndarray) -> np.ndarray:
         """Those of the given ids that a shard holds, without reading its states."""
@@ -137,7 +147,7 @@ class Dataset:
         """Ids int64 [N] and states float32 [N, 2, H, W] of a shard; of the given ids only, in stored order."""
         table = read_table(self.folder / name, ["sample_id", "state"])
         ids = table.column("sample_id").to_numpy()
-        states = schema.states_of(table)
+        states = schema.array_of(table, "state")
         if sample_ids is None:
             return ids, states
         wanted = np.isin(ids, sample_ids)
@@ -174,12 +184,7 @@ def open_dataset(path: str | Path) -> Dataset:
         UserError: no such folder, no card, a foreign format, or a dataset whose making was interrupted.
     """
     folder = Path(path)
-    if not folder.is_dir():
-        raise UserError(f"there is no dataset folder {folder}; p2d simulate makes one")
-    card_file = folder / "card.json"
-    if not card_file.is_file():
-        raise UserError(f"{folder} holds no card.json, so it is no dataset of p2d; p2d simulate makes one")
-    card = read_card(card_file.read_text(errors="replace"), str(folder))
+    card = load_card(folder)
     if not card.complete:
         raise UserError(f"the dataset {folder} is unfinished; run the same p2d simulate again to finish it")
     for entry in card.shards:
@@ -192,16 +197,20 @@ def find_dataset(name: str, out: str | Path) -> Dataset:
     """Open a dataset named by its path, by its name under OUT/data, or by that name without its size.
 
     Raises:
-        UserError: no such dataset (lists those that are there), or several of that name.
+        UserError: no such dataset (lists those that are there), several of that name, or one that cannot be opened.
     """
+    return open_dataset(find_folder(name, out))
+
+
+def find_folder(name: str, out: str | Path) -> Path:
+    """The folder of a dataset, see `find_dataset`."""
     data = Path(out) / "data"
-    if (data / name).is_dir():
-        return open_dataset(data / name)
-    if Path(name).is_dir():
-        return open_dataset(name)
+    for folder in (data / name, Path(name)):
+        if folder.is_dir():
+            return folder
     same = sorted(p for p in data.glob("*") if p.is_dir() and short_name(p.name) == name)
     if len(same) == 1:
-        return open_dataset(same[0])
+        return same[0]
     if same:
         raise UserError(f"several datasets are called {name!r}: {', '.join(p.name for p in same)}; name one of them")
     there = sorted(p.name for p in data.iterdir() if p.is_dir()) if data.is_dir() else []

@@ -1,0 +1,99 @@
+"""What all settings share: options, checks, JSON, comparison, and the hash of what decides a result.
+
+A field marked `HOW` says how the work is done (workers, chunks, device) and not what comes out; such fields may differ
+between two runs of the same name. All others are the identity of a result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+from p2d.errors import UserError, nearest
+
+HOW: dict[str, Any] = {"how": True}
+ConfigT = TypeVar("ConfigT", bound="Config")
+
+
+def option(*short: str, help: str) -> Any:
+    """Help text of a field; `short` names the original scripts' forms of the option, which cli.SHORT translates."""
+    return tyro.conf.arg(help=f"{help} [{', '.join(short)}]" if short else help)
+
+
+def at_least(name: str, value: float, least: float) -> None:
+    """Refuse a setting below its smallest useful value."""
+    if not value >= least:
+        raise UserError(f"{name} = {value} is not possible: it must be {least} or above")
+
+
+def within(name: str, value: float, low: float, high: float) -> None:
+    """Refuse a setting outside the open interval (low, high)."""
+    if not low < value < high:
+        raise UserError(f"{name} = {value} is not possible: it must lie between {low} and {high}, ends excluded")
+
+
+def one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Refuse a name that is not known, with the nearest one."""
+    if value not in known:
+        raise UserError(f"unknown {name} {value!r}{nearest(value, known)}; known: {', '.join(known)}")
+
+
+@dataclass(frozen=True)
+class Config:
+    """What all stages share: JSON, comparison, a hash of the settings that decide the result."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON types."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_dict(cls: type[ConfigT], values: dict[str, Any]) -> ConfigT:
+        """The config with these values.
+
+        Raises:
+            UserError: a key that is not a setting of this stage.
+        """
+        known = {f.name for f in dataclasses.fields(cls)}
+        for key in values:
+            if key not in known:
+                raise UserError(f"unknown setting {key!r}{nearest(key, known)} in a {cls.__name__}")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that decide what comes out, as JSON types."""
+        decisive = {f.name for f in dataclasses.fields(self) if not f.metadata.get("how")}
+        return {k: v for k, v in self.to_dict().items() if k in decisive}
+
+
+def settings_hash(identity: dict[str, Any]) -> str:
+    """Ten hex digits that stand for these settings."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def write_json(file: Path, values: dict[str, Any]) -> None:
+    """Write a JSON file, and its folder, so that a reader sees the old one or the new one, never a part."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.tmp")
+    temporary.write_text(json.dumps(values, indent=2) + "\n")
+    temporary.replace(file)
+
+
+def refuse_other_settings(what: str, made_with: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Raise a UserError that names each setting in which `asked` differs from what is on disk."""
+    keys = sorted(made_with.keys() | asked.keys())
+    differing = [k for k in keys if made_with.get(k) != asked.get(k)]
+    if differing:
+        told = "; ".join(f"{k} is {made_with.get(k)!r} there, {asked.get(k)!r} was asked" for k in differing)
+        raise UserError(f"{what} was made with other settings: {told}. Take another --name or --out, or remove it")
+
+
+def short_name(dataset_name: str) -> str:
+    """A dataset's name without its size: 'waves' for 'waves_128x128'."""
+    return re.sub(r"_\d+x\d+$", "", dataset_name)

@@ -1,0 +1,157 @@
+"""Settings of what is learnt from a dataset: score model, flow, equation, and their evaluation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
+
+from p2d.config.base import Config, at_least, one_of, option, within
+from p2d.errors import UserError
+
+Objective = Literal["stationarity", "continuity"]
+Decay = Literal["cosine", "constant"]
+Divergence = Literal["exact", "hutchinson"]
+Library = Literal["cubic", "gray-scott"]
+
+
+@dataclass(frozen=True)
+class Source(Config):
+    """Which data a stage works on, what it holds out, what the result is called, and over how many processes."""
+
+    dataset: Annotated[str, option("-m", "--model", help="dataset: its name under OUT/data, or its path")] = "waves"
+    name: Annotated[str, option(help="name of the result; the dataset's name without its size when empty")] = ""
+    holdout: Annotated[float, option(help="share of the snapshots held out for validation")] = 0.1
+    workers: Annotated[int, option(help="processes; 0: one a GPU, or one a core")] = 0
+
+    def __post_init__(self) -> None:
+        at_least("workers", self.workers, 0)
+        within("holdout", self.holdout, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class FlowSource(Source):
+    """The same, with the score model that the continuity objective needs."""
+
+    score: Annotated[str, option(help="continuity: score model, by name or path; the dataset's when empty")] = ""
+
+
+@dataclass(frozen=True)
+class ScoreConfig(Config):
+    """Settings of a score model and its training."""
+
+    epochs: Annotated[int, option("-n", help="passes over the training snapshots")] = 6
+    batch_size: Annotated[int, option("-b", help="snapshots a step, over all workers")] = 4
+    learning_rate: Annotated[float, option("-l", help="peak of the schedule")] = 4e-3
+    alpha: Annotated[tuple[float, ...], option("-a", help="signal level: one value, or a range low high")] = (
+        0.5,
+        0.999,
+    )
+    warmup: Annotated[int, option(help="steps of linear warm-up; at most a fifth of the run is used")] = 500
+    weight_decay: Annotated[float, option(help="AdamW's")] = 1e-2
+    ema: Annotated[float, option(help="decay a step of the averaged weights")] = 0.999
+    channels: Annotated[tuple[int, ...], option(help="U-Net channels, from its finest level to its coarsest")] = (
+        32,
+        48,
+        64,
+    )
+    augment: Annotated[bool, option(help="random shifts, quarter turns and mirror images")] = True
+    seed: Annotated[int, option(help="seed of weights, order and noise")] = 0
+
+    def __post_init__(self) -> None:
+        for key, least in (("epochs", 1), ("batch_size", 1), ("warmup", 0), ("weight_decay", 0), ("seed", 0)):
+            at_least(key, getattr(self, key), least)
+        within("learning_rate", self.learning_rate, 0.0, 1.0)
+        within("ema", self.ema, 0.0, 1.0)
+        check_alpha(self.alpha)
+        if not self.channels or min(self.channels) < 1:
+            raise UserError(f"channels = {self.channels} is not possible: one or more numbers of 1 or above")
+
+    @property
+    def downsampling(self) -> int:
+        """Height and width must be multiples of this: 2 for the stem, 2 more for each further level."""
+        return 2 ** len(self.channels)
+
+
+@dataclass(frozen=True)
+class FlowConfig(Config):
+    """Settings of a flow model and its training."""
+
+    objective: Annotated[
+        Objective,
+        option(help="stationarity of observables (recovers the dynamics), or the original's continuity residual"),
+    ] = "stationarity"
+    epochs: Annotated[int, option("-n", help="passes of gradient steps over the training snapshots")] = 1
+    batch_size: Annotated[int, option("-b", help="snapshots a step, over all workers")] = 16
+    learning_rate: Annotated[float, option("-l", help="peak of the schedule")] = 1e-3
+    schedule: Annotated[Decay, option("-s", help="learning rate over the run")] = "cosine"
+    hidden: Annotated[tuple[int, ...], option(help="widths of the hidden layers")] = (64,)
+    corners: Annotated[bool, option(help="corners in the field's 3x3 stencil, beside centre and edges")] = False
+    observables: Annotated[int, option(help="stationarity: random observables of the last layer's solve")] = 384
+    alpha: Annotated[float, option("-a", help="continuity: signal level")] = 0.8
+    sym: Annotated[float, option(help="continuity: weight of the penalty on v . s")] = 0.0
+    gaussian_weight: Annotated[float, option("-g", help="continuity: weight of the Gaussian term in the score")] = 0.0
+    divergence: Annotated[Divergence, option(help="continuity: how div v is had")] = "exact"
+    probes: Annotated[int, option(help="continuity: Hutchinson probes in each of the two independent sets")] = 1
+    seed: Annotated[int, option(help="seed of weights, order, noise and observables")] = 0
+
+    def __post_init__(self) -> None:
+        lowest = {
+            "epochs": 0,
+            "batch_size": 1,
+            "observables": 8,
+            "probes": 1,
+            "sym": 0,
+            "gaussian_weight": 0,
+            "seed": 0,
+        }
+        for key, least in lowest.items():
+            at_least(key, getattr(self, key), least)
+        one_of("objective", self.objective, get_args(Objective))
+        one_of("schedule", self.schedule, get_args(Decay))
+        one_of("divergence", self.divergence, get_args(Divergence))
+        if self.objective == "continuity":
+            at_least("epochs", self.epochs, 1)
+        within("learning_rate", self.learning_rate, 0.0, 1.0)
+        check_alpha((self.alpha,))
+        if not self.hidden or min(self.hidden) < 1:
+            raise UserError(f"hidden = {self.hidden} is not possible: one or more numbers of 1 or above")
+
+
+@dataclass(frozen=True)
+class DiscoverConfig(Config):
+    """Settings of the discovery of the equation."""
+
+    library: Annotated[
+        Library,
+        option(help="terms to choose from: all monomials to degree 3 and both Laplacians, or Gray-Scott's own"),
+    ] = "cubic"
+    bootstrap: Annotated[int, option(help="resamples of the snapshots for the error bars")] = 50
+    seed: Annotated[int, option(help="seed of the resamples")] = 0
+
+    def __post_init__(self) -> None:
+        one_of("library", self.library, get_args(Library))
+        at_least("bootstrap", self.bootstrap, 2)
+        at_least("seed", self.seed, 0)
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(Config):
+    """What to evaluate; each by name or path, and by the dataset's name when empty."""
+
+    score: Annotated[str, option(help="score model, by name or path; the dataset's when empty")] = ""
+    flow: Annotated[str, option(help="flow model, by name or path; the dataset's when empty")] = ""
+    equation: Annotated[str, option(help="discovered equation, by name or path; the dataset's when empty")] = ""
+    plot_channel: Annotated[int, option(help="species shown in pictures: 0 is u, 1 is v")] = 1
+
+    def __post_init__(self) -> None:
+        one_of("plot_channel", str(self.plot_channel), ("0", "1"))
+
+
+def check_alpha(alpha: tuple[float, ...]) -> None:
+    """Refuse signal levels outside (0, 1), a range that does not rise, and more than two values."""
+    for value in alpha:
+        if not (math.isfinite(value) and 0 < value < 1):
+            raise UserError(f"alpha = {value} is not a signal level: it must lie between 0 and 1, ends excluded")
+    if len(alpha) not in (1, 2) or (len(alpha) == 2 and alpha[0] >= alpha[1]):
+        raise UserError(f"alpha = {' '.join(map(str, alpha))} is not possible: give one level, or a range low high")

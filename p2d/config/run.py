@@ -1,0 +1,44 @@
+"""Settings of the whole way from simulation to report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+
+from p2d.config.base import option
+from p2d.config.learn import DiscoverConfig, EvaluateConfig, FlowConfig, ScoreConfig, Source
+from p2d.config.simulate import SimulateConfig
+from p2d.errors import UserError
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Settings of the whole way from simulation to report, one config a stage."""
+
+    simulate: Annotated[SimulateConfig, tyro.conf.arg(name="")] = field(default_factory=SimulateConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    discover: DiscoverConfig = field(default_factory=DiscoverConfig)
+    holdout: Annotated[float, option(help="share of the snapshots held out for validation")] = 0.1
+    workers: Annotated[int, option(help="processes of each later stage; 0: one a GPU, or one a core")] = 0
+    plot_channel: Annotated[int, option(help="species shown in pictures: 0 is u, 1 is v")] = 1
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width"):
+            fits_unet(name, getattr(self.simulate, name), self.score.downsampling)
+        self.source()
+        EvaluateConfig(plot_channel=self.plot_channel)
+
+    def source(self) -> Source:
+        """What the later stages work on: the dataset that the first one makes."""
+        return Source(dataset=self.simulate.dataset_name, holdout=self.holdout, workers=self.workers)
+
+
+def fits_unet(name: str, size: int, multiple: int) -> None:
+    """Refuse a height or width that the U-Net cannot halve often enough, with the nearest sizes that work."""
+    if size % multiple or size < multiple:
+        below = size // multiple * multiple
+        near = f"{below} or {below + multiple}" if below else str(multiple)
+        raise UserError(f"{name} = {size} does not fit the U-Net: it must be a multiple of {multiple}, such as {near}")
