@@ -25,6 +25,7 @@ from p2d.config import (
     Source,
     option,
 )
+from p2d.config.bench import BenchSimulateConfig
 from p2d.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,15 +51,21 @@ SHORT = {
 
 
 @dataclass(frozen=True)
-class Common:
-    """Options of every command."""
+class Screen:
+    """How a command speaks."""
+
+    json: Annotated[bool, option(help="print the result as one JSON object on standard output")] = False
+    debug: Annotated[bool, option(help="show the traceback of an error")] = False
+
+
+@dataclass(frozen=True)
+class Common(Screen):
+    """Options of every command that makes something."""
 
     out: Annotated[str, option("-o", help="output folder")] = "runs"
     tracking: Annotated[bool, option("--wb", help="track with MLflow, in OUT/mlflow.db or at MLFLOW_TRACKING_URI")] = (
         True
     )
-    json: Annotated[bool, option(help="print the result as one JSON object on standard output")] = False
-    debug: Annotated[bool, option(help="show the traceback of an error")] = False
 
     @property
     def folder(self) -> Path:
@@ -194,6 +201,20 @@ def _finish(outcome: Outcome, common: Common, following: str) -> None:
     print(f"{outcome.stage}: {done}\nnext: {following}{place}")
 
 
+def bench_simulate(
+    config: Annotated[BenchSimulateConfig, FLAT],
+    screen: Annotated[Screen, FLAT],
+) -> None:
+    """Time the simulation kernels beside a convolution in PyTorch, preset by preset, and one actor beside two."""
+    from p2d.bench import simulate as benchmark
+
+    found = benchmark.bench(config)
+    if screen.json:
+        print(json.dumps(found))
+    else:
+        benchmark.print_table(found, config)
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "run": run,
     "simulate": simulate,
@@ -204,6 +225,16 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": evaluate,
     "ui": ui,
 }
+BENCHMARKS: dict[str, Callable[..., Any]] = {"simulate": bench_simulate}
+
+
+def _app() -> tyro.extras.SubcommandApp:
+    app, benchmarks = tyro.extras.SubcommandApp(), tyro.extras.SubcommandApp()
+    for commands, place in ((COMMANDS, app), (BENCHMARKS, benchmarks)):
+        for name, command in commands.items():
+            place.command(name=name)(command)
+    app.command(benchmarks, name="bench", help="Measure how fast a stage is on this machine, beside an alternative.")
+    return app
 
 
 def _long_form(argument: str) -> str:
@@ -216,8 +247,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
+        _app().cli(
             prog="p2d",
             description="Pattern to Dynamics: from snapshots of a pattern, without time order, to its dynamics.",
             args=[_long_form(a) for a in arguments],

@@ -19,7 +19,7 @@ LAYERS = [
     ["p2d.training"],
     ["p2d.evaluate", "p2d.tracking", "p2d.api"],
     ["p2d.cluster"],
-    ["p2d.pipeline"],
+    ["p2d.pipeline", "p2d.bench"],
     ["p2d.cli"],
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -143,7 +143,9 @@ def run_actors(
             "threads": placement.threads,
         },
         batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=placement.actors, max_concurrent_calls_per_actor=SHARDS_IN_FLIGHT),
+        compute=ray.data.ActorPoolStrategy(
+            size=placement.actors, max_concurrent_calls_per_actor=SHARDS_IN_FLIGHT, enable_true_multi_threading=True
+        ),
         num_cpus=placement.cpus,
         num_gpus=placement.gpus or None,
     )

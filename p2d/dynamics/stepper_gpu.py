@@ -19,12 +19,13 @@ TINY = tl.constexpr(float(stepper_cpu.TINY))
 # Many steps a launch. At 128 x 128 1,024 threads of 52 registers fill a multiprocessor: no second sample competes for
 # its L1, and the samples under way (132 of 256 KiB on an H200) stay in L2. Four cells a thread are one 16-byte load,
 # which brings most of their left and right neighbours too; eight would not fit into the registers.
-STEPS_WARPS = 32
 STEPS_BLOCK = 4096
-UPDATES_PER_LAUNCH = 10**10  # cells times steps, a fraction of a second: no watchdog, and Ctrl-C is heard
+STEPS_OPTIONS = {"num_warps": 32, "num_stages": 1, "enable_fp_fusion": False}  # one stage: no load before its turn
+UPDATES_PER_LAUNCH = 10**10  # cells times steps, a fraction of a second: no watchdog of a display stops it
 
 # One step a launch.
 STEP_BLOCK = 1024  # 8 rows of a 128 x 128 grid, so that most neighbours are the block's own
+STEP_OPTIONS = {"enable_fp_fusion": False}
 STEPS_PER_GRAPH = 100  # even, so that a replay ends in the buffer it began in
 
 
@@ -76,14 +77,14 @@ def _steps_kernel(state, spare, pairs, D_u, D_v, F, removal, dt, H: tl.constexpr
     """2 * pairs Euler steps of one sample, from `state` to `spare` and back; both are float32 [B, 2, H, W]."""
     # 64 bits: a batch of more than 2^31 numbers (65,536 samples of 128 x 128) overflows an int32 offset.
     offset = tl.program_id(0).to(tl.int64) * (2 * H * W)
-    here = state + offset
-    there = spare + offset
+    state += offset
+    spare += offset
     while pairs > 0:  # no range: the interpreter of Triton 3.6 and NumPy 2.4 do not agree on one
         for first in range(0, H * W, BLOCK):
-            _step_block(here, there, first, D_u, D_v, F, removal, dt, H, W, BLOCK)
+            _step_block(state, spare, first, D_u, D_v, F, removal, dt, H, W, BLOCK)
         tl.debug_barrier()  # all threads of the program have written, and see what the others wrote
         for first in range(0, H * W, BLOCK):
-            _step_block(there, here, first, D_u, D_v, F, removal, dt, H, W, BLOCK)
+            _step_block(spare, state, first, D_u, D_v, F, removal, dt, H, W, BLOCK)
         tl.debug_barrier()
         pairs -= 1
 
@@ -107,20 +108,17 @@ def _launch_step(state: torch.Tensor, after: torch.Tensor, params: GrayScott) ->
     """Write the state one step after `state` into `after`."""
     batch, _, height, width = state.shape
     programs = batch * triton.cdiv(height * width, STEP_BLOCK)
-    sizes = {"H": height, "W": width, "BLOCK": STEP_BLOCK}
-    _step_kernel[(programs,)](state, after, *_constants(params), **sizes, enable_fp_fusion=False)
+    _step_kernel[(programs,)](state, after, *_constants(params), height, width, STEP_BLOCK, **STEP_OPTIONS)
 
 
 def _launch_pairs(state: torch.Tensor, spare: torch.Tensor, params: GrayScott, pairs: int) -> None:
     """Advance `state` in place by two steps a pair, one program a sample."""
     batch, _, height, width = state.shape
-    sizes = {"H": height, "W": width, "BLOCK": STEPS_BLOCK}
-    # num_stages=1: no loads ahead of their turn, which would overtake the barrier.
-    options = {"num_warps": STEPS_WARPS, "num_stages": 1, "enable_fp_fusion": False}
+    sizes = height, width, STEPS_BLOCK
     at_a_time = max(1, UPDATES_PER_LAUNCH // (2 * batch * height * width))
     for done in range(0, pairs, at_a_time):
         few = min(at_a_time, pairs - done)
-        _steps_kernel[(batch,)](state, spare, few, *_constants(params), **sizes, **options)
+        _steps_kernel[(batch,)](state, spare, few, *_constants(params), *sizes, **STEPS_OPTIONS)
 
 
 def _replay(state: torch.Tensor, spare: torch.Tensor, params: GrayScott, times: int) -> None:

@@ -9,8 +9,10 @@ operations, so that neither a fused kernel nor float32 has a part in it.
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +26,7 @@ STEPS = 10_000
 SIZE = 128
 SEEDS = (101, 102)
 SAMPLES_A_SEED = 32
-ALIVE_SPREAD = 1e-3  # of v over the grid; below it a sample is dead
+ALIVE_SPREAD = 1e-3  # standard deviation of v over the grid up to which a sample is dead, as in p2d.simulation
 # Of the wave number, in waves across the grid; the last ends at the shortest wave along an axis.
 BANDS = ((1, 2), (2, 3), (3, 4), (4, 6), (6, 8), (8, 12), (12, 16), (16, 24), (24, 32), (32, 64))
 AT_A_TIME = 8  # samples: small enough for the cache
@@ -68,8 +70,8 @@ def statistics(states: np.ndarray) -> dict[str, np.ndarray]:
     """Numbers that describe each state: [N, 2, H, W] concentrations, H = W.
 
     Returns:
-        'dead': whether each sample is, bool [N]. All others float64 [living samples]: means, variances, and log10 of
-        the power of v in bands of the wave number (over all wave numbers above 0 the power adds up to the variance).
+        'dead': whether each sample is, bool [N]. All others float64 [living samples]: means and variances over the
+        grid, and log10 of the power of v in BANDS (a wave of amplitude a has the power a^2 / 2, its variance).
     """
     states = states.astype(np.float64)
     dead = states[:, 1].std(axis=(1, 2)) <= ALIVE_SPREAD
@@ -87,18 +89,37 @@ def statistics(states: np.ndarray) -> dict[str, np.ndarray]:
     return found
 
 
-def summary(states: np.ndarray) -> dict[str, object]:
-    """Number of living and dead samples; mean and standard deviation of each statistic over the living."""
+def summary(states: np.ndarray) -> dict[str, Any]:
+    """Number of living and of dead samples; mean and standard deviation of each statistic over the living."""
     found = statistics(states)
     dead = found.pop("dead")
-    spread = {name: [values.mean(), values.std(ddof=1)] for name, values in found.items()}
+    spread = {name: [significant(x.mean()), significant(x.std(ddof=1))] for name, x in found.items()}
     return {"living": int((~dead).sum()), "dead": int(dead.sum()), "mean and standard deviation": spread}
 
 
+def significant(number: float) -> float:
+    return float(f"{number:.6g}")
+
+
 def simulate(name: str) -> np.ndarray:
-    """The samples of a preset at the last step, float64 [N, 2, SIZE, SIZE]."""
+    """The samples of a preset at the last step: float64 [N, 2, SIZE, SIZE]."""
     starts = [initial_states(seed, np.arange(SAMPLES_A_SEED), SIZE, SIZE) for seed in SEEDS]
     return euler(np.concatenate(starts), PRESETS[name], STEPS)
+
+
+def write(systems: dict[str, Any]) -> None:
+    scheme = "forward Euler in float64, dt = 1, clamped to [0, 1], plain operations of torch on one thread"
+    reference = {
+        "made": f"tests/dynamics/reference.py: {scheme} (torch {torch.__version__}, numpy {np.__version__})",
+        "steps": STEPS,
+        "grid": [SIZE, SIZE],
+        "initial": "discs",
+        "seeds": list(SEEDS),
+        "samples a seed": SAMPLES_A_SEED,
+        "systems": systems,
+    }
+    pairs_on_a_line = re.sub(r"\[\s+(\S+)\s+(\S+)\s+\]", r"[\1 \2]", json.dumps(reference, indent=1))
+    FILE.write_text(pairs_on_a_line + "\n")
 
 
 def main() -> None:
@@ -107,11 +128,8 @@ def main() -> None:
     for name in SYSTEMS:
         start = time.monotonic()
         systems[name] = summary(simulate(name))
-        print(f"{name}: {time.monotonic() - start:.0f} s")
-    made = f"forward Euler in float64 with plain operations of torch {torch.__version__}, dt = 1, clamped to [0, 1]"
-    settings = {"made": made, "steps": STEPS, "grid": [SIZE, SIZE], "initial": "discs"}
-    settings |= {"seeds": list(SEEDS), "samples a seed": SAMPLES_A_SEED, "systems": systems}
-    FILE.write_text(json.dumps(settings, indent=1) + "\n")
+        print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
+    write(systems)
 
 
 if __name__ == "__main__":
