@@ -22,6 +22,7 @@ from p2d.snapshots.lock import sole_writer
 
 # A pattern whose v varies less than this over the grid has died: it is uniform to within what images can show.
 ALIVE_SPREAD = 1e-3
+LARGEST_ROUGHNESS = 4.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def simulate_samples(
     """Simulate the samples of one shard.
 
     Raises:
-        UserError: a field that is not finite (names the sample and the step).
+        UserError: a field that is not finite (names the sample and the step), or a checkerboard.
     """
     params = config.systems()[shard.system]
     each = config.snapshots_per_run
@@ -63,7 +64,7 @@ def simulate_samples(
 
     def advance(states: np.ndarray, step: int, steps: int) -> np.ndarray:
         after = stepper.run(states, params, steps, device, threads)
-        _refuse_not_finite(after, states, step, shard.first + each * (runs - runs[0]), params, device)
+        _refuse_broken(after, states, step, shard.first + each * (runs - runs[0]), params, device)
         return after
 
     early = config.steps // 2
@@ -91,20 +92,35 @@ def simulate_samples(
     )
 
 
-def _refuse_not_finite(
+def _refuse_broken(
     after: np.ndarray, states: np.ndarray, step: int, ids: np.ndarray, params: GrayScott, device: str
 ) -> None:
-    """Raise if a state is not finite, with its sample and the first step after which it is not."""
+    """Raise if a state is not finite, with its sample and the first step after which it is not, or a checkerboard."""
+    label = gray_scott.label(params)
     bad = np.flatnonzero(~np.isfinite(after).all(axis=(1, 2, 3)))
-    if not len(bad):
-        return
-    state = states[bad[:1]]
-    while np.isfinite(state).all():
-        state = stepper.run(state, params, 1, device)
-        step += 1
-    raise UserError(
-        f"sample {ids[bad[0]]} of {gray_scott.label(params)} is not finite from step {step} on; a smaller --dt may help"
-    )
+    if len(bad):
+        state = states[bad[:1]]
+        while np.isfinite(state).all():
+            state = stepper.run(state, params, 1, device)
+            step += 1
+        raise UserError(f"sample {ids[bad[0]]} of {label} is not finite from step {step} on; a smaller --dt may help")
+    bad = np.flatnonzero([_is_checkerboard(v) for v in after[:, 1]])
+    if len(bad):
+        raise UserError(
+            f"sample {ids[bad[0]]} of {label} has become a checkerboard: the Euler scheme is unstable with "
+            f"dt = {params.dt:g}; give a smaller --dt"
+        )
+
+
+def _is_checkerboard(field: np.ndarray) -> bool:
+    """Whether neighbouring cells alternate, as they do under a step that is too long for reaction and diffusion.
+
+    The mean square of the Laplacian over the variance is 64 for a checkerboard, and at most 0.4 at 3,000 steps of any
+    preset. On grids below 8 cells even the longest waves are short, so nothing can be told.
+    """
+    if min(field.shape) < 8 or field.std() <= ALIVE_SPREAD:
+        return False
+    return (gray_scott.laplacian(field) ** 2).mean() > LARGEST_ROUGHNESS * field.var()
 
 
 @contextmanager

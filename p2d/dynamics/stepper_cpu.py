@@ -48,8 +48,8 @@ def _after_step(u, v, i, j, D_u, D_v, F, removal, dt):  # pragma: no cover - com
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
-def _run_sample(state, D_u, D_v, F, k, dt, steps):  # pragma: no cover - compiled
-    """Advance one sample in place: state float32 [2, H, W], parameters float32.
+def _run_sample(state, D_u, D_v, F, removal, dt, steps):  # pragma: no cover - compiled
+    """Advance one sample in place: state float32 [2, H, W], parameters float32; `removal` is F + k.
 
     Two rows at a time, as they share loads: 1.25 times as fast as one (three no longer vectorise). A row below the
     halo lets an odd height go the same way: what is written to the halo is overwritten before it is read.
@@ -61,7 +61,6 @@ def _run_sample(state, D_u, D_v, F, k, dt, steps):  # pragma: no cover - compile
     v_next = np.zeros((height + 3, width + 2), np.float32)
     u[1 : height + 1, 1:-1] = state[0]
     v[1 : height + 1, 1:-1] = state[1]
-    removal = F + k
     for _ in range(steps):
         _refresh_halo(u, height, width)
         _refresh_halo(v, height, width)
@@ -80,6 +79,11 @@ def _run_sample(state, D_u, D_v, F, k, dt, steps):  # pragma: no cover - compile
     state[1] = v[1 : height + 1, 1:-1]
 
 
+def constants(params: GrayScott) -> list[np.float32]:
+    """D_u, D_v, F, F + k and dt as both kernels take them; the sum is rounded once, as its error adds up over steps."""
+    return [np.float32(x) for x in (params.D_u, params.D_v, params.F, params.F + params.k, params.dt)]
+
+
 def run(state: np.ndarray, params: GrayScott, steps: int, threads: int | None = None) -> np.ndarray:
     """Advance a batch of samples by `steps` Euler steps.
 
@@ -92,8 +96,8 @@ def run(state: np.ndarray, params: GrayScott, steps: int, threads: int | None = 
         float32 [B, 2, H, W].
     """
     out = np.array(state, dtype=np.float32, order="C")
-    constants = [np.float32(x) for x in (params.D_u, params.D_v, params.F, params.k, params.dt)]
+    rates = constants(params)
     threads = min(threads or os.cpu_count() or 1, len(out)) or 1
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda sample: _run_sample(sample, *constants, steps), out))  # type: ignore[call-arg]
+        list(pool.map(lambda sample: _run_sample(sample, *rates, steps), out))  # type: ignore[call-arg]
     return out

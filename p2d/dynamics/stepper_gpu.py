@@ -99,9 +99,7 @@ def _step_kernel(state, after, D_u, D_v, F, removal, dt, H: tl.constexpr, W: tl.
 
 
 def _constants(params: GrayScott) -> list[float]:
-    """D_u, D_v, F, F + k and dt; the sum is one of float32, as in the CPU kernel."""
-    D_u, D_v, F, k, dt = (np.float32(x) for x in (params.D_u, params.D_v, params.F, params.k, params.dt))
-    return [float(x) for x in (D_u, D_v, F, F + k, dt)]
+    return [float(x) for x in stepper_cpu.constants(params)]
 
 
 def _launch_step(state: torch.Tensor, after: torch.Tensor, params: GrayScott) -> None:

@@ -19,7 +19,6 @@ from p2d.errors import UserError
 from p2d.snapshots import schema
 from p2d.snapshots.card import Card, load_card
 
-
 # Bytes of equal rank beside each other: states take 1.6 times less room than with zstd alone, and less time.
 PARQUET: dict[str, Any] = {
     "compression": "zstd",

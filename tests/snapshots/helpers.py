@@ -1,0 +1,99 @@
+"""Small datasets, and ways to damage them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from p2d.config import SimulateConfig
+from p2d.dynamics import ensemble
+from p2d.dynamics.gray_scott import preset
+from p2d.simulation import finish, plan, writing
+from p2d.snapshots.schema import PARAMETERS, Samples
+from p2d.snapshots.store import Dataset, open_dataset, write_shard
+
+
+def altered(data: bytes, place: int) -> bytes:
+    """The same bytes but for one bit."""
+    return data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :]
+
+
+ALTERED_SHARDS = {
+    "a byte of the states altered": lambda data: altered(data, len(data) // 2),
+    "last byte altered": lambda data: altered(data, len(data) - 1),
+}
+CUT_SHARDS = {
+    "cut in half": lambda data: data[: len(data) // 2],
+    "cut by a byte": lambda data: data[:-1],
+    "empty": lambda data: b"",
+    "another file": lambda data: b"not a shard at all",
+}
+DAMAGES = {**ALTERED_SHARDS, **CUT_SHARDS}
+
+
+def small(**settings) -> SimulateConfig:
+    """Ten samples in shards of 4, 4 and 2, young enough to live."""
+    few = {"num_samples": 10, "height": 10, "width": 12, "steps": 30, "chunk": 4, "device": "cpu", "threads": 1}
+    return SimulateConfig(**{**few, **settings})
+
+
+def samples_of(
+    state: np.ndarray, first: int = 0, alive: np.ndarray | None = None, run_id: np.ndarray | None = None
+) -> Samples:
+    """Rows of a shard with these states, a run each unless told otherwise."""
+    ids = np.arange(first, first + len(state))
+    observed = ensemble.observe(np.nan_to_num(state, posinf=0, neginf=0))
+    return Samples(
+        state=state,
+        sample_id=ids,
+        run_id=ids if run_id is None else run_id,
+        steps=np.full(len(state), 30),
+        alive=np.ones(len(state), bool) if alive is None else alive,
+        observed=observed,
+        observed_before=observed + 0.125,
+        seed=3,
+        preset="waves",
+        parameters={key: getattr(preset("waves"), key) for key in PARAMETERS},
+    )
+
+
+def with_living(folder: Path, alive: list[bool], chunk: int = 4, snapshots_per_run: int = 1) -> Dataset:
+    """A dataset of random states of which these are alive."""
+    several = {"snapshots_per_run": snapshots_per_run, "interval": 5} if snapshots_per_run > 1 else {}
+    config = small(num_samples=len(alive), height=4, width=6, chunk=chunk, **several)
+    states = np.random.default_rng(0).random((len(alive), 2, 4, 6), dtype=np.float32)
+    with writing(config, folder) as (card, config):
+        entries = []
+        for shard in plan(config):
+            rows = slice(shard.first, shard.first + shard.rows)
+            runs = shard.first_run + np.arange(shard.rows) // snapshots_per_run
+            samples = samples_of(states[rows], shard.first, np.array(alive[rows]), runs)
+            entries.append(write_shard(folder, shard.index, samples))
+        finish(folder, card, entries, "cpu", 0.0)
+    return open_dataset(folder)
+
+
+def altered_card(folder: Path, **values) -> None:
+    """Write other values into card.json."""
+    file = folder / "card.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+def interrupted(folder: Path) -> None:
+    """Make a finished dataset look as if its making had been interrupted before the end."""
+    altered_card(folder, complete=False, shards=[], dataset_hash="")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Bytes of every shard."""
+    return {file.name: file.read_bytes() for file in sorted(folder.glob("*.parquet"))}
+
+
+def rewritten(file: Path, **columns: pa.Array) -> None:
+    """The same shard with other columns and its old digests: sound parquet, altered contents."""
+    table = pq.read_table(file)
+    for name, column in columns.items():
+        table = table.set_column(table.column_names.index(name), name, column)
+    pq.write_table(table, file)

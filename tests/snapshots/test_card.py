@@ -1,0 +1,126 @@
+"""The dataset card: plain JSON that says what the shards say; what is none of ours is told in one line."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from torch.testing import assert_close
+
+from p2d.dynamics import ensemble
+from p2d.dynamics.gray_scott import preset
+from p2d.errors import UserError
+from p2d.simulation import is_finished, simulate_here
+from p2d.snapshots.card import dataset_hash, load_card, write_card
+from p2d.snapshots.schema import PARAMETERS, array_of
+from p2d.snapshots.store import file_hash, open_dataset, read_rows, shard_name
+from p2d.snapshots.verify import verify
+
+from .helpers import altered_card, small, with_living
+
+READERS = {
+    "open": open_dataset,
+    "verify": verify,
+    "look whether it is finished": lambda folder: is_finished(small(), folder),
+    "go on": lambda folder: simulate_here(small(), folder),
+}
+
+
+def test_the_card_is_plain_json_that_says_what_the_shards_say(tmp_path):
+    config = small(preset=("waves", "life"), normalize=False)
+    simulate_here(config, tmp_path)
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert card["settings"] == config.identity()
+    assert (card["grid"], card["samples"], card["alive"], card["complete"]) == ([10, 12], 20, 20, True)
+    assert (card["burn_in"], card["chunk"], card["device"], card["dead_share"]) == (30, 4, "cpu", 0.0)
+    assert card["parameters"] == {
+        name: {key: getattr(preset(name), key) for key in PARAMETERS} for name in ("waves", "life")
+    }
+    assert set(PARAMETERS) < card["units"].keys()
+    assert card["affine"] == {"scale": 1.0, "shift": 0.0}
+    assert card["software"].keys() >= {"python", "p2d", "numpy", "numba", "pyarrow"}
+    assert [(s["name"], s["rows"]) for s in card["shards"]] == [(shard_name(i), n) for i, n in enumerate([4, 4, 2] * 2)]
+    assert [s["hash"] for s in card["shards"]] == [file_hash(tmp_path / s["name"]) for s in card["shards"]]
+
+
+def test_the_card_says_what_each_ensemble_is_like(tmp_path):
+    dataset = simulate_here(small(preset=("waves", "life")), tmp_path)
+    for name, ids in (("waves", np.arange(10)), ("life", np.arange(10, 20))):
+        found = dataset.card.ensembles[name]
+        states = dataset.states(ids).astype(np.float64)
+        assert (found["samples"], found["alive"]) == (10, 10)
+        moments = [found[key] for key in ("mean_u", "mean_v", "std_u", "std_v")]
+        # the card rounds to nine digits after the point
+        assert_close(moments, [*states.mean((0, 2, 3)), *states.std((0, 2, 3))], rtol=0, atol=6e-10)
+        rows = read_rows(tmp_path, [shard["name"] for shard in dataset.card.shards]).slice(ids[0], 10)
+        assert found["change"] == ensemble.change(array_of(rows, "observed_before"), array_of(rows, "observed"))
+
+
+def test_the_dead_count_as_samples_and_not_in_the_averages(tmp_path):
+    alive = [i % 3 != 0 for i in range(13)]
+    card = with_living(tmp_path, alive).card
+    states = open_dataset(tmp_path).states(np.flatnonzero(alive)).astype(np.float64)
+    assert (card.samples, card.alive, card.dead_share) == (13, 8, round(5 / 13, 6))
+    assert (card.ensembles["waves"]["samples"], card.ensembles["waves"]["alive"]) == (13, 8)
+    # the card rounds to nine digits after the point
+    assert_close(card.ensembles["waves"]["std_v"], states[:, 1].std(), rtol=0, atol=6e-10)
+
+
+def test_the_hash_is_that_of_the_digests_in_the_order_of_samples(tmp_path):
+    card = simulate_here(small(), tmp_path).card
+    digests = read_rows(tmp_path, [shard["name"] for shard in card.shards]).column("digest").to_pylist()
+    assert len(set(digests)) == 10
+    assert card.dataset_hash == dataset_hash(digests) != dataset_hash(digests[::-1])
+
+
+def test_a_card_comes_back_from_its_file(tmp_path):
+    card = dataclasses.replace(simulate_here(small(preset=("life", "maze")), tmp_path).card, seconds=1.25)
+    write_card(tmp_path, card)
+    assert load_card(tmp_path) == card
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+@pytest.mark.parametrize(
+    ("card", "told"),
+    [
+        ("", "not JSON"),
+        ('{"format": "p2d da', "not JSON"),
+        ("[1, 2]", "not the card"),
+        ('{"name": "another program"}', "not the card"),
+        ('{"format": "p2d dataset"}', "version None, this p2d reads version 2: update p2d"),
+        ('{"format": "p2d dataset", "version": 2, "grid": [4, 4]}', "damaged"),
+        ('{"format": "p2d dataset", "version": 2, "grid": 4}', "damaged"),
+        ('{"format": "p2d dataset", "version": 2}', "damaged"),
+    ],
+)
+def test_a_card_that_is_none_of_ours_is_told(tmp_path, read, card, told):
+    (tmp_path / "card.json").write_text(card)
+    with pytest.raises(UserError, match=f"{tmp_path}/card.json.*{told}"):
+        read(tmp_path)
+    assert (tmp_path / "card.json").read_text() == card
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [
+        (3, "card.json has version 3, this p2d reads version 2: update p2d"),
+        (99, "card.json has version 99, this p2d reads version 2: update p2d"),
+        (1, r" was written by an earlier p2d \(version 1 .*, now 2\); simulate it again under another --name"),
+    ],
+)
+def test_a_card_of_another_version_is_told_in_one_line_that_says_what_to_do(tmp_path, read, version, told):
+    simulate_here(small(), tmp_path)
+    altered_card(tmp_path, version=version)
+    before = (tmp_path / "card.json").read_bytes()
+    with pytest.raises(UserError, match=f"^{tmp_path}/?{told}$") as caught:
+        read(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "card.json").read_bytes() == before
+
+
+def test_a_card_with_a_key_that_nobody_knows_is_told(tmp_path):
+    simulate_here(small(), tmp_path)
+    altered_card(tmp_path, colour="blue")
+    with pytest.raises(UserError, match=r"card\.json is damaged.*colour"):
+        open_dataset(tmp_path)

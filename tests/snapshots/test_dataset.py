@@ -1,0 +1,170 @@
+"""Datasets: opened and found by name, split by runs into training and held out, read by sample id."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from p2d.errors import UserError
+from p2d.simulation import ALIVE_SPREAD, simulate_here, writing
+from p2d.snapshots.store import find_dataset, open_dataset
+
+from .helpers import small, with_living
+
+# Opening
+
+
+def test_a_missing_shard_is_told_and_restored(tmp_path):
+    made = simulate_here(small(), tmp_path)
+    (tmp_path / "shard-00002.parquet").unlink()
+    with pytest.raises(UserError, match=r"lacks its shard shard-00002\.parquet"):
+        open_dataset(tmp_path)
+    assert simulate_here(small(), tmp_path).card == dataclasses.replace(
+        made.card, seconds=open_dataset(tmp_path).card.seconds
+    )
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(UserError, match=f"no dataset folder {tmp_path / 'nowhere'}"):
+        open_dataset(tmp_path / "nowhere")
+
+
+def test_a_folder_without_a_card_is_told(tmp_path):
+    with pytest.raises(UserError, match=r"no card\.json"):
+        open_dataset(tmp_path)
+
+
+def test_an_unfinished_dataset_is_told(tmp_path):
+    with writing(small(), tmp_path):
+        pass
+    with pytest.raises(UserError, match=f"{tmp_path} is unfinished"):
+        open_dataset(tmp_path)
+
+
+# The split
+
+
+@pytest.mark.parametrize("holdout", [0.01, 0.1, 0.25, 0.5, 0.99])
+@pytest.mark.parametrize("pattern", ["1" * 10, "1100", "0101101", "10000000000001", "1" * 37 + "0" * 3])
+def test_the_split_is_disjoint_and_covers_the_living(tmp_path, pattern, holdout):
+    alive = [digit == "1" for digit in pattern]
+    train, held = with_living(tmp_path, alive).split(holdout)
+    living = np.flatnonzero(alive)
+    assert_array_equal(np.sort(np.concatenate([train, held])), living)
+    assert len(held) == min(max(1, round(holdout * len(living))), len(living) - 1)
+    assert_array_equal(train, np.sort(train))
+
+
+@pytest.mark.parametrize("samples", [4, 23, 40])
+@pytest.mark.parametrize("snapshots_per_run", [2, 3, 7])
+def test_no_run_is_on_both_sides_of_a_split(tmp_path, snapshots_per_run, samples):
+    samples = max(samples, snapshots_per_run + 1)  # two runs at least
+    alive = np.random.default_rng(samples).random(samples) < 0.7
+    alive[[0, -1]] = True  # in the first run and the last
+    runs = np.arange(samples) // snapshots_per_run
+    dataset = with_living(tmp_path, alive.tolist(), chunk=5, snapshots_per_run=snapshots_per_run)
+    assert_array_equal(dataset.index.column("run_id").to_numpy(), runs)
+    living_runs = len(set(runs[alive]))
+    for holdout in np.linspace(0.001, 0.999, 50):
+        train, held = dataset.split(holdout)
+        assert not set(runs[train]) & set(runs[held])
+        assert_array_equal(np.sort(np.concatenate([train, held])), np.flatnonzero(alive))
+        assert len(set(runs[held])) == min(max(1, round(holdout * living_runs)), living_runs - 1)
+
+
+@pytest.mark.parametrize("snapshots_per_run", [1, 4])
+@pytest.mark.parametrize("chunk", [1, 3, 40])
+def test_the_split_does_not_depend_on_the_chunk(tmp_path, chunk, snapshots_per_run):
+    alive = [i % 5 != 2 for i in range(23)]
+    reference = with_living(tmp_path / "a", alive, snapshots_per_run=snapshots_per_run).split(0.2)
+    other = with_living(tmp_path / "b", alive, chunk, snapshots_per_run).split(0.2)
+    for part, same in zip(other, reference, strict=True):
+        assert_array_equal(part, same)
+
+
+@pytest.mark.parametrize("holdout", [0.1, 0.3, 0.5])
+def test_what_is_held_out_is_spread_evenly(tmp_path, holdout):
+    _, held = with_living(tmp_path, [True] * 40).split(holdout)
+    gaps = np.diff(held)
+    assert gaps.max() - gaps.min() <= 1
+    assert held[-1] == 39
+
+
+@pytest.mark.parametrize(
+    ("pattern", "snapshots_per_run", "told"),
+    [
+        ("0000", 1, "0 living runs of 4"),
+        ("0100", 1, "1 living runs of 4"),
+        ("1", 1, "1 living runs of 1"),
+        ("1111", 4, "1 living runs of 1"),
+        ("000111", 3, "1 living runs of 2"),
+    ],
+)
+def test_a_split_of_fewer_than_two_runs_is_refused(tmp_path, pattern, snapshots_per_run, told):
+    dataset = with_living(tmp_path, [digit == "1" for digit in pattern], snapshots_per_run=snapshots_per_run)
+    with pytest.raises(UserError, match=f"{told}: at least 2"):
+        dataset.split(0.1)
+
+
+def test_dead_samples_are_flagged_and_left_out(tmp_path):
+    dataset = simulate_here(small(preset=("holes",), num_samples=12, height=12, width=16, steps=300), tmp_path)
+    everything = dataset.states(np.arange(12))
+    alive = everything[:, 1].std(axis=(1, 2)) > ALIVE_SPREAD
+    assert 2 <= alive.sum() < 12  # this preset dies out on some grids of this size
+    assert_array_equal(dataset.index.column("alive").to_numpy(zero_copy_only=False), alive)
+    assert dataset.card.alive == alive.sum()
+    assert dataset.card.samples == 12
+    assert dataset.states().tobytes() == everything[alive].tobytes()
+    assert_array_equal(np.sort(np.concatenate(dataset.split(0.2))), np.flatnonzero(alive))
+
+
+# Reading
+
+
+def test_states_come_in_the_order_of_the_ids_asked_for(tmp_path):
+    dataset = simulate_here(small(), tmp_path)
+    everything = dataset.states(np.arange(10))
+    assert_array_equal(dataset.states(np.array([9, 0, 5, 4])), everything[[9, 0, 5, 4]])
+    assert_array_equal(dataset.read_ids("shard-00001.parquet", np.array([9, 5, 4])), [4, 5])
+    ids, states = dataset.read_shard("shard-00001.parquet", np.array([9, 6, 5]))
+    assert_array_equal(ids, [5, 6])
+    assert_array_equal(states, everything[[5, 6]])
+
+
+@pytest.mark.parametrize(
+    ("ids", "told"), [([0, 10], "knows no sample 10"), ([-1], "knows no sample -1"), ([3, 4, 3], "a sample twice")]
+)
+def test_a_sample_that_is_not_there_or_asked_for_twice_is_told(tmp_path, ids, told):
+    with pytest.raises(UserError, match=f"{told}; its ids are 0 to 9"):
+        with_living(tmp_path, [True] * 10).states(np.array(ids))
+
+
+# Names
+
+
+def test_a_dataset_is_found_by_name_short_name_and_path(tmp_path, monkeypatch):
+    folder = tmp_path / "data" / "waves_10x12"
+    made = simulate_here(small(), folder)
+    monkeypatch.chdir(tmp_path)
+    for name in ("waves_10x12", "waves", str(folder), "data/waves_10x12"):
+        found = find_dataset(name, tmp_path)
+        assert found.card == made.card
+        assert found.folder.resolve() == folder
+
+
+def test_a_dataset_that_is_not_there_lists_those_that_are(tmp_path):
+    simulate_here(small(), tmp_path / "data" / "waves_10x12")
+    simulate_here(small(seed=1), tmp_path / "data" / "mine")
+    with pytest.raises(UserError, match=r"no dataset 'spirals'.*which holds mine, waves_10x12"):
+        find_dataset("spirals", tmp_path)
+    with pytest.raises(UserError, match=r"no dataset 'spirals'.*which is empty"):
+        find_dataset("spirals", tmp_path / "elsewhere")
+
+
+def test_a_short_name_of_two_datasets_is_refused(tmp_path):
+    for height in (10, 12):
+        simulate_here(small(height=height), tmp_path / "data" / f"waves_{height}x12")
+    with pytest.raises(UserError, match="several datasets are called 'waves': waves_10x12, waves_12x12"):
+        find_dataset("waves", tmp_path)
+    assert find_dataset("waves_12x12", tmp_path).card.grid == (12, 12)

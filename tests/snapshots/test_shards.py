@@ -1,0 +1,128 @@
+"""One shard: its rows come back bit for bit, it opens with plain pyarrow, and damage is found."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from p2d.dynamics import ensemble, stepper
+from p2d.dynamics.gray_scott import preset
+from p2d.dynamics.initial import initial_states
+from p2d.errors import UserError
+from p2d.simulation import simulate_here
+from p2d.snapshots.schema import PARAMETERS, array_of
+from p2d.snapshots.store import checked_shard, file_hash, open_dataset, read_table, shard_entry, write_shard
+
+from .helpers import DAMAGES, rewritten, samples_of, small, with_living
+
+WAVES = {key: getattr(preset("waves"), key) for key in PARAMETERS}
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (12, 20), (1, 7)])
+def test_rows_come_back_to_the_last_bit(tmp_path, height, width):
+    states = np.random.default_rng(0).random((5, 2, height, width), dtype=np.float32)
+    states[0, 0, 0, :6] = [0.0, -0.0, 1.0, 1e-45, np.nextafter(np.float32(1), np.float32(0)), 0.1]
+    alive = np.array([True, False, True, True, False])
+    samples = samples_of(states, 20, alive, run_id=np.array([7, 7, 8, 8, 9]))
+    entry = write_shard(tmp_path, 7, samples)
+    table = read_table(tmp_path / "shard-00007.parquet")
+    for column in ("state", "observed", "observed_before"):
+        assert array_of(table, column).tobytes() == getattr(samples, column).tobytes()
+    assert table.column("sample_id").to_pylist() == [20, 21, 22, 23, 24]
+    assert table.column("run_id").to_pylist() == [7, 7, 8, 8, 9]
+    assert table.column("alive").to_pylist() == alive.tolist()
+    file = tmp_path / "shard-00007.parquet"
+    assert entry == {"name": file.name, "rows": 5, "alive": 3, "hash": file_hash(file)} == shard_entry(file)
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (12, 20)])
+def test_a_shard_opens_with_plain_pyarrow(tmp_path, height, width):
+    simulate_here(small(height=height, width=width), tmp_path)
+    table = pq.read_table(tmp_path / "shard-00000.parquet")
+    assert table.schema.field("state").type == pa.fixed_shape_tensor(pa.float32(), [2, height, width])
+    assert table.column("state").combine_chunks().to_numpy_ndarray().shape == (4, 2, height, width)
+    row = table.drop_columns(["state", "observed", "observed_before", "digest"]).to_pylist()[2]
+    labels = {"sample_id": 2, "run_id": 2, "seed": 0, "preset": "waves", "steps": 30, "alive": True}
+    assert row == {**labels, **WAVES}
+
+
+@pytest.mark.parametrize("steps", [30, 31])
+def test_a_shard_holds_the_averages_of_its_states_and_those_half_way(tmp_path, steps):
+    simulate_here(small(steps=steps), tmp_path)
+    table = pq.read_table(tmp_path / "shard-00001.parquet")
+    half_way = stepper.run(initial_states(0, np.arange(4, 8), 10, 12), preset("waves"), 15, "cpu")
+    for column, states in (("observed", array_of(table, "state")), ("observed_before", half_way)):
+        assert table.schema.field(column).type == pa.fixed_shape_tensor(pa.float64(), [len(ensemble.OBSERVED)])
+        assert array_of(table, column).tobytes() == ensemble.observe(states).tobytes()
+
+
+# Damage
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_file_is_no_shard(tmp_path, damage):
+    simulate_here(small(), tmp_path)
+    file = tmp_path / "shard-00001.parquet"
+    assert checked_shard(file, 4, 4) == open_dataset(tmp_path).card.shards[1]
+    file.write_bytes(damage(file.read_bytes()))
+    assert checked_shard(file, 4, 4) is None
+
+
+@pytest.mark.parametrize(("first", "rows"), [(0, 4), (4, 3), (4, 5), (5, 4)])
+def test_a_shard_of_other_samples_is_not_the_one_asked_for(tmp_path, first, rows):
+    simulate_here(small(), tmp_path)
+    assert checked_shard(tmp_path / "shard-00001.parquet", first, rows) is None
+
+
+ALTERED_COLUMNS = [
+    ("sample_id", pa.array([4, 5, 7, 6])),
+    ("run_id", pa.array([4, 5, 6, 6])),
+    ("alive", pa.array([True, True, False, True])),
+    ("seed", pa.array([0, 0, 1, 0])),
+    ("steps", pa.array([30, 30, 30, 31])),
+    ("preset", pa.array(["waves", "life", "waves", "waves"])),
+    *((key, pa.array([WAVES[key]] * 3 + [np.nextafter(WAVES[key], np.inf)])) for key in PARAMETERS),
+    ("digest", pa.array([bytes(16)] * 4, pa.binary(16))),
+]
+
+
+@pytest.mark.parametrize(("name", "column"), ALTERED_COLUMNS, ids=[name for name, _ in ALTERED_COLUMNS])
+def test_a_value_that_does_not_match_its_digest_is_noticed(tmp_path, name, column):
+    simulate_here(small(), tmp_path)
+    file = tmp_path / "shard-00001.parquet"
+    rewritten(file, sample_id=pa.array([4, 5, 6, 7]))  # as it was: to write it again does no harm
+    assert checked_shard(file, 4, 4)["rows"] == 4
+    rewritten(file, **{name: column})
+    assert checked_shard(file, 4, 4) is None
+
+
+@pytest.mark.parametrize(("name", "place"), [("state", (2, 1, 3, 4)), ("observed", (2, 5)), ("observed_before", (0, 0))])
+def test_one_number_changed_by_its_last_bit_is_noticed(tmp_path, name, place):
+    simulate_here(small(), tmp_path)
+    file = tmp_path / "shard-00001.parquet"
+    numbers = array_of(pq.read_table(file), name).copy()
+    numbers[place] = np.nextafter(numbers[place], numbers.dtype.type(1))
+    rewritten(file, **{name: pa.FixedShapeTensorArray.from_numpy_ndarray(numbers)})
+    assert checked_shard(file, 4, 4) is None
+
+
+def test_a_missing_shard_is_no_shard(tmp_path):
+    assert checked_shard(tmp_path / "shard-00000.parquet", 0, 4) is None
+
+
+def test_a_damaged_shard_is_told_when_it_is_read(tmp_path):
+    dataset = simulate_here(small(), tmp_path)
+    (tmp_path / "shard-00001.parquet").write_bytes(b"not a shard")
+    with pytest.raises(UserError, match=r"shard-00001\.parquet cannot be read"):
+        dataset.states()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_names_its_shard_and_sample(tmp_path, value):
+    dataset = with_living(tmp_path, [True] * 10)
+    states = dataset.states(np.arange(4, 8))
+    states[1, 0, 2, 3] = value
+    write_shard(tmp_path, 1, samples_of(states, 4))
+    with pytest.raises(UserError, match=r"shard-00001\.parquet: sample 5 holds a value that is not finite"):
+        dataset.states()
+    assert len(dataset.states(np.array([4, 6, 9]))) == 3
