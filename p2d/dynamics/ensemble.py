@@ -58,10 +58,10 @@ def change(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
 
 
 def say_change(found: dict[str, Any], steps: int) -> str:
-    """In words: '10,000 steps: stationary (z = 1.8)' or '2,000 steps: still changing, z = 9 (v +12 %)'."""
+    """In words: '10,000 steps: stationary (largest |z| 1.8)' or '2,000 steps: still changing, z = 9 (v +12 %)'."""
     if found["stationary"] is None:
         return f"{steps:,} steps: too few living runs to tell whether it is stationary"
     if found["stationary"]:
-        return f"{steps:,} steps: stationary (largest z = {found['z']:.1f})"
+        return f"{steps:,} steps: stationary (largest |z| {abs(found['z']):.1f})"
     told = f"mean of {found['average']} {100 * found['relative']:+.2g} % over their second half"
     return f"{steps:,} steps: still changing, z = {found['z']:.0f} ({told})"

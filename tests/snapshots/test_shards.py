@@ -96,7 +96,9 @@ def test_a_value_that_does_not_match_its_digest_is_noticed(tmp_path, name, colum
     assert checked_shard(file, 4, 4) is None
 
 
-@pytest.mark.parametrize(("name", "place"), [("state", (2, 1, 3, 4)), ("observed", (2, 5)), ("observed_before", (0, 0))])
+@pytest.mark.parametrize(
+    ("name", "place"), [("state", (2, 1, 3, 4)), ("observed", (2, 5)), ("observed_before", (0, 0))]
+)
 def test_one_number_changed_by_its_last_bit_is_noticed(tmp_path, name, place):
     simulate_here(small(), tmp_path)
     file = tmp_path / "shard-00001.parquet"
