@@ -23,6 +23,7 @@ from p2d.snapshots.lock import sole_writer
 # A pattern whose v varies less than this over the grid has died: it is uniform to within what images can show.
 ALIVE_SPREAD = 1e-3
 LARGEST_ROUGHNESS = 4.0
+SETTLED = 100  # steps by which diffusion has levelled the edges of an initial state
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,13 @@ def simulate_samples(
         UserError: a field that is not finite (names the sample and the step), or a checkerboard.
     """
     params = config.systems()[shard.system]
-    each = config.snapshots_per_run
-    runs = np.arange(shard.first_run, shard.first_run + -(-shard.rows // each), dtype=np.int64)
-    ids = np.arange(shard.first, shard.first + shard.rows, dtype=np.int64)
+    labels = labels_of(config, shard)
+    each, ids, steps = config.snapshots_per_run, labels["sample_id"][:: config.snapshots_per_run], _times(config)
+    runs = labels["run_id"][::each]
 
-    def advance(states: np.ndarray, step: int, steps: int) -> np.ndarray:
+    def advance(states: np.ndarray, step: int, steps: int, snapshot: int = 0) -> np.ndarray:
         after = stepper.run(states, params, steps, device, threads)
-        _refuse_broken(after, states, step, shard.first + each * (runs - runs[0]), params, device)
+        _refuse_broken(after, states, step, steps, ids + snapshot, params, device)
         return after
 
     early = config.steps // 2
@@ -72,40 +73,59 @@ def simulate_samples(
     states = advance(states, 0, early)
     before = ensemble.observe(states)
     states = advance(states, early, config.steps - early)
-    steps = config.steps + config.interval * np.arange(each, dtype=np.int64)
     snapshots = [states]
-    for step in steps[:-1]:
-        snapshots.append(advance(snapshots[-1], int(step), config.interval))
+    for number in range(1, each):
+        snapshots.append(advance(snapshots[-1], int(steps[number - 1]), config.interval, number))
     # [runs, snapshots a run, ...] in the order of ids; the last run may be cut short.
     state = np.stack(snapshots, axis=1).reshape(-1, *states.shape[1:])[: shard.rows]
     return schema.Samples(
+        **labels,
         state=state,
-        sample_id=ids,
-        run_id=np.repeat(runs, each)[: shard.rows],
-        steps=np.tile(steps, len(runs))[: shard.rows],
         alive=state[:, 1].std(axis=(1, 2)) > ALIVE_SPREAD,
         observed=ensemble.observe(state),
         observed_before=np.repeat(before, each, axis=0)[: shard.rows],
-        seed=config.seed,
-        preset=shard.system,
-        parameters={key: getattr(params, key) for key in schema.PARAMETERS},
     )
 
 
+def _times(config: SimulateConfig) -> np.ndarray:
+    """Euler steps from the initial state to each snapshot of a run, int64."""
+    return config.steps + config.interval * np.arange(config.snapshots_per_run, dtype=np.int64)
+
+
+def labels_of(config: SimulateConfig, shard: ShardPlan) -> dict[str, Any]:
+    """What the rows of a shard say of themselves, known before they are simulated, as schema.Samples takes it."""
+    each = config.snapshots_per_run
+    rows = np.arange(shard.rows, dtype=np.int64)
+    params = config.systems()[shard.system]
+    return {
+        "sample_id": shard.first + rows,
+        "run_id": shard.first_run + rows // each,
+        "steps": _times(config)[rows % each],
+        "seed": config.seed,
+        "preset": shard.system,
+        "parameters": {key: getattr(params, key) for key in schema.PARAMETERS},
+    }
+
+
 def _refuse_broken(
-    after: np.ndarray, states: np.ndarray, step: int, ids: np.ndarray, params: GrayScott, device: str
+    after: np.ndarray, states: np.ndarray, step: int, steps: int, ids: np.ndarray, params: GrayScott, device: str
 ) -> None:
-    """Raise if a state is not finite, with its sample and the first step after which it is not, or a checkerboard."""
+    """Raise if a state is not finite, naming its sample and the first step after which it is not, or a checkerboard.
+
+    `after` is what `steps` steps have made of `states`, which are those after step `step`.
+    """
     label = gray_scott.label(params)
     bad = np.flatnonzero(~np.isfinite(after).all(axis=(1, 2, 3)))
     if len(bad):
         state = states[bad[:1]]
-        while np.isfinite(state).all():
+        for _ in range(steps):
             state = stepper.run(state, params, 1, device)
             step += 1
+            if not np.isfinite(state).all():
+                break
         raise UserError(f"sample {ids[bad[0]]} of {label} is not finite from step {step} on; a smaller --dt may help")
     bad = np.flatnonzero([_is_checkerboard(v) for v in after[:, 1]])
-    if len(bad):
+    if len(bad) and step + steps >= SETTLED:
         raise UserError(
             f"sample {ids[bad[0]]} of {label} has become a checkerboard: the Euler scheme is unstable with "
             f"dt = {params.dt:g}; give a smaller --dt"
@@ -180,24 +200,29 @@ def is_finished(config: SimulateConfig, folder: Path) -> bool:
     if not (folder / "card.json").exists():
         return False
     card, config = _card_of(config, folder)
-    return card.complete and len(kept_shards(card, folder, plan(config))) == len(card.shards)
+    return card.complete and len(kept_shards(config, card, folder, plan(config))) == len(card.shards)
 
 
-def kept_shards(card: cards.Card, folder: Path, shards: list[ShardPlan]) -> dict[int, dict[str, Any]]:
+def kept_shards(
+    config: SimulateConfig, card: cards.Card, folder: Path, shards: list[ShardPlan]
+) -> dict[int, dict[str, Any]]:
     """Entries of the shards on disk that need not be simulated again, by index; each has been checked.
 
-    A finished dataset's shards are held against the card, an interrupted one's against their own row digests.
+    A finished dataset's shards are held against the card, an interrupted one's against the plan and their own digests.
     """
-    if card.complete:
-        known = {entry["name"]: entry for entry in card.shards}
-        names = {s.index: store.shard_name(s.index) for s in shards}
-        return {
-            i: known[name]
-            for i, name in names.items()
-            if (folder / name).is_file() and store.file_hash(folder / name) == known[name]["hash"]
-        }
-    entries = {s.index: store.checked_shard(folder / store.shard_name(s.index), s.first, s.rows) for s in shards}
-    return {i: entry for i, entry in entries.items() if entry is not None}
+    known = {entry["name"]: entry for entry in card.shards}
+    found = {}
+    for shard in shards:
+        path = folder / store.shard_name(shard.index)
+        if card.complete:
+            entry = known.get(path.name)
+            sound = entry and path.is_file() and store.file_hash(path) == entry["hash"]
+            entry = entry if sound else None
+        else:
+            entry = store.checked_shard(path, schema.label_rows(**labels_of(config, shard)), card.grid)
+        if entry:
+            found[shard.index] = entry
+    return found
 
 
 def finish(folder: Path, card: cards.Card, entries: list[dict[str, Any]], device: str, seconds: float) -> cards.Card:
@@ -243,7 +268,8 @@ def _ensembles(rows: Any, burn_in: int) -> dict[str, dict[str, Any]]:
     found = {}
     for system in dict.fromkeys(column["preset"]):
         living = (column["preset"] == system) & column["alive"]
-        first = living & (column["steps"] == burn_in)
+        # One step has no half.
+        first = living & (column["steps"] == burn_in) & (burn_in > 1)
         found[str(system)] = {
             "samples": int((column["preset"] == system).sum()),
             "alive": int(living.sum()),
@@ -270,7 +296,7 @@ def simulate_here(config: SimulateConfig, folder: Path) -> store.Dataset:
         device = stepper.pick_device(config.wished_device)
         with writing(config, folder) as (card, config):
             shards = plan(config)
-            entries = kept_shards(card, folder, shards)
+            entries = kept_shards(config, card, folder, shards)
             for shard in shards:
                 if shard.index not in entries:
                     samples = simulate_samples(config, shard, device, config.threads or None)

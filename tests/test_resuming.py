@@ -41,7 +41,7 @@ def test_a_damaged_shard_is_noticed_and_remade(tmp_path, damage, finished):
         interrupted(tmp_path)
     file.write_bytes(damage(file.read_bytes()))
     assert not is_finished(small(), tmp_path)
-    assert kept_shards(load_card(tmp_path), tmp_path, plan(small())).keys() == {0, 2}
+    assert kept_shards(small(), load_card(tmp_path), tmp_path, plan(small())).keys() == {0, 2}
     mended = simulate_here(small(), tmp_path)
     assert mended.card.dataset_hash == made.card.dataset_hash
     assert contents(tmp_path) == sound

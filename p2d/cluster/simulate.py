@@ -116,7 +116,7 @@ def simulate(config: SimulateConfig, folder: Path, advance: Callable[..., None] 
     place(config, config.num_samples, device)  # refused before anything is written
     with writing(config, folder) as (card, config):
         shards = plan(config)
-        entries = kept_shards(card, folder, shards)
+        entries = kept_shards(config, card, folder, shards)
         missing = [s for s in shards if s.index not in entries]
         if advance and len(missing) < len(shards):
             advance(sum(s.rows for s in shards if s.index in entries), f"{len(entries)} shards kept")

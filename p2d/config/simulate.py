@@ -82,7 +82,7 @@ class SimulateConfig(Config):
         if self.cuda and self.device == "cpu":
             raise UserError("--cuda and --device cpu exclude each other; give one of them")
         share = self.gpus_per_actor
-        if not (0 < share < 1 or (share >= 1 and share == int(share))):
+        if not (0 < share < 1 or (share >= 1 and float(share).is_integer())):
             raise UserError(f"gpus_per_actor = {share} is not possible: a share between 0 and 1, or a whole number")
 
     def systems(self) -> dict[str, GrayScott]:

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 OBSERVED = ("u", "v", "u^2", "v^2", "u v^2", "|grad v|^2")  # averaged over the grid
-# Of the largest of six z-scores: a stationary ensemble of many runs exceeds it about once in 3,000 times.
-LARGEST_Z = 4.0
+FALSE_ALARMS = 1 / 3000  # share of stationary ensembles that are called changing
 FEWEST = 8  # runs below which a z-score says nothing
 
 
@@ -29,6 +28,16 @@ def moments(observed: np.ndarray) -> dict[str, float]:
     return {"mean_u": u, "mean_v": v, "std_u": max(u2 - u * u, 0.0) ** 0.5, "std_v": max(v2 - v * v, 0.0) ** 0.5}
 
 
+def largest_z(runs: int) -> float:
+    """What the largest of the averages' z-scores stays below in a stationary ensemble, but for FALSE_ALARMS.
+
+    Student's t, two sides, Bonferroni over the averages: 4.0 for many runs, 8.6 for eight.
+    """
+    from scipy import stats  # on use: the command line must start without it
+
+    return float(stats.t.isf(FALSE_ALARMS / len(OBSERVED) / 2, runs - 1))
+
+
 def change(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
     """Whether the averages of an ensemble change between two times.
 
@@ -41,7 +50,7 @@ def change(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
 
     Returns:
         z: the largest z-score by size; average: which; relative: its change relative to its mean; stationary: whether
-        |z| is below 4, None where fewer than 8 runs leave it open.
+        |z| is below `largest_z`, None where fewer than 8 runs leave it open.
     """
     if len(after) < FEWEST:
         return {"z": None, "average": None, "relative": None, "stationary": None}
@@ -53,14 +62,14 @@ def change(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
         "z": round(float(z[worst]), 2),
         "average": OBSERVED[worst],
         "relative": float(difference[:, worst].mean() / max(abs(after[:, worst].mean()), 1e-12)),
-        "stationary": bool(abs(z[worst]) < LARGEST_Z),
+        "stationary": bool(abs(z[worst]) < largest_z(len(after))),
     }
 
 
 def say_change(found: dict[str, Any], steps: int) -> str:
     """In words: '10,000 steps: stationary (largest |z| 1.8)' or '2,000 steps: still changing, z = 9 (v +12 %)'."""
     if found["stationary"] is None:
-        return f"{steps:,} steps: too few living runs to tell whether it is stationary"
+        return f"{steps:,} steps: too few steps or living runs to tell whether it is stationary"
     if found["stationary"]:
         return f"{steps:,} steps: stationary (largest |z| {abs(found['z']):.1f})"
     told = f"mean of {found['average']} {100 * found['relative']:+.2g} % over their second half"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from p2d.errors import UserError
 
 FORMAT = "p2d dataset"
 VERSION = 2
+ENTRY = {"name", "rows", "alive", "hash"}  # of a shard
 UNITS = {
     "D_u": "cells^2 / time",
     "D_v": "cells^2 / time",
@@ -66,6 +67,7 @@ class Card:
     boundary: str = "periodic, grid spacing 1, 5-point Laplacian"
     format: str = FORMAT
     version: int = VERSION
+    card_hash: str = ""
 
 
 def read_card(text: str, where: str) -> Card:
@@ -81,13 +83,17 @@ def read_card(text: str, where: str) -> Card:
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise UserError(f"{where}/card.json is not the card of a {FORMAT}; p2d simulate makes one")
     there = values.get("version")
-    if not isinstance(there, int) or there > VERSION:
+    if not isinstance(there, int):
+        raise UserError(f"{where}/card.json is damaged (its version is {there!r}); simulate the dataset again")
+    if there > VERSION:
         raise UserError(f"{where}/card.json has version {there}, this p2d reads version {VERSION}: update p2d")
     if there < VERSION:
         raise UserError(
             f"{where} was written by an earlier p2d (version {there} of the format, now {VERSION}); "
             "simulate it again under another --name"
         )
+    if not all(entry.keys() >= ENTRY for entry in values.get("shards", [])):
+        raise UserError(f"{where}/card.json is damaged (a shard without its hash); simulate the dataset again")
     try:
         return Card(**{**values, "grid": tuple(values["grid"])})
     except (TypeError, KeyError) as error:
@@ -125,5 +131,11 @@ def software() -> dict[str, str]:
 
 
 def write_card(folder: Path, card: Card) -> None:
-    """Write card.json of a dataset."""
-    write_json(folder / "card.json", asdict(card))
+    """Write card.json of a dataset, with a hash of all that it says."""
+    write_json(folder / "card.json", asdict(replace(card, card_hash=card_hash(card))))
+
+
+def card_hash(card: Card) -> str:
+    """Hash of all that a card says but this hash."""
+    said = json.dumps(asdict(replace(card, card_hash="")), sort_keys=True)
+    return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()

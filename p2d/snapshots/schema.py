@@ -59,6 +59,22 @@ class Samples:
         return table.append_column("digest", pa.array(digests_of(table), pa.binary(DIGEST_BYTES)))
 
 
+def label_rows(
+    sample_id: np.ndarray,
+    run_id: np.ndarray,
+    steps: np.ndarray,
+    seed: int,
+    preset: str,
+    parameters: dict[str, float],
+) -> list[dict[str, Any]]:
+    """The labels of rows that are not simulated yet, all but `alive`, as they will be read from their shard."""
+    common = {"seed": seed, "preset": preset, **{key: float(parameters[key]) for key in PARAMETERS}}
+    return [
+        {"sample_id": int(i), "run_id": int(run), **common, "steps": int(step)}
+        for i, run, step in zip(sample_id, run_id, steps, strict=True)
+    ]
+
+
 def _tensors(values: np.ndarray, dtype: Any) -> pa.Array:
     return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(values, dtype))
 

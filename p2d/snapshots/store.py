@@ -78,14 +78,15 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def checked_shard(path: Path, first: int, rows: int) -> dict[str, Any] | None:
-    """The entry of a shard that holds these samples and whose every row matches its digest; None for any other."""
+def checked_shard(path: Path, labels: list[dict[str, Any]], grid: tuple[int, int]) -> dict[str, Any] | None:
+    """The entry of a shard of rows with these labels, on this grid, each as its digest says; None for any other."""
     if not path.exists():
         return None
     try:
         entry = shard_entry(path)
         table = pq.read_table(path)
-        sound = table.column("sample_id").to_pylist() == list(range(first, first + rows))
+        sound = table.select([key for key in schema.LABELS if key != "alive"]).to_pylist() == labels
+        sound = sound and schema.array_of(table, "state").shape[1:] == (2, *grid)
         sound = sound and schema.digests_of(table) == table.column("digest").to_pylist()
     except (UserError, pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError):
         return None  # damaged metadata shows up as any of these

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from p2d.errors import UserError
 from p2d.snapshots import schema, store
-from p2d.snapshots.card import Card, dataset_hash, load_card
+from p2d.snapshots.card import Card, card_hash, dataset_hash, load_card
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ def _fault_of(folder: Path, card: Card, entry: dict[str, Any]) -> Fault | None:
         sound = schema.digests_of(table) == table.column("digest").to_pylist()
         finite = bool(np.isfinite(schema.array_of(table, "state")).all())
     except (UserError, pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        return Fault(name, f"cut or damaged ({(str(error).splitlines() or [type(error).__name__])[0][:80]})")
+        told = (str(error).splitlines() or [type(error).__name__])[0].replace(str(path), "it")
+        return Fault(name, f"cut or damaged ({told[:120]})")
     if not sound:
         return Fault(name, "altered: rows differ from their digests")
     if not finite:
@@ -82,4 +83,7 @@ def _faults_of_the_whole(folder: Path, card: Card) -> list[Fault]:
         "alive": (card.alive, alive),
         "parameters": (card.parameters, parameters),
     }
-    return [Fault("card.json", f"{key} is not that of the rows") for key, (a, b) in checks.items() if a != b]
+    faults = [Fault("card.json", f"{key} is not that of the rows") for key, (a, b) in checks.items() if a != b]
+    if not faults and card.card_hash != card_hash(card):
+        return [Fault("card.json", "altered since it was written")]
+    return faults

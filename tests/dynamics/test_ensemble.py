@@ -6,7 +6,8 @@ from numpy.testing import assert_allclose
 from scipy import stats
 from torch.testing import assert_close
 
-from p2d.dynamics.ensemble import FEWEST, LARGEST_Z, OBSERVED, change, moments, observe, say_change
+from p2d.dynamics import ensemble
+from p2d.dynamics.ensemble import FEWEST, OBSERVED, change, largest_z, moments, observe, say_change
 
 MODES = [(16, 24, 1, 0), (16, 24, 0, 5), (15, 9, 3, 2), (1, 12, 0, 1), (64, 64, 7, 30)]
 UNKNOWN = {"z": None, "average": None, "relative": None, "stationary": None}
@@ -100,7 +101,7 @@ def test_the_z_score_of_a_known_shift_is_exact(runs, average, shift):
     z = shift / (0.01 / np.sqrt(runs - 1))
     assert found["average"] == OBSERVED[average]
     assert found["z"] == round(z, 2)
-    assert found["stationary"] == (abs(z) < 4)
+    assert found["stationary"] == (abs(z) < largest_z(runs))
     assert_allclose(found["relative"], shift / after[:, average].mean(), rtol=1e-9)  # differences of numbers about 1
 
 
@@ -145,13 +146,15 @@ def test_what_rounding_does_to_constant_averages_is_no_change():
 
 
 @pytest.mark.parametrize("runs", [8, 16, 100])
-def test_false_alarms_are_as_many_as_those_of_students_t(runs):
+def test_false_alarms_are_as_many_as_they_should_be(monkeypatch, runs):
     rng = np.random.default_rng(5)
     draws = 20_000
     before, noise = 0.5, 0.01 * rng.standard_normal((draws, runs, len(OBSERVED)))
+    monkeypatch.setattr(ensemble, "FALSE_ALARMS", 0.01)  # 200 of the draws: enough to count
+    limit = largest_z(runs)
     alarms = sum(not change(np.full_like(one, before), before + one)["stationary"] for one in noise)
-    # six independent averages, each Student's t of runs - 1 degrees of freedom
-    rate = 1 - (1 - 2 * stats.t.sf(LARGEST_Z, runs - 1)) ** len(OBSERVED)
+    # six independent averages, each Student's t of runs - 1 degrees of freedom: just under 0.01
+    rate = 1 - (1 - 2 * stats.t.sf(limit, runs - 1)) ** len(OBSERVED)
     low, high = stats.binom.interval(1 - 1e-6, draws, rate)
     assert low <= alarms <= high
 
@@ -162,7 +165,7 @@ def test_false_alarms_are_as_many_as_those_of_students_t(runs):
 @pytest.mark.parametrize(
     ("found", "steps", "told"),
     [
-        (UNKNOWN, 30, "30 steps: too few living runs to tell whether it is stationary"),
+        (UNKNOWN, 30, "30 steps: too few steps or living runs to tell whether it is stationary"),
         (
             {"z": 1.84, "average": "v", "relative": 0.01, "stationary": True},
             10_000,

@@ -1,4 +1,4 @@
-"""Initial states: what discs, a blot in the centre and noise look like, and that they depend on (seed, run id) alone."""
+"""Initial states: discs, a blot in the centre, noise; each depends on (seed, run id) alone."""
 
 import hashlib
 

@@ -11,7 +11,7 @@ from p2d.dynamics import ensemble
 from p2d.dynamics.gray_scott import preset
 from p2d.errors import UserError
 from p2d.simulation import is_finished, simulate_here
-from p2d.snapshots.card import dataset_hash, load_card, write_card
+from p2d.snapshots.card import card_hash, dataset_hash, load_card, write_card
 from p2d.snapshots.schema import PARAMETERS, array_of
 from p2d.snapshots.store import file_hash, open_dataset, read_rows, shard_name
 from p2d.snapshots.verify import verify
@@ -76,7 +76,7 @@ def test_the_hash_is_that_of_the_digests_in_the_order_of_samples(tmp_path):
 def test_a_card_comes_back_from_its_file(tmp_path):
     card = dataclasses.replace(simulate_here(small(preset=("life", "maze")), tmp_path).card, seconds=1.25)
     write_card(tmp_path, card)
-    assert load_card(tmp_path) == card
+    assert load_card(tmp_path) == dataclasses.replace(card, card_hash=card_hash(card))
 
 
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS)
@@ -87,10 +87,12 @@ def test_a_card_comes_back_from_its_file(tmp_path):
         ('{"format": "p2d da', "not JSON"),
         ("[1, 2]", "not the card"),
         ('{"name": "another program"}', "not the card"),
-        ('{"format": "p2d dataset"}', "version None, this p2d reads version 2: update p2d"),
+        ('{"format": "p2d dataset"}', "damaged .its version is None."),
         ('{"format": "p2d dataset", "version": 2, "grid": [4, 4]}', "damaged"),
         ('{"format": "p2d dataset", "version": 2, "grid": 4}', "damaged"),
         ('{"format": "p2d dataset", "version": 2}', "damaged"),
+        ('{"format": "p2d dataset", "version": "2"}', "damaged .its version is '2'."),
+        ('{"format": "p2d dataset", "version": 2, "grid": [4, 4], "shards": [{"name": "a"}]}', "without its hash"),
     ],
 )
 def test_a_card_that_is_none_of_ours_is_told(tmp_path, read, card, told):

@@ -20,9 +20,8 @@ def test_a_missing_shard_is_told_and_restored(tmp_path):
     (tmp_path / "shard-00002.parquet").unlink()
     with pytest.raises(UserError, match=r"lacks its shard shard-00002\.parquet"):
         open_dataset(tmp_path)
-    assert simulate_here(small(), tmp_path).card == dataclasses.replace(
-        made.card, seconds=open_dataset(tmp_path).card.seconds
-    )
+    again = simulate_here(small(), tmp_path).card
+    assert again == dataclasses.replace(made.card, seconds=again.seconds, card_hash=again.card_hash)
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path):

@@ -1,16 +1,19 @@
 """One shard: its rows come back bit for bit, it opens with plain pyarrow, and damage is found."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from p2d.config import SimulateConfig
 from p2d.dynamics import ensemble, stepper
 from p2d.dynamics.gray_scott import preset
 from p2d.dynamics.initial import initial_states
 from p2d.errors import UserError
-from p2d.simulation import simulate_here
-from p2d.snapshots.schema import PARAMETERS, array_of
+from p2d.simulation import ShardPlan, labels_of, simulate_here
+from p2d.snapshots.schema import PARAMETERS, array_of, label_rows
 from p2d.snapshots.store import checked_shard, file_hash, open_dataset, read_table, shard_entry, write_shard
 
 from .helpers import DAMAGES, rewritten, samples_of, small, with_living
@@ -59,19 +62,36 @@ def test_a_shard_holds_the_averages_of_its_states_and_those_half_way(tmp_path, s
 # Damage
 
 
+def checked(file: Path, first: int = 4, rows: int = 4, config: SimulateConfig | None = None):
+    """The entry of the shard if it is the one planned, with `rows` samples from id `first` on."""
+    config = config or small()
+    system = next(iter(config.systems()))
+    plan = ShardPlan(index=1, system=system, first=first, first_run=first // config.snapshots_per_run, rows=rows)
+    return checked_shard(file, label_rows(**labels_of(config, plan)), (config.height, config.width))
+
+
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_file_is_no_shard(tmp_path, damage):
     simulate_here(small(), tmp_path)
     file = tmp_path / "shard-00001.parquet"
-    assert checked_shard(file, 4, 4) == open_dataset(tmp_path).card.shards[1]
+    assert checked(file) == open_dataset(tmp_path).card.shards[1]
     file.write_bytes(damage(file.read_bytes()))
-    assert checked_shard(file, 4, 4) is None
+    assert checked(file) is None
 
 
 @pytest.mark.parametrize(("first", "rows"), [(0, 4), (4, 3), (4, 5), (5, 4)])
 def test_a_shard_of_other_samples_is_not_the_one_asked_for(tmp_path, first, rows):
     simulate_here(small(), tmp_path)
-    assert checked_shard(tmp_path / "shard-00001.parquet", first, rows) is None
+    assert checked(tmp_path / "shard-00001.parquet", first, rows) is None
+
+
+OTHERS = [{"seed": 1}, {"steps": 31}, {"preset": ("life",)}, {"snapshots_per_run": 2, "interval": 1}, {"height": 12}]
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=[next(iter(other)) for other in OTHERS])
+def test_a_shard_of_another_dataset_is_not_the_one_asked_for(tmp_path, other):
+    simulate_here(small(), tmp_path)
+    assert checked(tmp_path / "shard-00001.parquet", config=small(**other)) is None
 
 
 ALTERED_COLUMNS = [
@@ -91,9 +111,9 @@ def test_a_value_that_does_not_match_its_digest_is_noticed(tmp_path, name, colum
     simulate_here(small(), tmp_path)
     file = tmp_path / "shard-00001.parquet"
     rewritten(file, sample_id=pa.array([4, 5, 6, 7]))  # as it was: to write it again does no harm
-    assert checked_shard(file, 4, 4)["rows"] == 4
+    assert checked(file)["rows"] == 4
     rewritten(file, **{name: column})
-    assert checked_shard(file, 4, 4) is None
+    assert checked(file) is None
 
 
 @pytest.mark.parametrize(
@@ -105,11 +125,11 @@ def test_one_number_changed_by_its_last_bit_is_noticed(tmp_path, name, place):
     numbers = array_of(pq.read_table(file), name).copy()
     numbers[place] = np.nextafter(numbers[place], numbers.dtype.type(1))
     rewritten(file, **{name: pa.FixedShapeTensorArray.from_numpy_ndarray(numbers)})
-    assert checked_shard(file, 4, 4) is None
+    assert checked(file) is None
 
 
 def test_a_missing_shard_is_no_shard(tmp_path):
-    assert checked_shard(tmp_path / "shard-00000.parquet", 0, 4) is None
+    assert checked(tmp_path / "shard-00000.parquet", 0, 4) is None
 
 
 def test_a_damaged_shard_is_told_when_it_is_read(tmp_path):

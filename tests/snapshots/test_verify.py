@@ -187,6 +187,26 @@ def test_an_altered_card_is_named_with_what_is_wrong_in_it(folder, key, value):
     assert verify(folder) == [Fault("card.json", f"{key} is not that of the rows")]
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("settings", {"preset": ["waves"]}),
+        ("grid", [12, 10]),
+        ("affine", {"scale": 1.0, "shift": 0.0}),
+        ("burn_in", 31),
+        ("chunk", 5),
+        ("dead_share", 0.5),
+        ("ensembles", {}),
+        ("units", {}),
+        ("seconds", 1e6),
+        ("card_hash", ""),
+    ],
+)
+def test_any_other_altered_word_of_a_card_is_noticed(folder, key, value):
+    altered_card(folder, **{key: value})
+    assert verify(folder) == [Fault("card.json", "altered since it was written")]
+
+
 def test_several_wrong_words_of_a_card_are_all_named(folder):
     altered_card(folder, alive=3, samples=5)
     assert [fault.what.split()[0] for fault in verify(folder)] == ["samples", "alive"]
