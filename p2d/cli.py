@@ -25,7 +25,7 @@ from p2d.config import (
     Source,
     option,
 )
-from p2d.config.bench import BenchSimulateConfig
+from p2d.config.bench import BenchScoreConfig, BenchSimulateConfig
 from p2d.errors import UserError
 
 if TYPE_CHECKING:
@@ -215,6 +215,22 @@ def bench_simulate(
         benchmark.print_table(found, config)
 
 
+def bench_score(
+    config: Annotated[BenchScoreConfig, FLAT],
+    screen: Annotated[Screen, FLAT],
+    out: Annotated[str, option("-o", help="output folder")] = "runs",
+) -> None:
+    """Train the score network beside a U-Net at full resolution, for the same wall time."""
+    from p2d.bench import score as benchmark
+    from p2d.snapshots.store import find_dataset
+
+    found = benchmark.bench(config, find_dataset(config.dataset, out))
+    if screen.json:
+        print(json.dumps(found))
+    else:
+        benchmark.print_table(found, config)
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "run": run,
     "simulate": simulate,
@@ -225,7 +241,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": evaluate,
     "ui": ui,
 }
-BENCHMARKS: dict[str, Callable[..., Any]] = {"simulate": bench_simulate}
+BENCHMARKS: dict[str, Callable[..., Any]] = {"simulate": bench_simulate, "score": bench_score}
 
 
 def _app() -> tyro.extras.SubcommandApp:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from p2d.config.base import Config, at_least, option
+from p2d.config.base import Config, at_least, option, within
+from p2d.config.learn import check_alpha
 from p2d.dynamics import gray_scott
 
 
@@ -37,3 +38,28 @@ class BenchSimulateConfig(Config):
             ("threads", 0),
         ):
             at_least(key, getattr(self, key), least)
+
+
+@dataclass(frozen=True)
+class BenchScoreConfig(Config):
+    """Settings of `p2d bench score`."""
+
+    dataset: Annotated[str, option("-m", "--model", help="dataset: its name under OUT/data, or its path")] = "waves"
+    seconds: Annotated[float, option(help="training time of each network")] = 420.0
+    share: Annotated[float, option(help="this network is also trained for this share (1 / SHARE) of the time")] = 6.0
+    alpha: Annotated[float, option("-a", help="signal level")] = 0.8
+    batch_size: Annotated[int, option("-b", help="snapshots a step")] = 2
+    learning_rate: Annotated[float, option("-l", help="peak of the schedule")] = 3e-3
+    reference_batch_size: Annotated[int, option(help="the same of the reference network")] = 4
+    reference_learning_rate: Annotated[float, option(help="the same of the reference network")] = 2e-3
+    holdout: Annotated[float, option(help="share of the snapshots held out for validation")] = 0.1
+    threads: Annotated[int, option(help="CPU threads; 0: all cores")] = 0
+    seed: Annotated[int, option(help="seed of weights, order and noise")] = 0
+
+    def __post_init__(self) -> None:
+        check_alpha((self.alpha,))
+        for key, least in (("batch_size", 1), ("reference_batch_size", 1), ("threads", 0), ("seed", 0), ("share", 1)):
+            at_least(key, getattr(self, key), least)
+        for key in ("learning_rate", "reference_learning_rate", "holdout"):
+            within(key, getattr(self, key), 0.0, 1.0)
+        within("seconds", self.seconds, 0.0, 1e6)

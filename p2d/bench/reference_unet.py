@@ -1,0 +1,111 @@
+"""The benchmark's yardstick for the score network: a U-Net at full resolution, as the original study's is described.
+
+16, 32 and 64 channels on three levels, two residual layers a level with GroupNorm and SiLU, circular padding, about
+0.9 M weights, trained to predict the noise as it stands, without preconditioning (Ho et al. 2020).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from p2d.score import noise
+from p2d.score.unet import conv3
+from p2d.streams import augmentation, augmented, sample_generator
+
+CHANNELS = (16, 32, 64)
+LAYERS = 2
+GROUPS = 8
+EMBEDDING = 64
+
+
+class Residual(nn.Module):
+    """x + conv(silu(norm(conv(silu(norm(x))) + level))), with a 1x1 convolution on x where the width changes."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([nn.GroupNorm(GROUPS, inputs), nn.GroupNorm(GROUPS, outputs)])
+        self.convs = nn.ModuleList([conv3(inputs, outputs), conv3(outputs, outputs)])
+        self.level = nn.Linear(4 * EMBEDDING, outputs)
+        self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        h = self.convs[0](functional.silu(self.norms[0](x))) + self.level(level)[:, :, None, None]
+        return self.skip(x) + self.convs[1](functional.silu(self.norms[1](h)))
+
+
+class ReferenceUNet(nn.Module):
+    """eps_hat(x_a, alpha): [B, 2, H, W] and [B] to [B, 2, H, W]; H and W multiples of 4."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = list(CHANNELS)
+        self.embed = nn.Sequential(
+            nn.Linear(EMBEDDING, 4 * EMBEDDING), nn.SiLU(), nn.Linear(4 * EMBEDDING, 4 * EMBEDDING), nn.SiLU()
+        )
+        self.stem = conv3(2, widths[0])
+        self.down = nn.ModuleList()
+        self.shrink = nn.ModuleList()
+        before = widths[0]
+        for width in widths:
+            if len(self.down):
+                self.shrink.append(nn.Conv2d(before, before, 3, stride=2, padding=1, padding_mode="circular"))
+            self.down.extend(Residual(before if n == 0 else width, width) for n in range(LAYERS))
+            before = width
+        self.middle = nn.ModuleList(Residual(before, before) for _ in range(LAYERS))
+        self.up = nn.ModuleList()
+        self.grow = nn.ModuleList()
+        for width in reversed(widths):
+            if len(self.up):
+                self.grow.append(conv3(before, before))
+            # Every layer takes the output of its counterpart on the way down beside its own input.
+            self.up.extend(Residual((before if n == 0 else width) + width, width) for n in range(LAYERS))
+            before = width
+        self.head = nn.Sequential(nn.GroupNorm(GROUPS, before), nn.SiLU(), conv3(before, 2))
+
+    def forward(self, x: Tensor, alpha: Tensor) -> Tensor:
+        """The expected noise in x_a at signal levels alpha."""
+        frequencies = torch.exp(torch.linspace(0, -math.log(1e4), EMBEDDING // 2, device=x.device))
+        angles = 1000 * alpha[:, None] * frequencies
+        level = self.embed(torch.cat([angles.sin(), angles.cos()], dim=1))
+        h = self.stem(x)
+        skips = []
+        for n, layer in enumerate(self.down):
+            if n and n % LAYERS == 0:
+                h = self.shrink[n // LAYERS - 1](h)
+            h = layer(h, level)
+            skips.append(h)
+        for layer in self.middle:
+            h = layer(h, level)
+        for n, layer in enumerate(self.up):
+            if n and n % LAYERS == 0:
+                h = self.grow[n // LAYERS - 1](functional.interpolate(h, scale_factor=2, mode="nearest"))
+            h = layer(torch.cat([h, skips.pop()], dim=1), level)
+        return self.head(h)
+
+
+class NoisePrediction(nn.Module):
+    """min E || eps_hat(x_a, alpha) - eps ||^2 at one alpha, with the draws of score/loss.py."""
+
+    def __init__(self, model: ReferenceUNet, alpha: float, seed: int) -> None:
+        super().__init__()
+        self.model = model
+        self.alpha = alpha
+        self.seed = seed
+
+    def forward(self, x: Tensor, ids: list[int], step: int) -> Tensor:
+        """Sums over a batch of clean states x [B, 2, H, W]: squared error, number of entries."""
+        draws = [sample_generator(self.seed, step, i) for i in ids]
+        x = torch.stack([augmented(s, augmentation(g, s)) for s, g in zip(x, draws, strict=True)])
+        for generator in draws:
+            torch.rand((), generator=generator)  # where score/loss.py draws its alpha
+        eps = torch.stack([torch.randn(s.shape, generator=g) for s, g in zip(x, draws, strict=True)])
+        error = self.eps(noise.add_noise(x, eps, x.new_full((len(x),), self.alpha)), self.alpha) - eps
+        return torch.stack([error.square().sum(), error.new_tensor(float(error.numel()))])
+
+    def eps(self, x_a: Tensor, alpha: float) -> Tensor:
+        """E[eps | x_a]."""
+        return self.model(x_a, x_a.new_full((len(x_a),), alpha))
