@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from p2d.snapshots.lock import sole_writer
 
 # A pattern whose v varies less than this over the grid has died: it is uniform to within what images can show.
 ALIVE_SPREAD = 1e-3
-LARGEST_ROUGHNESS = 4.0
+LARGEST_ROUGHNESS = 4.0  # mean square of the Laplacian over the variance
 SETTLED = 100  # steps by which diffusion has levelled the edges of an initial state
 
 
@@ -155,16 +155,20 @@ def writing(config: SimulateConfig, folder: Path) -> Iterator[tuple[cards.Card, 
             written by another process.
     """
     fresh = not (folder / "card.json").exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if fresh and any(p for p in folder.iterdir() if not p.name.startswith(".")):
-            raise UserError(f"{folder} holds files but no card.json, so it is no dataset; take another --name or --out")
-        with sole_writer(folder):
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if fresh and any(p for p in folder.iterdir() if not p.name.startswith(".")):
+                raise UserError(
+                    f"{folder} holds files but no card.json, so it is no dataset; take another --name or --out"
+                )
+            stack.enter_context(sole_writer(folder))
             for left in folder.glob(".*.tmp"):
                 left.unlink(missing_ok=True)
-            yield _card_of(config, folder)
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror or error}; take another --out") from error
+            opened = _card_of(config, folder)
+        except OSError as error:
+            raise UserError(f"cannot write to {folder}: {error.strerror or error}; take another --out") from error
+        yield opened
 
 
 def _card_of(config: SimulateConfig, folder: Path) -> tuple[cards.Card, SimulateConfig]:

@@ -11,7 +11,9 @@ from p2d.simulation import simulate_here
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_moments_do_not_depend_on_the_number_of_workers(cluster, tmp_path, workers):
-    dataset = simulate_here(SimulateConfig(("solitons",), 9, height=32, width=24, steps=500, chunk=2), tmp_path / "d")
+    dataset = simulate_here(
+        SimulateConfig(preset=("solitons",), num_samples=9, height=32, width=24, steps=500, chunk=2), tmp_path / "d"
+    )
     train, _ = dataset.split(0.2)
     found = accumulate(dataset, train, workers)
     alone = discover.moments(train, dataset.states(train))

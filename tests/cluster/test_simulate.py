@@ -1,13 +1,16 @@
 """Ray Data actors write the same dataset as one process, however the work is shared."""
 
+import json
+import resource
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from p2d.cluster.simulate import simulate
+from p2d.cluster.simulate import Simulator, run_actors, simulate
 from p2d.config import SimulateConfig
 from p2d.errors import UserError
-from p2d.simulation import simulate_here
+from p2d.simulation import plan, simulate_here
 
 SMALL = {"preset": ("worms", "maze"), "num_samples": 6, "height": 24, "width": 16, "steps": 300}
 
@@ -58,3 +61,20 @@ def test_an_actors_mistake_comes_back_as_one_line(cluster, tmp_path, monkeypatch
     with pytest.raises(UserError, match=r"cannot write .*shard-00001"):
         simulate(config, tmp_path / "data")
     assert not list(folder.glob(".*.tmp"))
+
+
+class Weighed(Simulator):
+    """An actor that tells the most memory it has held."""
+
+    def _entry(self, shard):
+        return json.dumps(
+            {**json.loads(super()._entry(shard)), "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+        )
+
+
+def test_an_actors_memory_follows_the_chunk_and_not_the_number_of_samples(cluster, tmp_path):
+    config = SimulateConfig(num_samples=1536, height=128, width=128, steps=2, chunk=32, actors=1, device="cpu")
+    peaks = [entry["peak"] / 1024 for entry in run_actors(config, tmp_path, plan(config), "cpu", Weighed)]
+    # 192 MiB of states in all, 4 MiB a shard; the first shards find room for their buffers, the others reuse it
+    assert peaks[-1] < peaks[7] + 40
+    assert peaks[-1] < 1024

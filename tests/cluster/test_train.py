@@ -20,7 +20,7 @@ FLOW = FlowConfig(epochs=1, batch_size=8, hidden=(8,), observables=48)
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    config = SimulateConfig(("pulsating_solitons",), 24, height=32, width=32, steps=1000, chunk=8)
+    config = SimulateConfig(preset=("pulsating_solitons",), num_samples=24, height=32, width=32, steps=1000, chunk=8)
     return simulate_here(config, tmp_path_factory.mktemp("data") / "solitons_32x32")
 
 
