@@ -59,13 +59,10 @@ class Screen:
 
 
 @dataclass(frozen=True)
-class Common(Screen):
-    """Options of every command that makes something."""
+class Place(Screen):
+    """Where a command finds and puts its files."""
 
     out: Annotated[str, option("-o", help="output folder")] = "runs"
-    tracking: Annotated[bool, option("--wb", help="track with MLflow, in OUT/mlflow.db or at MLFLOW_TRACKING_URI")] = (
-        True
-    )
 
     @property
     def folder(self) -> Path:
@@ -82,6 +79,15 @@ class Common(Screen):
         if not os.access(path, os.W_OK | os.X_OK):
             raise UserError(f"cannot write to the output folder {path}; take another --out")
         return path
+
+
+@dataclass(frozen=True)
+class Common(Place):
+    """Options of every command that makes something."""
+
+    tracking: Annotated[bool, option("--wb", help="track with MLflow, in OUT/mlflow.db or at MLFLOW_TRACKING_URI")] = (
+        True
+    )
 
     def tracker(self) -> Tracker:
         """Opens the tracking store, once, when there is something to track."""
@@ -117,14 +123,14 @@ def simulate(config: Annotated[SimulateConfig, FLAT], common: Annotated[Common, 
 
 def verify(
     dataset: Annotated[tyro.conf.Positional[str], option(help="dataset: its name under OUT/data, or its path")],
-    common: Annotated[Common, FLAT],
+    place: Annotated[Place, FLAT],
     repair: Annotated[bool, option(help="simulate missing and damaged shards again, and no others")] = False,
 ) -> None:
     """Re-read a whole dataset and name every shard that is missing, cut, altered or foreign; exit code 1 if any is."""
     from p2d import pipeline
 
-    folder, faults = pipeline.verify(dataset, common.folder, repair)
-    if common.json:
+    folder, faults = pipeline.verify(dataset, Path(place.out).expanduser(), repair)
+    if place.json:
         print(json.dumps({"dataset": str(folder), "faults": [vars(fault) for fault in faults]}))
     else:
         print("\n".join(map(str, faults)) or f"{folder}: sound")
@@ -217,15 +223,14 @@ def bench_simulate(
 
 def bench_score(
     config: Annotated[BenchScoreConfig, FLAT],
-    screen: Annotated[Screen, FLAT],
-    out: Annotated[str, option("-o", help="output folder")] = "runs",
+    place: Annotated[Place, FLAT],
 ) -> None:
     """Train the score network beside a U-Net at full resolution, for the same wall time."""
     from p2d.bench import score as benchmark
     from p2d.snapshots.store import find_dataset
 
-    found = benchmark.bench(config, find_dataset(config.dataset, out))
-    if screen.json:
+    found = benchmark.bench(config, find_dataset(config.dataset, Path(place.out).expanduser()))
+    if place.json:
         print(json.dumps(found))
     else:
         benchmark.print_table(found, config)
