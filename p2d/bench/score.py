@@ -104,8 +104,10 @@ def train(contender: Contender, data: Data, seconds: float, config: BenchScoreCo
             step += 1
             _blend(average, task.model, min(EMA, (1 + step) / (10 + step)))
             spent += time.monotonic() - start
-            if spent >= seconds * (len(readings) + 1) / READINGS:
-                readings.append((round(spent, 1), _validation(task, average, data, config)))
+            due = min(READINGS, int(READINGS * spent / seconds))
+            if due > len(readings):  # more than one, where a step takes longer than a share of the time
+                reading = (round(spent, 1), _validation(task, average, data, config))
+                readings += [reading] * (due - len(readings))
             if spent >= seconds:
                 break
     weights = sum(p.numel() for p in task.parameters())
