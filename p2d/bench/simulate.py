@@ -2,10 +2,10 @@
 
 Notes of what it measured (G: 10^9 cell updates a second):
 
-- 2026-11-23, two cores of an AMD EPYC (Zen 4, 3.6 GHz), torch 2.13, waves, 8 x 128 x 128: the kernel 5.9 G on two
-  threads, the convolution 0.099 to 0.114 G: 52 to 59 times in three runs. Largest difference after 200 steps 6.6e-7. Slowest to
-  fastest preset 1.02 times. Two actors of one thread beside one: 1.80 and 1.81 times, 1.44 in a run
-  that other work disturbed.
+- 2026-11-23, two cores of an AMD EPYC (Zen 4, 3.6 GHz), torch 2.13, waves, 8 x 128 x 128, three runs: the kernel 5.7 to
+  5.9 G on two threads, the convolution 0.099 to 0.114 G: 52 to 59 times. Largest difference after 200 steps 6.6e-7.
+  Slowest to fastest preset 1.02 times. Two actors of one thread beside one: 1.80 and 1.81 times, 1.44 in the run that
+  other work disturbed.
 - The kernel takes 20 processor cycles for 16 cells, of which its 23 floating-point vector operations need 12.
   Aligned rows gave 5 % at most, cheaper clamps 3 %; columns interleaved so that neighbours are a vector apart ran
   slower (2.2 G a core; its halo was not yet right). Three rows at a time, or buffers allocated elsewhere, keep the
