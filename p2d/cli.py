@@ -65,13 +65,18 @@ class Place(Screen):
     out: Annotated[str, option("-o", help="output folder")] = "runs"
 
     @property
+    def path(self) -> Path:
+        """The output folder, there or not."""
+        return Path(self.out).expanduser()
+
+    @property
     def folder(self) -> Path:
-        """The output folder.
+        """The output folder, made if need be.
 
         Raises:
             UserError: it cannot be written.
         """
-        path = Path(self.out).expanduser()
+        path = self.path
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -129,7 +134,7 @@ def verify(
     """Re-read a whole dataset and name every shard that is missing, cut, altered or foreign; exit code 1 if any is."""
     from p2d import pipeline
 
-    folder, faults = pipeline.verify(dataset, Path(place.out).expanduser(), repair)
+    folder, faults = pipeline.verify(dataset, place.path, repair)
     if place.json:
         print(json.dumps({"dataset": str(folder), "faults": [vars(fault) for fault in faults]}))
     else:
@@ -229,7 +234,7 @@ def bench_score(
     from p2d.bench import score as benchmark
     from p2d.snapshots.store import find_dataset
 
-    found = benchmark.bench(config, find_dataset(config.dataset, Path(place.out).expanduser()))
+    found = benchmark.bench(config, find_dataset(config.dataset, place.path))
     if place.json:
         print(json.dumps(found))
     else:

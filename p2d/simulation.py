@@ -96,14 +96,13 @@ def labels_of(config: SimulateConfig, shard: ShardPlan) -> dict[str, Any]:
     """What the rows of a shard say of themselves, known before they are simulated, as schema.Samples takes it."""
     each = config.snapshots_per_run
     rows = np.arange(shard.rows, dtype=np.int64)
-    params = config.systems()[shard.system]
     return {
         "sample_id": shard.first + rows,
         "run_id": shard.first_run + rows // each,
         "steps": _times(config)[rows % each],
         "seed": config.seed,
         "preset": shard.system,
-        "parameters": {key: getattr(params, key) for key in schema.PARAMETERS},
+        "parameters": dataclasses.asdict(config.systems()[shard.system]),
     }
 
 
@@ -124,8 +123,10 @@ def _refuse_broken(
             if not np.isfinite(state).all():
                 break
         raise UserError(f"sample {ids[bad[0]]} of {label} is not finite from step {step} on; a smaller --dt may help")
+    if step + steps < SETTLED:
+        return
     bad = np.flatnonzero([_is_checkerboard(v) for v in after[:, 1]])
-    if len(bad) and step + steps >= SETTLED:
+    if len(bad):
         raise UserError(
             f"sample {ids[bad[0]]} of {label} has become a checkerboard: the Euler scheme is unstable with "
             f"dt = {params.dt:g}; give a smaller --dt"
@@ -187,7 +188,7 @@ def _first_card(config: SimulateConfig) -> cards.Card:
     affine = {"scale": 2.0, "shift": -1.0} if config.normalize else {"scale": 1.0, "shift": 0.0}
     return cards.Card(
         settings=config.identity(),
-        parameters={name: {key: getattr(params, key) for key in schema.PARAMETERS} for name, params in systems},
+        parameters={name: dataclasses.asdict(params) for name, params in systems},
         grid=(config.height, config.width),
         burn_in=config.steps,
         affine=affine,

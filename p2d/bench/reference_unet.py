@@ -103,9 +103,10 @@ class NoisePrediction(nn.Module):
         for generator in draws:
             torch.rand((), generator=generator)  # where score/loss.py draws its alpha
         eps = torch.stack([torch.randn(s.shape, generator=g) for s, g in zip(x, draws, strict=True)])
-        error = self.eps(noise.add_noise(x, eps, x.new_full((len(x),), self.alpha)), self.alpha) - eps
+        level = x.new_full((len(x),), self.alpha)
+        error = self.eps(noise.add_noise(x, eps, level), level) - eps
         return torch.stack([error.square().sum(), error.new_tensor(float(error.numel()))])
 
-    def eps(self, x_a: Tensor, alpha: float) -> Tensor:
+    def eps(self, x_a: Tensor, alpha: Tensor) -> Tensor:
         """E[eps | x_a]."""
-        return self.model(x_a, x_a.new_full((len(x_a),), alpha))
+        return self.model(x_a, alpha)

@@ -28,12 +28,11 @@ from p2d.bench.reference_unet import NoisePrediction, ReferenceUNet
 from p2d.config import ScoreConfig
 from p2d.config.bench import BenchScoreConfig
 from p2d.progress import say
-from p2d.score import noise
-from p2d.score.loss import DenoisingScoreMatching
+from p2d.score.loss import DenoisingScoreMatching, squared_error
 from p2d.score.unet import ScoreModel
 from p2d.snapshots.store import Dataset
-from p2d.streams import batches, sample_generator
-from p2d.training.loop import CLIP, Data
+from p2d.streams import batches
+from p2d.training.loop import CLIP, Data, average_weights, copy_weights, ema_decay
 from p2d.training.tasks import load_data
 
 WARMUP = 0.02  # of the time
@@ -87,7 +86,7 @@ def train(contender: Contender, data: Data, seconds: float, config: BenchScoreCo
     """Train for a wall time, validations not counted."""
     task = contender.task
     optimizer = torch.optim.AdamW(task.parameters(), lr=contender.learning_rate, weight_decay=1e-2, betas=(0.9, 0.99))
-    average = {key: value.detach().clone() for key, value in task.model.state_dict().items()}
+    average = copy_weights(task.model)
     spent, step, epoch, readings = 0.0, 0, 0, list[tuple[float, float]]()
     batch_size = min(contender.batch_size, len(data.train))
     while spent < seconds:
@@ -102,7 +101,7 @@ def train(contender: Contender, data: Data, seconds: float, config: BenchScoreCo
             nn.utils.clip_grad_norm_(task.parameters(), CLIP)
             optimizer.step()
             step += 1
-            _blend(average, task.model, min(EMA, (1 + step) / (10 + step)))
+            average_weights(average, task.model, ema_decay(EMA, step))
             spent += time.monotonic() - start
             due = min(READINGS, int(READINGS * spent / seconds))
             if due > len(readings):  # more than one, where a step takes longer than a share of the time
@@ -119,25 +118,14 @@ def _rate(done: float) -> float:
     return done / WARMUP if done < WARMUP else 0.5 * (1 + math.cos(math.pi * (done - WARMUP) / (1 - WARMUP)))
 
 
-@torch.no_grad()
-def _blend(average: dict[str, Tensor], model: nn.Module, decay: float) -> None:
-    for key, value in model.state_dict().items():
-        average[key].lerp_(value, 1 - decay)
-
-
-@torch.no_grad()
 def _validation(task: Trained, average: dict[str, Tensor], data: Data, config: BenchScoreConfig) -> float:
     """Mean squared error of the averaged weights' expected noise, with noise fixed by the samples' ids."""
-    raw = {key: value.clone() for key, value in task.model.state_dict().items()}
+    raw = copy_weights(task.model)
     task.model.load_state_dict(average)
     predict = task.eps if isinstance(task, NoisePrediction) else task.model.eps
-    total = 0.0
-    for i, state in zip(data.held_ids.tolist(), data.held, strict=True):
-        eps = torch.randn(state.shape, generator=sample_generator(config.seed, -1, i))
-        x_a = noise.add_noise(state[None], eps[None], torch.tensor([config.alpha]))
-        total += (predict(x_a, config.alpha) - eps).square().mean().item()
+    total, entries = squared_error(predict, data.held, data.held_ids.tolist(), config.alpha, config.seed).tolist()
     task.model.load_state_dict(raw)
-    return total / len(data.held)
+    return total / entries
 
 
 def print_table(found: dict[str, Any], config: BenchScoreConfig) -> None:

@@ -39,6 +39,12 @@ def within(name: str, value: float, low: float, high: float) -> None:
         raise UserError(f"{name} = {value} is not possible: it must lie between {low} and {high}, ends excluded")
 
 
+def widths(name: str, values: tuple[int, ...]) -> None:
+    """Refuse an empty list of layer widths, or one below 1."""
+    if not values or min(values) < 1:
+        raise UserError(f"{name} = {values} is not possible: one or more numbers of 1 or above")
+
+
 def one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     """Refuse a name that is not known, with the nearest one."""
     if value not in known:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
-from p2d.config.base import Config, at_least, one_of, option, within
+from p2d.config.base import Config, at_least, one_of, option, widths, within
 from p2d.errors import UserError
 
 Objective = Literal["stationarity", "continuity"]
@@ -64,8 +64,7 @@ class ScoreConfig(Config):
         within("learning_rate", self.learning_rate, 0.0, 1.0)
         within("ema", self.ema, 0.0, 1.0)
         check_alpha(self.alpha)
-        if not self.channels or min(self.channels) < 1:
-            raise UserError(f"channels = {self.channels} is not possible: one or more numbers of 1 or above")
+        widths("channels", self.channels)
 
     @property
     def downsampling(self) -> int:
@@ -114,8 +113,7 @@ class FlowConfig(Config):
             at_least("epochs", self.epochs, 1)
         within("learning_rate", self.learning_rate, 0.0, 1.0)
         check_alpha((self.alpha,))
-        if not self.hidden or min(self.hidden) < 1:
-            raise UserError(f"hidden = {self.hidden} is not possible: one or more numbers of 1 or above")
+        widths("hidden", self.hidden)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -61,13 +63,7 @@ class DenoisingScoreMatching(Task):
         """Squared error of the expected noise and number of entries at each level, with noise fixed by sample ids."""
         found = {}
         for alpha in self.validation_levels(last):
-            sums = torch.zeros(2, dtype=torch.float64)
-            for i, state in zip(ids, x, strict=True):
-                eps = torch.randn(state.shape, generator=sample_generator(self.seed, -1, i)).to(x.device)
-                level = torch.tensor([alpha], device=x.device)
-                error = self.model.eps(noise.add_noise(state[None], eps[None], level), level) - eps
-                sums += torch.tensor([error.square().sum().item(), error.numel()], dtype=torch.float64)
-            found[f"{alpha:g}"] = sums
+            found[f"{alpha:g}"] = squared_error(self.model.eps, x, ids, alpha, self.seed)
         return found
 
     def metrics(self, totals: dict[str, Tensor]) -> dict[str, float]:
@@ -77,3 +73,22 @@ class DenoisingScoreMatching(Task):
         return {f"validation_loss_alpha_{k}": loss for k, loss in losses.items()} | {
             "validation_loss": losses[reference]
         }
+
+
+@torch.no_grad()
+def squared_error(
+    predict: Callable[[Tensor, Tensor], Tensor], x: Tensor, ids: list[int], alpha: float, seed: int
+) -> Tensor:
+    """Squared error of the expected noise and number of entries, float64 [2], with noise fixed by sample ids.
+
+    Args:
+        predict: eps_hat(x_a, alpha), of [1, 2, H, W] and [1].
+        x: clean states [B, 2, H, W] in training coordinates.
+    """
+    sums = torch.zeros(2, dtype=torch.float64)
+    level = torch.tensor([alpha], device=x.device)
+    for i, state in zip(ids, x, strict=True):
+        eps = torch.randn(state.shape, generator=sample_generator(seed, -1, i)).to(x.device)
+        error = predict(noise.add_noise(state[None], eps[None], level), level) - eps
+        sums += torch.tensor([error.square().sum().item(), error.numel()], dtype=torch.float64)
+    return sums

@@ -84,6 +84,11 @@ def array_of(table: pa.Table, column: str) -> np.ndarray:
     return table.column(column).combine_chunks().to_numpy_ndarray()
 
 
+def is_as_digested(table: pa.Table) -> bool:
+    """Whether every row is as its own digest says."""
+    return digests_of(table) == table.column("digest").to_pylist()
+
+
 def digests_of(table: pa.Table) -> list[bytes]:
     """A hash a row over everything the row says but its digest; the dataset's hash is made of these."""
     tensors = [array_of(table, column) for column in ("observed", "observed_before", "state")]

@@ -27,6 +27,10 @@ PARQUET: dict[str, Any] = {
 }
 
 
+# What reading a damaged shard may raise: damaged metadata shows up as any of these.
+DAMAGED = (UserError, pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError)
+
+
 def shard_name(index: int) -> str:
     """File name of the shard with this number."""
     return f"shard-{index:05d}.parquet"
@@ -87,9 +91,9 @@ def checked_shard(path: Path, labels: list[dict[str, Any]], grid: tuple[int, int
         table = pq.read_table(path)
         sound = table.select([key for key in schema.LABELS if key != "alive"]).to_pylist() == labels
         sound = sound and schema.array_of(table, "state").shape[1:] == (2, *grid)
-        sound = sound and schema.digests_of(table) == table.column("digest").to_pylist()
-    except (UserError, pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError):
-        return None  # damaged metadata shows up as any of these
+        sound = sound and schema.is_as_digested(table)
+    except DAMAGED:
+        return None
     return entry if sound else None
 
 
@@ -106,10 +110,12 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
         raise UserError(f"{path} cannot be read ({told}); run the same p2d simulate again to restore it") from error
 
 
-def read_rows(folder: Path, names: list[str]) -> pa.Table:
-    """Every column but the states, of these shards, in their order."""
-    columns = [*schema.LABELS, "observed", "observed_before", "digest"]
-    return pa.concat_tables(read_table(folder / name, columns) for name in names)
+ALL_BUT_STATES = (*schema.LABELS, "observed", "observed_before", "digest")
+
+
+def read_rows(folder: Path, names: list[str], columns: tuple[str, ...] = ALL_BUT_STATES) -> pa.Table:
+    """These columns, or all but the states, of these shards, in their order."""
+    return pa.concat_tables(read_table(folder / name, list(columns)) for name in names)
 
 
 @dataclass(frozen=True)
@@ -122,8 +128,8 @@ class Dataset:
     @cached_property
     def index(self) -> pa.Table:
         """The labels of all rows, without averages and states, in the order of sample ids."""
-        parts = [read_table(self.folder / entry["name"], list(schema.LABELS)) for entry in self.card.shards]
-        return pa.concat_tables(parts).sort_by("sample_id")
+        names = [entry["name"] for entry in self.card.shards]
+        return read_rows(self.folder, names, schema.LABELS).sort_by("sample_id")
 
     def split(self, holdout: float) -> tuple[np.ndarray, np.ndarray]:
         """Sample ids for training and held out: whole runs, evenly spread over the living, at least one on each side.

@@ -76,7 +76,7 @@ def fit(
     optimizer = torch.optim.AdamW(
         task.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, betas=(0.9, 0.99)
     )
-    average = _copy(task.model)
+    average = copy_weights(task.model)
     first, step, history = 0, 0, list[dict[str, float]]()
     if start is not None:
         task.model.load_state_dict(start["raw"])
@@ -102,18 +102,18 @@ def fit(
             norms.append(torch.nn.utils.clip_grad_norm_(task.parameters(), CLIP).item())
             optimizer.step()
             step += 1
-            _average(average, task.model, _ema_decay(schedule.ema, step))
+            average_weights(average, task.model, ema_decay(schedule.ema, step))
             losses.append(loss.item())
         task.after_epoch(data.train, data.train_ids, workers)
         if not schedule.ema:
-            _average(average, task.model, 0.0)
+            average_weights(average, task.model, 0.0)
         metrics: dict[str, float] = {"epoch": epoch}
         if losses:
             metrics["training_loss"] = sum(losses) / len(losses)
             metrics["gradient_norm"] = sum(norms) / len(norms)
             metrics["learning_rate"] = schedule.learning_rate * schedule.rate(step - 1, steps)
             metrics["samples_per_second"] = len(losses) * min(schedule.batch_size, count) / (time.monotonic() - clock)
-        raw = _copy(task.model)
+        raw = copy_weights(task.model)
         task.model.load_state_dict(average)
         metrics |= _validated(task, data, workers, last=epoch == schedule.epochs)
         task.model.load_state_dict(raw)
@@ -123,17 +123,19 @@ def fit(
         report(metrics, {**state, "epoch": epoch, "step": step, "history": history})
 
 
-def _copy(model: nn.Module) -> dict[str, Tensor]:
+def copy_weights(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of a model's weights and buffers, by name."""
     return {k: v.detach().clone() for k, v in model.state_dict().items()}
 
 
-def _ema_decay(ema: float, step: int) -> float:
+def ema_decay(ema: float, step: int) -> float:
     """Decay of the averaged weights, smaller at first so that short runs forget their beginnings."""
     return min(ema, (1 + step) / (10 + step)) if ema else 0.0
 
 
 @torch.no_grad()
-def _average(average: dict[str, Tensor], model: nn.Module, decay: float) -> None:
+def average_weights(average: dict[str, Tensor], model: nn.Module, decay: float) -> None:
+    """Move the average, in place, a share of 1 - decay towards the model's weights."""
     for key, value in model.state_dict().items():
         if value.is_floating_point():
             average[key].lerp_(value, 1 - decay)
