@@ -16,7 +16,7 @@ from typing import Any
 
 _HOMES = {
     "Flow": "p2d.flow.velocity",
-    "ScoreModel": "p2d.score.unet",
+    "ScoreModel": "p2d.score.model",
     "UserError": "p2d.errors",
     "discover": "p2d.api",
     "format_equation": "p2d.flow.discover",

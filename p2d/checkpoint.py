@@ -24,7 +24,8 @@ def write_checkpoint(
     """Write a checkpoint whole or not at all.
 
     Args:
-        config: kind ('score' or 'flow'), settings of the stage, and what was learnt from (hash and affine map).
+        config: kind ('score' or 'flow'), settings of the stage, and what was learnt from (hash and affine map; the
+            dataset's and its systems' names).
         weights: the tensors to use.
         state: what training needs to go on: tensors and numbers only. Its `history`, the metrics of each epoch, is
             also written as history.json.

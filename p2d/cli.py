@@ -15,17 +15,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from p2d.config import (
+    DenoiseConfig,
+    DenoiseSource,
     DiscoverConfig,
     EvaluateConfig,
     FlowConfig,
     FlowSource,
     RunConfig,
+    SampleConfig,
     ScoreConfig,
     SimulateConfig,
     Source,
+    TrainSource,
     option,
 )
-from p2d.config.bench import BenchScoreConfig, BenchSimulateConfig
+from p2d.config.bench import BenchDenoiseConfig, BenchScoreConfig, BenchSimulateConfig
 from p2d.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,6 +52,7 @@ SHORT = {
     "--model": "--dataset",
     "--wb": "--tracking",
 }
+SHORT_OF = {"sample": {"-n": "--num-samples"}}  # where a command means another thing by one
 
 
 @dataclass(frozen=True)
@@ -144,12 +149,15 @@ def verify(
 
 
 def train_score(
-    source: Annotated[Source, FLAT], config: Annotated[ScoreConfig, FLAT], common: Annotated[Common, FLAT]
+    source: Annotated[TrainSource, FLAT],
+    config: Annotated[ScoreConfig, FLAT],
+    common: Annotated[Common, FLAT],
+    plot_channel: Annotated[int, option(help="species shown in pictures: 0 is u, 1 is v")] = 1,
 ) -> None:
     """Train a score model on a dataset: denoising score matching at one signal level, or over a range."""
     from p2d import pipeline
 
-    outcome = pipeline.train_score(config, source, common.folder, common.tracker())
+    outcome = pipeline.train_score(config, source, common.folder, common.tracker(), plot_channel)
     _finish(outcome, common, f"p2d train-flow -m {source.dataset}")
 
 
@@ -161,6 +169,34 @@ def train_flow(
 
     outcome = pipeline.train_flow(config, source, common.folder, common.tracker())
     _finish(outcome, common, f"p2d evaluate -m {source.dataset}")
+
+
+def sample(
+    score: Annotated[str, option(help="score model, by name or path")],
+    config: Annotated[SampleConfig, FLAT],
+    common: Annotated[Common, FLAT],
+) -> None:
+    """Generate new patterns by the reverse process, into a dataset, and hold them against held-out snapshots."""
+    from p2d import pipeline
+    from p2d.evaluate.summary import print_quality
+
+    outcome = pipeline.sample(score, config, common.folder, common.tracker())
+    if not common.json and "quality" in outcome.facts:
+        print_quality(outcome.facts["quality"])
+    _finish(outcome, common, f"p2d discover -m {outcome.where.name}")
+
+
+def denoise(
+    source: Annotated[DenoiseSource, FLAT],
+    config: Annotated[DenoiseConfig, FLAT],
+    common: Annotated[Common, FLAT],
+    plot_channel: Annotated[int, option(help="species shown in pictures: 0 is u, 1 is v")] = 1,
+) -> None:
+    """Denoise a dataset, with a score model that is trained on its noisy snapshots alone."""
+    from p2d import pipeline
+
+    outcome = pipeline.denoise(source, config, common.folder, common.tracker(), plot_channel)
+    _finish(outcome, common, f"p2d discover -m {outcome.where.name}")
 
 
 def discover(
@@ -241,17 +277,38 @@ def bench_score(
         benchmark.print_table(found, config)
 
 
+def bench_denoise(
+    config: Annotated[BenchDenoiseConfig, FLAT],
+    place: Annotated[Place, FLAT],
+) -> None:
+    """Denoise snapshots with no clean data, beside a network with clean targets and a Gaussian filter."""
+    from p2d.bench import denoise as benchmark
+    from p2d.snapshots.store import find_dataset
+
+    found = benchmark.bench(config, find_dataset(config.dataset, place.path))
+    if place.json:
+        print(json.dumps(found))
+    else:
+        benchmark.print_table(found)
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "run": run,
     "simulate": simulate,
     "verify": verify,
     "train-score": train_score,
     "train-flow": train_flow,
+    "sample": sample,
+    "denoise": denoise,
     "discover": discover,
     "evaluate": evaluate,
     "ui": ui,
 }
-BENCHMARKS: dict[str, Callable[..., Any]] = {"simulate": bench_simulate, "score": bench_score}
+BENCHMARKS: dict[str, Callable[..., Any]] = {
+    "simulate": bench_simulate,
+    "score": bench_score,
+    "denoise": bench_denoise,
+}
 
 
 def _app() -> tyro.extras.SubcommandApp:
@@ -263,9 +320,10 @@ def _app() -> tyro.extras.SubcommandApp:
     return app
 
 
-def _long_form(argument: str) -> str:
+def _long_form(argument: str, command: str) -> str:
     name, equals, value = argument.partition("=")
-    return SHORT.get(name, name) + equals + value
+    long = {**SHORT, **SHORT_OF.get(command, {})}
+    return long.get(name, name) + equals + value
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -276,7 +334,7 @@ def main(arguments: list[str] | None = None) -> None:
         _app().cli(
             prog="p2d",
             description="Pattern to Dynamics: from snapshots of a pattern, without time order, to its dynamics.",
-            args=[_long_form(a) for a in arguments],
+            args=[_long_form(a, arguments[0]) for a in arguments],
         )
     except UserError as error:
         if debug:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from p2d.config import SimulateConfig, refuse_other_settings
+from p2d.config import SimulateConfig
 from p2d.dynamics import ensemble, gray_scott, initial, stepper
 from p2d.dynamics.gray_scott import GrayScott
 from p2d.errors import UserError
 from p2d.snapshots import card as cards
 from p2d.snapshots import schema, store
-from p2d.snapshots.lock import sole_writer
+from p2d.snapshots import writing as shards
 
 # A pattern whose v varies less than this over the grid has died: it is uniform to within what images can show.
 ALIVE_SPREAD = 1e-3
@@ -41,13 +41,13 @@ def plan(config: SimulateConfig) -> list[ShardPlan]:
     """The shards of a dataset: samples in the order of ids, about `chunk` a shard in whole runs, one system a shard."""
     each = config.snapshots_per_run
     most = max(1, config.chunk // each) * each
-    shards: list[ShardPlan] = []
+    found: list[ShardPlan] = []
     for number, system in enumerate(config.systems()):
         for start in range(0, config.num_samples, most):
             first = number * config.num_samples + start
             first_run = number * config.runs + start // each
-            shards.append(ShardPlan(len(shards), system, first, first_run, min(most, config.num_samples - start)))
-    return shards
+            found.append(ShardPlan(len(found), system, first, first_run, min(most, config.num_samples - start)))
+    return found
 
 
 def simulate_samples(
@@ -80,11 +80,20 @@ def simulate_samples(
     state = np.stack(snapshots, axis=1).reshape(-1, *states.shape[1:])[: shard.rows]
     return schema.Samples(
         **labels,
-        state=state,
+        state=measured(state, config.noise, config.seed, labels["sample_id"]),
         alive=state[:, 1].std(axis=(1, 2)) > ALIVE_SPREAD,
-        observed=ensemble.observe(state),
+        observed=ensemble.observe(state),  # before noise: whether the ensemble still changes is asked of these
         observed_before=np.repeat(before, each, axis=0)[: shard.rows],
     )
+
+
+def measured(states: np.ndarray, noise: float, seed: int, ids: np.ndarray) -> np.ndarray:
+    """States [N, 2, H, W] as an instrument sees them: each with white noise of its own, a function of (seed, id)."""
+    if not noise:
+        return states
+    streams = [np.random.Generator(np.random.Philox(key=[seed, int(i)], counter=[0, 0, 0, 1])) for i in ids]
+    drawn = np.stack([rng.standard_normal(states.shape[1:], dtype=np.float32) for rng in streams])
+    return states + np.float32(noise) * drawn
 
 
 def _times(config: SimulateConfig) -> np.ndarray:
@@ -146,41 +155,13 @@ def _is_checkerboard(field: np.ndarray) -> bool:
 
 @contextmanager
 def writing(config: SimulateConfig, folder: Path) -> Iterator[tuple[cards.Card, SimulateConfig]]:
-    """Be the one writer of a new or unfinished dataset while the block runs.
+    """Be the one writer of a new or unfinished dataset while the block runs, see snapshots/writing.py.
 
     Yields:
-        Its card, and the config with the chunk that its shards have. What dead runs left half written is gone.
-
-    Raises:
-        UserError: the folder holds a dataset of other settings or something else, cannot be written, or is being
-            written by another process.
+        Its card, and the config with the chunk that its shards have.
     """
-    fresh = not (folder / "card.json").exists()
-    with ExitStack() as stack:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if fresh and any(p for p in folder.iterdir() if not p.name.startswith(".")):
-                raise UserError(
-                    f"{folder} holds files but no card.json, so it is no dataset; take another --name or --out"
-                )
-            stack.enter_context(sole_writer(folder))
-            for left in folder.glob(".*.tmp"):
-                left.unlink(missing_ok=True)
-            opened = _card_of(config, folder)
-        except OSError as error:
-            raise UserError(f"cannot write to {folder}: {error.strerror or error}; take another --out") from error
-        yield opened
-
-
-def _card_of(config: SimulateConfig, folder: Path) -> tuple[cards.Card, SimulateConfig]:
-    """The card on disk, held against the settings asked for, or a new one."""
-    if (folder / "card.json").exists():
-        card = cards.load_card(folder)
-        refuse_other_settings(f"the dataset {folder}", card.settings, config.identity())
-        return card, dataclasses.replace(config, chunk=card.chunk)
-    card = _first_card(config)
-    cards.write_card(folder, card)
-    return card, config
+    with shards.writing(folder, _first_card(config)) as card:
+        yield card, dataclasses.replace(config, chunk=card.chunk)
 
 
 def _first_card(config: SimulateConfig) -> cards.Card:
@@ -202,68 +183,28 @@ def is_finished(config: SimulateConfig, folder: Path) -> bool:
     Raises:
         UserError: it holds a dataset of other settings (says which differ).
     """
-    if not (folder / "card.json").exists():
-        return False
-    card, config = _card_of(config, folder)
-    return card.complete and len(kept_shards(config, card, folder, plan(config))) == len(card.shards)
+
+    def labels(card: cards.Card) -> shards.Labels:
+        chunked = dataclasses.replace(config, chunk=card.chunk)
+        return _labels(chunked, plan(chunked))
+
+    return shards.is_finished(folder, config.identity(), labels)
 
 
 def kept_shards(
-    config: SimulateConfig, card: cards.Card, folder: Path, shards: list[ShardPlan]
+    config: SimulateConfig, card: cards.Card, folder: Path, plans: list[ShardPlan]
 ) -> dict[int, dict[str, Any]]:
-    """Entries of the shards on disk that need not be simulated again, by index; each has been checked.
+    """Entries of the shards on disk that need not be simulated again, by index; each has been checked."""
+    return shards.kept_shards(folder, card, _labels(config, plans))
 
-    A finished dataset's shards are held against the card, an interrupted one's against the plan and their own digests.
-    """
-    known = {entry["name"]: entry for entry in card.shards}
-    found = {}
-    for shard in shards:
-        path = folder / store.shard_name(shard.index)
-        if card.complete:
-            entry = known.get(path.name)
-            sound = entry and path.is_file() and store.file_hash(path) == entry["hash"]
-            entry = entry if sound else None
-        else:
-            entry = store.checked_shard(path, schema.label_rows(**labels_of(config, shard)), card.grid)
-        if entry:
-            found[shard.index] = entry
-    return found
+
+def _labels(config: SimulateConfig, plans: list[ShardPlan]) -> shards.Labels:
+    return {shard.index: schema.label_rows(**labels_of(config, shard)) for shard in plans}
 
 
 def finish(folder: Path, card: cards.Card, entries: list[dict[str, Any]], device: str, seconds: float) -> cards.Card:
-    """Complete the card: entries of all shards in order, what the ensembles are like, the dataset's hash.
-
-    Raises:
-        UserError: the dataset was complete before, and what has been made again is not what it was.
-    """
-    rows = store.read_rows(folder, [entry["name"] for entry in entries])
-    found = cards.dataset_hash(rows.column("digest").to_pylist())
-    software = cards.software()
-    if card.complete and found != card.dataset_hash:
-        raise UserError(
-            f"{folder}: the shards made again are not what they were: first made on {card.device} with "
-            f"{_told(card.software)}, now on {device} with {_told(software)}; simulate it anew under another --name"
-        )
-    samples, alive = (sum(entry[key] for entry in entries) for key in ("rows", "alive"))
-    card = dataclasses.replace(
-        card,
-        complete=True,
-        samples=samples,
-        alive=alive,
-        dead_share=round(1 - alive / samples, 6),
-        ensembles=_ensembles(rows, card.burn_in),
-        device=device,
-        seconds=round(seconds + card.seconds, 3),
-        software=software,
-        shards=entries,
-        dataset_hash=found,
-    )
-    cards.write_card(folder, card)
-    return card
-
-
-def _told(software: dict[str, str]) -> str:
-    return ", ".join(f"{name} {software[name]}" for name in ("numba", "numpy") if name in software)
+    """Complete the card, see snapshots/writing.py."""
+    return shards.finish(folder, card, entries, device, seconds, lambda rows: _ensembles(rows, card.burn_in))
 
 
 def _ensembles(rows: Any, burn_in: int) -> dict[str, dict[str, Any]]:
@@ -300,11 +241,11 @@ def simulate_here(config: SimulateConfig, folder: Path) -> store.Dataset:
     if not is_finished(config, folder):
         device = stepper.pick_device(config.wished_device)
         with writing(config, folder) as (card, config):
-            shards = plan(config)
-            entries = kept_shards(config, card, folder, shards)
-            for shard in shards:
+            plans = plan(config)
+            entries = kept_shards(config, card, folder, plans)
+            for shard in plans:
                 if shard.index not in entries:
                     samples = simulate_samples(config, shard, device, config.threads or None)
                     entries[shard.index] = store.write_shard(folder, shard.index, samples)
-            finish(folder, card, [entries[s.index] for s in shards], device, time.monotonic() - start)
+            finish(folder, card, [entries[s.index] for s in plans], device, time.monotonic() - start)
     return store.open_dataset(folder)

@@ -97,10 +97,10 @@ class Run:
         numbers = {k: float(v) for k, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
         self.client.log_batch(self.run_id, metrics=[Metric(k, v, now, step) for k, v in numbers.items()])
 
-    def artifact(self, path: Path) -> None:
-        """Keep a file with the run."""
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """Keep a file with the run, in a folder of its artifacts if one is named."""
         if self.client is not None:
-            self.client.log_artifact(self.run_id, str(path))
+            self.client.log_artifact(self.run_id, str(path), folder)
 
 
 def open_tracker(out: Path, enabled: bool) -> Run:

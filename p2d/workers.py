@@ -24,3 +24,11 @@ class Workers:
         if self.size > 1:
             distributed.all_reduce(sums)
         return sums
+
+    def first_said(self, said: str | None) -> str | None:
+        """What the first of the workers that says anything says, told to all of them; None when all are silent."""
+        if self.size == 1:
+            return said
+        heard: list[str | None] = [None] * self.size
+        distributed.all_gather_object(heard, said)
+        return next((words for words in heard if words is not None), None)

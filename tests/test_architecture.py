@@ -15,7 +15,7 @@ LAYERS = [
     ["p2d.config", "p2d.task"],
     ["p2d.snapshots", "p2d.checkpoint"],
     ["p2d.simulation", "p2d.score"],
-    ["p2d.flow"],
+    ["p2d.derived", "p2d.flow"],
     ["p2d.training"],
     ["p2d.evaluate", "p2d.tracking", "p2d.api"],
     ["p2d.cluster"],

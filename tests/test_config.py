@@ -6,14 +6,18 @@ import re
 import pytest
 
 from p2d.config import (
+    DenoiseConfig,
+    DenoiseSource,
     DiscoverConfig,
     EvaluateConfig,
     FlowConfig,
     FlowSource,
     RunConfig,
+    SampleConfig,
     ScoreConfig,
     SimulateConfig,
     Source,
+    TrainSource,
     fits_unet,
     refuse_other_settings,
     settings_hash,
@@ -27,10 +31,16 @@ CONFIGS = [
     SimulateConfig(preset=("waves", "life"), num_samples=3, normalize=False, name="mine", chunk=2, device="cpu"),
     SimulateConfig(feed=(0.02, 0.1), kill=(0.05,), diffusion_u=0.1, dt=0.5, initial="noise", gpus_per_actor=0.5),
     SimulateConfig(snapshots_per_run=4, interval=1000, diffusion_v=0.0, threads=3, seed=2**63 - 1),
+    SimulateConfig(noise=0.02, initial="centre"),
     Source(dataset="some/folder", holdout=0.25, workers=2),
-    FlowSource(dataset="life", score="other"),
+    TrainSource(cpus_per_worker=3, memory=1.5),
+    FlowSource(dataset="life", score="other", memory=0.25),
+    DenoiseSource(dataset="noisy", name="clean"),
     ScoreConfig(),
     ScoreConfig(alpha=(0.8,), channels=(8,), augment=False),
+    ScoreConfig(sampling=0.0, target_loss=0.1, data_noise=0.02, precision="bfloat16"),
+    SampleConfig(num_samples=3, height=64, dataset="life", plot_channel=0),
+    DenoiseConfig(noise=0.05, channels=(8, 8)),
     FlowConfig(objective="continuity", hidden=(16, 8), corners=True),
     DiscoverConfig(library="gray-scott", bootstrap=7),
     EvaluateConfig(score="a", plot_channel=0),
@@ -50,6 +60,9 @@ def test_a_config_comes_back_from_its_json(config):
         (SimulateConfig, "hieght", "height"),
         (FlowConfig, "observable", "observables"),
         (Source, "hold_out", "holdout"),
+        (TrainSource, "memmory", "memory"),
+        (SampleConfig, "num_sample", "num_samples"),
+        (DenoiseConfig, "noises", "noise"),
     ],
 )
 def test_an_unknown_setting_is_refused_with_the_nearest(config, wrong, right):
@@ -96,7 +109,19 @@ def test_equal_settings_are_not_refused():
         *((FlowConfig, key, value) for key, value in (("probes", 0), ("sym", -0.5), ("gaussian_weight", -1.0))),
         *((FlowConfig, "hidden", value) for value in ((), (8, 0))),
         *((Source, "holdout", value) for value in (0.0, 1.0, 1.5, -0.1, float("nan"))),
+        *((ScoreConfig, "sampling", value) for value in (-0.1, 1.0, float("nan"))),
+        *((ScoreConfig, "target_loss", value) for value in (-0.1, float("nan"))),
+        *((ScoreConfig, "data_noise", value) for value in (-0.1, 1.0, float("nan"))),
         (Source, "workers", -1),
+        *((TrainSource, key, -1) for key in ("workers", "cpus_per_worker", "memory")),
+        (TrainSource, "holdout", 1.0),
+        (TrainSource, "memory", float("nan")),
+        *((SampleConfig, key, -1) for key in ("num_samples", "height", "width", "seed")),
+        *((SampleConfig, key, value) for key, value in (("num_samples", 0), ("steps", 1), ("plot_channel", 2))),
+        *((DenoiseConfig, "noise", value) for value in (-0.1, 1.0, float("nan"))),
+        *((DenoiseConfig, key, 0) for key in ("epochs", "batch_size")),
+        *((DenoiseConfig, "learning_rate", value) for value in (0.0, 1.0)),
+        *((DenoiseConfig, "channels", value) for value in ((), (8, 0))),
         (DiscoverConfig, "bootstrap", 1),
         (DiscoverConfig, "seed", -4),
     ],
@@ -104,6 +129,25 @@ def test_equal_settings_are_not_refused():
 def test_a_value_that_is_not_possible_is_refused_and_named(config, key, value):
     with pytest.raises(UserError, match=re.escape(f"{key} = {value} is not possible")):
         config(**{key: value})
+
+
+@pytest.mark.parametrize("precision", ["float16", "float", ""])
+def test_a_precision_that_is_not_known_is_refused(precision):
+    with pytest.raises(UserError, match=f"unknown precision {precision!r}.*known: auto, float32, bfloat16"):
+        ScoreConfig(precision=precision)
+
+
+@pytest.mark.parametrize(
+    ("config", "how"),
+    [
+        (SampleConfig(), {"name": "mine", "dataset": "waves", "plot_channel": 0}),
+        (SimulateConfig(), {"name": "mine", "chunk": 3, "threads": 2}),
+    ],
+    ids=["sample", "simulate"],
+)
+def test_what_is_compared_shown_and_called_is_no_part_of_the_identity(config, how):
+    assert type(config)(**how).identity() == config.identity()
+    assert not how.keys() & config.identity().keys()
 
 
 def test_continuity_needs_an_epoch_and_stationarity_does_not():

@@ -120,7 +120,7 @@ def test_a_dataset_made_again_with_other_bytes_is_refused_and_its_card_left(tmp_
     numbers = f"numba {made.card.software['numba']}, numpy {made.card.software['numpy']}"
     told = (
         f"{tmp_path}: the shards made again are not what they were: first made on cpu with {numbers}, "
-        f"now on cpu with {numbers}; simulate it anew under another --name"
+        f"now on cpu with {numbers}; make it anew under another --name"
     )
     with monkeypatch.context() as patched:
         patched.setattr(simulation.stepper, "run", rounds_otherwise)
@@ -149,6 +149,7 @@ def test_a_dataset_made_again_with_other_bytes_is_refused_and_its_card_left(tmp_
         ({"kill": (0.05,)}, "kill is [] there, [0.05] was asked"),
         ({"dt": 0.5, "diffusion_u": 0.2}, "diffusion_u is None there, 0.2 was asked; dt is None there, 0.5 was asked"),
         ({"diffusion_v": 0.1}, "diffusion_v is None there, 0.1 was asked"),
+        ({"noise": 0.02}, "noise is None there, 0.02 was asked"),
         ({"initial": "noise"}, "initial is 'discs' there, 'noise' was asked"),
         (SEVERAL, "interval is 0 there, 11 was asked; snapshots_per_run is 1 there, 3 was asked"),
     ],

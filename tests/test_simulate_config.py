@@ -34,6 +34,7 @@ WHAT_COMES_OUT = {
     "steps": 10,
     "snapshots_per_run": 3,
     "interval": 200,
+    "noise": 0.01,
     "seed": 1,
     "normalize": False,
 }
@@ -49,10 +50,15 @@ def test_how_the_work_is_done_is_no_part_of_the_identity(key, value):
 @pytest.mark.parametrize(("key", "value"), WHAT_COMES_OUT.items())
 def test_what_decides_the_result_is_part_of_the_identity(key, value):
     usual = SEVERAL if key in ("snapshots_per_run", "interval") else SimulateConfig()
-    other = dataclasses.replace(usual, **{key: value}).identity()
-    differing = {k for k, v in usual.identity().items() if other[k] != v}
-    assert differing == {key}
-    assert settings_hash(other) != settings_hash(usual.identity())
+    one, other = usual.identity(), dataclasses.replace(usual, **{key: value}).identity()
+    assert {k for k in one.keys() | other.keys() if one.get(k) != other.get(k)} == {key}
+    assert settings_hash(other) != settings_hash(one)
+
+
+def test_without_measurement_noise_the_identity_is_what_it_was_before_there_was_any():
+    assert "noise" not in SimulateConfig(noise=0.0).identity()
+    assert SimulateConfig(noise=0.25).identity() == {**SimulateConfig().identity(), "noise": 0.25}
+    assert SimulateConfig.from_dict(SimulateConfig().identity()) == SimulateConfig()
 
 
 def test_a_simulation_has_no_other_settings_than_these():
@@ -93,6 +99,9 @@ def test_presets_and_devices_that_contradict_are_refused(settings, told):
             {"snapshots_per_run": 2},
             "several snapshots a run need --interval, the Euler steps from one to the next (say 1000)",
         ),
+        ({"noise": -0.01}, "noise = -0.01 is not possible: a concentration of 0 or above, and below 1"),
+        ({"noise": 1.0}, "noise = 1.0 is not possible: a concentration of 0 or above, and below 1"),
+        ({"noise": float("nan")}, "noise = nan is not possible: a concentration of 0 or above, and below 1"),
         ({"interval": 5}, "interval = 5 needs --snapshots-per-run above 1"),
         ({"initial": "disc"}, "unknown initial 'disc' (did you mean 'discs'?); known: discs, centre, noise"),
         ({"preset": ("life", "waves", "life")}, "the system life is named twice; each may be given once"),
@@ -133,6 +142,7 @@ def test_settings_that_do_not_go_together_are_refused_in_these_words(settings, t
         {"feed": (0.5,), "kill": (0.5,)},  # a step removes all of v
         {"diffusion_u": 0.0, "diffusion_v": 0.0, "dt": 5.0},
         {"steps": 0},
+        {"noise": 0.999},
         {"snapshots_per_run": 2, "interval": 1},
     ],
     ids=str,

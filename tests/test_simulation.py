@@ -1,15 +1,18 @@
 """What a simulated dataset holds: the same bytes for any chunk, of single runs and of several snapshots a run."""
 
+import json
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
 from p2d.dynamics import stepper
 from p2d.dynamics.gray_scott import PRESETS, GrayScott
-from p2d.dynamics.initial import initial_states
-from p2d.simulation import describe_ensembles, plan, simulate_here
-from p2d.snapshots.schema import PARAMETERS
-from p2d.snapshots.store import Dataset
+from p2d.dynamics.initial import generator, initial_states
+from p2d.simulation import describe_ensembles, measured, plan, simulate_here
+from p2d.snapshots.schema import PARAMETERS, array_of
+from p2d.snapshots.store import Dataset, read_rows
+from p2d.snapshots.verify import verify
 
 from .snapshots.helpers import contents, small, with_living
 
@@ -99,6 +102,8 @@ OTHERS = [
     {"dt": 0.5},
     {"initial": "centre"},
     {"initial": "noise"},
+    {"noise": 0.01},
+    {"noise": 0.02},
     SEVERAL,
 ]
 
@@ -176,6 +181,105 @@ def test_a_grid_of_rates_is_one_labelled_dataset(tmp_path):
         start = initial_states(0, runs, 10, 12)
         assert states[runs].tobytes() == stepper.run(start, params, 30, "cpu").tobytes()
         assert states[runs].tobytes() != stepper.run(start, WAVES, 30, "cpu").tobytes()
+
+
+# Measurement noise
+
+SYSTEMS = {"preset": ("waves", "life")}
+
+
+@pytest.mark.parametrize("std", [0.005, 0.1])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (12, 20)])
+def test_measurement_noise_is_white_and_of_the_asked_standard_deviation(std, height, width):
+    count = 200
+    states = np.full((count, 2, height, width), 0.5, np.float32)
+    noise = (measured(states, std, 7, np.arange(count)) - states).astype(float) / std
+    assert measured(states, std, 7, np.arange(count)).dtype == np.float32
+    standard_error = noise.size**-0.5
+    assert abs(noise.mean()) < 4 * standard_error
+    assert abs(noise.std() - 1) < 4 * standard_error * 2**-0.5
+    assert abs((noise**4).mean() - 3) < 4 * standard_error * 96**0.5  # Var x^4 = 105 - 9 of a normal number
+    others = {
+        "species": noise[:, 0] * noise[:, 1],
+        "rows": noise * np.roll(noise, 1, 2),
+        "columns": noise * np.roll(noise, 1, 3),
+        "samples": noise * np.roll(noise, 1, 0),
+    }
+    for name, product in others.items():
+        assert abs(product.mean()) < 4 * product.size**-0.5, name
+
+
+def test_measurement_noise_is_a_function_of_seed_and_id_alone():
+    states = np.zeros((6, 2, 4, 5), np.float32)
+    whole = measured(states, 0.1, 3, np.arange(6))
+    assert measured(states[:3], 0.1, 3, np.array([4, 0, 5])).tobytes() == whole[[4, 0, 5]].tobytes()
+    assert_array_equal(measured(states, 0.2, 3, np.arange(6)), 2 * whole)  # a power of two times the same numbers
+    for others in (measured(states, 0.1, 4, np.arange(6)), measured(states, 0.1, 3, np.arange(6) + 6)):
+        assert not np.isin(whole, others).any()
+
+
+def test_measurement_noise_at_the_largest_seed_is_drawn():
+    noise = measured(np.zeros((2, 2, 3, 3), np.float32), 0.1, 2**63 - 1, np.array([0, 1]))
+    assert len(np.unique(noise)) == noise.size
+
+
+def test_measurement_noise_is_not_the_stream_of_the_initial_state():
+    noise = measured(np.zeros((5, 2, 10, 12), np.float32), 1.0, 0, np.arange(5))
+    drawn = np.stack([generator(0, run).standard_normal((2, 10, 12), dtype=np.float32) for run in range(5)])
+    assert abs((noise * drawn).mean()) < 4 * noise.size**-0.5
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, SYSTEMS, SEVERAL, {**SYSTEMS, **SEVERAL}], ids=["waves", "two", "runs", "both"]
+)
+@pytest.mark.parametrize("chunk", [1, 3, 64])
+def test_noisy_bytes_do_not_depend_on_the_chunk(tmp_path, chunk, settings):
+    one = simulate_here(small(noise=0.02, **settings), tmp_path / "a")
+    other = simulate_here(small(noise=0.02, chunk=chunk, **settings), tmp_path / "b")
+    assert all_states(other).tobytes() == all_states(one).tobytes()
+    assert other.card.dataset_hash == one.card.dataset_hash
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, SYSTEMS, SEVERAL, {**SYSTEMS, **SEVERAL}], ids=["waves", "two", "runs", "both"]
+)
+def test_noise_is_added_to_the_very_simulation_each_snapshot_with_its_own(tmp_path, settings):
+    clean = simulate_here(small(**settings), tmp_path / "clean")
+    noisy = simulate_here(small(noise=0.02, **settings), tmp_path / "noisy")
+    expected = measured(all_states(clean), 0.02, 0, np.arange(clean.card.samples))
+    assert all_states(noisy).tobytes() == expected.tobytes()
+    noise = all_states(noisy).astype(float) - all_states(clean)
+    flat = noise.reshape(len(noise), -1) / 0.02
+    products = flat @ flat.T / flat.shape[1]
+    # 240 cells: products of independent normal numbers have a standard error of 0.065, and 190 pairs are looked at
+    assert np.abs(products - np.diag(np.diag(products))).max() < 5 * flat.shape[1] ** -0.5
+
+
+def test_noise_changes_neither_who_lives_nor_the_averages_of_the_ensemble(tmp_path):
+    settings = {"preset": ("holes",), "num_samples": 12, "height": 12, "width": 16, "steps": 300}
+    clean = simulate_here(small(**settings), tmp_path / "clean")
+    noisy = simulate_here(small(noise=0.05, **settings), tmp_path / "noisy")
+    assert 0 < clean.card.alive < 12  # noise makes the dead look alive: they vary by more than any that has died
+    assert all_states(noisy)[:, 1].std(axis=(1, 2)).min() > 0.04
+    assert column(noisy, "alive") == column(clean, "alive")
+    assert noisy.card.ensembles == clean.card.ensembles
+    names = [shard["name"] for shard in clean.card.shards]
+    for name in ("observed", "observed_before"):
+        one, other = (array_of(read_rows(d.folder, names), name) for d in (clean, noisy))
+        assert one.tobytes() == other.tobytes()
+
+
+def test_a_noisy_dataset_is_sound_and_found_again(tmp_path):
+    made = simulate_here(small(noise=0.02), tmp_path)
+    assert verify(tmp_path) == []
+    assert made.card.settings["noise"] == 0.02
+    assert simulate_here(small(noise=0.02), tmp_path).card == made.card
+
+
+def test_the_card_of_a_dataset_without_noise_says_nothing_of_it(tmp_path):
+    card = simulate_here(small(), tmp_path).card
+    assert "noise" not in card.settings
+    assert "origin" not in json.loads((tmp_path / "card.json").read_text())
 
 
 def test_each_system_of_a_dataset_has_a_line(tmp_path):

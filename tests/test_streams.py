@@ -8,7 +8,17 @@ import torch
 from torch.testing import assert_close
 
 from p2d.dynamics.gray_scott import PRESETS
-from p2d.streams import augmentation, augmented, batches, epoch_order, sample_generator, stream_seed
+from p2d.streams import (
+    BLOCK,
+    WINDOW,
+    augmentation,
+    augmented,
+    batches,
+    epoch_order,
+    normal_like,
+    sample_generator,
+    stream_seed,
+)
 
 GRIDS = [(5, 5), (3, 5), (6, 4)]
 
@@ -47,12 +57,44 @@ def test_streams_leave_the_global_one_alone():
     before = torch.get_rng_state()
     draws(0, 0, 0)
     epoch_order(0, 1, 10)
+    epoch_order(0, 1, 1000)
+    normal_like(torch.zeros(2, 3), 0, 0, [0, 1])
     assert_close(torch.get_rng_state(), before, rtol=0, atol=0)
 
 
 def test_other_seeds_steps_and_samples_have_other_streams():
     streams = [draws(*names) for names in itertools.product((0, 1, 2), (-1, 0, 1), (0, 1, 2))]
     assert len({s.numpy().tobytes() for s in streams}) == 27
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 7), (2, 16, 16), (3,)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_samples_noise_does_not_depend_on_the_rest_of_the_batch(shape, dtype):
+    ids = [5, 0, 10**6, 3]
+    together = normal_like(torch.zeros(4, *shape, dtype=dtype), 1, 7, ids)
+    assert together.shape == (4, *shape)
+    assert together.dtype == dtype
+    for order in ([2], [3, 1], [1, 0, 3, 2]):
+        # nor on the values or the type of what it is shaped as
+        part = normal_like(torch.full((len(order), *shape), 9.0), 1, 7, [ids[n] for n in order])
+        assert_close(part.to(dtype), together[order], rtol=0, atol=0)
+    assert len({noise.numpy().tobytes() for noise in together}) == 4
+
+
+def test_noise_depends_on_seed_and_step():
+    noise = [normal_like(torch.zeros(1, 2, 4, 4), seed, step, [3]) for seed in (0, 1) for step in (-1, 0, 1)]
+    assert len({n.numpy().tobytes() for n in noise}) == 6
+
+
+def test_no_samples_have_no_noise():
+    assert normal_like(torch.zeros(0, 2, 4, 6), 0, 0, []).shape == (0, 2, 4, 6)
+
+
+def test_noise_is_standard_normal():
+    noise = normal_like(torch.zeros(64, 2, 32, 32, dtype=torch.float64), 0, 0, list(range(64)))
+    # 131,072 numbers: mean, variance and fourth moment have an sd of 0.0028, 0.0039 and 0.027
+    for power, expected, tolerance in ((1, 0.0, 0.011), (2, 1.0, 0.016), (4, 3.0, 0.11)):
+        assert_close((noise**power).mean().item(), expected, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(12, 4), (10, 3), (7, 7), (5, 8), (1, 1), (9, 1)])
@@ -64,6 +106,40 @@ def test_an_epochs_batches_are_a_permutation_without_repeats(count, batch_size):
     assert_close(visited, epoch_order(3, 1, count)[: len(visited)], rtol=0, atol=0)
     assert len(visited.unique()) == len(visited)
     assert_close(epoch_order(3, 1, count).sort().values, torch.arange(count), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("count", [1, 30, WINDOW - 1, WINDOW])
+def test_the_order_of_a_set_that_fits_a_window_is_a_permutation_of_all(count):
+    generator = torch.Generator().manual_seed(stream_seed("order", 5, 2))
+    assert_close(epoch_order(5, 2, count), torch.randperm(count, generator=generator), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("count", "block", "window"),
+    [(WINDOW + 1, BLOCK, WINDOW), (5000, BLOCK, WINDOW), (8192, BLOCK, WINDOW), (103, 4, 16), (40, 7, 20)],
+)
+def test_a_large_set_is_read_in_blocks_of_neighbours(count, block, window):
+    order = epoch_order(3, 1, count, block, window)
+    assert_close(order.sort().values, torch.arange(count), rtol=0, atol=0)
+    for part in order.split(window):
+        # as many blocks as a window holds; where a shorter or a cut block is among them, one or two more
+        assert len(torch.unique(part // block)) <= window // block + 2
+    # each block is read once, so all its samples are within two windows that follow each other
+    place = torch.empty_like(order).index_copy_(0, order, torch.arange(count)) // window
+    for part in place.split(block):
+        assert part.max() - part.min() <= 1
+
+
+def test_a_large_set_is_shuffled_within_windows_and_in_blocks():
+    order = epoch_order(3, 1, 8192)
+    assert_close(order, epoch_order(3, 1, 8192), rtol=0, atol=0)
+    assert (order != epoch_order(3, 2, 8192)).any()
+    window = order[:WINDOW]
+    # of 512 numbers in random order, about one is followed by its successor
+    assert (window.diff() == 1).sum() < 10
+    starts = (window // BLOCK).unique() * BLOCK
+    # eight of 128 blocks in a row, by chance: 8! / 128^7 < 1e-10
+    assert (starts.diff() > BLOCK).any()
 
 
 def test_the_order_depends_on_seed_and_epoch_alone():

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from p2d.score import noise
+from p2d.score.loss import draw
 from p2d.score.unet import conv3
-from p2d.streams import augmentation, augmented, sample_generator
 
 CHANNELS = (16, 32, 64)
 LAYERS = 2
@@ -90,23 +90,23 @@ class ReferenceUNet(nn.Module):
 class NoisePrediction(nn.Module):
     """min E || eps_hat(x_a, alpha) - eps ||^2 at one alpha, with the draws of score/loss.py."""
 
-    def __init__(self, model: ReferenceUNet, alpha: float, seed: int) -> None:
+    def __init__(self, model: ReferenceUNet, alpha: float, seed: int, precision: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.model = model
         self.alpha = alpha
         self.seed = seed
+        self.precision = precision
 
     def forward(self, x: Tensor, ids: list[int], step: int) -> Tensor:
         """Sums over a batch of clean states x [B, 2, H, W]: squared error, number of entries."""
-        draws = [sample_generator(self.seed, step, i) for i in ids]
-        x = torch.stack([augmented(s, augmentation(g, s)) for s, g in zip(x, draws, strict=True)])
-        for generator in draws:
-            torch.rand((), generator=generator)  # where score/loss.py draws its alpha
-        eps = torch.stack([torch.randn(s.shape, generator=g) for s, g in zip(x, draws, strict=True)])
+        x, _, eps = draw(x, ids, self.seed, step, augment=True)
         level = x.new_full((len(x),), self.alpha)
-        error = self.eps(noise.add_noise(x, eps, level), level) - eps
+        with torch.autocast(x.device.type, self.precision, enabled=self.precision != torch.float32):
+            predicted = self.model(noise.add_noise(x, eps, level), level)
+        error = predicted.float() - eps
         return torch.stack([error.square().sum(), error.new_tensor(float(error.numel()))])
 
-    def eps(self, x_a: Tensor, alpha: Tensor) -> Tensor:
-        """E[eps | x_a]."""
-        return self.model(x_a, alpha)
+    def posterior_mean(self, y: Tensor, sigma: Tensor) -> Tensor:
+        """E[x | y] of clean states seen as y = x + sigma n."""
+        alpha = noise.alpha_of(sigma)
+        return y - sigma.view(-1, 1, 1, 1) * self.model(alpha.view(-1, 1, 1, 1).sqrt() * y, alpha)

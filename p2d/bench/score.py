@@ -17,7 +17,7 @@ import math
 import os
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from rich.console import Console
@@ -28,80 +28,96 @@ from p2d.bench.reference_unet import NoisePrediction, ReferenceUNet
 from p2d.config import ScoreConfig
 from p2d.config.bench import BenchScoreConfig
 from p2d.progress import say
+from p2d.score import noise
 from p2d.score.loss import DenoisingScoreMatching, squared_error
-from p2d.score.unet import ScoreModel
 from p2d.snapshots.store import Dataset
-from p2d.streams import batches
-from p2d.training.loop import CLIP, Data, average_weights, copy_weights, ema_decay
-from p2d.training.tasks import load_data
+from p2d.training.data import MemoryData, load_data
+from p2d.training.loop import CLIP, average_weights, copy_weights, ema_decay
+from p2d.training.optimizers import optimizers, set_rate
+from p2d.training.tasks import build, precision_of
+from p2d.workers import Workers
 
 WARMUP = 0.02  # of the time
 EMA = 0.999
+WEIGHT_DECAY = 1e-2
 READINGS = 6  # of the validation loss, evenly over the time
+BATCH_SIZES = {"cpu": {"p2d": 4, "reference": 4}, "cuda": {"p2d": 64, "reference": 64}}
 Trained = DenoisingScoreMatching | NoisePrediction
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A network to train, with the batch size and learning rate that suit it."""
+    """A network to train, with the batch size and learning rate that suit it, and the seconds it took to make."""
 
     task: Trained
     batch_size: int
     learning_rate: float
+    optimizer: str
+    seconds: float
 
 
-def contenders(config: BenchScoreConfig, data: Data) -> dict[str, Contender]:
-    """The networks, fresh, from the same seed."""
-    torch.manual_seed(config.seed)
-    mean, std = data.train.mean(dim=(0, 2, 3)), data.train.std(dim=(0, 2, 3))
-    own = ScoreModel(ScoreConfig().channels, (config.alpha,), mean, std)
-    torch.manual_seed(config.seed)
-    reference = NoisePrediction(ReferenceUNet(), config.alpha, config.seed)
-    return {
-        "p2d": Contender(DenoisingScoreMatching(own, config.seed, True), config.batch_size, config.learning_rate),
-        "reference": Contender(reference, config.reference_batch_size, config.reference_learning_rate),
-    }
+def contender(name: str, config: BenchScoreConfig, data: MemoryData, device: torch.device) -> Contender:
+    """A network, fresh, from the seed: 'p2d' or 'reference'."""
+    start = time.monotonic()
+    if name == "p2d":
+        settings = ScoreConfig(alpha=(config.alpha,), seed=config.seed, precision=config.precision)
+        task = cast(Trained, build(settings, data, 1.0, device, None)[0])
+        size, rate, stepper = config.batch_size, config.learning_rate, settings.optimizer
+    else:
+        torch.manual_seed(config.seed)
+        precision = precision_of(config.reference_precision, device)
+        task = NoisePrediction(ReferenceUNet(), config.alpha, config.seed, precision).to(device)
+        if device.type == "cuda":
+            task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        size, rate, stepper = config.reference_batch_size, config.reference_learning_rate, "adamw"
+    size = min(size or BATCH_SIZES[device.type][name], data.count)
+    return Contender(task, size, rate, stepper, time.monotonic() - start)
 
 
 def bench(config: BenchScoreConfig, dataset: Dataset) -> dict[str, Any]:
     """Validation loss over wall time of both networks, and of this one in a share of the time.
 
     Returns:
-        runs: by name the weights, steps, samples/s and readings [seconds, validation loss at alpha];
+        device: where; runs: by name the weights, steps, samples/s and readings [seconds, validation loss at alpha];
         ratio: of the final losses at equal time; share: loss in the shorter time over the reference's in full.
     """
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data = load_data(dataset, config.holdout)
     plans = (("p2d", config.seconds / config.share), ("p2d", config.seconds), ("reference", config.seconds))
     runs = {}
     for name, seconds in plans:
         label = f"{name}, {seconds:.0f} s"
         say(f"training {label}")
-        runs[label] = train(contenders(config, data)[name], data, seconds, config)
+        runs[label] = train(contender(name, config, data, device), data, seconds, config, device)
     short, full, reference = (run["readings"][-1][1] for run in runs.values())
-    return {"runs": runs, "ratio": full / reference, "share": short / reference}
+    where = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    return {"device": where, "runs": runs, "ratio": full / reference, "share": short / reference}
 
 
-def train(contender: Contender, data: Data, seconds: float, config: BenchScoreConfig) -> dict[str, Any]:
-    """Train for a wall time, validations not counted."""
+def train(
+    contender: Contender, data: MemoryData, seconds: float, config: BenchScoreConfig, device: torch.device
+) -> dict[str, Any]:
+    """Train for a wall time, its making counted and validations not."""
     task = contender.task
-    optimizer = torch.optim.AdamW(task.parameters(), lr=contender.learning_rate, weight_decay=1e-2, betas=(0.9, 0.99))
+    steppers = optimizers(task, contender.optimizer, contender.learning_rate, WEIGHT_DECAY)
     average = copy_weights(task.model)
-    spent, step, epoch, readings = 0.0, 0, 0, list[tuple[float, float]]()
-    batch_size = min(contender.batch_size, len(data.train))
+    spent, step, epoch, readings = contender.seconds, 0, 0, list[tuple[float, float]]()
     while spent < seconds:
         epoch += 1
-        for batch in batches(config.seed, epoch, len(data.train), batch_size):
+        for x, ids in data.batches(config.seed, epoch, contender.batch_size, Workers()):
             start = time.monotonic()
-            for group in optimizer.param_groups:
-                group["lr"] = contender.learning_rate * _rate(spent / seconds)
-            sums = task(data.train[batch], data.train_ids[batch].tolist(), step)
-            optimizer.zero_grad()
+            set_rate(steppers, _rate(spent / seconds))
+            sums = task(x.to(device), ids, step)
+            task.zero_grad()
             (sums[0] / sums[1]).backward()
             nn.utils.clip_grad_norm_(task.parameters(), CLIP)
-            optimizer.step()
+            for stepper in steppers:
+                stepper.step()
             step += 1
             average_weights(average, task.model, ema_decay(EMA, step))
+            if device.type == "cuda":
+                torch.cuda.synchronize()
             spent += time.monotonic() - start
             due = min(READINGS, int(READINGS * spent / seconds))
             if due > len(readings):  # more than one, where a step takes longer than a share of the time
@@ -110,7 +126,8 @@ def train(contender: Contender, data: Data, seconds: float, config: BenchScoreCo
             if spent >= seconds:
                 break
     weights = sum(p.numel() for p in task.parameters())
-    return {"weights": weights, "steps": step, "samples_per_second": step * batch_size / spent, "readings": readings}
+    rate = step * contender.batch_size / (spent - contender.seconds)
+    return {"weights": weights, "steps": step, "samples_per_second": rate, "readings": readings}
 
 
 def _rate(done: float) -> float:
@@ -118,12 +135,14 @@ def _rate(done: float) -> float:
     return done / WARMUP if done < WARMUP else 0.5 * (1 + math.cos(math.pi * (done - WARMUP) / (1 - WARMUP)))
 
 
-def _validation(task: Trained, average: dict[str, Tensor], data: Data, config: BenchScoreConfig) -> float:
+def _validation(task: Trained, average: dict[str, Tensor], data: MemoryData, config: BenchScoreConfig) -> float:
     """Mean squared error of the averaged weights' expected noise, with noise fixed by the samples' ids."""
     raw = copy_weights(task.model)
     task.model.load_state_dict(average)
-    predict = task.eps if isinstance(task, NoisePrediction) else task.model.eps
-    total, entries = squared_error(predict, data.held, data.held_ids.tolist(), config.alpha, config.seed).tolist()
+    predict = task.posterior_mean if isinstance(task, NoisePrediction) else task.model.posterior_mean
+    held = data.held.to(next(task.parameters()).device)
+    sigma = noise.sigma_of(torch.tensor(config.alpha)).item()
+    total, entries = squared_error(predict, held, data.held_ids.tolist(), sigma, config.seed).tolist()
     task.model.load_state_dict(raw)
     return total / entries
 
@@ -138,6 +157,6 @@ def print_table(found: dict[str, Any], config: BenchScoreConfig) -> None:
         losses = (f"{run['readings'][n][1]:.4f}" for run in runs.values())
         table.add_row(f"loss after {n + 1}/{READINGS} of the time", *losses)
     console = Console(highlight=False)
-    console.print(f"validation loss at alpha {config.alpha:g}, of the averaged weights", table)
+    console.print(f"{found['device']}; validation loss at alpha {config.alpha:g}, of the averaged weights", table)
     console.print(f"at equal time: {found['ratio']:.3f} times the reference's loss")
     console.print(f"in 1/{config.share:g} of the time: {found['share']:.3f} times the reference's loss in all of it")

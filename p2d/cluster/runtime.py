@@ -14,6 +14,7 @@ import ray.data
 
 from p2d.errors import UserError
 
+CPUS_OF_A_WORKER = 8  # of a training: threads of one process wait for each other less than processes do
 OBJECT_STORE_BYTES = 256 * 2**20  # what passes through it are manifests and small sums
 
 
@@ -79,6 +80,19 @@ def worker_count(wished: int, at_most: int, what: str) -> int:
     if wished > cpus():
         raise UserError(f"{what} = {wished} is more than the {cpus()} CPUs here can hold; give {cpus()} or fewer, or 0")
     return min(wished or cpus(), max(at_most, 1))
+
+
+def training_workers(wished: int, at_most: int) -> int:
+    """Number of training processes: as wished, or (0) one a GPU, or one for every CPUS_OF_A_WORKER CPUs.
+
+    Raises:
+        UserError: more than the machine can hold.
+    """
+    if not gpus():
+        return worker_count(wished or max(1, cpus() // CPUS_OF_A_WORKER), at_most, "workers")
+    if wished > gpus():
+        raise UserError(f"workers = {wished} is more than the {gpus()} GPUs here; give {gpus()} or fewer, or 0")
+    return min(wished or gpus(), max(at_most, 1))
 
 
 def cpu_share(workers: int) -> float:

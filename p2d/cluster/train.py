@@ -17,11 +17,13 @@ import torch
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.util.queue import Queue
 
-from p2d.checkpoint import read_state, write_checkpoint
+from p2d.checkpoint import read_history, read_state, write_checkpoint
 from p2d.cluster import runtime
-from p2d.config import FlowConfig, ScoreConfig, Source, fits_unet, settings_hash
+from p2d.cluster.stream import open_data
+from p2d.config import FlowConfig, ScoreConfig, TrainSource, fits_unet, settings_hash
 from p2d.errors import UserError
 from p2d.snapshots.store import Dataset, open_dataset
+from p2d.task import Data
 from p2d.training import loop, tasks
 from p2d.training.identity import describe
 from p2d.workers import Workers
@@ -29,15 +31,16 @@ from p2d.workers import Workers
 KINDS: dict[str, type[ScoreConfig] | type[FlowConfig]] = {"score": ScoreConfig, "flow": FlowConfig}
 RESTARTS = 3  # of the worker group, each from its last checkpoint
 START_TIMEOUT_S = "180"
-OnMetrics = Callable[[dict[str, float]], None]
+# Called with the metrics of an epoch and, of epochs worth a picture, a folder that holds the model (else None).
+OnEpoch = Callable[[dict[str, float], Path | None], None]
 
 
 def train(
     config: ScoreConfig | FlowConfig,
-    source: Source,
+    source: TrainSource,
     dataset: Dataset,
     folder: Path,
-    on_metrics: OnMetrics,
+    on_epoch: OnEpoch,
     score: Path | None = None,
 ) -> None:
     """Train a score model or a flow into `folder`, going on from its newest checkpoint if it was interrupted.
@@ -47,12 +50,13 @@ def train(
         source: share held out, number of workers.
         dataset: what to learn from.
         folder: where the finished checkpoint goes.
-        on_metrics: called in this process with the metrics of every epoch.
+        on_epoch: called in this process after every epoch.
         score: folder of the score model, for the continuity objective.
 
     Raises:
         UserError: a grid that the U-Net cannot take, more workers than the machine holds, or whatever the training
-            itself finds wrong with its input.
+            itself finds wrong with its input. Of a training that breaks down, the last good model is kept, in
+            FOLDER_stopped, and the message says so.
     """
     if isinstance(config, ScoreConfig):
         for name, size in zip(("height", "width"), dataset.card.grid, strict=True):
@@ -60,34 +64,55 @@ def train(
     description = describe(config, source, dataset, score)
     runtime.start()
     batch = min(config.batch_size, len(dataset.split(source.holdout)[0]))
-    workers = runtime.worker_count(source.workers, batch, "workers")
+    workers = runtime.training_workers(source.workers, batch)
     if workers > batch:
         raise UserError(f"workers = {workers} is more than the {batch} snapshots of a batch; give {batch} or fewer")
     folder.parent.mkdir(parents=True, exist_ok=True)
+    # Ray goes on from the newest checkpoint of a run of the same name: the name stands for the settings.
+    storage = runtime.shared_folder(folder.parent / f".{folder.name}-{settings_hash(description)}")
     job = {
         "config": config.to_dict(),
         "holdout": source.holdout,
+        "memory": source.memory,
         "description": description,
         "dataset": str(runtime.shared_folder(dataset.folder)),
         "score": str(runtime.shared_folder(score)) if score else None,
-        "threads": max(1, runtime.cpus() // workers),
+        "threads": source.cpus_per_worker or max(1, runtime.cpus() // workers),
+        "shown": str(storage / "shown"),
     }
-    # Ray goes on from the newest checkpoint of a run of the same name: the name stands for the settings.
-    storage = runtime.shared_folder(folder.parent / f".{folder.name}-{settings_hash(description)}")
-    checkpoint = _run(job, workers, storage, on_metrics)
-    with checkpoint.as_directory() as made:
-        temporary = folder.with_name(f".{folder.name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.copytree(made, temporary)
-        temporary.rename(folder)
+    checkpoint, mistake = _run(job, workers, storage, on_epoch)
+    kept = ""
+    if checkpoint is not None:
+        with checkpoint.as_directory() as made:
+            learnt = read_history(Path(made))[-1]["epoch"]
+            if mistake is None:
+                _copy(Path(made), folder)
+            elif learnt:
+                stopped = folder.with_name(f"{folder.name}_stopped")
+                shutil.rmtree(stopped, ignore_errors=True)
+                _copy(Path(made), stopped)
+                kept = f"; the model of epoch {learnt:.0f} is kept in {stopped}"
     shutil.rmtree(storage, ignore_errors=True)
+    if mistake is not None:
+        raise UserError(mistake + kept)
 
 
-def _run(job: dict[str, Any], workers: int, storage: Path, on_metrics: OnMetrics) -> ray.train.Checkpoint:
+def _copy(made: Path, folder: Path) -> None:
+    """A checkpoint in its place, whole or not at all."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(made, temporary)
+    temporary.rename(folder)
+
+
+def _run(
+    job: dict[str, Any], workers: int, storage: Path, on_epoch: OnEpoch
+) -> tuple[ray.train.Checkpoint | None, str | None]:
+    """The newest checkpoint of a training, and the user's mistake that has ended it, if one has."""
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", START_TIMEOUT_S)
     inbox = Queue(actor_options={"num_cpus": 0})
     mistakes: list[str] = []
-    listener = threading.Thread(target=_listen, args=(inbox, on_metrics, mistakes), daemon=True)
+    listener = threading.Thread(target=_listen, args=(inbox, on_epoch, mistakes), daemon=True)
     listener.start()
     gpu = runtime.gpus() > 0
     trainer = TorchTrainer(
@@ -112,11 +137,7 @@ def _run(job: dict[str, Any], workers: int, storage: Path, on_metrics: OnMetrics
         inbox.put(None)
         listener.join()
         inbox.shutdown()
-    if mistakes:
-        shutil.rmtree(storage, ignore_errors=True)
-        raise UserError(mistakes[0])
-    assert result.checkpoint is not None
-    return result.checkpoint
+    return result.checkpoint, mistakes[0] if mistakes else None
 
 
 def _cause(error: BaseException) -> str:
@@ -125,45 +146,69 @@ def _cause(error: BaseException) -> str:
     return lines[-1] if lines else str(error).strip().splitlines()[0]
 
 
-def _listen(inbox: Queue, on_metrics: OnMetrics, mistakes: list[str]) -> None:
-    """Pass on what the first worker says, until None: metrics of an epoch, or a user's mistake as text."""
+def _listen(inbox: Queue, on_epoch: OnEpoch, mistakes: list[str]) -> None:
+    """Pass on what the first worker says, until None: metrics and model of an epoch, or a user's mistake as text."""
     for said in iter(inbox.get, None):
         if isinstance(said, str):
             mistakes.append(said)
         else:
-            on_metrics(said)
+            metrics, model = said
+            on_epoch(metrics, Path(model) if model else None)
 
 
 def _work(job: dict[str, Any]) -> None:
-    """What a worker does: read the data, build the task, train, report."""
+    """What a worker does: open the data, build the task, train, report."""
     context = ray.train.get_context()
     workers = Workers(context.get_world_rank(), context.get_world_size())
     torch.set_num_threads(job["threads"])
     config = KINDS[job["description"]["kind"]].from_dict(job["config"])
     before = ray.train.get_checkpoint()
     try:
-        data = tasks.load_data(open_dataset(job["dataset"]), job["holdout"])
-        task, schedule = tasks.build(config, data, Path(job["score"]) if job["score"] else None)
-        task.to(get_device())
+        dataset = open_dataset(job["dataset"])
+        data = _opened(dataset, job, config.epochs, workers)
+        scale = dataset.card.affine["scale"]
+        score = Path(job["score"]) if job["score"] else None
+        task, schedule = tasks.build(config, data, scale, get_device(), score)
         start = None
         if before is not None:
             with before.as_directory() as folder:
                 start = read_state(Path(folder))
-        loop.fit(task, data, schedule, workers, _reporter(job, workers), start)
+        loop.fit(task, data, schedule, workers, _reporter(job, workers, config.epochs, schedule.target_loss), start)
     except UserError as error:
         # Every worker has met it and returns: a restart would meet it again.
         if workers.rank == 0:
             job["inbox"].put(str(error))
 
 
-def _reporter(job: dict[str, Any], workers: Workers) -> loop.Report:
+def _opened(dataset: Dataset, job: dict[str, Any], epochs: int, workers: Workers) -> Data:
+    """The data, or on every worker the UserError of the first that has one: the others must not wait for it."""
+    beside = ray.train.get_context().get_local_world_size()
+    data, mistake = None, None
+    try:
+        data = open_data(dataset, job["holdout"], epochs, job["memory"], workers, beside)
+    except UserError as error:
+        mistake = str(error)
+    mistake = workers.first_said(mistake)
+    if data is None or mistake is not None:
+        raise UserError(str(mistake))
+    return data
+
+
+def _reporter(job: dict[str, Any], workers: Workers, epochs: int, target: float) -> loop.Report:
     """Report of an epoch: metrics to the driver, a checkpoint to Ray's storage, both from the first worker."""
 
     def report(metrics: dict[str, float], state: dict[str, Any]) -> None:
         if workers.rank:
             ray.train.report(metrics)
             return
-        job["inbox"].put(metrics)
+        epoch = int(metrics["epoch"])
+        # Pictures at epochs 1, 2, 4, 8, ... and the last: early on there is most to see.
+        ended = epoch == epochs or metrics["validation_loss"] <= target
+        worth_it = epoch and (epoch & (epoch - 1) == 0 or ended)
+        shown = Path(f"{job['shown']}-{epoch:04d}") if worth_it else None
+        if shown:
+            write_checkpoint(shown, job["description"], state["average"])
+        job["inbox"].put((metrics, str(shown) if shown else ""))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "checkpoint"
             write_checkpoint(path, job["description"], state["average"], state)

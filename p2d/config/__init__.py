@@ -1,20 +1,34 @@
 """The settings of every stage: one frozen dataclass each, checked on construction, to and from JSON."""
 
 from p2d.config.base import Config, option, refuse_other_settings, settings_hash, short_name, write_json
-from p2d.config.learn import DiscoverConfig, EvaluateConfig, FlowConfig, FlowSource, ScoreConfig, Source, check_alpha
+from p2d.config.generate import DenoiseConfig, DenoiseSource, SampleConfig
+from p2d.config.learn import (
+    DiscoverConfig,
+    EvaluateConfig,
+    FlowConfig,
+    FlowSource,
+    ScoreConfig,
+    Source,
+    TrainSource,
+    check_alpha,
+)
 from p2d.config.run import RunConfig, fits_unet
 from p2d.config.simulate import SimulateConfig
 
 __all__ = [
     "Config",
+    "DenoiseConfig",
+    "DenoiseSource",
     "DiscoverConfig",
     "EvaluateConfig",
     "FlowConfig",
     "FlowSource",
     "RunConfig",
+    "SampleConfig",
     "ScoreConfig",
     "SimulateConfig",
     "Source",
+    "TrainSource",
     "check_alpha",
     "fits_unet",
     "option",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, get_args
 
-from p2d.config.base import Config, at_least, option, within
-from p2d.config.learn import check_alpha
+from p2d.config.base import Config, at_least, one_of, option, within
+from p2d.config.learn import Precision, check_alpha
 from p2d.dynamics import gray_scott
 
 
@@ -48,18 +48,49 @@ class BenchScoreConfig(Config):
     seconds: Annotated[float, option(help="training time of each network")] = 420.0
     share: Annotated[float, option(help="this network is also trained for this share (1 / SHARE) of the time")] = 6.0
     alpha: Annotated[float, option("-a", help="signal level")] = 0.8
-    batch_size: Annotated[int, option("-b", help="snapshots a step")] = 2
-    learning_rate: Annotated[float, option("-l", help="peak of the schedule")] = 3e-3
-    reference_batch_size: Annotated[int, option(help="the same of the reference network")] = 4
+    batch_size: Annotated[int, option("-b", help="snapshots a step; 0: 4 on CPUs, 64 on a GPU")] = 0
+    learning_rate: Annotated[float, option("-l", help="peak of the schedule; Muon's is ten times that")] = 2e-3
+    reference_batch_size: Annotated[int, option(help="of the reference network; 0: 4 on CPUs, 64 on a GPU")] = 0
     reference_learning_rate: Annotated[float, option(help="the same of the reference network")] = 2e-3
+    precision: Annotated[Precision, option(help="of convolutions; auto: bfloat16 where the hardware has it")] = "auto"
+    reference_precision: Annotated[Precision, option(help="the same of the reference network; the original's")] = (
+        "float32"
+    )
     holdout: Annotated[float, option(help="share of the snapshots held out for validation")] = 0.1
     threads: Annotated[int, option(help="CPU threads; 0: all cores")] = 0
     seed: Annotated[int, option(help="seed of weights, order and noise")] = 0
 
     def __post_init__(self) -> None:
         check_alpha((self.alpha,))
-        for key, least in (("batch_size", 1), ("reference_batch_size", 1), ("threads", 0), ("seed", 0), ("share", 1)):
+        for key, least in (("batch_size", 0), ("reference_batch_size", 0), ("threads", 0), ("seed", 0), ("share", 1)):
             at_least(key, getattr(self, key), least)
         for key in ("learning_rate", "reference_learning_rate", "holdout"):
             within(key, getattr(self, key), 0.0, 1.0)
+        for key in ("precision", "reference_precision"):
+            one_of(key, getattr(self, key), get_args(Precision))
         within("seconds", self.seconds, 0.0, 1e6)
+
+
+@dataclass(frozen=True)
+class BenchDenoiseConfig(Config):
+    """Settings of `p2d bench denoise`."""
+
+    dataset: Annotated[str, option("-m", "--model", help="clean dataset: its name under OUT/data, or its path")] = (
+        "waves"
+    )
+    noise: Annotated[tuple[float, ...], option(help="standard deviations of the noise, in concentration")] = (
+        0.01,
+        0.02,
+        0.05,
+    )
+    epochs: Annotated[int, option("-n", help="passes over the snapshots of each training")] = 16
+    holdout: Annotated[float, option(help="share of the snapshots held out, on which the error is taken")] = 0.1
+    threads: Annotated[int, option(help="CPU threads; 0: all cores")] = 0
+    seed: Annotated[int, option(help="seed of weights, order and noise")] = 0
+
+    def __post_init__(self) -> None:
+        for key, least in (("epochs", 1), ("threads", 0), ("seed", 0)):
+            at_least(key, getattr(self, key), least)
+        within("holdout", self.holdout, 0.0, 1.0)
+        for value in self.noise:
+            within("noise", value, 0.0, 1.0)

@@ -13,6 +13,9 @@ Objective = Literal["stationarity", "continuity"]
 Decay = Literal["cosine", "constant"]
 Divergence = Literal["exact", "hutchinson"]
 Library = Literal["cubic", "gray-scott"]
+Stepper = Literal["muon", "adamw"]
+Compile = Literal["auto", "on", "off"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Source(Config):
     dataset: Annotated[str, option("-m", "--model", help="dataset: its name under OUT/data, or its path")] = "waves"
     name: Annotated[str, option(help="name of the result; the dataset's name without its size when empty")] = ""
     holdout: Annotated[float, option(help="share of the snapshots held out for validation")] = 0.1
-    workers: Annotated[int, option(help="processes; 0: one a GPU, or one a core")] = 0
+    workers: Annotated[int, option(help="processes; 0: as many as the machine is best used with")] = 0
 
     def __post_init__(self) -> None:
         at_least("workers", self.workers, 0)
@@ -30,7 +33,22 @@ class Source(Config):
 
 
 @dataclass(frozen=True)
-class FlowSource(Source):
+class TrainSource(Source):
+    """The same, with what the workers of a training may take of the machine."""
+
+    cpus_per_worker: Annotated[int, option(help="CPU threads of each process; 0: the cores shared out")] = 0
+    memory: Annotated[
+        float, option(help="GiB of snapshots that a process keeps; more are streamed; 0: a quarter of the memory")
+    ] = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("cpus_per_worker", "memory"):
+            at_least(key, getattr(self, key), 0)
+
+
+@dataclass(frozen=True)
+class FlowSource(TrainSource):
     """The same, with the score model that the continuity objective needs."""
 
     score: Annotated[str, option(help="continuity: score model, by name or path; the dataset's when empty")] = ""
@@ -40,16 +58,33 @@ class FlowSource(Source):
 class ScoreConfig(Config):
     """Settings of a score model and its training."""
 
-    epochs: Annotated[int, option("-n", help="passes over the training snapshots")] = 6
+    epochs: Annotated[int, option("-n", help="passes over the training snapshots")] = 16
     batch_size: Annotated[int, option("-b", help="snapshots a step, over all workers")] = 4
-    learning_rate: Annotated[float, option("-l", help="peak of the schedule")] = 4e-3
+    learning_rate: Annotated[float, option("-l", help="peak of the schedule; Muon's is ten times that")] = 2e-3
     alpha: Annotated[tuple[float, ...], option("-a", help="signal level: one value, or a range low high")] = (
         0.5,
         0.999,
     )
+    sampling: Annotated[
+        float, option(help="share of a range's steps spent on the noisier levels that sampling starts from; 0: none")
+    ] = 0.15
     warmup: Annotated[int, option(help="steps of linear warm-up; at most a fifth of the run is used")] = 500
-    weight_decay: Annotated[float, option(help="AdamW's")] = 1e-2
-    ema: Annotated[float, option(help="decay a step of the averaged weights")] = 0.999
+    optimizer: Annotated[Stepper, option(help="of the convolutions; all else is AdamW's")] = "muon"
+    weight_decay: Annotated[float, option(help="share of a weight that a step of the learning rate 1 would take")] = (
+        1e-2
+    )
+    ema: Annotated[float, option(help="decay a step of the averaged weights, less in a run's first steps")] = 0.999
+    target_loss: Annotated[float, option(help="end early at this validation loss; 0: never")] = 0.0
+    data_noise: Annotated[
+        float,
+        option(help="standard deviation of the snapshots' own noise, in concentration; the clean score is learnt"),
+    ] = 0.0
+    precision: Annotated[
+        Precision, option(help="of convolutions in training; auto: bfloat16 where the hardware has it")
+    ] = "auto"
+    compile: Annotated[Compile, option(help="the network for training; auto: where it takes long enough to pay")] = (
+        "auto"
+    )
     channels: Annotated[tuple[int, ...], option(help="U-Net channels, from its finest level to its coarsest")] = (
         32,
         48,
@@ -59,8 +94,16 @@ class ScoreConfig(Config):
     seed: Annotated[int, option(help="seed of weights, order and noise")] = 0
 
     def __post_init__(self) -> None:
-        for key, least in (("epochs", 1), ("batch_size", 1), ("warmup", 0), ("weight_decay", 0), ("seed", 0)):
+        lowest = {"epochs": 1, "batch_size": 1} | dict.fromkeys(("warmup", "weight_decay", "target_loss", "seed"), 0)
+        for key, least in lowest.items():
             at_least(key, getattr(self, key), least)
+        if not 0 <= self.sampling < 1:
+            raise UserError(f"sampling = {self.sampling} is not possible: a share of 0 or above, and below 1")
+        one_of("optimizer", self.optimizer, get_args(Stepper))
+        one_of("compile", self.compile, get_args(Compile))
+        one_of("precision", self.precision, get_args(Precision))
+        if self.data_noise:
+            within("data_noise", self.data_noise, 0.0, 1.0)
         within("learning_rate", self.learning_rate, 0.0, 1.0)
         within("ema", self.ema, 0.0, 1.0)
         check_alpha(self.alpha)

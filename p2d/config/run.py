@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from p2d.config.base import option
-from p2d.config.learn import DiscoverConfig, EvaluateConfig, FlowConfig, ScoreConfig, Source
+from p2d.config.learn import DiscoverConfig, EvaluateConfig, FlowConfig, ScoreConfig, TrainSource
 from p2d.config.simulate import SimulateConfig
 from p2d.errors import UserError
 
@@ -22,7 +22,9 @@ class RunConfig:
     flow: FlowConfig = field(default_factory=FlowConfig)
     discover: DiscoverConfig = field(default_factory=DiscoverConfig)
     holdout: Annotated[float, option(help="share of the snapshots held out for validation")] = 0.1
-    workers: Annotated[int, option(help="processes of each later stage; 0: one a GPU, or one a core")] = 0
+    workers: Annotated[
+        int, option(help="processes of each later stage; 0: as many as the machine is best used with")
+    ] = 0
     plot_channel: Annotated[int, option(help="species shown in pictures: 0 is u, 1 is v")] = 1
 
     def __post_init__(self) -> None:
@@ -31,9 +33,9 @@ class RunConfig:
         self.source()
         EvaluateConfig(plot_channel=self.plot_channel)
 
-    def source(self) -> Source:
+    def source(self) -> TrainSource:
         """What the later stages work on: the dataset that the first one makes."""
-        return Source(dataset=self.simulate.dataset_name, holdout=self.holdout, workers=self.workers)
+        return TrainSource(dataset=self.simulate.dataset_name, holdout=self.holdout, workers=self.workers)
 
 
 def fits_unet(name: str, size: int, multiple: int) -> None:

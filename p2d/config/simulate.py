@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from p2d.config.base import HOW, Config, at_least, one_of, option
 from p2d.dynamics import gray_scott
@@ -37,6 +37,9 @@ class SimulateConfig(Config):
     steps: Annotated[int, option(help="Euler steps before a snapshot; presets are stationary by about 10,000")] = 10_000
     snapshots_per_run: Annotated[int, option(help="snapshots taken of each run, from --steps on")] = 1
     interval: Annotated[int, option(help="Euler steps from one snapshot of a run to the next")] = 0
+    noise: Annotated[
+        float, option(help="standard deviation of measurement noise on the snapshots, in concentration")
+    ] = 0.0
     seed: Annotated[int, option(help="dataset seed; a sample depends on (seed, sample id) alone")] = 0
     normalize: Annotated[bool, option(help="train on 2 c - 1 rather than on concentrations c")] = True
     name: Annotated[str, option(help="name under OUT/data; the systems and the size when empty")] = field(
@@ -66,11 +69,17 @@ class SimulateConfig(Config):
             at_least(key, getattr(self, key), 0)
         if self.seed > LARGEST_SEED:
             raise UserError(f"seed = {self.seed} is not possible: it must be {LARGEST_SEED} or below")
+        if not 0 <= self.noise < 1:
+            raise UserError(f"noise = {self.noise} is not possible: a concentration of 0 or above, and below 1")
         one_of("device", self.device, get_args(Device))
         one_of("initial", self.initial, get_args(Initial))
         self._check_snapshots()
         self._check_devices()
         self.systems()
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that decide what comes out; of noise only where there is some, as cards say nothing of none."""
+        return {key: value for key, value in super().identity().items() if value or key != "noise"}
 
     def _check_snapshots(self) -> None:
         if self.snapshots_per_run > 1 and not self.interval:

@@ -39,12 +39,17 @@ def _picture(axes: Axes, field: np.ndarray, colours: str, low: float, high: floa
 
 def snapshots(path: Path, states: np.ndarray, channel: int, name: str) -> None:
     """Up to eight snapshots, concentrations [N, 2, H, W], on one colour scale."""
-    shown = states[:8, channel]
-    columns = min(4, len(shown))
+    count = min(8, len(states))
+    contact_sheet(path, states[:count], channel, f"{name}: {SPECIES[channel]} in {count} held-out snapshots")
+
+
+def contact_sheet(path: Path, states: np.ndarray, channel: int, title: str, columns: int = 0) -> None:
+    """States [N, 2, H, W] side by side, four to eight a row by default, on one colour scale, which the title tells."""
+    shown = states[:, channel]
+    columns = columns or min(4 if len(shown) <= 16 else 8, len(shown))
     rows = -(-len(shown) // columns)
     low, high = shown.min(), shown.max()
-    title = f"{name}: {SPECIES[channel]} in {len(shown)} held-out snapshots, {low:.2f} to {high:.2f}"
-    with _grid(path, rows, columns, title) as axes:
+    with _grid(path, rows, columns, f"{title}, {low:.2f} to {high:.2f}") as axes:
         for place in axes.flat:
             place.axis("off")
         for place, field in zip(axes.flat, shown, strict=False):
@@ -117,3 +122,41 @@ def losses(path: Path, histories: dict[str, list[dict[str, float]]], labels: dic
             place.set_title(f"{kind}: {label}", fontsize=8)
             place.grid(alpha=0.3, which="both")
             place.tick_params(labelsize=8, which="both")
+
+
+def training(path: Path, history: list[dict[str, float]], name: str) -> None:
+    """How a training goes: losses, the loss by signal level, gradient norm, learning rate and samples a second."""
+    epochs = [h for h in history if "training_loss" in h]
+    levels = {key.rsplit("_", 1)[1]: epochs[-1][key] for key in epochs[-1] if key.startswith("training_loss_alpha_")}
+    curves = ["training_loss", "validation_loss", "gradient_norm", "learning_rate", "samples_per_second"]
+    panels = [*curves, "loss by signal level"] if levels else curves
+    with _grid(path, 1, len(panels), f"{name}: training", width=2.7, height=2.5) as axes:
+        for place, key in zip(axes[0], panels, strict=True):
+            if key in curves:
+                points = [(h["epoch"], h[key]) for h in history if key in h]
+                place.plot(*zip(*points, strict=True), "o-", markersize=3)
+                place.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+                place.set_xlabel("epoch", fontsize=8)
+            else:
+                noise = [((1 - float(alpha)) / float(alpha)) ** 0.5 for alpha in levels]
+                place.semilogx(noise, list(levels.values()), "o-", markersize=3)
+                place.set_xlabel("sigma = ((1 - alpha) / alpha)^(1/2)", fontsize=8)
+            if key in ("training_loss", "validation_loss", "gradient_norm"):
+                place.set_yscale("log")
+            place.set_title(key.replace("_", " "), fontsize=8)
+            place.grid(alpha=0.3, which="both")
+            place.tick_params(labelsize=7, which="both")
+
+
+def spectra(path: Path, found: dict[str, np.ndarray], name: str) -> None:
+    """Power of u and v over wavenumbers, [2, K] with rings of one cycle a hundred cells, a line each."""
+    with _grid(path, 1, 2, f"{name}: power spectra", width=3.6, height=2.9) as axes:
+        for species, place in enumerate(axes[0]):
+            for label, power in found.items():
+                wavenumber = np.arange(power.shape[-1]) / 100
+                place.semilogy(wavenumber[1:], power[species, 1:], label=label, linewidth=1.2)
+            place.set_title(SPECIES[species], fontsize=9)
+            place.set_xlabel("cycles a cell", fontsize=8)
+            place.grid(alpha=0.3)
+            place.tick_params(labelsize=8)
+        axes[0, 0].legend(fontsize=8)

@@ -11,13 +11,11 @@ import torch
 
 from p2d.checkpoint import read_history
 from p2d.dynamics import library
-from p2d.evaluate import figures, metrics
+from p2d.evaluate import figures, metrics, pictures
 from p2d.flow.velocity import Flow
-from p2d.score import noise
-from p2d.score.unet import ScoreModel
+from p2d.score.model import ScoreModel
 from p2d.snapshots.store import Dataset
 
-PICTURED_ALPHAS = (0.5, 0.8, 0.95)
 PICTURED_SNAPSHOTS = 3
 VALIDATION_LABELS = {
     "score": "held-out noise prediction loss",
@@ -60,7 +58,8 @@ def evaluate(subject: Subject, folder: Path, channel: int) -> dict[str, Any]:
         histories["score"] = history
         losses = {k: v for k, v in history[-1].items() if k.startswith("validation_loss")}
         found["score"] = {**losses, "epochs": history[-1]["epoch"]}
-        _draw_denoised(subject, states[0], folder / "denoised.png", channel)
+        model, affine = ScoreModel.load(subject.score), subject.dataset.card.affine
+        pictures.denoised(folder / "denoised.png", model, states[0], affine, channel, subject.name)
     if subject.flow is not None:
         histories["flow"] = read_history(subject.flow)
         fields["flow"] = _flow_velocity(subject.flow, states)
@@ -90,23 +89,3 @@ def _measured(velocity: np.ndarray, states: np.ndarray, truth: np.ndarray | None
 def _flow_velocity(folder: Path, states: np.ndarray) -> np.ndarray:
     flow = Flow.load(folder)
     return torch.cat([flow(x) for x in torch.from_numpy(states).split(8)]).double().numpy()
-
-
-@torch.no_grad()
-def _draw_denoised(subject: Subject, state: np.ndarray, path: Path, channel: int) -> None:
-    assert subject.score is not None
-    model = ScoreModel.load(subject.score)
-    affine = subject.dataset.card.affine
-    x = torch.from_numpy(state)[None] * affine["scale"] + affine["shift"]
-    eps = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
-    alphas = (
-        model.alpha if len(model.alpha) == 1 else [a for a in PICTURED_ALPHAS if model.alpha[0] <= a <= model.alpha[1]]
-    )
-    panels = []
-    for alpha in alphas or model.alpha:
-        level = torch.tensor([alpha])
-        x_a = noise.add_noise(x, eps, level)
-        pair = (x_a / level.sqrt(), model.denoise(x_a, level))
-        noisy, mean = (((y - affine["shift"]) / affine["scale"])[0].numpy() for y in pair)
-        panels.append((alpha, noisy, mean))
-    figures.denoised(path, state, panels, channel, subject.name)

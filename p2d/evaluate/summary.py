@@ -36,6 +36,33 @@ def print_measurements(summary: dict[str, Any]) -> None:
     Console(highlight=False).print(_measurements(summary))
 
 
+def print_quality(found: dict[str, Any]) -> None:
+    """How generated patterns compare with held-out snapshots, each distance beside its floor."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("against held-out snapshots", "generated", "training (floor)", "ratio", "generated", "held-out"):
+        table.add_column(column, no_wrap=True)
+    named = {"radial power spectrum": "spectrum", "energy distance of observables": "energy_distance"}
+    for name, key in named.items():
+        if key in found:
+            table.add_row(name, *_beside_floor(found[key]))
+    for name, moment in found["moments"].items():
+        means = (f"{moment[key]:.5g}" for key in ("generated", "held_out"))
+        table.add_row(f"mean of {name}", *_beside_floor(moment), *means)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print("distances of means are in standard deviations of a snapshot's average", table)
+    if "nearest" in found:
+        near = found["nearest"]
+        console.print(
+            f"nearest training snapshot (0: a copy, 1: unrelated): generated {near['generated_median']:.2f} at the "
+            f"median, {near['generated_smallest']:.2f} at the closest; held-out {near['held_out_median']:.2f}, "
+            f"{near['held_out_smallest']:.2f}; memorised: {100 * near['memorised']:.0f} %"
+        )
+
+
+def _beside_floor(found: dict[str, float]) -> tuple[str, str, str]:
+    return f"{found['distance']:.4f}", f"{found['floor']:.4f}", f"{found['ratio']:.2f}"
+
+
 def print_run(summary: dict[str, Any], outcomes: list[Any], out: Path) -> None:
     """What a run made and where, what was measured, the equation, and the next command to try."""
     console = Console(highlight=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from p2d.flow import divergence
 from p2d.flow.velocity import LocalField
 from p2d.score import noise
-from p2d.score.unet import ScoreModel
+from p2d.score.model import ScoreModel
 from p2d.streams import augmentation, augmented, sample_generator
 from p2d.task import Task
 

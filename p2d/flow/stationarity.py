@@ -16,7 +16,7 @@ from p2d.flow import divergence
 from p2d.flow.solve import solve
 from p2d.flow.velocity import LocalField, edges
 from p2d.streams import sample_generator, stream_seed
-from p2d.task import Task
+from p2d.task import Data, Task
 from p2d.workers import Workers
 
 STEP_OBSERVABLES = 64  # drawn at each gradient step
@@ -122,11 +122,11 @@ class Stationarity(Task):
         return (product / variance).mean() + (power / entries - 1) ** 2
 
     @torch.no_grad()
-    def after_epoch(self, x: Tensor, ids: Tensor, workers: Workers) -> None:
+    def after_epoch(self, data: Data, workers: Workers) -> None:
         """Solve for the last layer over (evenly spread) training snapshots of all workers, in float64."""
-        chosen = torch.arange(len(x))[:: math.ceil(len(x) / SOLVE_SNAPSHOTS)]
+        chosen = torch.arange(data.count)[:: math.ceil(data.count / SOLVE_SNAPSHOTS)]
         device = self.model.mean.device
-        rows, gram = self._moments(x[workers.share(chosen)])
+        rows, gram = self._moments(data.states(workers.share(chosen)))
         gram = workers.total(gram.to(device)).cpu() / len(chosen)
 
         def total(sums: np.ndarray) -> np.ndarray:
@@ -137,7 +137,7 @@ class Stationarity(Task):
         last = torch.from_numpy(found.coefficients).view(2, -1) * math.sqrt(2)
         self.model.last.copy_(last.to(self.model.last))
         trace = torch.zeros((), dtype=torch.float64, device=device)
-        for state in x[workers.share(chosen[:SIGN_SNAPSHOTS])].split(1):
+        for state in data.states(workers.share(chosen[:SIGN_SNAPSHOTS])).split(1):
             trace += divergence.exact(self.model, state.to(device))[0].sum()
         if workers.total(trace) > 0:
             self.model.last.neg_()

@@ -8,45 +8,98 @@ import torch
 from torch import Tensor
 
 from p2d.score import noise
-from p2d.score.unet import ScoreModel
-from p2d.streams import augmentation, augmented, sample_generator
+from p2d.score.model import ScoreModel
+from p2d.streams import augmentation, augmented, normal_like, sample_generator
 from p2d.task import Task
 
 REFERENCE_ALPHA = 0.8
 VALIDATION_ALPHAS = (0.5, 0.8, 0.95, 0.99)
+BINS = 12  # of the noise levels, in which the training error is told
 
 
 class DenoisingScoreMatching(Task):
-    """min E || eps_hat(x_a, alpha) - eps ||^2 (Vincent 2011; Ho et al. 2020), weighted as in EDM.
+    """min E || eps_hat(x_a, alpha) - eps ||^2 (Vincent 2011; Ho et al. 2020), weighted as in EDM and EDM2.
 
-    The weight (sigma^2 + std^2) / std^2 makes the network's own target of unit variance at every level, so that no
-    level of a range drowns the others; at one fixed alpha it only balances the two species.
+    The error is that of the network's own target, which has unit variance at every level; each level is then weighed by
+    its learnt uncertainty u, exp(-u) error + u (Karras et al. 2024, Eq. 21), so that no level of a range drowns the
+    others: at small noise most of the target can be known, at large noise almost nothing.
+
+    Snapshots that are noisy themselves, x = clean + sigma_x n, are enough to learn the clean density: y = x + tau n'
+    has sigma^2 = sigma_x^2 + tau^2 of noise, and that of the target x - (sigma_x^2 / tau) n' is uncorrelated with it,
+    so the target's conditional mean is E[clean | y] (Pang et al. 2021; by Tweedie's formula, Kim & Ye 2021).
+
+    Args:
+        model: to train.
+        seed: of noise and augmentation.
+        augment: by shifts, quarter turns and mirror images.
+        sampling: share of the steps, of a range, that is spent on the noisier levels which sampling starts from.
+        data_noise: sigma_x, in training coordinates.
+        precision: of the network's convolutions while training.
+        compiled: whether the network is compiled for training.
     """
 
-    def __init__(self, model: ScoreModel, seed: int, augment: bool) -> None:
+    def __init__(
+        self,
+        model: ScoreModel,
+        seed: int,
+        augment: bool,
+        sampling: float = 0.0,
+        data_noise: float = 0.0,
+        precision: torch.dtype = torch.float32,
+        compiled: bool = False,
+    ) -> None:
         super().__init__()
         self.model: ScoreModel = model
         self.seed = seed
         self.augment = augment
+        self.sampling = sampling
+        self.data_noise = data_noise
+        self.precision = precision
+        # In a list, so that its weights are not told twice. Validation uses the plain network, as any user will.
+        self.network = [torch.compile(model.net) if compiled else model.net]
 
     def forward(self, x: Tensor, ids: list[int], step: int) -> Tensor:
-        """Sums over a local batch of clean states x [B, 2, H, W]: weighted squared error, number of entries."""
-        draws = [sample_generator(self.seed, step, i) for i in ids]
-        if self.augment:
-            x = torch.stack([augmented(s, augmentation(g, s)) for s, g in zip(x, draws, strict=True)])
-        alpha = noise.draw_alpha(self.model.alpha, torch.stack([torch.rand((), generator=g) for g in draws]))
-        eps = torch.stack([torch.randn(x.shape[1:], generator=g) for g in draws]).to(x.device)
-        alpha = alpha.to(x.device)
-        sigma = noise.sigma_of(alpha)
-        y = x + sigma.view(-1, 1, 1, 1) * eps
-        output, c_skip, c_out = self.model.raw(y, sigma)
-        mean = self.model.mean.view(1, 2, 1, 1)
-        target = (x - mean - c_skip * (y - mean)) / c_out
-        return torch.stack([(output - target).square().sum(), output.new_tensor(float(output.numel()))])
+        """Sums over a local batch of states x [B, 2, H, W].
+
+        Returns:
+            Weighed error and number of entries; then, for each of BINS levels, squared error and number of entries.
+        """
+        x, uniform, eps = draw(x, ids, self.seed, step, self.augment)
+        sigma = noise.draw_sigma(self.model.alpha, uniform, self.sampling)
+        y, target, doubt = self._pair(x, eps, sigma.view(-1, 1, 1, 1))
+        output, linear, spread = self.model.raw(y, sigma, self.precision, self.network[0])
+        certainty = spread**2 / (spread**2 + doubt)
+        squared = certainty * (output - (target - linear) / spread).square()
+        error = squared.flatten(1).mean(dim=1)
+        uncertainty = self.model.uncertainty(sigma)
+        weighed = error * (-uncertainty).exp() + uncertainty
+        entries = float(x[0].numel())
+        found = torch.stack([error.detach(), torch.ones_like(error)])
+        bins = found.new_zeros(2, BINS).index_add_(1, (uniform * BINS).long(), found)
+        return torch.cat([torch.stack([weighed.sum(), weighed.new_tensor(float(len(x)))]), bins.flatten()]) * entries
+
+    def _pair(self, x: Tensor, eps: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+        """The noised state of noise sigma, its target, and the variance of the target's own noise."""
+        if not self.data_noise:
+            return x + sigma * eps, x, 0.0
+        tau = (sigma**2 - self.data_noise**2).sqrt()
+        back = self.data_noise**2 / tau
+        return x + tau * eps, x - back * eps, self.data_noise**2 + back**2
 
     def loss(self, sums: Tensor) -> Tensor:
         """The loss of global sums."""
         return sums[0] / sums[1]
+
+    def training_metrics(self, sums: Tensor) -> dict[str, float]:
+        """Squared error of the network's target over an epoch, in all and by signal level, of sums over its batches."""
+        errors, entries = sums[2:].view(2, BINS)
+        middles = noise.draw_sigma(self.model.alpha, (torch.arange(BINS) + 0.5) / BINS, self.sampling)
+        told = {"training_loss": (errors.sum() / entries.sum()).item()}
+        if len(self.model.alpha) == 1:
+            return told
+        levels = [f"{alpha:.6g}" for alpha in noise.alpha_of(middles).tolist()]
+        drawn = [(level, e / n) for level, e, n in zip(levels, errors.tolist(), entries.tolist(), strict=True) if n]
+        return told | {f"training_loss_alpha_{level}": error for level, error in drawn}
 
     def validation_levels(self, last: bool) -> tuple[float, ...]:
         """Signal levels to validate at: the reference, and after the last epoch all within the trained range."""
@@ -63,7 +116,8 @@ class DenoisingScoreMatching(Task):
         """Squared error of the expected noise and number of entries at each level, with noise fixed by sample ids."""
         found = {}
         for alpha in self.validation_levels(last):
-            found[f"{alpha:g}"] = squared_error(self.model.eps, x, ids, alpha, self.seed)
+            sigma = noise.sigma_of(torch.tensor(alpha)).item()
+            found[f"{alpha:g}"] = squared_error(self.model.posterior_mean, x, ids, sigma, self.seed, self._pair)
         return found
 
     def metrics(self, totals: dict[str, Tensor]) -> dict[str, float]:
@@ -75,20 +129,46 @@ class DenoisingScoreMatching(Task):
         }
 
 
+def draw(x: Tensor, ids: list[int], seed: int, step: int, augment: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """What a step of training shows of states x [B, 2, H, W]: a function of seed, step and sample ids alone.
+
+    Returns:
+        The states, augmented if so wished, a number uniform in [0, 1) for each, and normal noise of their shape.
+    """
+    streams = [sample_generator(seed, step, i) for i in ids]
+    uniform = torch.stack([torch.rand((), generator=g) for g in streams]).to(x)
+    if augment:
+        x = torch.stack([augmented(s, augmentation(g, s)) for s, g in zip(x, streams, strict=True)])
+    return x, uniform, normal_like(x, seed, step, ids)
+
+
 @torch.no_grad()
 def squared_error(
-    predict: Callable[[Tensor, Tensor], Tensor], x: Tensor, ids: list[int], alpha: float, seed: int
+    posterior_mean: Callable[[Tensor, Tensor], Tensor],
+    x: Tensor,
+    ids: list[int],
+    sigma: float,
+    seed: int,
+    pair: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor | float]] = lambda x, eps, s: (
+        x + s * eps,
+        x,
+        0.0,
+    ),
 ) -> Tensor:
     """Squared error of the expected noise and number of entries, float64 [2], with noise fixed by sample ids.
 
+    E[eps | y] = (y - E[x | y]) / sigma, so its error is that of the posterior mean over sigma. Samples are taken one by
+    one, so that it does not matter how they are shared among workers.
+
     Args:
-        predict: eps_hat(x_a, alpha), of [1, 2, H, W] and [1].
-        x: clean states [B, 2, H, W] in training coordinates.
+        posterior_mean: E[x | y], of y [1, 2, H, W] and sigma [1].
+        x: states [B, 2, H, W] in training coordinates.
+        pair: noised state, target, and variance of the target's own noise, which is taken off.
     """
     sums = torch.zeros(2, dtype=torch.float64)
-    level = torch.tensor([alpha], device=x.device)
+    level = x.new_tensor([sigma])
     for i, state in zip(ids, x, strict=True):
-        eps = torch.randn(state.shape, generator=sample_generator(seed, -1, i)).to(x.device)
-        error = predict(noise.add_noise(state[None], eps[None], level), level) - eps
-        sums += torch.tensor([error.square().sum().item(), error.numel()], dtype=torch.float64)
+        y, target, doubt = pair(state[None], normal_like(state[None], seed, -1, [i]), level.view(1, 1, 1, 1))
+        error = (posterior_mean(y, level) - target).square().mean() - doubt
+        sums += torch.tensor([error.item() / sigma**2 * state.numel(), state.numel()], dtype=torch.float64)
     return sums

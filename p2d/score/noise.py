@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+START = 0.002  # signal level at which a pattern is as good as Gaussian: sigma = 22, where spectra peak at 5 to 17
+
 
 def sigma_of(alpha: Tensor) -> Tensor:
     """sigma = sqrt((1 - alpha) / alpha), any shape."""
@@ -34,9 +36,23 @@ def score_of_eps(eps: Tensor, alpha: Tensor) -> Tensor:
     return -eps / (1 - alpha.view(-1, 1, 1, 1)).sqrt()
 
 
-def draw_alpha(levels: tuple[float, ...], uniform: Tensor) -> Tensor:
-    """Signal levels [B] for numbers uniform in (0, 1): log sigma is uniform over the range, or alpha is fixed."""
+def log_sigma(alpha: float) -> float:
+    """log sigma of a signal level."""
+    return math.log((1 - alpha) / alpha) / 2
+
+
+def draw_sigma(levels: tuple[float, ...], uniform: Tensor, beyond: float = 0.0) -> Tensor:
+    """Noise levels sigma [B] for numbers uniform in [0, 1): log sigma is uniform over the range, or sigma is fixed.
+
+    Args:
+        levels: one signal level alpha, or a range low high.
+        beyond: share of the draws, if a range is given, that fall between its noisy end and START, where the reverse
+            process begins; log sigma is uniform there too.
+    """
     if len(levels) == 1:
-        return torch.full_like(uniform, levels[0])
-    low, high = (math.log((1 - a) / a) / 2 for a in levels)
-    return alpha_of(torch.exp(low + (high - low) * uniform))
+        return torch.full_like(uniform, math.exp(log_sigma(levels[0])))
+    clear, noisy = log_sigma(levels[1]), log_sigma(levels[0])
+    start = max(noisy, log_sigma(START))
+    inside = noisy + (clear - noisy) * (uniform - beyond) / (1 - beyond)
+    outside = start + (noisy - start) * uniform / beyond if beyond else inside
+    return torch.where(uniform < beyond, outside, inside).exp()

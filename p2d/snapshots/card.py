@@ -43,6 +43,7 @@ class Card:
         samples, alive, dead_share: snapshots, those whose pattern lives, and the share of those that have died out.
         ensembles: of each system, over its living samples: their number, mean and standard deviation of u and v, and
             whether averages still change late in the burn-in (dynamics/ensemble.py).
+        origin: of a dataset that was not simulated, its kind ('generated', 'denoised') and what it was made from.
         device, seconds, software: where, in what wall time and with which packages it was made.
     """
 
@@ -68,6 +69,7 @@ class Card:
     format: str = FORMAT
     version: int = VERSION
     card_hash: str = ""
+    origin: dict[str, Any] = field(default_factory=dict)
 
 
 def read_card(text: str, where: str) -> Card:
@@ -132,10 +134,15 @@ def software() -> dict[str, str]:
 
 def write_card(folder: Path, card: Card) -> None:
     """Write card.json of a dataset, with a hash of all that it says."""
-    write_json(folder / "card.json", asdict(replace(card, card_hash=card_hash(card))))
+    write_json(folder / "card.json", _said(replace(card, card_hash=card_hash(card))))
+
+
+def _said(card: Card) -> dict[str, Any]:
+    """A card as JSON types; a simulated dataset's says nothing of an origin, as it did before there were others."""
+    return {key: value for key, value in asdict(card).items() if value or key != "origin"}
 
 
 def card_hash(card: Card) -> str:
     """Hash of all that a card says but this hash."""
-    said = json.dumps(asdict(replace(card, card_hash="")), sort_keys=True)
+    said = json.dumps(_said(replace(card, card_hash="")), sort_keys=True)
     return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()

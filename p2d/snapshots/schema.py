@@ -24,9 +24,10 @@ class Samples:
         run_id: int64 [N], the simulated run that the snapshot was taken of.
         steps: int64 [N], Euler steps from the initial state to the snapshot.
         alive: bool [N], False for a pattern that has died out (uniform).
-        observed: float64 [N, K], averages over the snapshot, see dynamics/ensemble.py.
+        observed: float64 [N, K], averages over the snapshot without measurement noise, see dynamics/ensemble.py.
         observed_before: float64 [N, K], those of the same run after half of the burn-in.
-        seed, preset, parameters: the same for all rows; the system's label, and its parameters, see PARAMETERS.
+        seed, preset, parameters: the same for all rows; the system's label, and its parameters, see PARAMETERS; none of
+            a system that is not known.
     """
 
     state: np.ndarray
@@ -48,7 +49,7 @@ class Samples:
             "run_id": pa.array(self.run_id, pa.int64()),
             "seed": pa.array([self.seed] * n, pa.int64()),
             "preset": pa.array([self.preset] * n, pa.string()),
-            **{key: pa.array([float(self.parameters[key])] * n, pa.float64()) for key in PARAMETERS},
+            **{key: pa.array([_parameter(self.parameters, key)] * n, pa.float64()) for key in PARAMETERS},
             "steps": pa.array(self.steps, pa.int64()),
             "alive": pa.array(self.alive, pa.bool_()),
             "observed": _tensors(self.observed, np.float64),
@@ -57,6 +58,10 @@ class Samples:
         }
         table = pa.table(columns)
         return table.append_column("digest", pa.array(digests_of(table), pa.binary(DIGEST_BYTES)))
+
+
+def _parameter(parameters: dict[str, float], key: str) -> float | None:
+    return float(parameters[key]) if parameters else None
 
 
 def label_rows(
@@ -68,7 +73,7 @@ def label_rows(
     parameters: dict[str, float],
 ) -> list[dict[str, Any]]:
     """The labels of rows that are not simulated yet, all but `alive`, as they will be read from their shard."""
-    common = {"seed": seed, "preset": preset, **{key: float(parameters[key]) for key in PARAMETERS}}
+    common = {"seed": seed, "preset": preset, **{key: _parameter(parameters, key) for key in PARAMETERS}}
     return [
         {"sample_id": int(i), "run_id": int(run), **common, "steps": int(step)}
         for i, run, step in zip(sample_id, run_id, steps, strict=True)

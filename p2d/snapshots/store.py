@@ -131,6 +131,12 @@ class Dataset:
         names = [entry["name"] for entry in self.card.shards]
         return read_rows(self.folder, names, schema.LABELS).sort_by("sample_id")
 
+    @cached_property
+    def living(self) -> np.ndarray:
+        """Sample ids of the living, in rising order."""
+        table = self.index
+        return table.column("sample_id").to_numpy()[table.column("alive").to_numpy(zero_copy_only=False)]
+
     def split(self, holdout: float) -> tuple[np.ndarray, np.ndarray]:
         """Sample ids for training and held out: whole runs, evenly spread over the living, at least one on each side.
 
@@ -183,12 +189,24 @@ class Dataset:
         if unknown or len(place) < len(sample_ids):
             told = f"knows no sample {min(unknown)}" if unknown else "was asked for a sample twice"
             raise UserError(f"{self.folder} {told}; its ids are 0 to {self.card.samples - 1}")
+        first = 0  # ids rise by one from row to row and from shard to shard
         for entry in self.card.shards:
-            ids, states = self.read_shard(entry["name"], sample_ids)
-            for i, state in zip(ids, states, strict=True):
-                if not np.isfinite(state).all():
-                    raise UserError(f"{self.folder / entry['name']}: sample {i} holds a value that is not finite")
-                out[place[int(i)]] = state
+            there = np.arange(first, first + entry["rows"])
+            first += entry["rows"]
+            wanted = np.isin(there, sample_ids)
+            if not wanted.any():
+                continue
+            ids, states = self.read_shard(entry["name"])
+            if not np.array_equal(ids, there):
+                raise UserError(
+                    f"{self.folder / entry['name']} is not the shard that the card says; p2d verify tells more"
+                )
+            for row in np.flatnonzero(wanted):
+                if not np.isfinite(states[row]).all():
+                    raise UserError(
+                        f"{self.folder / entry['name']}: row {row} (sample {ids[row]}) holds a value that is not finite"
+                    )
+                out[place[int(ids[row])]] = states[row]
         return out
 
 

@@ -74,7 +74,7 @@ def _faults_of_the_whole(folder: Path, card: Card) -> list[Fault]:
     rows = store.read_rows(folder, [entry["name"] for entry in card.shards])
     alive = sum(rows.column("alive").to_pylist())
     systems = rows.select(["preset", *schema.PARAMETERS]).group_by(["preset", *schema.PARAMETERS]).aggregate([])
-    parameters = {row.pop("preset"): row for row in systems.to_pylist()}
+    parameters = {row.pop("preset"): row for row in systems.to_pylist() if row["D_u"] is not None}
     checks = {
         "dataset_hash": (card.dataset_hash, dataset_hash(rows.column("digest").to_pylist())),
         "samples": (card.samples, rows.num_rows),

@@ -21,7 +21,8 @@ def describe(config: ScoreConfig | FlowConfig, source: Source, dataset: Dataset,
     if score is not None:
         data["score"] = settings_hash(read_config(score, "score"))
     kind = "score" if isinstance(config, ScoreConfig) else "flow"
-    return {"kind": kind, "settings": config.identity(), "data": data}
+    learnt_from = {"dataset": dataset.folder.name, "systems": list(dataset.card.parameters)}
+    return {"kind": kind, "settings": config.identity(), "data": data, "learnt_from": learnt_from}
 
 
 def is_trained(folder: Path, description: dict[str, Any]) -> bool:

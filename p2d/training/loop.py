@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from p2d.errors import UserError
-from p2d.streams import batches
-from p2d.task import Task
+from p2d.task import Data, Task
+from p2d.training.optimizers import optimizers, set_rate
 from p2d.workers import Workers
 
 Report = Callable[[dict[str, float], dict[str, Any]], None]
@@ -23,7 +23,11 @@ CLIP = 1.0  # largest norm of the gradient
 
 @dataclass(frozen=True)
 class Schedule:
-    """What the loop needs to know of the settings. `ema` of 0: no averaging; `decay`: 'cosine' or 'constant'."""
+    """What the loop needs to know of the settings.
+
+    `ema` of 0: no averaging; `decay`: 'cosine' or 'constant'; `optimizer`: see optimizers.py; the run ends early at a
+    validation loss of `target_loss`.
+    """
 
     epochs: int
     batch_size: int
@@ -33,6 +37,8 @@ class Schedule:
     ema: float
     decay: str
     seed: int
+    optimizer: str = "adamw"
+    target_loss: float = -math.inf
 
     def rate(self, step: int, steps: int) -> float:
         """Share of the peak learning rate at a step: linear warm-up, then half a cosine down to 0, or constant."""
@@ -42,16 +48,6 @@ class Schedule:
         if self.decay == "constant":
             return 1.0
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
-@dataclass(frozen=True)
-class Data:
-    """Training and held-out states in training coordinates, float32 [N, 2, H, W], with their sample ids [N]."""
-
-    train: Tensor
-    train_ids: Tensor
-    held: Tensor
-    held_ids: Tensor
 
 
 def fit(
@@ -68,59 +64,74 @@ def fit(
         start: a state that was reported, to go on from.
 
     Raises:
-        UserError: a loss that is not finite; names the step.
+        UserError: a loss that is not finite; names the step, or the epoch after which it shows.
     """
     device = next(task.parameters()).device
     # Buffers are constants of the data, the same on every worker: nothing to broadcast.
     wrapped = DistributedDataParallel(task, broadcast_buffers=False) if workers.size > 1 else task
-    optimizer = torch.optim.AdamW(
-        task.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, betas=(0.9, 0.99)
-    )
+    steppers = optimizers(task, schedule.optimizer, schedule.learning_rate, schedule.weight_decay)
     average = copy_weights(task.model)
     first, step, history = 0, 0, list[dict[str, float]]()
     if start is not None:
         task.model.load_state_dict(start["raw"])
-        optimizer.load_state_dict(start["optimizer"])
-        average = {k: v.clone() for k, v in start["average"].items()}
+        for stepper, state in zip(steppers, start["optimizers"], strict=True):
+            stepper.load_state_dict(state)
+        average = {k: v.to(device, copy=True) for k, v in start["average"].items()}
         first, step, history = start["epoch"] + 1, start["step"], start["history"]
-    count = len(data.train)
-    steps = schedule.epochs * (count // min(schedule.batch_size, count))
+    steps = schedule.epochs * (data.count // min(schedule.batch_size, data.count))
     for epoch in range(first, schedule.epochs + 1):
-        clock, losses, norms = time.monotonic(), list[float](), list[float]()
-        for batch in batches(schedule.seed, epoch, count, schedule.batch_size) if epoch else ():
-            for group in optimizer.param_groups:
-                group["lr"] = schedule.learning_rate * schedule.rate(step, steps)
-            mine = workers.share(batch)
-            sums = wrapped(data.train[mine].to(device), data.train_ids[mine].tolist(), step)
-            total = workers.total(sums).requires_grad_()
-            loss = task.loss(total)
-            if not torch.isfinite(loss):
-                raise UserError(f"the loss is {loss.item()} at step {step}; try a smaller --learning-rate")
-            (slope,) = torch.autograd.grad(loss, total)
-            optimizer.zero_grad()
+        if history and history[-1]["validation_loss"] <= schedule.target_loss:
+            return
+        clock, losses, norms, total = time.monotonic(), list[float](), list[float](), torch.zeros(())
+        for x, ids in data.batches(schedule.seed, epoch, schedule.batch_size, workers) if epoch else ():
+            set_rate(steppers, schedule.rate(step, steps))
+            sums = wrapped(x.to(device, non_blocking=True), ids, step)
+            of_all = workers.total(sums).requires_grad_()
+            loss = task.loss(of_all)
+            losses.append(loss.item())
+            if not math.isfinite(losses[-1]):
+                raise UserError(f"the loss is {losses[-1]} at step {step}; try a smaller --learning-rate")
+            (slope,) = torch.autograd.grad(loss, of_all)
+            task.zero_grad()
             sums.backward(slope * workers.size)  # DDP averages the gradient over workers: make that a sum
             norms.append(torch.nn.utils.clip_grad_norm_(task.parameters(), CLIP).item())
-            optimizer.step()
+            for stepper in steppers:
+                stepper.step()
             step += 1
             average_weights(average, task.model, ema_decay(schedule.ema, step))
-            losses.append(loss.item())
-        task.after_epoch(data.train, data.train_ids, workers)
+            total = total + of_all.detach().double().cpu()
+        task.after_epoch(data, workers)
         if not schedule.ema:
             average_weights(average, task.model, 0.0)
         metrics: dict[str, float] = {"epoch": epoch}
         if losses:
             metrics["training_loss"] = sum(losses) / len(losses)
+            metrics |= task.training_metrics(total)
             metrics["gradient_norm"] = sum(norms) / len(norms)
             metrics["learning_rate"] = schedule.learning_rate * schedule.rate(step - 1, steps)
-            metrics["samples_per_second"] = len(losses) * min(schedule.batch_size, count) / (time.monotonic() - clock)
+            batch = min(schedule.batch_size, data.count)
+            metrics["samples_per_second"] = len(losses) * batch / (time.monotonic() - clock)
         raw = copy_weights(task.model)
         task.model.load_state_dict(average)
         metrics |= _validated(task, data, workers, last=epoch == schedule.epochs)
+        if metrics["validation_loss"] <= schedule.target_loss:
+            metrics |= _validated(task, data, workers, last=True)
         task.model.load_state_dict(raw)
+        if losses:
+            _refuse_broken(metrics["validation_loss"], history, epoch)
         metrics["seconds"] = time.monotonic() - clock
         history = [*history, metrics]
-        state = {"raw": raw, "average": average, "optimizer": optimizer.state_dict()}
-        report(metrics, {**state, "epoch": epoch, "step": step, "history": history})
+        kept = {"raw": raw, "average": average, "optimizers": [stepper.state_dict() for stepper in steppers]}
+        report(metrics, {**kept, "epoch": epoch, "step": step, "history": history})
+
+
+def _refuse_broken(loss: float, history: list[dict[str, float]], epoch: int) -> None:
+    """Raise if an epoch's last steps have broken the model, which no later loss would tell.
+
+    A validation loss that was never finite (one held-out state has no z-score) says nothing.
+    """
+    if not math.isfinite(loss) and all(math.isfinite(past["validation_loss"]) for past in history):
+        raise UserError(f"the validation loss is {loss} after epoch {epoch}; try a smaller --learning-rate")
 
 
 def copy_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -143,7 +154,9 @@ def average_weights(average: dict[str, Tensor], model: nn.Module, decay: float) 
 
 def _validated(task: Task, data: Data, workers: Workers, last: bool) -> dict[str, float]:
     """Validation metrics, from sums over the workers' shares of the held-out states."""
-    mine = workers.share(torch.arange(len(data.held)))
     device = next(task.model.parameters()).device
-    sums = task.validate(data.held[mine].to(device), data.held_ids[mine].tolist(), last)
+    sums: dict[str, Tensor] = {}
+    for x, ids in data.held_out(workers):
+        for name, part in task.validate(x.to(device), ids, last).items():
+            sums[name] = sums[name] + part if name in sums else part
     return task.metrics({name: workers.total(part.to(device)).cpu() for name, part in sums.items()})

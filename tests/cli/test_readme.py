@@ -7,7 +7,7 @@ from pathlib import Path
 
 from p2d.checkpoint import write_checkpoint
 from p2d.flow.velocity import LocalField
-from p2d.score.unet import ScoreModel
+from p2d.score.model import ScoreModel
 
 README = (Path(__file__).parent.parent.parent / "README.md").read_text()
 
@@ -25,7 +25,7 @@ def models(folder):
     field = LocalField((4,))
     flow = {"kind": "flow", "settings": {"hidden": [4], "corners": False}, "data": data}
     write_checkpoint(folder / "runs/flow/waves", flow, field.state_dict())
-    score = {"kind": "score", "settings": {"channels": [4], "alpha": [0.5, 0.99]}, "data": data}
+    score = {"kind": "score", "settings": {"channels": [4], "alpha": [0.5, 0.99], "sampling": 0.25}, "data": data}
     write_checkpoint(folder / "runs/score/waves", score, ScoreModel((4,), (0.5, 0.99)).state_dict())
 
 

@@ -1,20 +1,23 @@
 """Ray Train around the loop: one or two workers, a killed worker, an interrupted run."""
 
 import dataclasses
+import math
 import os
+import re
 
 import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from p2d.checkpoint import read_history
+from p2d.checkpoint import read_config, read_history
 from p2d.cluster import train as cluster_train
-from p2d.config import FlowConfig, ScoreConfig, SimulateConfig, Source
+from p2d.config import FlowConfig, ScoreConfig, SimulateConfig, TrainSource
 from p2d.errors import UserError
+from p2d.score.model import ScoreModel
 from p2d.simulation import simulate_here
 
-SCORE = ScoreConfig(epochs=2, batch_size=4, channels=(8, 8), warmup=2)
+SCORE = ScoreConfig(epochs=2, batch_size=4, channels=(8, 8), warmup=2, precision="float32")
 FLOW = FlowConfig(epochs=1, batch_size=8, hidden=(8,), observables=48)
 
 
@@ -24,8 +27,8 @@ def dataset(tmp_path_factory):
     return simulate_here(config, tmp_path_factory.mktemp("data") / "solitons_32x32")
 
 
-def trained(config, dataset, folder, workers, on_metrics=lambda m: None):
-    cluster_train.train(config, Source(workers=workers), dataset, folder, on_metrics)
+def trained(config, dataset, folder, workers, on_epoch=lambda metrics, model: None):
+    cluster_train.train(config, TrainSource(workers=workers), dataset, folder, on_epoch)
     return load_file(folder / "model.safetensors"), read_history(folder)
 
 
@@ -56,7 +59,7 @@ def test_a_killed_worker_does_not_change_the_result(cluster, dataset, tmp_path):
     undisturbed, _ = trained(config, dataset, tmp_path / "undisturbed", 1)
     seen = []
 
-    def kill_once(metrics):
+    def kill_once(metrics, _):
         seen.append(metrics["epoch"])
         if seen == [0, 1, 2]:
             kill_training_worker()
@@ -67,15 +70,77 @@ def test_a_killed_worker_does_not_change_the_result(cluster, dataset, tmp_path):
         assert torch.equal(disturbed[key], undisturbed[key]), key
 
 
+def test_every_epoch_is_told_with_the_model_of_those_worth_a_picture(cluster, dataset, tmp_path):
+    told = []
+
+    def on_epoch(metrics, model):
+        weights = load_file(model / "model.safetensors") if model else None
+        told.append((metrics, weights, read_config(model, "score")["settings"] if model else None))
+
+    config = dataclasses.replace(SCORE, epochs=5)
+    weights, history = trained(config, dataset, tmp_path / "shown", 1, on_epoch)
+    assert [metrics for metrics, _, _ in told] == history
+    assert [metrics["epoch"] for metrics, model, _ in told if model] == [1, 2, 4, 5]
+    assert all(settings == config.identity() for _, model, settings in told if model)
+    torch.testing.assert_close(told[-1][1], weights, rtol=0, atol=0)
+    assert any(not torch.equal(told[-2][1][key], weights[key]) for key in weights)
+
+
+def test_a_target_that_is_reached_ends_the_training_with_its_model(cluster, dataset, tmp_path):
+    shown = {}
+
+    def on_epoch(metrics, model):
+        shown[metrics["epoch"]] = load_file(model / "model.safetensors") if model else None
+
+    config = dataclasses.replace(SCORE, epochs=3, sampling=0.0, ema=0.1, learning_rate=1e-2)  # learns fast
+    _, history = trained(config, dataset, tmp_path / "whole", 1, on_epoch)
+    losses = [metrics["validation_loss"] for metrics in history]
+    assert losses[2] < min(losses[:2])
+    early = dataclasses.replace(config, target_loss=losses[2])
+    weights, history = trained(early, dataset, tmp_path / "early", 1)
+    assert [metrics["validation_loss"] for metrics in history] == losses[:3]
+    assert "validation_loss_alpha_0.99" in history[-1], "it is validated as after the last epoch"
+    torch.testing.assert_close(weights, shown[2], rtol=0, atol=0)
+
+
+# A training that breaks down: a decay of more than twice the weights makes them grow from step to step, past float32
+
+BREAKS = ScoreConfig(
+    epochs=1, batch_size=4, channels=(8,), learning_rate=0.999, warmup=0, weight_decay=1e30, precision="float32"
+)
+
+
 def test_a_mistake_found_by_a_worker_comes_back_as_one_line(cluster, dataset, tmp_path):
-    with pytest.raises(UserError, match=r"the loss is (nan|inf) at step"):
-        trained(
-            ScoreConfig(epochs=1, batch_size=4, channels=(8,), learning_rate=0.999, warmup=0, weight_decay=1e30),
-            dataset,
-            tmp_path / "nan",
-            1,
-        )
-    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match=r"^the loss is (nan|inf) at step \d+; try a smaller --learning-rate$"):
+        trained(BREAKS, dataset, tmp_path / "nan", 1)
+    assert list(tmp_path.iterdir()) == [], "of an untrained model nothing is kept"
+
+
+def test_the_model_of_the_last_epoch_before_a_break_down_is_kept_and_told(cluster, dataset, tmp_path):
+    # a warm-up that long lets the first epoch through
+    breaks_later = dataclasses.replace(BREAKS, epochs=1000, warmup=5000, learning_rate=0.5, weight_decay=200)
+    told = {}
+
+    def on_epoch(metrics, model):
+        told[metrics["epoch"]] = load_file(model / "model.safetensors") if model else None
+
+    stopped = tmp_path / "score" / "late_stopped"
+    with pytest.raises(UserError) as caught:
+        trained(breaks_later, dataset, tmp_path / "score" / "late", 1, on_epoch)
+    last = max(told)
+    assert re.fullmatch(
+        r"the loss is (nan|inf) at step \d+; try a smaller --learning-rate; "
+        + re.escape(f"the model of epoch {last} is kept in {stopped}"),
+        str(caught.value),
+    )
+    assert [path.name for path in stopped.parent.iterdir()] == [stopped.name]
+    history = read_history(stopped)
+    assert [metrics["epoch"] for metrics in history] == list(range(last + 1)) == list(told)
+    assert all(math.isfinite(metrics["validation_loss"]) for metrics in history)
+    weights = dict(ScoreModel.load(stopped).state_dict())
+    assert all(weight.isfinite().all() for weight in weights.values())
+    assert last in (1, 2), "so that its model was shown"
+    torch.testing.assert_close(weights, told[last], rtol=0, atol=0)
 
 
 def test_more_workers_than_cpus_are_refused(cluster, dataset, tmp_path):

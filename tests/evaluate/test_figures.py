@@ -56,6 +56,28 @@ def test_snapshots_of_the_ninth_state_and_beyond_change_nothing(tmp_path):
     assert (everything != others).any(axis=-1).mean() > 0.2
 
 
+@pytest.mark.parametrize(
+    ("count", "asked", "rows", "columns"),
+    [(1, 0, 1, 1), (6, 0, 2, 4), (16, 0, 4, 4), (17, 0, 3, 8), (8, 4, 2, 4), (6, 3, 2, 3)],
+)
+def test_a_contact_sheet_shows_all_states_four_to_eight_a_row_or_as_asked(tmp_path, count, asked, rows, columns):
+    figures.contact_sheet(tmp_path / "a.png", random_states(count), 1, "waves", asked)
+    assert_has_panels(tmp_path / "a.png", rows, columns)
+    other = random_states(count)
+    other[-1] = other[-1, ..., ::-1]
+    figures.contact_sheet(tmp_path / "b.png", other, 1, "waves", asked)
+    assert (imread(tmp_path / "a.png") != imread(tmp_path / "b.png")).any(), "the last is among them"
+
+
+def test_a_contact_sheet_shows_the_species_asked_for(tmp_path):
+    states = random_states(4)
+    for name, shown, channel in (("u", states, 0), ("v", states, 1), ("u of others", states[:, [1, 0]], 1)):
+        figures.contact_sheet(tmp_path / f"{name}.png", shown, channel, "waves")
+    u, v, again = (imread(tmp_path / f"{name}.png") for name in ("u", "v", "u of others"))
+    assert_array_equal(u, again)
+    assert (u != v).any(axis=-1).mean() > 0.2
+
+
 @pytest.mark.parametrize(("rows", "channel"), [(1, 0), (3, 1)])
 def test_denoised_has_a_row_for_each_signal_level(tmp_path, rows, channel):
     figures.denoised(tmp_path / "a.png", random_states(1)[0], panels_of(rows), channel, "waves")
@@ -95,3 +117,51 @@ def test_losses_show_the_training_loss(tmp_path):
     for name, slope in (("low", 1.0), ("high", 50.0)):
         figures.losses(tmp_path / f"{name}.png", {"score": history(5, slope)}, {"score": "loss"}, "waves")
     assert (imread(tmp_path / "low.png") != imread(tmp_path / "high.png")).any()
+
+
+def told_of_training(epochs: int, levels: tuple[str, ...] = (), steepness: float = 1.0) -> list[dict[str, float]]:
+    """What a training reports: the fresh model's validation, then a loss that falls, with the loss by level if any."""
+    curves = {"gradient_norm": 0.5, "learning_rate": 1e-3, "samples_per_second": 80.0}
+    by_level = {f"training_loss_alpha_{level}": 0.1 * (1 + n) for n, level in enumerate(levels)}
+    return [{**h, **curves, **by_level} if h["epoch"] else h for h in history(epochs, steepness)]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "levels", "panels"), [(1, (), 5), (7, (), 5), (1, ("0.5", "0.8", "0.99"), 6), (7, ("0.00213", "0.9"), 6)]
+)
+def test_a_training_has_a_panel_for_each_curve_and_one_for_signal_levels(tmp_path, epochs, levels, panels):
+    figures.training(tmp_path / "new" / "a.png", told_of_training(epochs, levels), "waves")
+    assert_has_panels(tmp_path / "new" / "a.png", 1, panels, (2.7, 2.5))
+
+
+def test_a_training_shows_its_losses_and_those_of_the_last_epoch_by_level(tmp_path):
+    one, steeper = (told_of_training(4, ("0.5", "0.9"), slope) for slope in (1.0, 30.0))
+    earlier, later = told_of_training(4, ("0.5", "0.9")), told_of_training(4, ("0.5", "0.9"))
+    earlier[1]["training_loss_alpha_0.9"] = 0.9  # by level the first epoch's is not shown, the last one's is
+    later[-1]["training_loss_alpha_0.9"] = 0.9
+    pictures = {}
+    for name, told in (("one", one), ("steeper", steeper), ("earlier", earlier), ("later", later)):
+        figures.training(tmp_path / f"{name}.png", told, "waves")
+        pictures[name] = imread(tmp_path / f"{name}.png")
+    assert_array_equal(pictures["one"], pictures["earlier"])
+    assert (pictures["one"] != pictures["steeper"]).any()
+    assert (pictures["one"] != pictures["later"]).any()
+
+
+@pytest.mark.parametrize("rings", [3, 71])
+@pytest.mark.parametrize("lines", [1, 3])
+def test_spectra_have_a_panel_for_each_species_and_show_every_line(tmp_path, lines, rings):
+    power = np.random.default_rng(0).exponential(size=(lines, 2, rings))
+    found = {f"line {n}": p for n, p in enumerate(power)}
+    figures.spectra(tmp_path / "a.png", found, "waves")
+    assert_has_panels(tmp_path / "a.png", 1, 2, (3.6, 2.9))
+    figures.spectra(tmp_path / "b.png", {**found, f"line {lines - 1}": power[-1, ::-1]}, "waves")
+    assert (imread(tmp_path / "a.png") != imread(tmp_path / "b.png")).any()
+
+
+def test_spectra_do_not_show_the_mean(tmp_path):
+    power = np.random.default_rng(0).exponential(size=(2, 20))
+    figures.spectra(tmp_path / "a.png", {"held out": power}, "waves")
+    power[:, 0] = 1e9  # the first ring
+    figures.spectra(tmp_path / "b.png", {"held out": power}, "waves")
+    assert_array_equal(imread(tmp_path / "a.png"), imread(tmp_path / "b.png"))

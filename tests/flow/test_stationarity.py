@@ -12,6 +12,7 @@ from p2d.dynamics.gray_scott import laplacian
 from p2d.flow import divergence
 from p2d.flow.stationarity import HELD_OUT_OBSERVABLES, Observables, Stationarity, z_scores
 from p2d.flow.velocity import LocalField, feature_statistics
+from p2d.training.data import MemoryData
 from p2d.workers import Workers
 
 GRIDS = [(8, 8), (6, 11), (3, 4)]
@@ -205,7 +206,7 @@ def keeping_velocity(x: Tensor) -> Tensor:
 def solved_task(x: Tensor, field_seed: int = 0) -> Stationarity:
     mean, std = feature_statistics(x)
     task = Stationarity(LocalField((4,), mean=mean, std=std, generator=seeded(field_seed)), 64, seed=0)
-    task.after_epoch(x, torch.arange(len(x)), Workers())
+    task.after_epoch(MemoryData(x, torch.arange(len(x)), x[:0], torch.arange(0)), Workers())
     return task
 
 

@@ -1,6 +1,7 @@
 """Datasets: opened and found by name, split by runs into training and held out, read by sample id."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -8,9 +9,9 @@ from numpy.testing import assert_array_equal
 
 from p2d.errors import UserError
 from p2d.simulation import ALIVE_SPREAD, simulate_here, writing
-from p2d.snapshots.store import find_dataset, open_dataset
+from p2d.snapshots.store import find_dataset, open_dataset, shard_name, write_shard
 
-from .helpers import small, with_living
+from .helpers import samples_of, small, with_living
 
 # Opening
 
@@ -137,6 +138,40 @@ def test_states_come_in_the_order_of_the_ids_asked_for(tmp_path):
 def test_a_sample_that_is_not_there_or_asked_for_twice_is_told(tmp_path, ids, told):
     with pytest.raises(UserError, match=f"{told}; its ids are 0 to 9"):
         with_living(tmp_path, [True] * 10).states(np.array(ids))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(("index", "row"), [(0, 0), (1, 3), (2, 1)])
+def test_a_value_that_is_not_finite_is_told_by_shard_row_and_sample(tmp_path, index, row, value):
+    dataset = with_living(tmp_path, [True] * 10)
+    _, states = dataset.read_shard(shard_name(index))
+    spoilt = states.copy()
+    spoilt[row, 1, 3, 5] = value
+    write_shard(tmp_path, index, samples_of(spoilt, 4 * index))
+    sample = 4 * index + row
+    told = f"{tmp_path}/{shard_name(index)}: row {row} (sample {sample}) holds a value that is not finite"
+    for ids in (None, np.array([sample]), np.array([9, sample, 0] if 0 < sample < 9 else [5, sample])):
+        with pytest.raises(UserError, match=f"^{re.escape(told)}$"):
+            dataset.states(ids)
+    others = np.setdiff1d(np.arange(10), [sample])
+    assert np.isfinite(dataset.states(others)).all()
+
+
+@pytest.mark.parametrize("index", [0, 2])
+def test_a_shard_that_changed_places_with_another_is_told(tmp_path, index):
+    dataset = with_living(tmp_path, [True] * 10)
+    dataset.index  # noqa: B018 - opened before the change
+    (tmp_path / shard_name(index)).write_bytes((tmp_path / shard_name(1)).read_bytes())
+    with pytest.raises(UserError, match=f"{shard_name(index)} is not the shard that the card says; p2d verify"):
+        dataset.states(np.array([4 * index, 5]))
+    assert len(dataset.states(np.array([5, 6]))) == 2  # of a shard that is as it should be
+
+
+@pytest.mark.parametrize("pattern", ["1111", "0101101", "0" * 9 + "1", "0000"])
+@pytest.mark.parametrize("chunk", [2, 4])
+def test_the_living_are_told_by_their_ids(tmp_path, pattern, chunk):
+    alive = [digit == "1" for digit in pattern]
+    assert_array_equal(with_living(tmp_path, alive, chunk).living, np.flatnonzero(alive))
 
 
 # Names

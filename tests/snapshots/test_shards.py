@@ -16,7 +16,7 @@ from p2d.simulation import ShardPlan, labels_of, simulate_here
 from p2d.snapshots.schema import PARAMETERS, array_of, label_rows
 from p2d.snapshots.store import checked_shard, file_hash, open_dataset, read_table, shard_entry, write_shard
 
-from .helpers import DAMAGES, rewritten, samples_of, small, with_living
+from .helpers import DAMAGES, rewritten, samples_of, small
 
 WAVES = {key: getattr(preset("waves"), key) for key in PARAMETERS}
 
@@ -137,14 +137,3 @@ def test_a_damaged_shard_is_told_when_it_is_read(tmp_path):
     (tmp_path / "shard-00001.parquet").write_bytes(b"not a shard")
     with pytest.raises(UserError, match=r"shard-00001\.parquet cannot be read"):
         dataset.states()
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_value_that_is_not_finite_names_its_shard_and_sample(tmp_path, value):
-    dataset = with_living(tmp_path, [True] * 10)
-    states = dataset.states(np.arange(4, 8))
-    states[1, 0, 2, 3] = value
-    write_shard(tmp_path, 1, samples_of(states, 4))
-    with pytest.raises(UserError, match=r"shard-00001\.parquet: sample 5 holds a value that is not finite"):
-        dataset.states()
-    assert len(dataset.states(np.array([4, 6, 9]))) == 3

@@ -23,8 +23,10 @@ from p2d.errors import UserError
 from p2d.flow.stationarity import Stationarity
 from p2d.flow.velocity import LocalField, feature_statistics
 from p2d.score.loss import DenoisingScoreMatching
-from p2d.score.unet import ScoreModel
-from p2d.training.loop import Data, Schedule, fit
+from p2d.score.model import ScoreModel
+from p2d.score.spectrum import Spectrum
+from p2d.training.data import MemoryData
+from p2d.training.loop import Schedule, fit
 from p2d.workers import Workers
 
 KINDS = ["score", "flow"]
@@ -32,27 +34,28 @@ EPOCHS = 3
 CLOCKS = {"seconds", "samples_per_second"}
 
 
-def some_data(count: int = 13, height: int = 16, width: int = 16) -> Data:
+def some_data(count: int = 13, height: int = 16, width: int = 16) -> MemoryData:
     """Random states, the last three held out; the ids are not their places."""
     states = torch.rand(count, 2, height, width, generator=torch.Generator().manual_seed(0)) * 2 - 1
     ids = torch.arange(count) * 3 + 5
-    return Data(states[:-3], ids[:-3], states[-3:], ids[-3:])
+    return MemoryData(states[:-3], ids[:-3], states[-3:], ids[-3:])
 
 
-def score_task(data: Data, seed: int = 0, alpha: tuple[float, ...] = (0.5, 0.99)) -> DenoisingScoreMatching:
+def score_task(data: MemoryData, seed: int = 0, alpha: tuple[float, ...] = (0.5, 0.99)) -> DenoisingScoreMatching:
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # torch's layers draw from the global stream
-        model = ScoreModel((8, 8), alpha, data.train.mean((0, 2, 3)), data.train.std((0, 2, 3)))
+        spectrum = Spectrum.white(data.train.mean((0, 2, 3)), data.train.std((0, 2, 3)))
+        model = ScoreModel((8, 8), alpha, spectrum)
     return DenoisingScoreMatching(model, seed=1, augment=True)
 
 
-def flow_task(data: Data, seed: int = 0) -> Stationarity:
+def flow_task(data: MemoryData, seed: int = 0) -> Stationarity:
     mean, std = feature_statistics(data.train)
     field = LocalField((6,), mean=mean, std=std, generator=torch.Generator().manual_seed(seed))
     return Stationarity(field, observables=48, seed=1)
 
 
-def task_of(kind: str, data: Data, seed: int = 0) -> DenoisingScoreMatching | Stationarity:
+def task_of(kind: str, data: MemoryData, seed: int = 0) -> DenoisingScoreMatching | Stationarity:
     return score_task(data, seed) if kind == "score" else flow_task(data, seed)
 
 
@@ -62,7 +65,9 @@ def schedule_of(kind: str, **settings) -> Schedule:
     return Schedule(**{**usual, "ema": ema, "decay": decay, "weight_decay": weight_decay, **settings})
 
 
-def train(task, data: Data, schedule: Schedule, start: dict[str, Any] | None = None, workers: Workers | None = None):
+def train(
+    task, data: MemoryData, schedule: Schedule, start: dict[str, Any] | None = None, workers: Workers | None = None
+):
     """States reported, one an epoch, each as it was then."""
     states = []
     fit(task, data, schedule, workers or Workers(), lambda _, state: states.append(copy.deepcopy(state)), start)
@@ -136,7 +141,8 @@ def test_the_same_run_twice_is_the_same_to_the_last_bit(kind):
 def test_training_changes_the_weights_in_every_epoch(kind):
     # else the equalities above would say nothing
     for before, after in itertools.pairwise(unbroken(kind)):
-        learnt = [name for name in after["raw"] if name not in ("mean", "std", "net.frequencies")]
+        fixed = ("mean", "std", "net.frequencies", "spectrum.wavenumber", "spectrum.power", "spectrum.mean")
+        learnt = [name for name in after["raw"] if name not in fixed]
         assert all(not torch.equal(before["raw"][name], after["raw"][name]) for name in learnt)
 
 
@@ -230,6 +236,55 @@ def test_the_rate_of_the_schedule_is_the_optimizers():
         assert state["history"][-1]["learning_rate"] == expected
 
 
+# A loss that is low enough
+
+
+def losses_of(kind: str) -> list[float]:
+    return [metrics["validation_loss"] for metrics in unbroken(kind)[-1]["history"]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("epoch", range(EPOCHS + 1))
+def test_a_run_ends_after_the_first_epoch_that_reaches_the_target(kind, epoch):
+    data, target = some_data(), losses_of(kind)[epoch]
+    states = train(task_of(kind, data), data, schedule_of(kind, target_loss=target))
+    last = next(number for number, loss in enumerate(losses_of(kind)) if loss <= target)
+    assert [state["epoch"] for state in states] == list(range(last + 1))
+    # the learning rate still falls as if all epochs were to come: up to its end the run is the unbroken one
+    for key in ("raw", "average"):
+        assert_close(states[-1][key], unbroken(kind)[last][key], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_target_that_is_not_reached_changes_nothing(kind):
+    data = some_data()
+    low = schedule_of(kind, target_loss=min(losses_of(kind)) * (1 - 1e-12))
+    assert_same_to_the_last_bit(train(task_of(kind, data), data, low)[-1], unbroken(kind)[-1])
+
+
+def test_a_run_that_has_ended_early_is_validated_as_after_its_last_epoch():
+    data = some_data()
+    (state,) = train(score_task(data), data, schedule_of("score", target_loss=losses_of("score")[0]))
+    task = score_task(data, seed=99)
+    task.model.load_state_dict(state["average"])
+    expected = task.metrics(task.validate(data.held, data.held_ids.tolist(), last=True))
+    assert {"validation_loss_alpha_0.5", "validation_loss_alpha_0.95", "validation_loss_alpha_0.99"} < expected.keys()
+    assert state["history"] == [{**expected, "epoch": 0, "seconds": state["history"][0]["seconds"]}]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_run_that_has_ended_early_stays_ended(kind, epoch):
+    data = some_data()
+    reached = schedule_of(kind, target_loss=losses_of(kind)[epoch])
+    state = train(task_of(kind, data), data, reached)[-1]
+    assert train(task_of(kind, data, seed=99), data, reached, start=state) == []
+    # asked for less than it has reached, it goes on to where the unbroken run comes to
+    rest = train(task_of(kind, data, seed=99), data, schedule_of(kind), start=state)
+    assert len(rest) == EPOCHS - state["epoch"]
+    assert_close(rest[-1]["raw"], unbroken(kind)[-1]["raw"], rtol=0, atol=0)
+
+
 # A loss that is not finite
 
 
@@ -248,6 +303,22 @@ def test_a_weight_that_is_not_a_number_is_stopped_at_step_0():
         train(task, data, schedule_of("score"))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_epochs_before_a_loss_that_is_not_finite_are_reported(kind):
+    data, reported = some_data(), []
+
+    def spoil(_, state):
+        reported.append(copy.deepcopy(state))
+        if len(reported) == 2:
+            data.train[:] = float("nan")
+
+    with pytest.raises(UserError, match="the loss is nan at step 2"):
+        fit(task_of(kind, data), data, schedule_of(kind), Workers(), spoil)
+    for state, expected in zip(reported, unbroken(kind), strict=False):
+        assert_same_to_the_last_bit(state, expected)
+    assert len(reported) == 2
+
+
 # Learning
 
 
@@ -256,7 +327,7 @@ def test_stripes_are_learnt():
     # the Gaussian denoiser that a fresh model is near leaves half of its power
     stripes = torch.tensor([1.0, 1, -1, -1]).repeat(2).expand(1, 2, 8, 8)
     train_states, held = torch.cat([stripes, -stripes] * 8), torch.cat([stripes, -stripes])
-    data = Data(train_states, torch.arange(16), held, torch.tensor([16, 17]))
+    data = MemoryData(train_states, torch.arange(16), held, torch.tensor([16, 17]))
     task = score_task(data, alpha=(0.5,))
     task.augment = False
     history = train(task, data, schedule_of("score", epochs=20, learning_rate=1e-2))[-1]["history"]

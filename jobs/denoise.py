@@ -1,0 +1,12 @@
+"""The stage `p2d denoise` as a job.
+
+python jobs/denoise.py waves_noisy --out /shared/runs
+ray job submit --working-dir . -- python jobs/denoise.py waves_noisy --out /shared/runs
+"""
+
+import sys
+
+from p2d.cli import main
+
+if __name__ == "__main__":
+    main(["denoise", *sys.argv[1:]])

@@ -1,0 +1,116 @@
+"""How well noisy snapshots are denoised with no clean data, beside a bound, a linear filter and a Gaussian one.
+
+For each noise: the score model trained on the noisy snapshots alone (what `p2d denoise` does); the same network trained
+for as many steps with clean targets, as a bound; the best linear filter for the data's spectrum, and a Gaussian filter
+at the width that is best by the truth. The error is the root mean square over held-out snapshots.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any, cast
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from scipy import ndimage
+from torch import Tensor
+
+from p2d.config import DenoiseConfig, ScoreConfig
+from p2d.config.bench import BenchDenoiseConfig
+from p2d.progress import say
+from p2d.score import denoise, noise
+from p2d.score.model import ScoreModel
+from p2d.score.spectrum import measure
+from p2d.simulation import measured
+from p2d.snapshots.store import Dataset
+from p2d.training.data import MemoryData, load_data
+from p2d.training.loop import fit
+from p2d.training.tasks import build
+from p2d.workers import Workers
+
+WIDTHS = np.geomspace(0.3, 4.0, 24)  # of the Gaussian filter, cells
+
+
+def bench(config: BenchDenoiseConfig, dataset: Dataset) -> dict[str, Any]:
+    """Root mean square errors in concentration, by noise.
+
+    Returns:
+        For each noise: before; gaussian (at its best width); linear; denoised; bound; and the ratios of denoised to
+        bound and to gaussian, and the noise that is estimated from the snapshots.
+    """
+    torch.set_num_threads(config.threads or os.cpu_count() or 1)
+    clean = load_data(dataset, config.holdout)
+    scale = dataset.card.affine["scale"]
+    found = {}
+    for sigma in config.noise:
+        say(f"noise {sigma:g}")
+        noisy = _noisy(clean, sigma * scale, config.seed)
+
+        def error(estimate: Tensor) -> float:
+            return (estimate - clean.held).square().mean().sqrt().item() / scale
+
+        settings = denoise.training_settings(DenoiseConfig(epochs=config.epochs, seed=config.seed), sigma, scale)
+        own = _trained(settings, noisy, scale)
+        at_level = (noise.alpha_of(torch.tensor(sigma * scale)).item(),)
+        bound = _trained(dataclasses.replace(settings, alpha=at_level, data_noise=0.0), clean, scale)
+        linear, _ = own.spectrum.estimate(noisy.held, torch.tensor([sigma * scale]))
+        widths = {width: error(_filtered(noisy.held, width)) for width in WIDTHS}
+        row = {
+            "before": error(noisy.held),
+            "gaussian": min(widths.values()),
+            "gaussian_width": min(widths, key=widths.__getitem__),
+            "linear": error(own.spectrum.mean.view(1, 2, 1, 1) + linear),
+            "denoised": error(torch.cat(list(denoise.denoised(own, noisy.held, sigma * scale)))),
+            "bound": error(torch.cat(list(denoise.denoised(bound, noisy.held, sigma * scale)))),
+            "estimated_noise": (denoise.estimate_noise(measure([noisy.train])).square().mean().sqrt() / scale).item(),
+        }
+        found[f"{sigma:g}"] = row | {
+            "to_bound": row["denoised"] / row["bound"],
+            "to_gaussian": row["denoised"] / row["gaussian"],
+        }
+    return found
+
+
+def _noisy(clean: MemoryData, sigma: float, seed: int) -> MemoryData:
+    """The same states, each with white noise of its own."""
+    parts = [
+        torch.from_numpy(measured(states.numpy(), sigma, seed, ids.numpy()))
+        for states, ids in ((clean.train, clean.train_ids), (clean.held, clean.held_ids))
+    ]
+    return MemoryData(parts[0], clean.train_ids, parts[1], clean.held_ids)
+
+
+def _trained(settings: ScoreConfig, data: MemoryData, scale: float) -> ScoreModel:
+    task, schedule = build(settings, data, scale, torch.device("cpu"), None)
+    states: list[dict[str, Any]] = []
+    fit(task, data, schedule, Workers(), lambda _, state: states.append(state))
+    model = cast(ScoreModel, task.model)
+    model.load_state_dict(states[-1]["average"])
+    return model
+
+
+def _filtered(states: Tensor, width: float) -> Tensor:
+    """States smoothed by a Gaussian of this standard deviation in cells, on the periodic grid."""
+    return torch.from_numpy(ndimage.gaussian_filter(states.numpy(), (0, 0, width, width), mode="wrap"))
+
+
+def print_table(found: dict[str, Any]) -> None:
+    """The measurements as a table on standard output."""
+    columns = {
+        "noise": "before",
+        "Gaussian filter, best width": "gaussian",
+        "linear": "linear",
+        "denoised": "denoised",
+        "bound: clean targets": "bound",
+        "to the bound": "to_bound",
+        "to the Gaussian filter": "to_gaussian",
+        "estimated noise": "estimated_noise",
+    }
+    table = Table(*columns)
+    for row in found.values():
+        table.add_row(*(f"{row[key]:.3f}" if key.startswith("to_") else f"{row[key]:.5f}" for key in columns.values()))
+    console = Console(highlight=False)
+    console.print("root mean square error over held-out snapshots, in concentration", table)

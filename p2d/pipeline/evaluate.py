@@ -1,0 +1,88 @@
+"""What was learnt, measured on held-out snapshots."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from p2d.checkpoint import read_config
+from p2d.config import EvaluateConfig, Source, short_name, write_json
+from p2d.errors import UserError
+from p2d.pipeline.find import find_equation, optional_model, refuse_other_systems
+from p2d.pipeline.stage import Outcome, Tracker, stage
+from p2d.snapshots.store import Dataset, find_dataset
+
+
+def evaluate(config: EvaluateConfig, source: Source, out: Path, track: Tracker) -> Outcome:
+    """Measure what was learnt from a dataset on its held-out snapshots, into OUT/report/NAME."""
+    dataset = find_dataset(source.dataset, out)
+    short = short_name(dataset.folder.name)
+    name = source.name or short
+    folder = out / "report" / name
+    score = optional_model("score", config.score, short, out)
+    flow = optional_model("flow", config.flow, short, out)
+    equation = find_equation(config.equation, short, out)
+    if score is None and flow is None and equation is None:
+        raise UserError(f"there is nothing to evaluate for {dataset.folder}: train or discover something of it first")
+    for kind, model in (("score", score), ("flow", flow)):
+        if model is not None:
+            refuse_other_systems(kind, model, dataset)
+    inputs = _inputs(config, source, dataset, score, flow, equation)
+    before = read_summary(folder)
+    if before.get("inputs") == inputs:
+        return Outcome("evaluate", False, folder, before)
+    from p2d.evaluate import report
+
+    start = time.monotonic()
+    with stage(track, "evaluate", folder, {**config.to_dict(), **source.to_dict()}) as child:
+        _, held_ids = dataset.split(source.holdout)
+        subject = report.Subject(
+            name=name,
+            dataset=dataset,
+            held_ids=held_ids,
+            score=score,
+            flow=flow,
+            objective=read_config(flow, "flow")["settings"]["objective"] if flow else "",
+            discovery=json.loads(equation.read_text())["found"] if equation else None,
+        )
+        found = report.evaluate(subject, folder, config.plot_channel)
+        found |= {"inputs": inputs, "seconds": before.get("seconds", {})}
+        write_json(folder / "summary.json", found)
+        for part in ("score", "flow", "discover"):
+            child.metrics({f"{part}_{k}": v for k, v in found.get(part, {}).items()})
+        for path in (*sorted(folder.glob("*.png")), folder / "summary.json"):
+            child.artifact(path)
+    return Outcome("evaluate", True, folder, found, time.monotonic() - start)
+
+
+def _inputs(
+    config: EvaluateConfig,
+    source: Source,
+    dataset: Dataset,
+    score: Path | None,
+    flow: Path | None,
+    equation: Path | None,
+) -> dict[str, Any]:
+    """What a report is made of, to know it again."""
+    models = {
+        "score": read_config(score, "score") if score else None,
+        "flow": read_config(flow, "flow") if flow else None,
+    }
+    settings = {k: {**m["settings"], **m["data"]} if m else None for k, m in models.items()}
+    equation_settings = json.loads(equation.read_text())["settings"] if equation else None
+    inputs = {
+        "dataset_hash": dataset.card.dataset_hash,
+        "holdout": source.holdout,
+        "plot_channel": config.plot_channel,
+        **settings,
+        "equation": equation_settings,
+    }
+    return json.loads(json.dumps(inputs))
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """summary.json of a report; empty when there is none."""
+    file = folder / "summary.json"
+    return json.loads(file.read_text()) if file.is_file() else {}

@@ -1,0 +1,65 @@
+"""Models and equations by their names under the output folder, or by their paths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from p2d.checkpoint import read_config
+from p2d.errors import UserError
+from p2d.snapshots.store import Dataset
+
+
+def find_model(kind: str, name: str, out: Path) -> Path:
+    """Folder of a score model or flow, named by its name under OUT/KIND or by its path.
+
+    Raises:
+        UserError: no such model (lists those that are there).
+    """
+    for folder in (out / kind / name, Path(name)):
+        if (folder / "config.json").is_file():
+            read_config(folder, kind)
+            return folder
+    there = sorted(p.parent.name for p in (out / kind).glob("*/config.json"))
+    held = f"which holds {', '.join(there)}" if there else "which is empty"
+    raise UserError(
+        f"there is no {kind} model {name!r}, neither as a folder nor under {out / kind} ({held}); "
+        f"p2d train-{kind} makes one"
+    )
+
+
+def refuse_other_systems(kind: str, model: Path, dataset: Dataset) -> None:
+    """Refuse a model that was trained on another preset, or other rates, than the dataset is of.
+
+    Raises:
+        UserError: names both.
+    """
+    learnt_from = read_config(model, kind).get("learnt_from", {})
+    there, here = learnt_from.get("systems"), list(dataset.card.parameters)
+    if there and here and there != here:
+        raise UserError(
+            f"{model} was trained on {', '.join(there)} (dataset {learnt_from['dataset']}), and {dataset.folder} is of "
+            f"{', '.join(here)}; name a {kind} model of that"
+        )
+
+
+def optional_model(kind: str, name: str, short: str, out: Path) -> Path | None:
+    """The model of this name, or without one that of the dataset's short name, if it is there."""
+    if name:
+        return find_model(kind, name, out)
+    folder = out / kind / short
+    return folder if (folder / "config.json").is_file() else None
+
+
+def find_equation(name: str, short: str, out: Path) -> Path | None:
+    """The file of the equation of this name, or without one that of the dataset's short name, if it is there.
+
+    Raises:
+        UserError: no equation of this name.
+    """
+    for file in (out / "discover" / (name or short) / "equation.json", Path(name) / "equation.json", Path(name)):
+        if file.is_file():
+            return file
+    if name:
+        place = out / "discover"
+        raise UserError(f"there is no equation {name!r}, neither as a file nor under {place}; p2d discover makes one")
+    return None

@@ -1,0 +1,233 @@
+"""What a score model makes: new patterns, and clean snapshots from noisy ones."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from p2d import derived
+from p2d.checkpoint import read_config
+from p2d.config import DenoiseConfig, SampleConfig, TrainSource, settings_hash, short_name, write_json
+from p2d.errors import UserError
+from p2d.pipeline.data import dataset_facts
+from p2d.pipeline.find import find_model, refuse_other_systems
+from p2d.pipeline.learn import train_score
+from p2d.pipeline.stage import Outcome, Tracker, stage
+from p2d.progress import Advance, progress, say
+from p2d.score.model import ScoreModel
+from p2d.snapshots.schema import Samples
+from p2d.snapshots.store import Dataset, find_dataset, open_dataset
+from p2d.tracking import Run
+from p2d.training.data import training_states
+
+ROWS = 64  # of a shard
+COMPARED = 1024  # training snapshots, at most, that generated ones are compared with
+LEAST_NOISE = 5e-4  # of concentration; what an 8-bit image rounds by is twice that
+UNEQUAL = 1.2  # ratio of the species' noise that is worth a word
+
+
+def sample(score: str, config: SampleConfig, out: Path, track: Tracker) -> Outcome:
+    """Generate patterns with a score model into OUT/data/NAME, and hold them against held-out snapshots.
+
+    Raises:
+        UserError: no such model, a size that its U-Net cannot take, one trained at a single level, a dataset to compare
+            with that the model was not trained on.
+    """
+    folder = find_model("score", score, out)
+    made = read_config(folder, "score")
+    trained_on = made["data"]
+    grid = (config.height or trained_on["grid"][0], config.width or trained_on["grid"][1])
+    name = config.name or f"{folder.name}_generated_{grid[0]}x{grid[1]}"
+    place = out / "data" / name
+    origin = {
+        "kind": derived.GENERATED,
+        "score": settings_hash({**made["settings"], **trained_on}),
+        "learnt_from": trained_on["dataset_hash"],
+    }
+    settings = {**config.identity(), "height": grid[0], "width": grid[1], **origin}
+    labels = derived.generated_labels(config.num_samples, ROWS, config.seed)
+    compared = _own_dataset(config.dataset, trained_on, folder, out)
+    report = out / "report" / short_name(name) / "quality.json"
+    if derived.is_finished(place, settings, labels) and report.is_file():
+        facts = {**dataset_facts(open_dataset(place)), **json.loads(report.read_text())}
+        return Outcome("sample", False, place, facts)
+    from p2d.score import sample as reverse
+
+    start = time.monotonic()
+    model, device = _on_device(folder)
+    reverse.check(model, grid, config.steps)
+    affine = trained_on["affine"]
+
+    def samples(number: int) -> Samples:
+        ids = [row["sample_id"] for row in labels[number]]
+        parts = reverse.generate(model, ids, grid, config.steps, config.seed)
+        return derived.samples_of(_concentrations(parts, affine, advance), labels[number])
+
+    card = derived.first_card(settings, origin, None, grid, affine, ROWS)
+    with stage(track, "sample", place, {**config.to_dict(), "score": str(folder)}) as child:
+        with progress("sample", config.num_samples, "patterns") as advance:
+            dataset = derived.make(place, card, labels, samples, device, advance)
+        found = _judged(dataset, compared, trained_on["holdout"], report.parent, config, child)
+        write_json(report, found)
+    return Outcome("sample", True, place, {**dataset_facts(dataset), **found}, time.monotonic() - start)
+
+
+def _concentrations(parts: Iterable[torch.Tensor], affine: dict[str, float], advance: Advance) -> np.ndarray:
+    """States in training coordinates, in parts, as concentrations cut off at 0 and 1, float32 [N, 2, H, W]."""
+    made = []
+    for part in parts:
+        made.append(part.cpu())
+        advance(len(part))
+    x = torch.cat(made)
+    return ((x - affine["shift"]) / affine["scale"]).clamp(0, 1).numpy()
+
+
+def _on_device(folder: Path) -> tuple[ScoreModel, str]:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return ScoreModel.load(folder).to(device), device
+
+
+def _own_dataset(name: str, trained_on: dict[str, Any], model: Path, out: Path) -> Dataset | None:
+    """The dataset that a model was trained on: the named one, or the one of its hash under OUT/data, if any.
+
+    Raises:
+        UserError: the named one is another.
+    """
+    if name:
+        dataset = find_dataset(name, out)
+        refuse_other_systems("score", model, dataset)
+        if dataset.card.dataset_hash != trained_on["dataset_hash"]:
+            raise UserError(
+                f"{model} was not trained on {dataset.folder}, whose hash is {dataset.card.dataset_hash[:8]}...; "
+                f"name the dataset of {trained_on['dataset_hash'][:8]}..., of which memory and likeness can be told"
+            )
+        return dataset
+    for card in sorted((out / "data").glob("*/card.json")):
+        if trained_on["dataset_hash"] in card.read_text():
+            dataset = open_dataset(card.parent)
+            if dataset.card.dataset_hash == trained_on["dataset_hash"]:
+                return dataset
+    return None
+
+
+def _judged(
+    dataset: Dataset, compared: Dataset | None, holdout: float, folder: Path, config: SampleConfig, child: Run
+) -> dict[str, Any]:
+    """Draw generated patterns, and measure them beside the floor where the data are there that they should be like."""
+    from p2d.evaluate import figures, quality
+
+    name = short_name(dataset.folder.name)
+    states = dataset.states(np.arange(dataset.card.samples))
+    title = f"{name}: {figures.SPECIES[config.plot_channel]} in {{}} generated patterns"
+    sheet = folder / "generated.png"
+    figures.contact_sheet(sheet, states[:64], config.plot_channel, title.format(min(64, len(states))))
+    child.artifact(sheet)
+    if compared is None:
+        say("  the dataset that the score model was trained on is not here, so nothing is measured; -m names it")
+        return {"contact_sheet": str(sheet)}
+    if any(large % small for large, small in zip(dataset.card.grid, compared.card.grid, strict=True)):
+        say(f"  {dataset.card.grid} is no multiple of {compared.card.grid} of the data, so nothing is measured")
+        return {"contact_sheet": str(sheet)}
+    train_ids, held_ids = compared.split(holdout)
+    train = compared.states(train_ids[:: -(-len(train_ids) // COMPARED)])
+    held = compared.states(held_ids[:: -(-len(held_ids) // COMPARED)])
+    found = quality.compare(states, train, held)
+    child.metrics(quality.flat(found))
+    if dataset.card.grid == compared.card.grid:
+        spectra = {"generated": states, "held out": held, "training": train}
+        figures.spectra(folder / "spectra.png", {k: quality.spectra(v).mean(axis=0) for k, v in spectra.items()}, name)
+        child.artifact(folder / "spectra.png")
+    return {"contact_sheet": str(sheet), "quality": found}
+
+
+def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracker, plot_channel: int = 1) -> Outcome:
+    """Denoise a dataset into OUT/data/NAME, with a score model trained on its noisy snapshots alone.
+
+    Raises:
+        UserError: no noise to be seen, or more than the patterns themselves vary by.
+    """
+    from p2d.score import denoise as denoising
+    from p2d.score.spectrum import measure
+
+    start = time.monotonic()
+    dataset = find_dataset(source.dataset, out)
+    grid, affine = dataset.card.grid, dataset.card.affine
+    short = source.name or short_name(dataset.folder.name)
+    place = out / "data" / f"{short}_denoised_{grid[0]}x{grid[1]}"
+    train_ids, _ = dataset.split(source.holdout)
+    spectrum = measure(training_states(dataset, part) for part in np.array_split(train_ids, -(-len(train_ids) // ROWS)))
+    spread = (spectrum.variance(grid).sqrt() / affine["scale"]).tolist()
+    sigma = config.noise or _estimated(denoising.estimate_noise(spectrum) / affine["scale"], dataset)
+    if sigma >= min(spread):
+        raise UserError(
+            f"noise = {sigma:g} is as much as the snapshots vary in all (u {spread[0]:.3g}, v {spread[1]:.3g}); "
+            "denoising needs less"
+        )
+    origin = {
+        "kind": "denoised",
+        "dataset": dataset.folder.name,
+        "dataset_hash": dataset.card.dataset_hash,
+        "noise": sigma,
+        "noise_estimated": not config.noise,
+    }
+    settings = {**config.identity(), **origin, "holdout": source.holdout}
+    labels = derived.labels_like(dataset)
+    if derived.is_finished(place, settings, labels):
+        return Outcome("denoise", False, place, {**dataset_facts(open_dataset(place)), "noise": sigma})
+    trainer = TrainSource(**{**source.to_dict(), "name": f"{short}_denoiser"})
+    trained = train_score(
+        denoising.training_settings(config, sigma, affine["scale"]), trainer, out, track, plot_channel
+    )
+    model, device = _on_device(trained.where)
+    names = [entry["name"] for entry in dataset.card.shards]
+
+    def samples(number: int) -> Samples:
+        ids, states = dataset.read_shard(names[number])
+        x = torch.from_numpy(states).to(device) * affine["scale"] + affine["shift"]
+        parts = denoising.denoised(model, x, sigma * affine["scale"])
+        alive = np.isin(ids, dataset.living)
+        return derived.samples_of(_concentrations(parts, affine, advance), labels[number], alive)
+
+    card = derived.first_card(settings, origin, dataset.card, grid, affine, dataset.card.chunk)
+    with stage(track, "denoise", place, {**config.to_dict(), **source.to_dict(), "noise": sigma}) as child:
+        with progress("denoise", dataset.card.samples, "snapshots") as advance:
+            made = derived.make(place, card, labels, samples, device, advance)
+        picture = out / "report" / short_name(place.name) / "denoised.png"
+        _draw_pair(picture, dataset, made, sigma, plot_channel)
+        child.artifact(picture)
+    facts = {**dataset_facts(made), "noise": sigma, "noise_estimated": not config.noise, "score": str(trained.where)}
+    return Outcome("denoise", True, place, facts, time.monotonic() - start)
+
+
+def _estimated(noise_of_species: torch.Tensor, dataset: Dataset) -> float:
+    """One noise of both species, told on the screen.
+
+    Raises:
+        UserError: there is none to be seen.
+    """
+    u, v = noise_of_species.tolist()
+    sigma = float(noise_of_species.square().mean().sqrt())
+    if sigma < LEAST_NOISE:
+        raise UserError(
+            f"{dataset.folder} shows no noise (estimated {sigma:.2g} of concentration); if there is some, give --noise"
+        )
+    say(f"noise estimated from wavelengths below two cells: {sigma:.4f} of concentration (u {u:.4f}, v {v:.4f})")
+    if max(u, v) > UNEQUAL * min(u, v):
+        say("  the two differ; one value for both is used")
+    return sigma
+
+
+def _draw_pair(path: Path, noisy: Dataset, clean: Dataset, sigma: float, channel: int) -> None:
+    """A few snapshots above what has become of them."""
+    from p2d.evaluate import figures
+
+    ids = noisy.living[:4]
+    pair = np.concatenate([dataset.states(ids) for dataset in (noisy, clean)])
+    title = f"{short_name(clean.folder.name)}: {figures.SPECIES[channel]} with noise {sigma:.3g} (above), and denoised"
+    figures.contact_sheet(path, pair, channel, title, columns=len(ids))

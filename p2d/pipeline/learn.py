@@ -1,0 +1,142 @@
+"""What is learnt from a dataset: a score model, a flow, an equation."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from p2d.checkpoint import read_config, read_history
+from p2d.config import (
+    DiscoverConfig,
+    FlowConfig,
+    FlowSource,
+    ScoreConfig,
+    Source,
+    TrainSource,
+    refuse_other_settings,
+    short_name,
+    write_json,
+)
+from p2d.errors import UserError
+from p2d.pipeline.find import find_model, refuse_other_systems
+from p2d.pipeline.stage import Outcome, Tracker, stage
+from p2d.progress import progress
+from p2d.snapshots.store import Dataset, find_dataset
+from p2d.training.identity import describe, is_trained
+
+Artist = Callable[[Path, list[dict[str, float]]], list[Path]]  # draws a model in training, given its metrics so far
+
+
+def train_score(config: ScoreConfig, source: TrainSource, out: Path, track: Tracker, plot_channel: int = 1) -> Outcome:
+    """Train a score model into OUT/score/NAME, with pictures of its training in OUT/report/NAME/training."""
+    dataset = find_dataset(source.dataset, out)
+    name = source.name or short_name(dataset.folder.name)
+    artist = _artist(out / "report" / name / "training", dataset, source.holdout, plot_channel, name)
+    return _train("train-score", config, source, dataset, out / "score" / name, track, artist=artist)
+
+
+def _artist(folder: Path, dataset: Dataset, holdout: float, channel: int, name: str) -> Artist:
+    """Draws what a score model in training has come to."""
+
+    def draw(model: Path, history: list[dict[str, float]]) -> list[Path]:
+        from p2d.evaluate import pictures
+        from p2d.score.model import ScoreModel
+
+        _, held = dataset.split(holdout)
+        state = dataset.states(held[:1])[0]
+        return pictures.of_training(folder, ScoreModel.load(model), state, dataset.card.affine, history, channel, name)
+
+    return draw
+
+
+def train_flow(config: FlowConfig, source: FlowSource, out: Path, track: Tracker) -> Outcome:
+    """Train a flow into OUT/flow/NAME; with the continuity objective, from a score model."""
+    dataset = find_dataset(source.dataset, out)
+    short = short_name(dataset.folder.name)
+    if config.objective == "stationarity":
+        return _train("train-flow", config, source, dataset, out / "flow" / (source.name or short), track)
+    score = find_model("score", source.score or short, out)
+    _check_score(config, dataset, score)
+    folder = out / "flow" / (source.name or f"{short}_continuity")
+    return _train("train-flow", config, source, dataset, folder, track, score=score)
+
+
+def _check_score(config: FlowConfig, dataset: Dataset, score: Path) -> None:
+    """Refuse a score model of another preset or normalisation, or one that does not know the signal level."""
+    refuse_other_systems("score", score, dataset)
+    made = read_config(score, "score")
+    if made["data"]["affine"] != dataset.card.affine:
+        raise UserError(
+            f"{score} was trained with another normalisation than {dataset.folder} has; train it on this one"
+        )
+    levels = made["settings"]["alpha"]
+    if not min(levels) <= config.alpha <= max(levels):
+        told = " to ".join(map(str, levels))
+        raise UserError(f"alpha = {config.alpha} is not what {score} was trained for, which is {told}")
+
+
+def _train(
+    name: str,
+    config: ScoreConfig | FlowConfig,
+    source: TrainSource,
+    dataset: Dataset,
+    folder: Path,
+    track: Tracker,
+    score: Path | None = None,
+    artist: Artist | None = None,
+) -> Outcome:
+    if is_trained(folder, describe(config, source, dataset, score)):
+        return Outcome(name, False, folder, _training_facts(read_history(folder)))
+    from p2d.cluster.train import train
+
+    start = time.monotonic()
+    parameters = {**config.to_dict(), **source.to_dict(), "dataset_hash": dataset.card.dataset_hash}
+    with stage(track, name, folder, parameters) as child, progress(name, config.epochs, "epochs") as advance:
+        history: list[dict[str, float]] = []
+
+        def on_epoch(metrics: dict[str, float], model: Path | None) -> None:
+            epoch = int(metrics["epoch"])
+            child.metrics(metrics, step=epoch)
+            rate = f", {metrics['samples_per_second']:.1f} samples/s" if "samples_per_second" in metrics else ""
+            done = epoch - int(history[-1]["epoch"]) if history else epoch
+            advance(done, f"validation {metrics['validation_loss']:.4g}{rate}")
+            history.append(metrics)
+            if artist and model:
+                for picture in artist(model, history):
+                    child.artifact(picture, "training")
+
+        train(config, source, dataset, folder, on_epoch, score)
+    return Outcome(name, True, folder, _training_facts(read_history(folder)), time.monotonic() - start)
+
+
+def _training_facts(history: list[dict[str, float]]) -> dict[str, Any]:
+    return {k: v for k, v in history[-1].items() if k.startswith(("validation", "continuity", "z_", "epoch"))}
+
+
+def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) -> Outcome:
+    """Find the equation of a dataset into OUT/discover/NAME/equation.json."""
+    dataset = find_dataset(source.dataset, out)
+    file = out / "discover" / (source.name or short_name(dataset.folder.name)) / "equation.json"
+    asked = {**config.identity(), "dataset_hash": dataset.card.dataset_hash, "holdout": source.holdout}
+    if file.exists():
+        made = json.loads(file.read_text())
+        refuse_other_settings(f"the equation {file}", made["settings"], asked)
+        return Outcome("discover", False, file, made["found"])
+    from p2d.cluster.moments import accumulate
+    from p2d.flow import discover as closed_form
+
+    start = time.monotonic()
+    with stage(track, "discover", file, {**config.to_dict(), **source.to_dict()}) as child:
+        train_ids, _ = dataset.split(source.holdout)
+        closed_form.enough(len(train_ids))
+        with progress("discover", len(train_ids), "snapshots") as advance:
+            moments = accumulate(dataset, train_ids, source.workers, advance)
+        found = closed_form.discover(moments, config.library, config.bootstrap, config.seed)
+        facts = {**closed_form.summary(found), "text": closed_form.format_equation(found)}
+        write_json(file, {"settings": asked, "found": facts})
+        child.metrics({"gap": found.gap, "misfit": found.misfit, "unbalanced": found.unbalanced})
+        child.artifact(file)
+    return Outcome("discover", True, file, facts, time.monotonic() - start)

@@ -1,0 +1,63 @@
+"""The whole way, from simulation to report."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from p2d.config import EvaluateConfig, FlowSource, RunConfig, short_name, write_json
+from p2d.pipeline.data import simulate
+from p2d.pipeline.evaluate import evaluate, read_summary
+from p2d.pipeline.learn import discover, train_flow, train_score
+from p2d.pipeline.stage import Outcome, Tracker
+from p2d.progress import say
+from p2d.tracking import Run
+
+
+def run(config: RunConfig, out: Path, track: Tracker) -> tuple[dict[str, Any], list[Outcome]]:
+    """Everything: simulate, train-score, train-flow, discover, evaluate, tracked as children of one run.
+
+    Returns:
+        The summary, as it is in report/NAME/summary.json, and what each stage did.
+    """
+    source = config.source()
+    name = short_name(source.dataset)
+    flow_name = name if config.flow.objective == "stationarity" else f"{name}_continuity"
+    evaluation = EvaluateConfig(flow=flow_name, plot_channel=config.plot_channel)
+    outcomes = []
+    with ExitStack() as stack:
+
+        @functools.cache
+        def parent() -> Run:
+            return stack.enter_context(track().child(f"run {name}", source.to_dict()))
+
+        stages: dict[str, Callable[[], Outcome]] = {
+            "simulate": lambda: simulate(config.simulate, out, parent),
+            "score": lambda: train_score(config.score, source, out, parent, config.plot_channel),
+            "flow": lambda: train_flow(config.flow, FlowSource(**source.to_dict()), out, parent),
+            "discover": lambda: discover(config.discover, source, out, parent),
+            "evaluate": lambda: evaluate(evaluation, source, out, parent),
+        }
+        for key, stage in stages.items():
+            outcome = stage()
+            outcomes.append(outcome)
+            if outcome.made:
+                _add_seconds(out / "report" / name, key, outcome.seconds)
+            else:
+                say(f"{outcome.stage}: nothing to do, {outcome.where} is there")
+        summary = read_summary(out / "report" / name)
+        if any(o.made for o in outcomes):
+            parent().metrics({"validation_loss": summary["score"]["validation_loss"]})
+            parent().metrics({f"{k}_cosine": summary[k]["cosine"] for k in ("flow", "discover")})
+    return summary, outcomes
+
+
+def _add_seconds(folder: Path, stage: str, seconds: float) -> None:
+    """Note a stage's wall time in the summary, which the evaluation completes."""
+    summary = read_summary(folder)
+    times = summary.setdefault("seconds", {})
+    times[stage] = round(times.get(stage, 0.0) + seconds, 1)
+    write_json(folder / "summary.json", summary)

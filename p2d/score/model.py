@@ -1,0 +1,152 @@
+"""The score model: a network around the best linear denoiser, which the preconditioning of EDM is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from p2d.config import fits_unet
+from p2d.errors import UserError
+from p2d.score import noise
+from p2d.score.spectrum import Spectrum
+from p2d.score.unet import EMBEDDING, UNet
+
+
+class ScoreModel(nn.Module):
+    """Score of the noised density at every signal level it was trained on.
+
+    States are in training coordinates x = scale c + shift of concentrations c, [B, 2, H, W] float32. The denoiser is
+
+        E[x | y] = mean + L(y, sigma) + spread(sigma) F(y, L, sigma),   y = x + sigma n,
+
+    with the best linear estimate L and its error's spread in the place of EDM's c_skip and c_out (Karras et al. 2022,
+    Table 1), which are L for cells that do not know each other. So the network F has inputs and a target of unit
+    variance at every level, and is left with what is not Gaussian.
+
+    Args:
+        channels: of the U-Net, finest level first.
+        alpha: the one signal level, or the range, that it is trained for.
+        spectrum: of the training data, in training coordinates; independent cells of unit variance when None.
+        sampled: whether it is trained for all noisier levels too, which sampling starts from.
+    """
+
+    def __init__(
+        self,
+        channels: tuple[int, ...],
+        alpha: tuple[float, ...],
+        spectrum: Spectrum | None = None,
+        sampled: bool = False,
+    ) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.sampled = sampled
+        self.downsampling = 2 ** len(channels)
+        self.net = UNet(channels, inputs=4)
+        self.spectrum = spectrum or Spectrum.white(torch.zeros(2), torch.ones(2))
+        self.doubt = nn.Linear(EMBEDDING, 1)
+        nn.init.zeros_(self.doubt.weight)
+        nn.init.zeros_(self.doubt.bias)
+
+    def raw(
+        self,
+        y: Tensor,
+        sigma: Tensor,
+        precision: torch.dtype = torch.float32,
+        network: Callable[..., Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Network output F at y = x + sigma n, the linear estimate of x, and the spread of its error, [B, 2, 1, 1].
+
+        E[x | y] = linear + spread F.
+
+        Args:
+            y: [B, 2, H, W].
+            sigma: [B].
+            precision: of the network's convolutions; the output is of y's own.
+            network: in the place of `net`, such as a compiled form of it.
+        """
+        estimate, spread = self.spectrum.estimate(y, sigma)
+        variance = self.spectrum.variance(y.shape[-2:]).view(1, 2, 1, 1)
+        mean = self.spectrum.mean.view(1, 2, 1, 1)
+        known = (variance - spread**2).clamp(min=1e-6 * variance)  # of the linear estimate
+        total = (variance + sigma.view(-1, 1, 1, 1) ** 2).sqrt()
+        fields = torch.cat([(y - mean) / total, estimate / known.sqrt()], dim=1)
+        with torch.autocast(y.device.type, precision, enabled=precision != torch.float32):
+            output = (network or self.net)(fields, sigma.log() / 4)
+        return output.to(y.dtype), mean + estimate, spread
+
+    def uncertainty(self, sigma: Tensor) -> Tensor:
+        """Logarithm of the mean squared error that the network leaves of its target, as far as learnt, [B] of [B]."""
+        return self.doubt(self.net.features(sigma.log() / 4)).squeeze(1)
+
+    def posterior_mean(self, y: Tensor, sigma: Tensor) -> Tensor:
+        """E[x | y] of clean states x seen as y = x + sigma n; y [B, 2, H, W], sigma [B]."""
+        output, linear, spread = self.raw(y, sigma)
+        return linear + spread * output
+
+    def denoise(self, x_a: Tensor, alpha: Tensor | float) -> Tensor:
+        """E[x | x_a], the posterior mean of the clean state (Tweedie's formula), shaped as x_a."""
+        level = self._level(x_a, alpha)
+        return self.posterior_mean(x_a / level.view(-1, 1, 1, 1).sqrt(), noise.sigma_of(level))
+
+    def eps(self, x_a: Tensor, alpha: Tensor | float) -> Tensor:
+        """E[eps | x_a], the expected noise, shaped as x_a."""
+        level = self._level(x_a, alpha)
+        y = x_a / level.view(-1, 1, 1, 1).sqrt()
+        return (y - self.denoise(x_a, level)) / noise.sigma_of(level).view(-1, 1, 1, 1)
+
+    def score(self, x_a: Tensor, alpha: Tensor | float) -> Tensor:
+        """grad log p of the density of noised states x_a = sqrt(alpha) x + sqrt(1 - alpha) eps.
+
+        Args:
+            x_a: [B, 2, H, W] in training coordinates.
+            alpha: signal level, a number or [B].
+
+        Raises:
+            UserError: a shape that the U-Net cannot take, or an alpha outside (0, 1).
+        """
+        return noise.score_of_eps(self.eps(x_a, alpha), self._level(x_a, alpha))
+
+    def _level(self, x_a: Tensor, alpha: Tensor | float) -> Tensor:
+        if x_a.ndim != 4 or x_a.shape[1] != 2:
+            raise UserError(f"states have shape {list(x_a.shape)}; they must be [B, 2, H, W]")
+        for name, size in zip(("height", "width"), x_a.shape[-2:], strict=True):
+            fits_unet(name, size, self.downsampling)
+        level = torch.as_tensor(alpha, dtype=x_a.dtype, device=x_a.device).expand(len(x_a))
+        if not ((level > 0) & (level < 1)).all():
+            raise UserError(f"alpha = {alpha} is not a signal level: it must lie between 0 and 1, ends excluded")
+        return level
+
+    @classmethod
+    def load(cls, path: str | Path) -> ScoreModel:
+        """The model of a checkpoint folder, on the CPU, in evaluation mode.
+
+        Raises:
+            UserError: no checkpoint there, one of another kind, or weights that its config does not describe.
+        """
+        from p2d.checkpoint import read_checkpoint
+
+        config, weights = read_checkpoint(Path(path), "score")
+        try:
+            spectrum = Spectrum(*(weights[f"spectrum.{name}"] for name in ("wavenumber", "power", "mean")))
+            model = cls(**model_options(config["settings"]), spectrum=spectrum)
+            model.load_state_dict(weights)
+        except (KeyError, RuntimeError) as error:
+            raise UserError(
+                f"{path}/model.safetensors does not hold the score model that its config.json describes "
+                f"(channels {config['settings'].get('channels')}); train the score again"
+            ) from error
+        return model.eval()
+
+
+def model_options(settings: dict[str, Any]) -> dict[str, Any]:
+    """Constructor arguments of the ScoreModel that these training settings make."""
+    alpha = tuple(settings["alpha"])
+    return {
+        "channels": tuple(settings["channels"]),
+        "alpha": alpha,
+        "sampled": len(alpha) == 2 and settings["sampling"] > 0,
+    }

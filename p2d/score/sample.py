@@ -1,0 +1,94 @@
+"""New patterns by the reverse process: the probability-flow equation, solved by Heun's method (Karras et al. 2022)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from p2d.config import fits_unet
+from p2d.errors import UserError
+from p2d.score import noise
+from p2d.score.model import ScoreModel
+from p2d.streams import sample_generator
+
+RHO = 7.0  # Karras et al. 2022, Eq. 5: how much denser noise levels lie towards the clear end
+TOGETHER = 8  # samples that are advanced together
+
+
+def noise_levels(model: ScoreModel, steps: int) -> list[float]:
+    """sigma from where a pattern is as good as Gaussian down to the clearest trained level, then 0 (Eq. 5).
+
+    Raises:
+        UserError: a model that has not learnt the noisy levels, or too few steps.
+    """
+    if not model.sampled:
+        told = " to ".join(f"{alpha:g}" for alpha in model.alpha)
+        raise UserError(
+            f"the score model knows alpha = {told} and nothing noisier, which sampling starts from: "
+            "train one with --alpha 0.5 0.999 and --sampling 0.15"
+        )
+    if steps < 2:
+        raise UserError(f"steps = {steps} is not possible: it must be 2 or above")
+    first, last = (noise.sigma_of(torch.tensor(a)).item() ** (1 / RHO) for a in (noise.START, model.alpha[1]))
+    return [(first + (last - first) * i / (steps - 1)) ** RHO for i in range(steps)] + [0.0]
+
+
+def check(model: ScoreModel, grid: tuple[int, int], steps: int) -> list[float]:
+    """The noise levels of these many steps, if the model can be sampled on this grid.
+
+    Raises:
+        UserError: it cannot, see `noise_levels`; or the U-Net cannot take the grid.
+    """
+    for name, size in zip(("height", "width"), grid, strict=True):
+        fits_unet(name, size, model.downsampling)
+    return noise_levels(model, steps)
+
+
+@torch.no_grad()
+def reverse(model: ScoreModel, start: Tensor, levels: list[float]) -> Tensor:
+    """Carry states of noise levels[0] to the last: dy/dsigma = (y - E[x | y]) / sigma (Karras et al., Algorithm 1).
+
+    Args:
+        start: y = x + levels[0] n, [B, 2, H, W].
+        levels: falling, the last may be 0.
+    """
+
+    def slope(y: Tensor, sigma: float) -> Tensor:
+        return (y - model.posterior_mean(y, y.new_full((len(y),), sigma))) / sigma
+
+    y = start
+    for sigma, following in itertools.pairwise(levels):
+        first = slope(y, sigma)
+        guess = y + (following - sigma) * first
+        mean = (first + slope(guess, following)) / 2 if following > 0 else first
+        y = y + (following - sigma) * mean
+    return y
+
+
+@torch.no_grad()
+def generate(model: ScoreModel, ids: list[int], grid: tuple[int, int], steps: int, seed: int) -> Iterator[Tensor]:
+    """New patterns in training coordinates, a few at a time, [B, 2, H, W] on the model's device.
+
+    Each starts from a Gaussian random field of the data's own spectrum, with noise of the first level: all that second
+    moments can say.
+
+    Args:
+        model: of a range of signal levels.
+        ids: a number for each; a pattern depends on (seed, id).
+        grid: rows and columns, multiples of model.downsampling.
+        steps: of the solver; each but the last evaluates the model twice.
+        seed: of the starting noise.
+
+    Raises:
+        UserError: see `check`.
+    """
+    levels = check(model, grid, steps)
+    device = model.spectrum.mean.device
+    for first in range(0, len(ids), TOGETHER):
+        streams = [sample_generator(seed, 0, i) for i in ids[first : first + TOGETHER]]
+        drawn = torch.stack([torch.randn(2, 2, *grid, generator=g) for g in streams]).to(device)
+        field = model.spectrum.mean.view(1, 2, 1, 1) + model.spectrum.draw(drawn[:, 0])
+        yield reverse(model, field + levels[0] * drawn[:, 1], levels)

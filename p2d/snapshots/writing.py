@@ -1,0 +1,140 @@
+"""Writing a dataset: one writer, shards that are there are kept, a card that is held against what is asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from p2d.config import refuse_other_settings
+from p2d.errors import UserError
+from p2d.snapshots import card as cards
+from p2d.snapshots import store
+from p2d.snapshots.lock import sole_writer
+
+Labels = dict[int, list[dict[str, Any]]]  # of the rows of each shard, by its number, as schema.label_rows tells them
+
+
+@contextmanager
+def writing(folder: Path, first_card: cards.Card) -> Iterator[cards.Card]:
+    """Be the one writer of a new or unfinished dataset while the block runs.
+
+    Yields:
+        Its card, the one on disk if there is one. What dead runs left half written is gone.
+
+    Raises:
+        UserError: the folder holds a dataset of other settings or something else, cannot be written, or is being
+            written by another process.
+    """
+    fresh = not (folder / "card.json").exists()
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if fresh and any(p for p in folder.iterdir() if not p.name.startswith(".")):
+                raise UserError(
+                    f"{folder} holds files but no card.json, so it is no dataset; take another --name or --out"
+                )
+            stack.enter_context(sole_writer(folder))
+            for left in folder.glob(".*.tmp"):
+                left.unlink(missing_ok=True)
+            card = card_there(folder, first_card.settings)
+            if card is None:
+                card = first_card
+                cards.write_card(folder, card)
+        except OSError as error:
+            raise UserError(f"cannot write to {folder}: {error.strerror or error}; take another --out") from error
+        yield card
+
+
+def card_there(folder: Path, settings: dict[str, Any]) -> cards.Card | None:
+    """The card on disk, if any.
+
+    Raises:
+        UserError: it is of other settings (says which differ).
+    """
+    if not (folder / "card.json").exists():
+        return None
+    card = cards.load_card(folder)
+    refuse_other_settings(f"the dataset {folder}", card.settings, settings)
+    return card
+
+
+def kept_shards(folder: Path, card: cards.Card, labels: Labels) -> dict[int, dict[str, Any]]:
+    """Entries of the shards on disk that need not be made again, by number; each has been checked.
+
+    A finished dataset's shards are held against the card, an interrupted one's against the labels that their rows must
+    have and against their own digests.
+    """
+    known = {entry["name"]: entry for entry in card.shards}
+    found = {}
+    for index, rows in labels.items():
+        path = folder / store.shard_name(index)
+        if card.complete:
+            entry = known.get(path.name)
+            sound = entry and path.is_file() and store.file_hash(path) == entry["hash"]
+            entry = entry if sound else None
+        else:
+            entry = store.checked_shard(path, rows, card.grid)
+        if entry:
+            found[index] = entry
+    return found
+
+
+def is_finished(folder: Path, settings: dict[str, Any], labels: Callable[[cards.Card], Labels]) -> bool:
+    """Whether the folder holds the dataset of these settings, complete, every shard with the hash its card says.
+
+    Raises:
+        UserError: it holds a dataset of other settings (says which differ).
+    """
+    card = card_there(folder, settings)
+    return card is not None and card.complete and len(kept_shards(folder, card, labels(card))) == len(card.shards)
+
+
+def finish(
+    folder: Path,
+    card: cards.Card,
+    entries: list[dict[str, Any]],
+    device: str,
+    seconds: float,
+    ensembles: Callable[[pa.Table], dict[str, dict[str, Any]]],
+) -> cards.Card:
+    """Complete the card: entries of all shards in order, what the ensembles are like, the dataset's hash.
+
+    Args:
+        ensembles: describes each system of all rows, given without their states.
+
+    Raises:
+        UserError: the dataset was complete before, and what has been made again is not what it was.
+    """
+    rows = store.read_rows(folder, [entry["name"] for entry in entries])
+    found = cards.dataset_hash(rows.column("digest").to_pylist())
+    software = cards.software()
+    if card.complete and found != card.dataset_hash:
+        raise UserError(
+            f"{folder}: the shards made again are not what they were: first made on {card.device} with "
+            f"{_told(card.software)}, now on {device} with {_told(software)}; make it anew under another --name"
+        )
+    samples, alive = (sum(entry[key] for entry in entries) for key in ("rows", "alive"))
+    card = dataclasses.replace(
+        card,
+        complete=True,
+        samples=samples,
+        alive=alive,
+        dead_share=round(1 - alive / samples, 6),
+        ensembles=ensembles(rows),
+        device=device,
+        seconds=round(seconds + card.seconds, 3),
+        software=software,
+        shards=entries,
+        dataset_hash=found,
+    )
+    cards.write_card(folder, card)
+    return card
+
+
+def _told(software: dict[str, str]) -> str:
+    return ", ".join(f"{name} {software[name]}" for name in ("numba", "numpy") if name in software)

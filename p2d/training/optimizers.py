@@ -1,0 +1,90 @@
+"""What turns gradients into steps: AdamW, and Muon for the weights of convolutions."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+BETAS = (0.9, 0.99)
+MUON_RATE = (
+    10.0  # its learning rate over AdamW's: a step turns a weight by about its rate, whatever the gradient's size
+)
+MOMENTUM = 0.95
+# Newton-Schulz quintic that carries singular values from (0, 1] to about 1 in five steps (Jordan et al. 2024).
+QUINTIC, ITERATIONS = (3.4445, -4.7750, 2.0315), 5
+
+
+def optimizers(model: nn.Module, kind: str, learning_rate: float, weight_decay: float) -> list[Optimizer]:
+    """The optimizers of a model's trained parameters, each parameter in one.
+
+    Args:
+        kind: 'adamw' (Loshchilov & Hutter 2019), or 'muon' for convolutions with AdamW for the rest.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    matrices = [p for p in trained if p.ndim == 4] if kind == "muon" else []
+    rest = [p for p in trained if p.ndim != 4] if kind == "muon" else trained
+    found: list[Optimizer] = []
+    if matrices:
+        found.append(Muon(matrices, MUON_RATE * learning_rate, weight_decay))
+    if rest:
+        found.append(AdamW(rest, lr=learning_rate, weight_decay=weight_decay, betas=BETAS))
+    return found
+
+
+def set_rate(steppers: list[Optimizer], share: float) -> None:
+    """Set every learning rate to this share of its peak."""
+    for stepper in steppers:
+        for group in stepper.param_groups:
+            group["lr"] = stepper.defaults["lr"] * share
+
+
+class Muon(Optimizer):
+    """Momentum whose step is made orthogonal: every direction of a weight, seen as a matrix, moves alike.
+
+    Jordan et al. 2024, "Muon: an optimizer for hidden layers". Weights are [outputs, ...], seen as [outputs, rest].
+    """
+
+    def __init__(self, weights: list[nn.Parameter], lr: float, weight_decay: float) -> None:
+        super().__init__(weights, {"lr": lr, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """Take a step along the orthogonalised momentum of each weight."""
+        for group in self.param_groups:
+            # Weights of one shape together: there are many, and each is small.
+            alike: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    alike[weight.shape].append(weight)
+            for weights in alike.values():
+                moves = orthogonal(torch.stack([self._momentum(w).flatten(1) for w in weights]))
+                outputs, inputs = moves.shape[-2:]
+                size = group["lr"] * max(1.0, outputs / inputs) ** 0.5
+                for weight, move in zip(weights, moves, strict=True):
+                    weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(move.view_as(weight), alpha=size)
+
+    def _momentum(self, weight: nn.Parameter) -> Tensor:
+        """The gradient, moved on by Nesterov's momentum."""
+        state = self.state[weight]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(weight)
+        assert weight.grad is not None
+        state["momentum"].lerp_(weight.grad, 1 - MOMENTUM)
+        return weight.grad.lerp(state["momentum"], MOMENTUM)
+
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """About U V' of the singular value decomposition U S V' of each matrix, [N, R, C]: singular values near 1."""
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    a, b, c = QUINTIC
+    for _ in range(ITERATIONS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x

@@ -1,0 +1,103 @@
+"""Denoising: exact for Gaussian fields, the symmetries of the physics for any network, and noise that is found."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from p2d.errors import UserError
+from p2d.score.denoise import TOGETHER, denoised, estimate_noise
+from p2d.score.model import ScoreModel
+from p2d.score.spectrum import Spectrum, measure
+
+MEAN = [0.3, -0.7]
+
+
+def float64(values: list) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def smooth() -> Spectrum:
+    """A spectrum without power at wavelengths below four cells."""
+    power = [[0.5, 6.0, 1.0, 0.0, 0.0], [-0.1, -3.0, -0.4, 0.0, 0.0], [0.2, 3.0, 0.5, 0.0, 0.0]]
+    return Spectrum(float64([0.0, 0.1, 0.2, 0.25, 0.8]), float64(power), float64(MEAN))
+
+
+@torch.no_grad()
+def randomised(gain: float = 1.0) -> ScoreModel:
+    """A model in float64 of random weights, that no symmetry but its own commutes with; gain 0: exact for `smooth`."""
+    model = ScoreModel((4, 6), (0.9, 0.99), smooth()).double()
+    generator = torch.Generator().manual_seed(5)
+    for weight in model.parameters():
+        fan_in = max(1, weight[0].numel())
+        weight.copy_(torch.randn(weight.shape, dtype=torch.float64, generator=generator) / fan_in**0.5)
+    model.net.head.weight *= gain
+    model.net.head.bias *= gain
+    return model
+
+
+def all_of(model: ScoreModel, x: torch.Tensor, sigma: float) -> torch.Tensor:
+    return torch.cat(list(denoised(model, x, sigma)))
+
+
+@pytest.mark.parametrize(("height", "width", "quarters"), [(8, 8, (1, 2, 3)), (16, 16, (1, 2, 3)), (8, 12, (2,))])
+def test_denoising_commutes_with_turns_and_mirrors(height, width, quarters):
+    model = randomised()
+    x = normal(3, 2, height, width)
+    clean = all_of(model, x, 0.2)
+    level = torch.full((3,), 0.2, dtype=torch.float64)
+    moves = [lambda s, n=n: torch.rot90(s, n, (-2, -1)) for n in quarters]
+    moves += [lambda s: s.flip(-1), lambda s: s.flip(-2), lambda s: torch.rot90(s, 2, (-2, -1)).flip(-1)]
+    for move in moves:
+        # the same 8 (or 4) estimates, added in another order: float64 rounding of numbers up to 5
+        assert_close(all_of(model, move(x), 0.2), move(clean), rtol=0, atol=1e-14)
+        once = model.posterior_mean(move(x), level) - move(model.posterior_mean(x, level))
+        assert once.abs().mean() > 0.01  # which the network alone does not
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (4, 12)])
+@pytest.mark.parametrize("sigma", [0.1, 1.0])
+def test_an_exact_model_denoises_to_the_posterior_mean(height, width, sigma):
+    root = smooth().draw(torch.eye(2 * height * width, dtype=torch.float64).view(-1, 2, height, width)).flatten(1)
+    prior = root.T @ root
+    mean = float64(MEAN).view(1, 2, 1, 1)
+    x = mean + smooth().draw(normal(5, 2, height, width)) + sigma * normal(5, 2, height, width, seed=1)
+    noised = prior + sigma**2 * torch.eye(len(prior), dtype=torch.float64)
+    expected = mean + (prior @ torch.linalg.solve(noised, (x - mean).flatten(1).T)).T.view_as(x)
+    # float64 rounding, solved for at a condition number up to 600
+    assert_close(all_of(randomised(gain=0), x, sigma), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, TOGETHER, TOGETHER + 3, 2 * TOGETHER])
+def test_states_are_denoised_a_few_at_a_time_and_each_as_it_is_alone(count):
+    model, x = randomised(), normal(count, 2, 8, 12)
+    parts = list(denoised(model, x, 0.2))
+    assert [len(p) for p in parts[:-1]] == [TOGETHER] * (len(parts) - 1)
+    assert sum(len(p) for p in parts) == count
+    alone = torch.cat([all_of(model, state[None], 0.2) for state in x])
+    # convolutions may add in another order in batches of another size
+    assert_close(torch.cat(parts), alone, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (16, 40)])
+@pytest.mark.parametrize("sigmas", [(0.05, 0.05), (0.2, 0.1), (1.0, 0.3)])
+def test_the_noise_of_a_smooth_field_is_found(height, width, sigmas):
+    noise = float64(list(sigmas)).view(1, 2, 1, 1) * normal(64, 2, height, width, seed=1)
+    x = smooth().draw(normal(64, 2, height, width)) + noise
+    # Rings count alike, and the least of them is one mode: with 64 states its power has a relative sd of
+    # sqrt(2 / 64) = 0.18, the mean of some six rings one of 0.03, and the noise half of that.
+    assert_close(estimate_noise(measure([x])), torch.tensor(sigmas), rtol=0.06, atol=0)
+
+
+def test_the_noise_of_white_cells_is_their_spread():
+    std = float64([0.5, 0.2])
+    assert_close(estimate_noise(Spectrum.white(float64(MEAN), std)), std, rtol=1e-15, atol=0)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 3), (1, 7)])
+def test_a_grid_without_fine_modes_is_refused(height, width):
+    with pytest.raises(UserError, match="too small to estimate noise from; give --noise"):
+        estimate_noise(measure([normal(4, 2, height, width)]))

@@ -1,0 +1,295 @@
+"""The model around the network: exact for Gaussian random fields, of unit variance throughout, and without a seam."""
+
+import re
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from p2d.checkpoint import write_checkpoint
+from p2d.errors import UserError
+from p2d.score.model import ScoreModel, model_options
+from p2d.score.noise import add_noise, sigma_of
+from p2d.score.spectrum import Spectrum
+
+GRIDS = [(16, 16), (8, 24)]
+SMALL_GRIDS = [(8, 8), (4, 12)]  # whose covariances are small enough to be written down
+ALPHAS = [0.002, 0.2, 0.8, 0.999]
+MEAN, STD = [0.3, -0.7], [0.5, 0.2]
+
+
+def float64(values: list | float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def white() -> Spectrum:
+    return Spectrum.white(float64(MEAN), float64(STD))
+
+
+def pattern() -> Spectrum:
+    """A spectrum that peaks as patterns do, of two species that go against each other."""
+    power = [[0.5, 6.0, 1.0, 0.05, 0.01], [-0.1, -3.0, -0.4, -0.01, 0.0], [0.2, 3.0, 0.5, 0.02, 0.01]]
+    return Spectrum(float64([0.0, 0.1, 0.2, 0.5, 0.8]), float64(power), float64(MEAN))
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def per_species(values: list) -> torch.Tensor:
+    return float64(values).view(1, 2, 1, 1)
+
+
+@torch.no_grad()
+def randomised(channels: tuple[int, ...] = (6, 8), alpha: tuple[float, ...] = (0.5, 0.999)) -> ScoreModel:
+    """A model in float64 of every weight drawn anew: fresh blocks are the identity, and would hide their insides."""
+    model = ScoreModel(channels, alpha, pattern()).double()
+    generator = torch.Generator().manual_seed(5)
+    for weight in model.parameters():
+        fan_in = max(1, weight[0].numel())
+        weight.copy_(torch.randn(weight.shape, dtype=torch.float64, generator=generator) / fan_in**0.5)
+    return model
+
+
+def silent(spectrum: Spectrum) -> ScoreModel:
+    """A model in float64 whose network says nothing: its denoiser is that of Gaussian fields of the spectrum."""
+    model = ScoreModel((4,), (0.5, 0.999), spectrum).double()
+    torch.nn.init.zeros_(model.net.head.weight)
+    torch.nn.init.zeros_(model.net.head.bias)
+    return model
+
+
+def covariance(spectrum: Spectrum, height: int, width: int) -> torch.Tensor:
+    """Of all entries of a state, [2HW, 2HW]."""
+    root = spectrum.draw(torch.eye(2 * height * width, dtype=torch.float64).view(-1, 2, height, width)).flatten(1)
+    return root.T @ root
+
+
+@pytest.mark.parametrize(("height", "width"), GRIDS)
+@pytest.mark.parametrize("alpha", [0.01, 0.5, 0.8, 0.999])
+@torch.no_grad()
+def test_without_the_network_denoising_is_the_posterior_mean_of_independent_cells(height, width, alpha):
+    x_a = normal(3, 2, height, width)
+    mean, variance = per_species(MEAN), per_species(STD) ** 2
+    gain = alpha**0.5 * variance / (alpha * variance + 1 - alpha)
+    posterior_mean = mean + gain * (x_a - alpha**0.5 * mean)
+    # the same number by way of y = x_a / sqrt(alpha) and its transform: float64 rounding of numbers up to 50
+    assert_close(silent(white()).denoise(x_a, alpha), posterior_mean, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize(("height", "width"), SMALL_GRIDS)
+@pytest.mark.parametrize("alpha", [0.01, 0.5, 0.8, 0.999])
+def test_without_the_network_the_score_is_that_of_a_noised_gaussian_field(height, width, alpha):
+    x_a = normal(3, 2, height, width).requires_grad_()
+    prior = covariance(pattern(), height, width)
+    noised = alpha * prior + (1 - alpha) * torch.eye(len(prior), dtype=torch.float64)
+    apart = (x_a - alpha**0.5 * per_species(MEAN)).flatten(1)
+    log_p = -(apart * torch.linalg.solve(noised, apart.T).T).sum() / 2
+    (score,) = torch.autograd.grad(log_p, x_a)
+    # scores up to 300; (y - denoised) / sigma loses the digits that both share: sigma is 0.03 at alpha = 0.999
+    assert_close(silent(pattern()).score(x_a.detach(), alpha).detach(), score, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("height", "width"), SMALL_GRIDS)
+@pytest.mark.parametrize("alpha", ALPHAS)
+@torch.no_grad()
+def test_inputs_and_target_of_a_gaussian_field_have_unit_variance(height, width, alpha):
+    model = silent(pattern())
+    told = []
+    model.net.register_forward_hook(lambda _module, inputs, _output: told.append(inputs[0]))
+    prior = covariance(pattern(), height, width)
+    every_entry = torch.eye(len(prior), dtype=torch.float64)
+    sigma = sigma_of(float64(alpha))
+    y = per_species(MEAN) + every_entry.view(-1, 2, height, width)
+    _, linear, spread = model.raw(y, sigma.expand(len(y)))
+    noised = prior + sigma**2 * every_entry
+    # What the model does to y is linear: the rows are its matrix, and matrix^T covariance matrix its output's.
+    for fields in told[0].view(len(y), 2, -1).unbind(1):
+        variance = (fields.T @ noised @ fields).diagonal().view(2, -1)
+        # of each species, over cells that are all alike; 1e-16 divided by known / variance = 0.002 at least
+        assert_close(variance, torch.ones_like(variance), rtol=0, atol=1e-12)
+    # target (x - linear) / spread: x has the covariance `prior` with y
+    estimate = (linear - per_species(MEAN)).flatten(1)
+    left = prior - prior @ estimate - estimate.T @ prior + estimate.T @ noised @ estimate
+    variance = left.diagonal().view(1, 2, height, width) / spread[:1] ** 2
+    assert_close(variance, torch.ones_like(variance), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize(("height", "width"), SMALL_GRIDS)
+@torch.no_grad()
+def test_what_the_network_is_shown_and_what_it_adds(height, width):
+    model = randomised()
+    y, sigma = normal(2, 2, height, width), float64([0.1, 3.0])
+    s, mean = sigma.view(-1, 1, 1, 1), per_species(MEAN)
+    estimate, spread = pattern().estimate(y, sigma)
+    variance = pattern().variance((height, width)).view(1, 2, 1, 1)
+    # Karras et al. 2022, Eq. 7, with the linear estimate for c_skip y; c_noise = ln(sigma) / 4
+    shown = torch.cat([(y - mean) / (s**2 + variance).sqrt(), estimate / (variance - spread**2).sqrt()], dim=1)
+    expected = model.net(shown, sigma.log() / 4)
+    output, linear, c_out = model.raw(y, sigma)
+    assert expected.std() > 0.1
+    assert_close(output, expected, rtol=0, atol=1e-12)
+    assert_close(linear, mean + estimate, rtol=0, atol=1e-14)
+    assert_close(c_out, spread, rtol=1e-14, atol=0)
+    assert_close(model.posterior_mean(y, sigma), mean + estimate + spread * expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.8, 0.999])
+@torch.no_grad()
+def test_on_independent_cells_the_network_is_weighed_as_in_edm(alpha):
+    model = silent(white())
+    y, sigma = normal(2, 2, 8, 12), sigma_of(float64([alpha, alpha]))
+    s, std, mean = sigma.view(-1, 1, 1, 1), per_species(STD), per_species(MEAN)
+    _, linear, spread = model.raw(y, sigma)
+    # Karras et al. 2022, Table 1: c_skip and c_out, with the mean taken off; there and back by a transform
+    assert_close(linear, mean + std**2 / (s**2 + std**2) * (y - mean), rtol=0, atol=1e-14)
+    assert_close(spread, s * std / (s**2 + std**2).sqrt(), rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize(("height", "width"), GRIDS)
+@pytest.mark.parametrize("channels", [(6,), (6, 8), (4, 6, 8)])
+@torch.no_grad()
+def test_shifts_by_the_downsampling_commute_with_the_score(channels, height, width):
+    model = randomised(channels)
+    x_a, alpha = normal(2, 2, height, width), float64([0.6, 0.99])
+    score, d = model.score(x_a, alpha), model.downsampling
+    assert d == 2 ** len(channels)
+    for shift in ((d, 0), (0, d), (-d, 2 * d), (height - d, width - d)):
+        # the same sums in other places, and across the seam: rounding of numbers up to 20, divided by sigma = 0.1
+        assert_close(model.score(x_a.roll(shift, (-2, -1)), alpha), score.roll(shift, (-2, -1)), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize(("height", "width"), GRIDS)
+@torch.no_grad()
+def test_any_network_keeps_tweedies_formula_and_the_noise_equation(height, width):
+    model = randomised()
+    x_a, alpha = normal(4, 2, height, width), float64([0.05, 0.5, 0.8, 0.99])
+    a = alpha.view(-1, 1, 1, 1)
+    denoised, eps, score = model.denoise(x_a, alpha), model.eps(x_a, alpha), model.score(x_a, alpha)
+    # identities between outputs of one network; rounding of numbers up to 20, divided by sigma = 0.1 at least
+    assert_close((x_a + (1 - a) * score) / a.sqrt(), denoised, rtol=0, atol=1e-12)
+    assert_close(add_noise(denoised, eps, alpha), x_a, rtol=0, atol=1e-12)
+    y = x_a / a.sqrt()
+    assert_close(model.posterior_mean(y, sigma_of(alpha)), denoised, rtol=0, atol=1e-12)
+
+
+@torch.no_grad()
+def test_a_level_may_be_one_for_all_or_one_each():
+    model = randomised()
+    x_a = normal(3, 2, 8, 8)
+    one = model.score(x_a, 0.8)
+    assert_close(model.score(x_a, torch.full((3,), 0.8, dtype=torch.float64)), one, rtol=0, atol=0)
+    each = model.score(x_a, float64([0.8, 0.5, 0.9]))
+    # other values beside it in the batch: convolutions may add in another order
+    assert_close(each[0], one[0], rtol=0, atol=1e-12)
+    assert (each[1:] - one[1:]).abs().mean() > 0.1
+
+
+def test_the_noise_of_a_level_is_what_the_network_is_told():
+    model = silent(pattern())
+    told = []
+    model.net.register_forward_hook(lambda _module, inputs, _output: told.append(inputs[1]))
+    model.denoise(normal(2, 2, 8, 8), 0.8)
+    assert_close(told[0], sigma_of(float64([0.8, 0.8])).log() / 4, rtol=0, atol=1e-15)
+
+
+@torch.no_grad()
+def test_a_fresh_models_uncertainty_is_that_of_a_target_of_unit_variance():
+    model = ScoreModel((4,), (0.5, 0.999), pattern()).double()
+    sigma = float64([0.05, 1.0, 20.0])
+    assert_close(model.uncertainty(sigma), torch.zeros(3, dtype=torch.float64), rtol=0, atol=0)
+    features = model.net.features(sigma.log() / 4)
+    model.doubt.weight.copy_(normal(*model.doubt.weight.shape))
+    model.doubt.bias.fill_(0.3)
+    assert_close(model.uncertainty(sigma), features @ model.doubt.weight[0] + 0.3, rtol=0, atol=1e-13)
+
+
+@torch.no_grad()
+def test_lower_precision_is_of_the_network_alone():
+    model, exact = (randomised().float() for _ in range(2))
+    y, sigma = normal(2, 2, 16, 16).float(), torch.tensor([0.1, 3.0])
+    output, linear, spread = model.raw(y, sigma, torch.bfloat16)
+    expected, *rest = exact.raw(y, sigma)
+    assert output.dtype == torch.float32
+    # bfloat16 keeps 8 bits: a rounding of 0.4 % in each of ten layers, of which the errors are independent
+    error = (output - expected).std() / expected.std()
+    assert 1e-4 < error < 0.03
+    assert_close([linear, spread], rest, rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_another_network_may_stand_in_for_its_own():
+    model = randomised()
+    y, sigma = normal(2, 2, 8, 12), float64([0.1, 3.0])
+    own = model.raw(y, sigma)
+    twice = model.raw(y, sigma, network=lambda fields, level: 2 * model.net(fields, level))
+    assert_close(twice[0], 2 * own[0], rtol=0, atol=0)
+    assert_close(twice[1:], own[1:], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(2, 16, 16), (1, 3, 16, 16), (1, 1, 2, 16, 16), (16, 16)])
+def test_a_shape_that_is_not_a_batch_of_states_is_refused(shape):
+    with pytest.raises(UserError, match=re.escape(f"shape {list(shape)}; they must be [B, 2, H, W]")):
+        silent(white()).score(torch.zeros(shape), 0.8)
+
+
+@pytest.mark.parametrize(
+    ("side", "shape", "told"),
+    [
+        ("height", (1, 2, 18, 16), "18 does not fit.*16 or 20"),
+        ("width", (1, 2, 16, 22), "22 does not fit.*20 or 24"),
+        ("width", (1, 2, 16, 2), "2 does not fit.*such as 4$"),
+    ],
+)
+def test_a_size_that_cannot_be_halved_is_refused_with_the_nearest(side, shape, told):
+    model = ScoreModel((4, 4), (0.8,))
+    for call in (model.score, model.denoise, model.eps):
+        with pytest.raises(UserError, match=f"{side} = {told}"):
+            call(torch.zeros(shape), 0.8)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, -0.1, 1.5, float("nan")])
+def test_an_alpha_outside_0_and_1_is_refused(alpha):
+    for level in (alpha, torch.tensor([0.5, alpha])):
+        with pytest.raises(UserError, match=r"alpha = .*between 0 and 1"):
+            silent(white()).score(torch.zeros(2, 2, 8, 8), level)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "sampling", "sampled"),
+    [([0.5, 0.999], 0.15, True), ([0.5, 0.999], 0.0, False), ([0.8], 0.15, False)],
+)
+def test_settings_say_whether_a_model_can_be_sampled_from(alpha, sampling, sampled):
+    options = model_options({"channels": [6, 8], "alpha": alpha, "sampling": sampling, "seed": 3})
+    assert options == {"channels": (6, 8), "alpha": tuple(alpha), "sampled": sampled}
+
+
+def settings_of(channels: tuple[int, ...], alpha: tuple[float, ...]) -> dict:
+    return {"channels": list(channels), "alpha": list(alpha), "sampling": 0.15}
+
+
+@pytest.mark.parametrize(("channels", "alpha"), [((8, 8), (0.5, 0.999)), ((6,), (0.8,))])
+@torch.no_grad()
+def test_a_saved_model_gives_the_same_score(tmp_path, channels, alpha):
+    model = randomised(channels, alpha).float()
+    config = {"kind": "score", "settings": settings_of(channels, alpha)}
+    write_checkpoint(tmp_path / "model", config, model.state_dict())
+    loaded = ScoreModel.load(tmp_path / "model")
+    assert (loaded.alpha, loaded.sampled) == (alpha, len(alpha) == 2)
+    assert not loaded.training
+    for height, width in ((8, 12), (16, 16)):
+        x_a = normal(2, 2, height, width).float()
+        assert_close(loaded.score(x_a, 0.8), model.score(x_a, 0.8), rtol=0, atol=0)
+
+
+def test_weights_that_do_not_fit_their_config_are_refused(tmp_path):
+    weights = ScoreModel((6, 8), (0.8,)).state_dict()
+    without_spectrum = {k: v for k, v in weights.items() if not k.startswith("spectrum.")}
+    without_head = {k: v for k, v in weights.items() if k != "net.head.bias"}
+    config = {"kind": "score", "settings": settings_of((6, 8), (0.8,))}
+    others = {"kind": "score", "settings": settings_of((6, 10), (0.8,))}
+    for told, held in ((others, weights), (config, without_spectrum), (config, without_head)):
+        write_checkpoint(tmp_path / "model", told, held)
+        channels = re.escape(str(told["settings"]["channels"]))
+        with pytest.raises(UserError, match=rf"model.safetensors does not hold .*channels {channels}.*train the score"):
+            ScoreModel.load(tmp_path / "model")
