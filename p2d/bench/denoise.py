@@ -99,18 +99,19 @@ def _filtered(states: Tensor, width: float) -> Tensor:
 
 def print_table(found: dict[str, Any]) -> None:
     """The measurements as a table on standard output."""
-    columns = {
-        "noise": "before",
-        "Gaussian filter, best width": "gaussian",
-        "linear": "linear",
+    rows = {
+        "before": "before",
+        "Gaussian filter at its best width": "gaussian",
+        "linear filter of the spectrum": "linear",
         "denoised": "denoised",
         "bound: clean targets": "bound",
-        "to the bound": "to_bound",
-        "to the Gaussian filter": "to_gaussian",
-        "estimated noise": "estimated_noise",
+        "denoised / bound": "to_bound",
+        "denoised / Gaussian filter": "to_gaussian",
+        "noise, estimated": "estimated_noise",
     }
-    table = Table(*columns)
-    for row in found.values():
-        table.add_row(*(f"{row[key]:.3f}" if key.startswith("to_") else f"{row[key]:.5f}" for key in columns.values()))
+    table = Table("noise", *found)
+    for label, key in rows.items():
+        digits = 3 if key.startswith("to_") else 5
+        table.add_row(label, *(f"{row[key]:.{digits}f}" for row in found.values()))
     console = Console(highlight=False)
     console.print("root mean square error over held-out snapshots, in concentration", table)

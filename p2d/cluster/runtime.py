@@ -95,12 +95,26 @@ def training_workers(wished: int, at_most: int) -> int:
     return min(wished or gpus(), max(at_most, 1))
 
 
-def cpu_share(workers: int) -> float:
-    """CPUs to claim for each worker, leaving a CPU (or half of the only one) for Ray's own tasks.
+def threads(wished: int, workers: int) -> int:
+    """CPU threads of each worker: as wished, or (0) the CPUs shared out.
+
+    Raises:
+        UserError: more than there are CPUs.
+    """
+    if wished * workers > cpus():
+        raise UserError(
+            f"{workers} workers of {wished} CPUs are more than the {cpus()} CPUs here; "
+            "give fewer --workers or --cpus-per-worker"
+        )
+    return wished or max(1, cpus() // workers)
+
+
+def cpu_share(workers: int, most: float = 1.0) -> float:
+    """CPUs to claim for each worker, `most` if they are there, leaving one (or half of the only one) for Ray's tasks.
 
     With every CPU claimed, a task that feeds the workers waits for ever.
     """
-    return min(1.0, max(cpus() - 1, 0.5) / workers)
+    return min(most, max(cpus() - 1, 0.5) / workers)
 
 
 def shared_folder(path: Path) -> Path:

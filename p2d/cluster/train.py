@@ -67,6 +67,7 @@ def train(
     workers = runtime.training_workers(source.workers, batch)
     if workers > batch:
         raise UserError(f"workers = {workers} is more than the {batch} snapshots of a batch; give {batch} or fewer")
+    threads = runtime.threads(source.cpus_per_worker, workers)
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Ray goes on from the newest checkpoint of a run of the same name: the name stands for the settings.
     storage = runtime.shared_folder(folder.parent / f".{folder.name}-{settings_hash(description)}")
@@ -77,7 +78,8 @@ def train(
         "description": description,
         "dataset": str(runtime.shared_folder(dataset.folder)),
         "score": str(runtime.shared_folder(score)) if score else None,
-        "threads": source.cpus_per_worker or max(1, runtime.cpus() // workers),
+        "threads": threads,
+        "cpus": source.cpus_per_worker or 1,  # to claim: by default they need not all be on one node
         "shown": str(storage / "shown"),
     }
     checkpoint, mistake = _run(job, workers, storage, on_epoch)
@@ -120,7 +122,9 @@ def _run(
         train_loop_config={**job, "inbox": inbox},
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=workers, use_gpu=gpu, resources_per_worker={"CPU": runtime.cpu_share(workers), "GPU": int(gpu)}
+            num_workers=workers,
+            use_gpu=gpu,
+            resources_per_worker={"CPU": runtime.cpu_share(workers, job["cpus"]), "GPU": int(gpu)},
         ),
         run_config=ray.train.RunConfig(
             name="run",

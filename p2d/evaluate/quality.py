@@ -127,8 +127,8 @@ def nearest(generated: np.ndarray, train: np.ndarray, held: np.ndarray) -> dict[
     """How close patterns come to a training snapshot, over all shifts, quarter turns and mirror images.
 
     Distances are root mean squares of standardised species over those of two unrelated patterns: 0 for a copy, about 1
-    for a stranger. Shifts are tried in steps of a cell, or of a 64th of the side of larger grids, which leaves a copy at
-    0.1 or less. A pattern counts as memorised if it is closer than half of the held-out snapshots' median.
+    for a stranger. Shifts are tried in steps of a cell, or of a 64th of the side of a larger grid, which leaves a copy
+    at 0.1 or less. A pattern counts as memorised if it is closer than half of the held-out snapshots' median.
 
     Returns:
         median and smallest of generated and held-out ones, share: of generated ones that are memorised.

@@ -189,7 +189,7 @@ def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracke
 
     def samples(number: int) -> Samples:
         ids, states = dataset.read_shard(names[number])
-        x = torch.from_numpy(states).to(device) * affine["scale"] + affine["shift"]
+        x = torch.tensor(states, device=device) * affine["scale"] + affine["shift"]
         parts = denoising.denoised(model, x, sigma * affine["scale"])
         alive = np.isin(ids, dataset.living)
         return derived.samples_of(_concentrations(parts, affine, advance), labels[number], alive)

@@ -75,7 +75,7 @@ class ScoreModel(nn.Module):
         total = (variance + sigma.view(-1, 1, 1, 1) ** 2).sqrt()
         fields = torch.cat([(y - mean) / total, estimate / known.sqrt()], dim=1)
         with torch.autocast(y.device.type, precision, enabled=precision != torch.float32):
-            output = (network or self.net)(fields, sigma.log() / 4)
+            output = (self.net if network is None else network)(fields, sigma.log() / 4)
         return output.to(y.dtype), mean + estimate, spread
 
     def uncertainty(self, sigma: Tensor) -> Tensor:

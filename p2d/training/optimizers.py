@@ -82,7 +82,7 @@ def orthogonal(matrices: Tensor) -> Tensor:
     """About U V' of the singular value decomposition U S V' of each matrix, [N, R, C]: singular values near 1."""
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-30)
     a, b, c = QUINTIC
     for _ in range(ITERATIONS):
         gram = x @ x.mT

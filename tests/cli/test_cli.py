@@ -11,7 +11,7 @@ import pytest
 P2D = [sys.executable, "-m", "p2d.cli"]
 SMALL = "--num-samples 24 --height 64 --width 64 --steps 3000 --chunk 8 --score.epochs 1 --score.channels 8 8"
 SMALL_RUN = [*SMALL.split(), "--flow.epochs", "1", "--flow.hidden", "8", "--flow.observables", "48"]
-COMMANDS = ["run", "simulate", "train-score", "train-flow", "discover", "evaluate", "ui"]
+COMMANDS = ["run", "simulate", "train-score", "train-flow", "sample", "denoise", "discover", "evaluate", "ui"]
 
 
 def p2d(*arguments, cwd, check=None):
@@ -38,6 +38,10 @@ BAD_INPUT = {
     "falling range of alpha": (["run", "--score.alpha", "0.9", "0.5"], "alpha = 0.9 0.5"),
     "alpha of 1": (["train-score", "-a", "1.0"], "alpha = 1.0"),
     "alpha of the flow": (["train-flow", "--objective", "continuity", "-a", "0"], "alpha = 0.0"),
+    "missing score model": (["sample", "--score", "nothing"], "there is no score model 'nothing'"),
+    "one level to sample": (["sample", "--score", "s", "--steps", "1"], "steps = 1"),
+    "negative noise": (["denoise", "waves", "--noise", "-0.1"], "noise = -0.1"),
+    "missing noisy dataset": (["denoise", "nothing"], "there is no dataset 'nothing'"),
     "missing dataset": (["train-flow", "-m", "nothing"], "there is no dataset 'nothing'"),
     "cuda without a GPU": (["simulate", "--cuda", "--num-samples", "1"], "no CUDA GPU"),
     "nothing to evaluate": (["discover", "-m", "."], "holds no card.json"),

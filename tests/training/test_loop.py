@@ -27,6 +27,7 @@ from p2d.score.model import ScoreModel
 from p2d.score.spectrum import Spectrum
 from p2d.training.data import MemoryData
 from p2d.training.loop import Schedule, fit
+from p2d.training.optimizers import MUON_RATE
 from p2d.workers import Workers
 
 KINDS = ["score", "flow"]
@@ -62,7 +63,13 @@ def task_of(kind: str, data: MemoryData, seed: int = 0) -> DenoisingScoreMatchin
 def schedule_of(kind: str, **settings) -> Schedule:
     ema, decay, weight_decay = (0.9, "cosine", 1e-2) if kind == "score" else (0.0, "constant", 0.0)
     usual = {"epochs": EPOCHS, "batch_size": 5, "learning_rate": 3e-3, "warmup": 2, "seed": 1}
-    return Schedule(**{**usual, "ema": ema, "decay": decay, "weight_decay": weight_decay, **settings})
+    own = {
+        "ema": ema,
+        "decay": decay,
+        "weight_decay": weight_decay,
+        "optimizer": "muon" if kind == "score" else "adamw",
+    }
+    return Schedule(**{**usual, **own, **settings})
 
 
 def train(
@@ -89,7 +96,8 @@ def assert_same_to_the_last_bit(one: dict[str, Any], two: dict[str, Any]) -> Non
     for key in ("raw", "average"):
         assert one[key].keys() == two[key].keys()
         assert all(torch.equal(one[key][name], two[key][name]) for name in one[key])
-    assert_close(one["optimizer"]["state"], two["optimizer"]["state"], rtol=0, atol=0)
+    for mine, other in zip(one["optimizers"], two["optimizers"], strict=True):
+        assert_close(mine["state"], other["state"], rtol=0, atol=0)
     assert (one["epoch"], one["step"], curve(one)) == (two["epoch"], two["step"], curve(two))
 
 
@@ -232,7 +240,7 @@ def test_the_rate_of_the_schedule_is_the_optimizers():
     data = some_data()
     for state in train(score_task(data), data, schedule)[1:]:
         expected = schedule.learning_rate * schedule.rate(state["step"] - 1, 4 * 2)
-        assert state["optimizer"]["param_groups"][0]["lr"] == expected
+        assert [o["param_groups"][0]["lr"] for o in state["optimizers"]] == [MUON_RATE * expected, expected]
         assert state["history"][-1]["learning_rate"] == expected
 
 
