@@ -39,17 +39,18 @@ def print_measurements(summary: dict[str, Any]) -> None:
 def print_quality(found: dict[str, Any]) -> None:
     """How generated patterns compare with held-out snapshots, each distance beside its floor."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("against held-out snapshots", "generated", "training (floor)", "ratio", "generated", "held-out"):
-        table.add_column(column, no_wrap=True)
-    named = {"radial power spectrum": "spectrum", "energy distance of observables": "energy_distance"}
+    for column in ("distance to held-out", "generated", "floor", "ratio", "mean", "held-out"):
+        table.add_column(column)
+    named = {"radial power spectrum": "spectrum", "energy distance": "energy_distance"}
     for name, key in named.items():
         if key in found:
             table.add_row(name, *_beside_floor(found[key]))
     for name, moment in found["moments"].items():
-        means = (f"{moment[key]:.5g}" for key in ("generated", "held_out"))
+        means = (f"{moment[key]:.4g}" for key in ("generated", "held_out"))
         table.add_row(f"mean of {name}", *_beside_floor(moment), *means)
     console = Console(highlight=False, soft_wrap=True)
-    console.print("distances of means are in standard deviations of a snapshot's average", table)
+    console.print(table)
+    console.print("floor: as many training snapshots; means differ in standard deviations of a snapshot's average")
     if "nearest" in found:
         near = found["nearest"]
         console.print(
