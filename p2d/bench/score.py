@@ -3,8 +3,8 @@
 Both are trained on the same snapshots in the same order, with the same noise, for the same wall time. The learning rate
 of each follows one cosine over its own time, so that a short run ends as well as it can.
 
-Notes of what it measured (`p2d bench score`, 512 snapshots of waves, validation loss at alpha = 0.8, two cores of an AMD
-EPYC (Zen 4), torch 2.13, 2026-11-24):
+Notes of what it measured (`p2d bench score`, 512 snapshots of waves, validation loss at alpha = 0.8, two cores of an
+AMD EPYC (Zen 4), torch 2.13, 2026-11-24):
 
 - 0.0072 after 70 s and 0.0066 after 420 s, the reference 0.0081 after 420 s: 0.89 times its loss in a sixth of the
   time, 0.82 times at equal time. 50 against 9.4 samples/s. In bfloat16 the reference makes 13.6 samples/s.
