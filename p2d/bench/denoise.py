@@ -4,12 +4,12 @@ For each noise: the score model trained on the noisy snapshots alone (what `p2d 
 for as many steps with clean targets, as a bound; the best linear filter for the data's spectrum, and a Gaussian filter
 at the width that is best by the truth. The error is the root mean square over held-out snapshots.
 
-Notes of what it measured (`p2d bench denoise -n 8`, 512 snapshots of waves, about a minute of training each on two cores
-of an AMD EPYC (Zen 4), torch 2.13, 2026-11-24): for noise 0.01, 0.02 and 0.05 errors of 0.0017, 0.0030 and 0.0064; bound
-0.0015, 0.0026, 0.0056 (1.14, 1.14, 1.14 times that); Gaussian filter 0.0070, 0.0108, 0.0191 (0.24, 0.28, 0.33 times);
-linear filter 0.0039, 0.0067, 0.0132. Which levels are trained matters: at noise 0.02, 900 steps at 1.05 to 1.5 times the
-noise 0.00301, at 1.1 to 2 times 0.00310, at 1.2 to 1.6 times 0.00317. Averages over fresh noise of half the snapshots'
-in the place of symmetries: 0.00305 to 0.00308. The symmetries take off 3 %.
+Notes of what it measured (`p2d bench denoise -n 8`, 512 snapshots of waves, about a minute of training each on two
+cores of an AMD EPYC (Zen 4), torch 2.13, 2026-11-24): for noise 0.01, 0.02 and 0.05 errors of 0.0017, 0.0030 and
+0.0064; bound 0.0015, 0.0026, 0.0056 (1.14, 1.14, 1.14 times that); Gaussian filter 0.0070, 0.0108, 0.0191 (0.24,
+0.28, 0.33 times); linear filter 0.0039, 0.0067, 0.0132. Which levels are trained matters: at noise 0.02, 900 steps at
+1.05 to 1.5 times the noise 0.00301, at 1.1 to 2 times 0.00310, at 1.2 to 1.6 times 0.00317. Averages over fresh noise
+of half the snapshots' in the place of symmetries: 0.00305 to 0.00308. The symmetries take off 3 %.
 """
 
 from __future__ import annotations
