@@ -117,7 +117,10 @@ def test_equal_settings_are_not_refused():
         (TrainSource, "holdout", 1.0),
         (TrainSource, "memory", float("nan")),
         *((SampleConfig, key, -1) for key in ("num_samples", "height", "width", "seed")),
-        *((SampleConfig, key, value) for key, value in (("num_samples", 0), ("steps", 1), ("plot_channel", 2))),
+        *(
+            (SampleConfig, key, value)
+            for key, value in (("num_samples", 0), ("steps", 1), ("plot_channel", 2), ("churn", 0.5))
+        ),
         *((DenoiseConfig, "noise", value) for value in (-0.1, 1.0, float("nan"))),
         *((DenoiseConfig, key, 0) for key in ("epochs", "batch_size")),
         *((DenoiseConfig, "learning_rate", value) for value in (0.0, 1.0)),

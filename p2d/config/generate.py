@@ -12,6 +12,8 @@ from p2d.config.base import HOW, Config, at_least, option, widths, within
 from p2d.config.learn import TrainSource
 from p2d.errors import UserError
 
+LARGEST_CHURN = 0.41  # a little below 2^(1/2) - 1 (Karras et al. 2022): no more new noise than there is
+
 
 @dataclass(frozen=True)
 class SampleConfig(Config):
@@ -21,7 +23,10 @@ class SampleConfig(Config):
     height: Annotated[int, option(help="grid rows, 0: as the score model was trained")] = 0
     width: Annotated[int, option(help="grid columns, 0: as the score model was trained")] = 0
     steps: Annotated[int, option(help="noise levels of the reverse process, each of two evaluations")] = 40
-    seed: Annotated[int, option(help="seed of the starting noise")] = 0
+    churn: Annotated[
+        float, option(help="share by which noise is raised anew before each step; 0: the deterministic solver")
+    ] = 0.4
+    seed: Annotated[int, option(help="seed of all noise")] = 0
     name: Annotated[str, option(help="name under OUT/data; the score model's, 'generated' and the size when empty")] = (
         field(default="", metadata=HOW)
     )
@@ -35,6 +40,8 @@ class SampleConfig(Config):
     def __post_init__(self) -> None:
         for key, least in (("num_samples", 1), ("height", 0), ("width", 0), ("steps", 2), ("seed", 0)):
             at_least(key, getattr(self, key), least)
+        if not 0 <= self.churn <= LARGEST_CHURN:
+            raise UserError(f"churn = {self.churn} is not possible: a share between 0 and {LARGEST_CHURN}")
         if self.plot_channel not in (0, 1):
             raise UserError(f"plot_channel = {self.plot_channel} is not possible: 0 is u, 1 is v")
 

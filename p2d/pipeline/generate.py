@@ -66,7 +66,7 @@ def sample(score: str, config: SampleConfig, out: Path, track: Tracker) -> Outco
 
     def samples(number: int) -> Samples:
         ids = [row["sample_id"] for row in labels[number]]
-        parts = reverse.generate(model, ids, grid, config.steps, config.seed)
+        parts = reverse.generate(model, ids, grid, config.steps, config.seed, config.churn)
         return derived.samples_of(_concentrations(parts, affine, advance), labels[number])
 
     card = derived.first_card(settings, origin, None, grid, affine, ROWS)

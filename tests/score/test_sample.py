@@ -120,9 +120,10 @@ def test_samples_of_a_silent_model_have_the_covariance_of_its_spectrum(height, w
     assert_close(found, seen, rtol=0.01, atol=0)
 
 
+@pytest.mark.parametrize("churn", [0.0, 0.4])
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (8, 32)])
-def test_generated_patterns_have_the_power_of_the_spectrum(height, width):
-    made = torch.cat(list(generate(silent(), list(range(200)), (height, width), steps=32, seed=1)))
+def test_generated_patterns_have_the_power_of_the_spectrum(height, width, churn):
+    made = torch.cat(list(generate(silent(), list(range(200)), (height, width), 32, seed=1, churn=churn)))
     assert made.shape == (200, 2, height, width)
     spectrum = pattern()
     deviation = made - float64(MEAN).view(1, 2, 1, 1)
@@ -149,21 +150,34 @@ def test_a_pattern_starts_from_a_gaussian_field_of_the_spectrum_with_noise():
     assert_close(start, mean + pattern().draw(field[None].double()) + sigma * noise, rtol=0, atol=2e-5)
 
 
-def test_a_pattern_depends_on_seed_and_id_and_not_on_what_is_beside_it():
+@pytest.mark.parametrize("churn", [0.0, 0.4])
+def test_a_pattern_depends_on_seed_and_id_and_not_on_what_is_beside_it(churn):
     model = randomised()
     ids = [7, 0, 3, 100, 2**40, 5, 6, 8, 9, 1, 11]
-    parts = list(generate(model, ids, (8, 12), steps=6, seed=2))
+    parts = list(generate(model, ids, (8, 12), 6, 2, churn))
     assert [len(p) for p in parts] == [TOGETHER, len(ids) - TOGETHER]
     made = torch.cat(parts)
-    alone = torch.cat([next(generate(model, [i], (8, 12), steps=6, seed=2)) for i in ids])
-    backwards = torch.cat(list(generate(model, ids[::-1], (8, 12), steps=6, seed=2))).flip(0)
+    alone = torch.cat([next(generate(model, [i], (8, 12), 6, 2, churn)) for i in ids])
+    backwards = torch.cat(list(generate(model, ids[::-1], (8, 12), 6, 2, churn))).flip(0)
     # convolutions may add in another order in batches of another size, and 11 evaluations pass it on
     assert_close(alone, made, rtol=0, atol=1e-11)
     assert_close(backwards, made, rtol=0, atol=1e-11)
-    other = torch.cat(list(generate(model, ids, (8, 12), steps=6, seed=3)))
+    other = torch.cat(list(generate(model, ids, (8, 12), 6, 3, churn)))
     everything = torch.cat([made, other]).flatten(1)
     apart = torch.cdist(everything, everything) + torch.eye(2 * len(ids)) * 1e9
     assert apart.min() > 1  # no two alike, of any ids and seeds
+
+
+def test_churn_raises_the_noise_of_every_step_that_stays_within_the_levels():
+    model, told = silent(), []
+    inside = model.posterior_mean
+    model.posterior_mean = lambda y, sigma: told.append(sigma.item()) or inside(y, sigma)
+    list(generate(model, [0], (8, 8), steps=5, seed=1, churn=0.4))
+    levels = noise_levels(model, 5)
+    raised = [1.4 * s if 1.4 * s <= levels[0] else s for s in levels[:-2]]
+    # a step looks at where it starts from and at where it goes to; the last, to no noise, only at its start
+    expected = [level for pair in zip(raised, levels[1:], strict=False) for level in pair] + [levels[-2]]
+    assert_close(torch.tensor(told), torch.tensor(expected), rtol=1e-12, atol=0)
 
 
 def test_generating_leaves_the_global_stream_alone():
