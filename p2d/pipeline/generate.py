@@ -53,7 +53,7 @@ def sample(score: str, config: SampleConfig, out: Path, track: Tracker) -> Outco
     settings = {**config.identity(), "height": grid[0], "width": grid[1], **origin}
     labels = derived.generated_labels(config.num_samples, ROWS, config.seed)
     compared = _own_dataset(config.dataset, trained_on, folder, out)
-    report = out / "report" / short_name(name) / "quality.json"
+    report = out / "report" / name / "quality.json"  # by its full name: sizes may differ
     if derived.is_finished(place, settings, labels) and report.is_file():
         facts = {**dataset_facts(open_dataset(place)), **json.loads(report.read_text())}
         return Outcome("sample", False, place, facts)
@@ -198,7 +198,7 @@ def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracke
     with stage(track, "denoise", place, {**config.to_dict(), **source.to_dict(), "noise": sigma}) as child:
         with progress("denoise", dataset.card.samples, "snapshots") as advance:
             made = derived.make(place, card, labels, samples, device, advance)
-        picture = out / "report" / short_name(place.name) / "denoised.png"
+        picture = out / "report" / place.name / "denoised.png"
         _draw_pair(picture, dataset, made, sigma, plot_channel)
         child.artifact(picture)
     facts = {**dataset_facts(made), "noise": sigma, "noise_estimated": not config.noise, "score": str(trained.where)}
