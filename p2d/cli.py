@@ -248,6 +248,14 @@ def _finish(outcome: Outcome, common: Common, following: str) -> None:
     print(f"{outcome.stage}: {done}\nnext: {following}{place}")
 
 
+def _tell(found: dict[str, Any], screen: Screen, print_table: Callable[[], None]) -> None:
+    """What a benchmark found, as JSON or as a table."""
+    if screen.json:
+        print(json.dumps(found))
+    else:
+        print_table()
+
+
 def bench_simulate(
     config: Annotated[BenchSimulateConfig, FLAT],
     screen: Annotated[Screen, FLAT],
@@ -256,10 +264,7 @@ def bench_simulate(
     from p2d.bench import simulate as benchmark
 
     found = benchmark.bench(config)
-    if screen.json:
-        print(json.dumps(found))
-    else:
-        benchmark.print_table(found, config)
+    _tell(found, screen, lambda: benchmark.print_table(found, config))
 
 
 def bench_score(
@@ -271,10 +276,7 @@ def bench_score(
     from p2d.snapshots.store import find_dataset
 
     found = benchmark.bench(config, find_dataset(config.dataset, place.path))
-    if place.json:
-        print(json.dumps(found))
-    else:
-        benchmark.print_table(found, config)
+    _tell(found, place, lambda: benchmark.print_table(found, config))
 
 
 def bench_denoise(
@@ -286,10 +288,7 @@ def bench_denoise(
     from p2d.snapshots.store import find_dataset
 
     found = benchmark.bench(config, find_dataset(config.dataset, place.path))
-    if place.json:
-        print(json.dumps(found))
-    else:
-        benchmark.print_table(found)
+    _tell(found, place, lambda: benchmark.print_table(found))
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {

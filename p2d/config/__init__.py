@@ -11,6 +11,7 @@ from p2d.config.learn import (
     Source,
     TrainSource,
     check_alpha,
+    check_channel,
 )
 from p2d.config.run import RunConfig, fits_unet
 from p2d.config.simulate import SimulateConfig
@@ -30,6 +31,7 @@ __all__ = [
     "Source",
     "TrainSource",
     "check_alpha",
+    "check_channel",
     "fits_unet",
     "option",
     "refuse_other_settings",

@@ -186,7 +186,12 @@ class EvaluateConfig(Config):
     plot_channel: Annotated[int, option(help="species shown in pictures: 0 is u, 1 is v")] = 1
 
     def __post_init__(self) -> None:
-        one_of("plot_channel", str(self.plot_channel), ("0", "1"))
+        check_channel(self.plot_channel)
+
+
+def check_channel(plot_channel: int) -> None:
+    """Refuse a species that is not there."""
+    one_of("plot_channel", str(plot_channel), ("0", "1"))
 
 
 def check_alpha(alpha: tuple[float, ...]) -> None:

@@ -16,6 +16,7 @@ from p2d.config import (
     ScoreConfig,
     Source,
     TrainSource,
+    check_channel,
     refuse_other_settings,
     short_name,
     write_json,
@@ -32,6 +33,7 @@ Artist = Callable[[Path, list[dict[str, float]]], list[Path]]  # draws a model i
 
 def train_score(config: ScoreConfig, source: TrainSource, out: Path, track: Tracker, plot_channel: int = 1) -> Outcome:
     """Train a score model into OUT/score/NAME, with pictures of its training in OUT/report/NAME/training."""
+    check_channel(plot_channel)
     dataset = find_dataset(source.dataset, out)
     name = source.name or short_name(dataset.folder.name)
     artist = _artist(out / "report" / name / "training", dataset, source.holdout, plot_channel, name)

@@ -40,6 +40,7 @@ BAD_INPUT = {
     "alpha of the flow": (["train-flow", "--objective", "continuity", "-a", "0"], "alpha = 0.0"),
     "missing score model": (["sample", "--score", "nothing"], "there is no score model 'nothing'"),
     "one level to sample": (["sample", "--score", "s", "--steps", "1"], "steps = 1"),
+    "picture of a third species": (["train-score", "--plot-channel", "2"], "unknown plot_channel '2'"),
     "negative noise": (["denoise", "waves", "--noise", "-0.1"], "noise = -0.1"),
     "missing noisy dataset": (["denoise", "nothing"], "there is no dataset 'nothing'"),
     "missing dataset": (["train-flow", "-m", "nothing"], "there is no dataset 'nothing'"),
