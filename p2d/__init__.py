@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "Flow": "p2d.flow.velocity",
+    "Flow": "p2d.flow.model",
     "ScoreModel": "p2d.score.model",
     "UserError": "p2d.errors",
     "discover": "p2d.api",

@@ -29,7 +29,7 @@ from p2d.config import (
     TrainSource,
     option,
 )
-from p2d.config.bench import BenchDenoiseConfig, BenchScoreConfig, BenchSimulateConfig
+from p2d.config.bench import BenchDenoiseConfig, BenchFlowConfig, BenchScoreConfig, BenchSimulateConfig
 from p2d.errors import UserError
 
 if TYPE_CHECKING:
@@ -291,6 +291,18 @@ def bench_denoise(
     _tell(found, place, lambda: benchmark.print_table(found))
 
 
+def bench_flow(
+    config: Annotated[BenchFlowConfig, FLAT],
+    place: Annotated[Place, FLAT],
+) -> None:
+    """Train flows of several seeds and numbers of snapshots, and measure how well they recover the true velocity."""
+    from p2d.bench import flow as benchmark
+    from p2d.snapshots.store import find_dataset
+
+    found = benchmark.bench(config, find_dataset(config.dataset, place.path))
+    _tell({"runs": found}, place, lambda: benchmark.print_table(found))
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "run": run,
     "simulate": simulate,
@@ -307,6 +319,7 @@ BENCHMARKS: dict[str, Callable[..., Any]] = {
     "simulate": bench_simulate,
     "score": bench_score,
     "denoise": bench_denoise,
+    "flow": bench_flow,
 }
 
 

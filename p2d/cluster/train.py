@@ -169,7 +169,7 @@ def _work(job: dict[str, Any]) -> None:
     before = ray.train.get_checkpoint()
     try:
         dataset = open_dataset(job["dataset"])
-        data = _opened(dataset, job, config.epochs, workers)
+        data = _opened(dataset, job, config.passes, workers)
         scale = dataset.card.affine["scale"]
         score = Path(job["score"]) if job["score"] else None
         task, schedule = tasks.build(config, data, scale, get_device(), score)
@@ -177,7 +177,7 @@ def _work(job: dict[str, Any]) -> None:
         if before is not None:
             with before.as_directory() as folder:
                 start = read_state(Path(folder))
-        loop.fit(task, data, schedule, workers, _reporter(job, workers, config.epochs, schedule.target_loss), start)
+        loop.fit(task, data, schedule, workers, _reporter(job, workers, config.passes, schedule.target_loss), start)
     except UserError as error:
         # Every worker has met it and returns: a restart would meet it again.
         if workers.rank == 0:

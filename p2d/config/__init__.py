@@ -3,6 +3,7 @@
 from p2d.config.base import Config, option, refuse_other_settings, settings_hash, short_name, write_json
 from p2d.config.generate import DenoiseConfig, DenoiseSource, SampleConfig
 from p2d.config.learn import (
+    Activation,
     DiscoverConfig,
     EvaluateConfig,
     FlowConfig,
@@ -17,6 +18,7 @@ from p2d.config.run import RunConfig, fits_unet
 from p2d.config.simulate import SimulateConfig
 
 __all__ = [
+    "Activation",
     "Config",
     "DenoiseConfig",
     "DenoiseSource",

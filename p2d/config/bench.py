@@ -94,3 +94,22 @@ class BenchDenoiseConfig(Config):
         within("holdout", self.holdout, 0.0, 1.0)
         for value in self.noise:
             within("noise", value, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class BenchFlowConfig(Config):
+    """Settings of `p2d bench flow`."""
+
+    dataset: Annotated[str, option("-m", "--model", help="dataset: its name under OUT/data, or its path")] = "waves"
+    snapshots: Annotated[tuple[int, ...], option(help="numbers of training snapshots; 0: all of them")] = (0, 128)
+    seeds: Annotated[int, option(help="trainings of each kind")] = 3
+    variants: Annotated[bool, option(help="also variants of the training, one change at a time")] = False
+    holdout: Annotated[float, option(help="share of the snapshots held out, on which all is measured")] = 0.1
+    threads: Annotated[int, option(help="CPU threads; 0: all cores")] = 0
+
+    def __post_init__(self) -> None:
+        for key, least in (("seeds", 1), ("threads", 0)):
+            at_least(key, getattr(self, key), least)
+        for count in self.snapshots:
+            at_least("snapshots", count, 0)
+        within("holdout", self.holdout, 0.0, 1.0)

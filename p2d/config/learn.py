@@ -9,13 +9,16 @@ from typing import Annotated, Literal, get_args
 from p2d.config.base import Config, at_least, one_of, option, widths, within
 from p2d.errors import UserError
 
-Objective = Literal["stationarity", "continuity"]
+Objective = Literal["stationarity", "continuity", "training-free"]
+Activation = Literal["silu", "tanh", "softplus", "relu", "leaky_relu"]
+Sign = Literal["+", "-"]
 Decay = Literal["cosine", "constant"]
 Divergence = Literal["exact", "hutchinson"]
 Library = Literal["cubic", "gray-scott"]
 Stepper = Literal["muon", "adamw"]
 Compile = Literal["auto", "on", "off"]
 Precision = Literal["auto", "float32", "bfloat16"]
+LARGEST_RADIUS = 8.0  # cells; a local field sees no further
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,11 @@ class TrainSource(Source):
 
 @dataclass(frozen=True)
 class FlowSource(TrainSource):
-    """The same, with the score model that the continuity objective needs."""
+    """The same, with the score model that all objectives but stationarity need."""
 
-    score: Annotated[str, option(help="continuity: score model, by name or path; the dataset's when empty")] = ""
+    score: Annotated[
+        str, option(help="continuity, training-free: score model, by name or path; the dataset's when empty")
+    ] = ""
 
 
 @dataclass(frozen=True)
@@ -110,9 +115,19 @@ class ScoreConfig(Config):
         widths("channels", self.channels)
 
     @property
+    def passes(self) -> int:
+        """Passes over the training snapshots."""
+        return self.epochs
+
+    @property
     def downsampling(self) -> int:
         """Height and width must be multiples of this: 2 for the stem, 2 more for each further level."""
         return 2 ** len(self.channels)
+
+
+# Passes over the training snapshots, by default. Stationarity solves for its last layer, training-free has no weights.
+PASSES: dict[Objective, int] = {"stationarity": 1, "continuity": 8, "training-free": 0}
+SMOOTH: tuple[Activation, ...] = ("silu", "tanh", "softplus")  # twice differentiable
 
 
 @dataclass(frozen=True)
@@ -121,42 +136,68 @@ class FlowConfig(Config):
 
     objective: Annotated[
         Objective,
-        option(help="stationarity of observables (recovers the dynamics), or the original's continuity residual"),
+        option(
+            help="stationarity of observables (recovers the dynamics), the original's continuity residual, or its "
+            "training-free flow, a rotation of the score"
+        ),
     ] = "stationarity"
-    epochs: Annotated[int, option("-n", help="passes of gradient steps over the training snapshots")] = 1
+    epochs: Annotated[
+        int | None,
+        option("-n", help="passes of gradient steps over the training snapshots; 1 by default, 8 for continuity"),
+    ] = None
     batch_size: Annotated[int, option("-b", help="snapshots a step, over all workers")] = 16
     learning_rate: Annotated[float, option("-l", help="peak of the schedule")] = 1e-3
     schedule: Annotated[Decay, option("-s", help="learning rate over the run")] = "cosine"
-    hidden: Annotated[tuple[int, ...], option(help="widths of the hidden layers")] = (64,)
-    corners: Annotated[bool, option(help="corners in the field's 3x3 stencil, beside centre and edges")] = False
-    observables: Annotated[int, option(help="stationarity: random observables of the last layer's solve")] = 384
-    alpha: Annotated[float, option("-a", help="continuity: signal level")] = 0.8
+    hidden: Annotated[tuple[int, ...], option(help="widths of the field's hidden layers")] = (64,)
+    radius: Annotated[
+        float, option(help="of the field's stencil, in cells: 1 for the 4 edges, 1.5 with the corners of a 3x3 stencil")
+    ] = 1.0
+    activation: Annotated[Activation, option(help="of the hidden layers; continuity needs a smooth one")] = "silu"
+    observables: Annotated[int, option(help="stationarity: random observables of the last layer's solve")] = 512
+    alpha: Annotated[float, option("-a", help="continuity, training-free: signal level of the score")] = 0.8
     sym: Annotated[float, option(help="continuity: weight of the penalty on v . s")] = 0.0
     gaussian_weight: Annotated[float, option("-g", help="continuity: weight of the Gaussian term in the score")] = 0.0
     divergence: Annotated[Divergence, option(help="continuity: how div v is had")] = "exact"
-    probes: Annotated[int, option(help="continuity: Hutchinson probes in each of the two independent sets")] = 1
+    probes: Annotated[
+        int, option(help="continuity, training-free: Hutchinson probes in each of the two independent sets")
+    ] = 1
+    kernel_radius: Annotated[float, option(help="training-free: of the kernel, in cells; 0: the score of the cell")] = (
+        0.0
+    )
+    sign: Annotated[Sign, option(help="training-free: direction of time, which nothing tells; + has du/dt ~ s_v")] = "+"
     seed: Annotated[int, option(help="seed of weights, order, noise and observables")] = 0
 
     def __post_init__(self) -> None:
-        lowest = {
-            "epochs": 0,
-            "batch_size": 1,
-            "observables": 8,
-            "probes": 1,
-            "sym": 0,
-            "gaussian_weight": 0,
-            "seed": 0,
-        }
+        lowest = {"batch_size": 1, "observables": 8, "probes": 1, "sym": 0, "gaussian_weight": 0, "seed": 0}
         for key, least in lowest.items():
             at_least(key, getattr(self, key), least)
         one_of("objective", self.objective, get_args(Objective))
         one_of("schedule", self.schedule, get_args(Decay))
         one_of("divergence", self.divergence, get_args(Divergence))
-        if self.objective == "continuity":
-            at_least("epochs", self.epochs, 1)
+        one_of("activation", self.activation, get_args(Activation))
+        one_of("sign", self.sign, get_args(Sign))
+        at_least("epochs", self.passes, int(self.objective == "continuity"))
+        if self.objective == "training-free" and self.passes:
+            raise UserError(f"epochs = {self.epochs} is not possible: a training-free flow has nothing to train")
+        if self.objective == "continuity" and self.activation not in SMOOTH:
+            raise UserError(
+                f"activation = {self.activation} is not possible with continuity, which differentiates twice; "
+                f"take {', '.join(SMOOTH[:-1])} or {SMOOTH[-1]}"
+            )
+        if not 1 <= self.radius <= LARGEST_RADIUS:
+            raise UserError(f"radius = {self.radius} is not possible: between 1 and {LARGEST_RADIUS} cells")
+        if not 0 <= self.kernel_radius <= LARGEST_RADIUS:
+            raise UserError(
+                f"kernel_radius = {self.kernel_radius} is not possible: between 0 and {LARGEST_RADIUS} cells"
+            )
         within("learning_rate", self.learning_rate, 0.0, 1.0)
         check_alpha((self.alpha,))
         widths("hidden", self.hidden)
+
+    @property
+    def passes(self) -> int:
+        """Passes over the training snapshots, the objective's own where none are asked for."""
+        return PASSES[self.objective] if self.epochs is None else self.epochs
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from p2d.checkpoint import read_history
 from p2d.dynamics import library
 from p2d.evaluate import figures, metrics, pictures
-from p2d.flow.velocity import Flow
+from p2d.flow.model import Flow
 from p2d.score.model import ScoreModel
 from p2d.snapshots.store import Dataset
 

@@ -96,7 +96,7 @@ def _train(
 
     start = time.monotonic()
     parameters = {**config.to_dict(), **source.to_dict(), "dataset_hash": dataset.card.dataset_hash}
-    with stage(track, name, folder, parameters) as child, progress(name, config.epochs, "epochs") as advance:
+    with stage(track, name, folder, parameters) as child, progress(name, config.passes, "epochs") as advance:
         history: list[dict[str, float]] = []
 
         def on_epoch(metrics: dict[str, float], model: Path | None) -> None:

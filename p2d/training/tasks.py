@@ -11,8 +11,10 @@ import torch
 from p2d.config import FlowConfig, ScoreConfig
 from p2d.errors import UserError
 from p2d.flow.continuity import Continuity
+from p2d.flow.model import field_options, skew_field
+from p2d.flow.skew import TrainingFree
 from p2d.flow.stationarity import Stationarity
-from p2d.flow.velocity import LocalField, feature_statistics, field_options
+from p2d.flow.velocity import LocalField, feature_statistics
 from p2d.score import noise, spectrum
 from p2d.score.loss import DenoisingScoreMatching
 from p2d.score.model import ScoreModel, model_options
@@ -21,7 +23,7 @@ from p2d.task import Data, Task
 from p2d.training.loop import Schedule
 
 FLOW_WARMUP = 10  # steps
-SPECTRUM_STATES, FEATURE_STATES = 4096, 4096  # that statistics are taken of; more add nothing
+SPECTRUM_STATES, FEATURE_STATES, SPEED_STATES = 4096, 4096, 32  # that statistics are taken of; more add nothing
 CHUNK = 64
 # To be trained on. On two cores compiling takes 48 s and makes steps 1.26 times faster (1 to 1.3 M cells/s), so that a
 # quarter of an hour gains two minutes; on a GPU, where it has not been timed, the same length is assumed.
@@ -104,7 +106,7 @@ def _spread(count: int, most: int) -> torch.Tensor:
 
 def _flow(config: FlowConfig, data: Data, score: Path | None) -> tuple[Task, Schedule]:
     schedule = Schedule(
-        epochs=config.epochs,
+        epochs=config.passes,
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         warmup=FLOW_WARMUP,
@@ -113,13 +115,18 @@ def _flow(config: FlowConfig, data: Data, score: Path | None) -> tuple[Task, Sch
         decay=config.schedule,
         seed=config.seed,
     )
+    if config.objective == "training-free":
+        assert score is not None
+        skew = skew_field(config, ScoreModel.load(score))
+        skew.set_speed(data.states(_spread(data.count, SPEED_STATES)))
+        return TrainingFree(skew, config.probes, config.seed), schedule
     generator = torch.Generator().manual_seed(stream_seed("weights", config.seed))
     states = data.states(_spread(data.count, FEATURE_STATES))
     if config.objective == "continuity":
         eps = torch.randn(states.shape, generator=generator)
         states = noise.add_noise(states, eps, torch.full((len(states),), config.alpha))
-    mean, std = feature_statistics(states, config.corners)
-    field = LocalField(**field_options(config.to_dict()), mean=mean, std=std, generator=generator)
+    mean, std = feature_statistics(states, config.radius)
+    field = LocalField(**field_options(config), mean=mean, std=std, generator=generator)
     if config.objective == "stationarity":
         return Stationarity(field, config.observables, config.seed), schedule
     assert score is not None

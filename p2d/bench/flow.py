@@ -1,0 +1,91 @@
+"""How well a flow recovers the true velocity, over seeds and numbers of snapshots, beside variants of its training."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from p2d.config import FlowConfig
+from p2d.config.bench import BenchFlowConfig
+from p2d.evaluate import metrics
+from p2d.progress import say
+from p2d.snapshots.store import Dataset
+from p2d.training.data import MemoryData, load_data
+from p2d.training.loop import fit
+from p2d.training.tasks import build
+from p2d.workers import Workers
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "no gradient steps": {"epochs": 0},
+    "four times the gradient steps": {"epochs": 4},
+    "a quarter of the hidden units": {"hidden": (16,)},
+    "twice the hidden units": {"hidden": (128,)},
+    "a quarter of the observables": {"observables": 128},
+    "corners in the stencil": {"radius": 1.5},
+    "ReLU": {"activation": "relu"},
+}
+
+
+def bench(config: BenchFlowConfig, dataset: Dataset) -> list[dict[str, Any]]:
+    """Train in this process and measure on held-out snapshots.
+
+    Returns:
+        A row for each variant and number of snapshots: cosine with the true velocity (of each seed), stationarity
+        z-scores (rms, of each seed), imbalance of the data, seconds of training (median over seeds).
+    """
+    torch.set_num_threads(config.threads or os.cpu_count() or 1)
+    whole = load_data(dataset, config.holdout)
+    variants = VARIANTS if config.variants else {"as it is": {}}
+    rows = []
+    for count in config.snapshots:
+        data = whole if not count else dataclasses.replace(whole, train=whole.train[:count])
+        for name, changes in variants.items():
+            runs = []
+            for seed in range(config.seeds):
+                say(f"{data.count} snapshots, {name}, seed {seed}")
+                runs.append(_run(FlowConfig(**changes, seed=seed), data, dataset))
+            columns = {key: [run[key] for run in runs] for key in runs[0]}
+            rows.append({"variant": name, "snapshots": data.count, **columns})
+    return rows
+
+
+def _run(settings: FlowConfig, data: MemoryData, dataset: Dataset) -> dict[str, float]:
+    affine = dataset.card.affine
+    start = time.monotonic()
+    task, schedule = build(settings, data, affine["scale"], torch.device("cpu"), None)
+    kept: list[tuple[dict[str, float], dict[str, Any]]] = []
+    fit(task, data, schedule, Workers(), lambda told, state: kept.append((told, state)))
+    seconds = time.monotonic() - start
+    told, state = kept[-1]
+    task.model.load_state_dict(state["average"])
+    with torch.no_grad():
+        v = torch.cat([task.model(x) for x in data.held.double().split(1)]).numpy() / affine["scale"]
+    states = ((data.held - affine["shift"]) / affine["scale"]).numpy()
+    truth = metrics.true_velocity(dataset, data.held_ids.numpy(), states)
+    found = metrics.cosine(v, truth)["cosine"] if truth is not None else float("nan")
+    z = metrics.stationarity(v, states)["z_rms"]
+    return {"cosine": found, "z_rms": z, "imbalance": told["imbalance"], "seconds": seconds}
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """The measurements as a table on standard output."""
+    table = Table("snapshots", "variant", "cosine, mean", "lowest", "highest", "z rms", "imbalance", "seconds")
+    for row in rows:
+        cosine = row["cosine"]
+        table.add_row(
+            str(row["snapshots"]),
+            row["variant"],
+            *(f"{f(cosine):.5f}" for f in (np.mean, np.min, np.max)),
+            f"{np.mean(row['z_rms']):.2f}",
+            f"{np.mean(row['imbalance']):.1e}",
+            f"{np.median(row['seconds']):.1f}",
+        )
+    Console(highlight=False).print(table)

@@ -1,0 +1,73 @@
+"""The flow as a user holds it: concentrations in, concentration per unit time out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from p2d.checkpoint import read_checkpoint
+from p2d.config import FlowConfig
+from p2d.flow.skew import SkewField
+from p2d.flow.velocity import LocalField
+from p2d.score.model import ScoreModel, model_options
+from p2d.score.spectrum import Spectrum
+
+
+class Flow(nn.Module):
+    """A velocity field on concentrations.
+
+    The unit of time is a convention, as snapshots cannot tell it: the mean square of the velocity, in training
+    coordinates, is 1 over the training data. So is its direction: diffusion damps (negative mean divergence); that of a
+    training-free flow, which has no divergence, is the sign it was asked for.
+
+    Args:
+        field: v(x) in training coordinates x = scale c + shift of concentrations c.
+        affine: scale and shift.
+        alpha: signal level of the noised states that the field keeps as they are; None: it keeps the clean ones.
+    """
+
+    def __init__(self, field: LocalField | SkewField, affine: dict[str, float], alpha: float | None = None) -> None:
+        super().__init__()
+        self.field = field
+        self.affine = affine
+        self.alpha = alpha
+
+    def forward(self, c: Tensor) -> Tensor:
+        """Velocity [B, 2, H, W] at concentrations c [B, 2, H, W]."""
+        scale, shift = self.affine["scale"], self.affine["shift"]
+        return self.field(scale * c + shift) / scale
+
+    @classmethod
+    def load(cls, path: str | Path) -> Flow:
+        """The flow of a checkpoint folder, on the CPU, in evaluation mode.
+
+        Raises:
+            UserError: no checkpoint there, or one of another kind.
+        """
+        config, weights = read_checkpoint(Path(path), "flow")
+        settings = FlowConfig.from_dict(config["settings"])
+        if settings.objective == "training-free":
+            field: LocalField | SkewField = skew_field(settings, _empty_score(config["score"], weights))
+        else:
+            field = LocalField(**field_options(settings))
+        field.load_state_dict(weights)
+        noised = settings.objective != "stationarity"
+        return cls(field, config["data"]["affine"], settings.alpha if noised else None).eval()
+
+
+def field_options(settings: FlowConfig) -> dict[str, Any]:
+    """Constructor arguments of the LocalField that these settings make."""
+    return {"hidden": settings.hidden, "radius": settings.radius, "activation": settings.activation}
+
+
+def skew_field(settings: FlowConfig, score: ScoreModel) -> SkewField:
+    """The training-free field of these settings and this score model."""
+    return SkewField(score, settings.alpha, settings.kernel_radius, 1 if settings.sign == "+" else -1)
+
+
+def _empty_score(settings: dict[str, Any], weights: dict[str, Tensor]) -> ScoreModel:
+    """A score model that these weights, whose names start with 'score.', fit into."""
+    spectrum = Spectrum(*(weights[f"score.spectrum.{name}"] for name in ("wavenumber", "power", "mean")))
+    return ScoreModel(**model_options(settings), spectrum=spectrum)
