@@ -21,6 +21,8 @@ from p2d.config import (
     EvaluateConfig,
     FlowConfig,
     FlowSource,
+    RolloutConfig,
+    RolloutSource,
     RunConfig,
     SampleConfig,
     ScoreConfig,
@@ -52,7 +54,10 @@ SHORT = {
     "--model": "--dataset",
     "--wb": "--tracking",
 }
-SHORT_OF = {"sample": {"-n": "--num-samples"}}  # where a command means another thing by one
+SHORT_OF = {  # where a command means another thing by one
+    "sample": {"-n": "--num-samples"},
+    "rollout": {"-n": "--steps", "-m": "--from", "--model": "--from", "--dataset": "--from"},
+}
 
 
 @dataclass(frozen=True)
@@ -224,6 +229,19 @@ def evaluate(
     _finish(outcome, common, "p2d ui")
 
 
+def rollout(
+    source: Annotated[RolloutSource, FLAT], config: Annotated[RolloutConfig, FLAT], common: Annotated[Common, FLAT]
+) -> None:
+    """Carry snapshots on in time by a flow, beside the true system: animation, panels, does the ensemble stay?"""
+    from p2d import pipeline
+    from p2d.evaluate.summary import print_rollout
+
+    outcome = pipeline.rollout(source, config, common.folder, common.tracker())
+    if not common.json:
+        print_rollout(outcome.facts)
+    _finish(outcome, common, "p2d ui")
+
+
 def ui(
     port: Annotated[int, option(help="port on this machine's loopback")] = 5000,
     out: Annotated[str, option("-o", help="output folder")] = "runs",
@@ -313,6 +331,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "denoise": denoise,
     "discover": discover,
     "evaluate": evaluate,
+    "rollout": rollout,
     "ui": ui,
 }
 BENCHMARKS: dict[str, Callable[..., Any]] = {

@@ -14,6 +14,7 @@ from p2d.config.learn import (
     check_alpha,
     check_channel,
 )
+from p2d.config.rollout import RolloutConfig, RolloutSource
 from p2d.config.run import RunConfig, fits_unet
 from p2d.config.simulate import SimulateConfig
 
@@ -26,6 +27,8 @@ __all__ = [
     "EvaluateConfig",
     "FlowConfig",
     "FlowSource",
+    "RolloutConfig",
+    "RolloutSource",
     "RunConfig",
     "SampleConfig",
     "ScoreConfig",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.animation import FFMpegWriter, PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -15,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 SPECIES = ("u", "v")
 CELL = 2.1  # inches of a panel
 CONCENTRATION, VELOCITY = "viridis", "RdBu_r"
+PANELS, FRAMES_A_SECOND = 6, 12  # of a rollout
 
 
 @contextmanager
@@ -160,3 +162,70 @@ def spectra(path: Path, found: dict[str, np.ndarray], name: str) -> None:
             place.grid(alpha=0.3)
             place.tick_params(labelsize=8)
         axes[0, 0].legend(fontsize=8)
+
+
+def strip(path: Path, times: list[int], frames: dict[str, np.ndarray], channel: int, name: str) -> None:
+    """A rollout as rows of panels, one kind of dynamics each: frames [T, 2, H, W], nan from where one has blown up."""
+    chosen = np.unique(np.linspace(0, len(times) - 1, PANELS).round().astype(int))
+    low, high = _limits(frames, channel)
+    with _grid(path, len(frames), len(chosen), f"{name}: {SPECIES[channel]} over steps of the simulator") as axes:
+        for row, (kind, states) in zip(axes, frames.items(), strict=True):
+            row[0].set_ylabel(kind, fontsize=9)
+            for place, n in zip(row, chosen, strict=True):
+                title = f"{times[n]} steps" if place in axes[0] else ""
+                _picture(place, states[n, channel], CONCENTRATION, low, high, title)
+                _say_blown_up(place, states[n])
+
+
+def _limits(frames: dict[str, np.ndarray], channel: int) -> tuple[float, float]:
+    """The range of a species in the first frame of all kinds that start alike."""
+    starts = next(iter(frames.values()))[:, channel]
+    return float(np.nanmin(starts)), float(np.nanmax(starts))
+
+
+def _say_blown_up(place: Axes, state: np.ndarray) -> None:
+    if not np.isfinite(state).all():
+        place.text(0.5, 0.5, "blown up", transform=place.transAxes, ha="center", va="center", fontsize=9)
+
+
+def preservation(
+    path: Path, times: list[int], ratios: dict[str, list[float]], correlations: dict[str, list[float]], name: str
+) -> None:
+    """How far ensembles go from the data over time, beside the floor, and how they lose the memory of their start."""
+    with _grid(path, 1, 2, f"{name}: does the ensemble stay what it is, and does it move?", 4.2, 3.2) as axes:
+        for place, curves, title in (
+            (axes[0, 0], ratios, "energy distance to the data / its floor"),
+            (axes[0, 1], correlations, "correlation with the start"),
+        ):
+            for kind, values in curves.items():
+                place.plot(times[: len(values)], values, label=kind, linewidth=1.3)
+            place.set_title(title, fontsize=9)
+            place.set_xlabel("steps of the simulator", fontsize=8)
+            place.grid(alpha=0.3)
+            place.tick_params(labelsize=8)
+        axes[0, 0].set_yscale("log")
+        axes[0, 0].axhspan(axes[0, 0].get_ylim()[0], 2, color="grey", alpha=0.12, linewidth=0)
+        axes[0, 1].legend(fontsize=7)
+
+
+def animation(path: Path, times: list[int], frames: dict[str, np.ndarray], channel: int, name: str) -> None:
+    """A rollout as a GIF or, by the path's ending, an MP4: the kinds of dynamics side by side."""
+    matplotlib.use("Agg")
+    low, high = _limits(frames, channel)
+    figure = Figure(figsize=(CELL * len(frames) + 0.2, CELL + 0.7), layout="constrained")
+    axes = figure.subplots(1, len(frames), squeeze=False)[0]
+    writer = FFMpegWriter(FRAMES_A_SECOND) if path.suffix == ".mp4" else PillowWriter(FRAMES_A_SECOND)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with writer.saving(figure, str(path), dpi=100):
+        for n, time in enumerate(times):
+            figure.suptitle(f"{name}: {SPECIES[channel]} after {time} steps", fontsize=10)
+            for place, (kind, states) in zip(axes, frames.items(), strict=True):
+                place.clear()
+                _picture(place, states[n, channel], CONCENTRATION, low, high, kind)
+                _say_blown_up(place, states[n])
+            writer.grab_frame()
+
+
+def can_animate(kind: str) -> bool:
+    """Whether an animation of this kind, 'gif', 'mp4' or 'none', can be written here."""
+    return kind != "mp4" or bool(FFMpegWriter.isAvailable())

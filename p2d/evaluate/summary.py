@@ -64,6 +64,41 @@ def _beside_floor(found: dict[str, float]) -> tuple[str, str, str]:
     return f"{found['distance']:.4f}", f"{found['floor']:.4f}", f"{found['ratio']:.2f}"
 
 
+def print_rollout(found: dict[str, Any]) -> None:
+    """How each kind of dynamics keeps the ensemble, and how it moves."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in (
+        f"{found['times'][-1]} steps",
+        "distance",
+        "largest",
+        "decorrelated",
+        "cosine",
+        "step",
+    ):
+        table.add_column(column)
+    for kind, course in found.items():
+        if not isinstance(course, dict) or "ratio_mean" not in course:
+            continue
+        blown = course["blown_up"]
+        numbers = [f"{course[key]:.2f}" if course[key] is not None else "" for key in ("ratio_mean", "ratio_largest")]
+        if blown is not None:
+            numbers[1] = f"blown up by {blown:.0f}"
+        after = course["decorrelation_time"]
+        cosines = course["displacement_cosine"]
+        table.add_row(
+            kind,
+            *numbers,
+            f"{after:.0f}" if after is not None else "",
+            f"{cosines[-1]:.4f}" if cosines and blown is None else "",
+            f"{course['step']:.2g}" if course["step"] else "",
+        )
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    console.print(
+        "distance: energy distance of the ensemble to the data's; floor: that of as many of the data's snapshots"
+    )
+
+
 def print_run(summary: dict[str, Any], outcomes: list[Any], out: Path) -> None:
     """What a run made and where, what was measured, the equation, and the next command to try."""
     console = Console(highlight=False, soft_wrap=True)

@@ -4,6 +4,7 @@ from p2d.pipeline.data import simulate, verify
 from p2d.pipeline.evaluate import evaluate
 from p2d.pipeline.generate import denoise, sample
 from p2d.pipeline.learn import discover, train_flow, train_score
+from p2d.pipeline.rollout import rollout
 from p2d.pipeline.run import run
 from p2d.pipeline.stage import Outcome, Tracker
 
@@ -13,6 +14,7 @@ __all__ = [
     "denoise",
     "discover",
     "evaluate",
+    "rollout",
     "run",
     "sample",
     "simulate",

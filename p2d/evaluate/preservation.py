@@ -1,0 +1,80 @@
+"""Does an ensemble stay what it is? The energy distance of its averages to the data's, beside its floor."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+
+from p2d.evaluate import quality
+
+TILE = 64  # cells a side; averages over tiles, so that grids of all sizes compare
+REFERENCE = 1024  # tiles of the data, at most
+DRAWS = 32  # of snapshots, whose mean distance is the floor
+
+
+class Ensemble:
+    """The ensemble of some snapshots, concentrations [M, 2, H, W], which others are held against.
+
+    Args:
+        seed: of what is drawn from it.
+    """
+
+    def __init__(self, states: np.ndarray, seed: int = 0) -> None:
+        tiles = observed(states)
+        self.spread = tiles.reshape(-1, tiles.shape[-1]).std(axis=0) + 1e-12
+        self.random = np.random.default_rng(seed)
+        self.tiles = tiles / self.spread
+        self.reference = self._some(self.tiles.reshape(-1, tiles.shape[-1]), REFERENCE)
+        self.within = _mean_distance(self.reference, self.reference)
+
+    def distance(self, tiles: np.ndarray) -> float:
+        """Energy distance of tiles [N, T, K], see `observed`, to the ensemble; inf where they are not finite."""
+        sample = tiles.reshape(-1, tiles.shape[-1]) / self.spread
+        if not np.isfinite(sample).all():
+            return math.inf
+        return 2 * _mean_distance(sample, self.reference) - _mean_distance(sample, sample) - self.within
+
+    def floor(self, tiles: int) -> float:
+        """What so many tiles of the ensemble itself come to, whole snapshots at a time: mean over random draws."""
+        count = min(max(1, round(tiles / self.tiles.shape[1])), len(self.tiles))
+        draws = [self._some(self.tiles, count).reshape(-1, self.tiles.shape[-1]) for _ in range(DRAWS)]
+        return float(np.mean([self.distance(draw * self.spread) for draw in draws]))
+
+    def _some(self, items: np.ndarray, count: int) -> np.ndarray:
+        return items[np.sort(self.random.permutation(len(items))[:count])]
+
+
+def observed(states: np.ndarray) -> np.ndarray:
+    """Averages over tiles of states [N, 2, H, W], float64 [N, T, K], see quality.OBSERVABLES."""
+    sides = [TILE if size % TILE == 0 else size for size in states.shape[-2:]]
+    return quality.observables(states, (sides[0], sides[1])).reshape(len(states), -1, len(quality.OBSERVABLES))
+
+
+def _mean_distance(a: np.ndarray, b: np.ndarray) -> float:
+    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None] - 2 * a @ b.T
+    return float(np.sqrt(np.maximum(squares, 0)).mean())
+
+
+def correlation(states: np.ndarray, starts: np.ndarray) -> float:
+    """Correlation of states with starts, [N, 2, H, W] each, species standardised, all entries pooled."""
+    a, b = (
+        (s - s.mean(axis=(0, 2, 3), keepdims=True)) / s.std(axis=(0, 2, 3), keepdims=True) for s in (states, starts)
+    )
+    return float((a * b).mean())
+
+
+def decorrelation_time(times: list[float], correlations: list[float]) -> float | None:
+    """When the correlation with the start first falls to 1/e, between known times; None: it does not."""
+    level = math.exp(-1)
+    for (t0, c0), (t1, c1) in itertools.pairwise(zip(times, correlations, strict=True)):
+        if c0 > level >= c1:
+            return t0 + (t1 - t0) * (c0 - level) / (c0 - c1)
+    return None
+
+
+def displacement_cosine(states: np.ndarray, truth: np.ndarray, starts: np.ndarray) -> float:
+    """Cosine of two displacements from the same starts, [N, 2, H, W] each, all entries pooled."""
+    a, b = (states - starts).ravel(), (truth - starts).ravel()
+    return float(a @ b / max(math.sqrt(float(a @ a) * float(b @ b)), 1e-30))

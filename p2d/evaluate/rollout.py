@@ -1,0 +1,255 @@
+"""A recovered field carried on in time, beside the true system and what does not know the dynamics.
+
+Time is counted in steps of the simulator. Where the true system is known, the flow's unit of time, which snapshots
+cannot tell, is fitted to it at the starts; where it is not, the stiffest rate is taken for that of the waves preset.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from p2d.dynamics.gray_scott import GrayScott
+from p2d.dynamics.stepper import run as simulate
+from p2d.evaluate import preservation
+from p2d.flow.integrate import Drift, heun, stable_step, stiffest_rate
+from p2d.flow.model import Flow
+from p2d.flow.skew import SkewField
+from p2d.flow.velocity import LocalField, feature_statistics
+from p2d.progress import Advance
+from p2d.score.model import ScoreModel
+from p2d.streams import normal_like
+
+USUAL_RATE = 8 * 0.16  # per step of the simulator: the 5-point Laplacian's largest eigenvalue times D_u of most presets
+RATE_STATES = 2  # that the stiffest rate is taken over
+BLOWN_UP = 10.0  # concentrations beyond any pattern's
+LANGEVIN_ETA = 0.1  # of the score alone, where no corrector was asked for (the original's)
+TRUE, RECOVERED, SCORE, REVERSED, RANDOM, STILL = "true", "recovered", "score only", "reversed", "random flow", "v = 0"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is rolled out, and how.
+
+    Attributes:
+        flow: the recovered field.
+        system: the true one, if it is known.
+        score: a score model, if there is one: for the corrector, and for the baseline of the score alone.
+        starts: concentrations [N, 2, H, W]; the first one's frames are kept.
+        ensemble: concentrations [M, 2, h, w] of other snapshots, of any size.
+        times: of the frames, in steps of the simulator, from 0 on.
+        eta: strength of the corrector; 0: none.
+        alpha: signal level at which states are carried, where there is a corrector.
+        noise: whether the corrector adds the noise of Langevin dynamics.
+        step: of Heun's method, in steps of the simulator; 0: the largest that is stable.
+    """
+
+    flow: Flow
+    system: GrayScott | None
+    score: ScoreModel | None
+    starts: np.ndarray
+    ensemble: np.ndarray
+    times: list[int]
+    eta: float = 0.0
+    alpha: float = 0.99
+    noise: bool = True
+    step: float = 0.0
+    seed: int = 0
+
+
+@dataclass
+class Course:
+    """How one kind of dynamics went.
+
+    Attributes:
+        frames: of the first start, concentrations float32 [T, 2, H, W], nan from where it has blown up.
+        ratio: energy distance to the ensemble over its floor, at each time.
+        correlation: with the starts.
+        cosine: of the displacement with the true one; empty where that is not known.
+        step: of the integration, in steps of the simulator.
+        blown_up: the time of the first frame that is not finite or beyond all patterns.
+    """
+
+    frames: list[np.ndarray] = field(default_factory=list)
+    ratio: list[float] = field(default_factory=list)
+    correlation: list[float] = field(default_factory=list)
+    cosine: list[float] = field(default_factory=list)
+    step: float = 0.0
+    blown_up: float | None = None
+
+
+@dataclass(frozen=True)
+class _Langevin:
+    """Carried states: clean ones, or noised ones at `alpha` that a corrector keeps among their like.
+
+    dy = (speed v + eta s(y)) dt + (2 eta dt)^(1/2) n
+    """
+
+    drift: Drift
+    score: ScoreModel | None  # of noised states, to show the denoised ones
+    alpha: float
+    diffusion: float  # eta in units of the simulator's time, 0 without noise
+
+
+def roll_out(subject: Subject, kinds: tuple[str, ...], advance: Advance) -> dict[str, Course]:
+    """The courses of these kinds of dynamics from the same starts; those that need what is not there are left out.
+
+    Args:
+        advance: told each frame of each kind that is done, and those of kinds that are left out.
+
+    Raises:
+        UserError: see the models.
+    """
+    ensemble = preservation.Ensemble(subject.ensemble, subject.seed)
+    starts = subject.starts.astype(np.float32)
+    floor = ensemble.floor(preservation.observed(starts).shape[0] * preservation.observed(starts).shape[1])
+    truth = _true_states(subject) if subject.system else None
+    found: dict[str, Course] = {}
+    for kind in kinds:
+        course = Course()
+        states = _states(kind, subject, course, truth)
+        if states is None:
+            advance(len(subject.times))
+            continue
+        for n, (time, c) in enumerate(zip(subject.times, states, strict=False)):
+            if not np.isfinite(c).all() or np.abs(c).max() > BLOWN_UP:
+                course.blown_up = float(time)
+                break
+            course.frames.append(c[0])
+            course.ratio.append(ensemble.distance(preservation.observed(c)) / floor)
+            course.correlation.append(preservation.correlation(c, starts))
+            if truth is not None and n:
+                course.cosine.append(preservation.displacement_cosine(c, truth[n], starts))
+            advance(1, kind)
+        lost = len(subject.times) - len(course.frames)
+        if lost:
+            advance(lost, kind)
+            course.frames += [np.full_like(starts[0], np.nan)] * lost
+        found[kind] = course
+    return found
+
+
+def summary(courses: dict[str, Course], times: list[int]) -> dict[str, Any]:
+    """The courses as JSON, without frames: the ratio's mean and largest over time, decorrelation times, and curves."""
+    found: dict[str, Any] = {"times": times}
+    for kind, course in courses.items():
+        known = times[: len(course.ratio)]
+        found[kind] = {
+            "ratio_mean": float(np.mean(course.ratio[1:])) if len(course.ratio) > 1 else None,
+            "ratio_largest": max(course.ratio[1:], default=None),
+            "decorrelation_time": preservation.decorrelation_time([float(t) for t in known], course.correlation),
+            "blown_up": course.blown_up,
+            "step": course.step,
+            "ratio": course.ratio,
+            "correlation": course.correlation,
+            "displacement_cosine": course.cosine,
+        }
+    return found
+
+
+def _true_states(subject: Subject) -> list[np.ndarray]:
+    assert subject.system is not None
+    states = [subject.starts.astype(np.float32)]
+    for before, after in zip(subject.times, subject.times[1:], strict=False):
+        states.append(simulate(states[-1], subject.system, after - before))
+    return states
+
+
+def _states(kind: str, subject: Subject, course: Course, truth: list[np.ndarray] | None) -> Iterator[np.ndarray] | None:
+    """Concentrations [N, 2, H, W] at each of the times, or None where this kind cannot be had."""
+    if kind == TRUE:
+        course.step = subject.system.dt if subject.system else 0.0
+        return None if truth is None else iter(truth)
+    if kind == STILL:
+        return iter([subject.starts.astype(np.float32)] * len(subject.times))
+    if kind == SCORE and subject.score is None:
+        return None
+    return _carried(kind, subject, course)
+
+
+@torch.no_grad()
+def _carried(kind: str, subject: Subject, course: Course) -> Iterator[np.ndarray]:
+    scale, shift = subject.flow.affine["scale"], subject.flow.affine["shift"]
+    x = torch.from_numpy(subject.starts.astype(np.float32)) * scale + shift
+    way = _way(kind, subject, x)
+    y = x
+    if way.score is not None:
+        y = math.sqrt(way.alpha) * x + math.sqrt(1 - way.alpha) * normal_like(x, subject.seed, -1, list(range(len(x))))
+    course.step = subject.step or stable_step(stiffest_rate(way.drift, y[:RATE_STATES]))
+    number = 0
+    for n, time in enumerate(subject.times):
+        if n:
+            between = time - subject.times[n - 1]
+            steps = max(1, math.ceil(between / course.step))
+            dt = between / steps
+            # One state after the other: its layers stay in the processor's cache.
+            for i in range(len(y)):
+                for k in range(steps):
+                    kick: Tensor | float = 0.0
+                    if way.diffusion:
+                        kick = math.sqrt(2 * way.diffusion * dt) * normal_like(y[:1], subject.seed, number + k, [i])
+                    y[i : i + 1] = heun(way.drift, y[i : i + 1], dt, kick)
+            number += steps
+        clean = y if way.score is None else torch.cat([way.score.denoise(part, way.alpha) for part in y.split(1)])
+        yield ((clean - shift) / scale).numpy().copy()
+
+
+def _way(kind: str, subject: Subject, x: Tensor) -> _Langevin:
+    """The drift of a kind of dynamics, in training coordinates, per step of the simulator."""
+    flow, alpha = subject.flow, subject.flow.alpha or subject.alpha
+    speed = time_scale(subject, x)
+    eta = subject.eta * speed
+    if kind == SCORE:
+        assert subject.score is not None
+        eta = eta or LANGEVIN_ETA * speed
+        return _Langevin(_corrected(None, subject.score, alpha, 0.0, eta), subject.score, alpha, eta)
+    velocity = _random_field(flow, x, subject.seed) if kind == RANDOM else flow.field
+    speed = -speed if kind == REVERSED else speed
+    if flow.alpha is None and not eta:
+        return _Langevin(lambda y: speed * velocity(y), None, 1.0, 0.0)
+    score = subject.score
+    assert score is not None
+    if flow.alpha is not None and kind != RANDOM:
+        at_noised = velocity.at_noised if isinstance(velocity, SkewField) else velocity
+        drift = _corrected(at_noised, score, alpha, speed, eta)
+    else:
+
+        def of_clean(y: Tensor) -> Tensor:
+            return math.sqrt(alpha) * velocity(score.denoise(y, alpha))
+
+        drift = _corrected(of_clean, score, alpha, speed, eta)
+    return _Langevin(drift, score, alpha, eta if subject.noise else 0.0)
+
+
+def _corrected(velocity: Drift | None, score: ScoreModel, alpha: float, speed: float, eta: float) -> Drift:
+    def drift(y: Tensor) -> Tensor:
+        along = speed * velocity(y) if velocity else torch.zeros_like(y)
+        return along + eta * score.score(y, alpha) if eta else along
+
+    return drift
+
+
+@torch.no_grad()
+def time_scale(subject: Subject, x: Tensor) -> float:
+    """The flow's units of time in a step of the simulator; its direction of time is left as it is."""
+    if subject.system is None:
+        return USUAL_RATE / stiffest_rate(subject.flow.field, x[:RATE_STATES])
+    v = torch.cat([subject.flow.field(part) for part in x.split(1)])
+    truth = torch.from_numpy(subject.system.rate(subject.starts.astype(np.float64))) * subject.flow.affine["scale"]
+    return float((v * truth).sum().abs() / (v * v).sum())
+
+
+def _random_field(flow: Flow, x: Tensor, seed: int) -> LocalField:
+    """A local isotropic field of random weights, as fast as the flow is at x."""
+    generator = torch.Generator().manual_seed(seed)
+    mean, std = feature_statistics(x)
+    drawn = LocalField((64,), mean=mean, std=std, generator=generator)
+    own, wished = (torch.cat([f(part) for part in x.split(1)]).square().mean().sqrt() for f in (drawn, flow.field))
+    drawn.last.mul_(wished / own)
+    return drawn

@@ -1,0 +1,149 @@
+"""A flow carried on in time, from snapshots, beside the true system and baselines."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from p2d.checkpoint import read_config
+from p2d.config import RolloutConfig, RolloutSource, settings_hash, short_name, write_json
+from p2d.errors import UserError
+from p2d.pipeline.find import find_model, optional_model, refuse_other_systems
+from p2d.pipeline.stage import Outcome, Tracker, stage
+from p2d.progress import progress, say
+from p2d.snapshots.store import Dataset, find_dataset
+
+REFERENCE = 512  # snapshots, at most, that make the ensemble
+
+
+def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Tracker) -> Outcome:
+    """Roll a flow out into OUT/report/NAME/rollout: frames, animation, panels, measurements over time.
+
+    Raises:
+        UserError: no such flow, dataset, sample or score model; a corrector without a score model, or at a level that
+            it was not trained for; too few snapshots to measure by.
+    """
+    folder = find_model("flow", source.flow, out)
+    made = read_config(folder, "flow")
+    learnt_from = made.get("learnt_from", {}).get("dataset", "")
+    dataset = find_dataset(source.start or learnt_from, out)
+    refuse_other_systems("flow", folder, dataset)
+    score = optional_model("score", source.score, short_name(learnt_from), out)
+    settings = made["settings"]
+    _check_score(config, settings, score, folder)
+    starts, others = _split(dataset, config)
+    place = out / "report" / (source.name or folder.name) / "rollout"
+    inputs = {
+        **config.identity(),
+        "flow": settings_hash({**settings, **made["data"]}),
+        "score": settings_hash(read_config(score, "score")) if score else None,
+        "dataset_hash": dataset.card.dataset_hash,
+    }
+    file = place / "rollout.json"
+    before = json.loads(file.read_text()) if file.is_file() else {}
+    if before.get("inputs") == inputs:
+        return Outcome("rollout", False, place, before)
+    from p2d.evaluate import figures
+    from p2d.evaluate import rollout as rolling
+    from p2d.snapshots.frames import write_frames
+
+    if not figures.can_animate(config.animation):
+        raise UserError("animation = mp4 needs ffmpeg, which is not here; take gif")
+    start = time.monotonic()
+    subject = _subject(config, dataset, folder, score, starts, others)
+    kinds = (rolling.TRUE, rolling.RECOVERED, rolling.SCORE, rolling.REVERSED, rolling.RANDOM, rolling.STILL)
+    with stage(track, "rollout", place, {**config.to_dict(), **source.to_dict()}) as child:
+        with progress("rollout", len(kinds) * len(config.times), "frames") as advance:
+            courses = rolling.roll_out(subject, kinds, advance)
+        found = {**rolling.summary(courses, config.times), "inputs": inputs, "starts": starts.tolist()}
+        shown = {k: np.stack(courses[k].frames) for k in kinds[:4] if k in courses}
+        write_frames(place / "frames.parquet", config.times, shown)
+        title = f"{folder.name}, sample {config.sample}"
+        figures.strip(place / "panels.png", config.times, shown, config.plot_channel, title)
+        ratios, correlations = ({k: getattr(c, key) for k, c in courses.items()} for key in ("ratio", "correlation"))
+        figures.preservation(place / "preservation.png", config.times, ratios, correlations, title)
+        if config.animation != "none":
+            clip = place / f"rollout.{config.animation}"
+            figures.animation(clip, config.times, shown, config.plot_channel, title)
+        for n, at in enumerate(config.times):
+            child.metrics({f"ratio_{_key(k)}": c.ratio[n] for k, c in courses.items() if n < len(c.ratio)}, step=at)
+        write_json(file, found)
+        for path in sorted(place.iterdir()):
+            child.artifact(path)
+    if subject.system is None:
+        say("  the true system is not known: time is counted so that diffusion is as fast as in the waves preset")
+    return Outcome("rollout", True, place, found, time.monotonic() - start)
+
+
+def _key(kind: str) -> str:
+    return "still" if kind == "v = 0" else kind.replace(" ", "_")
+
+
+def _check_score(config: RolloutConfig, settings: dict[str, Any], score: Path | None, flow: Path) -> None:
+    """Refuse a corrector, or states of a noised flow, without the score model that they need."""
+    own = settings["objective"] == "training-free"
+    if score is None and not own and (config.eta or settings["objective"] == "continuity"):
+        raise UserError(
+            f"rolling out {flow} this way needs a score model: name one with --score, or train-score makes one"
+        )
+    if score is None or not config.eta:
+        return
+    levels = read_config(score, "score")["settings"]["alpha"]
+    alpha = config.alpha if settings["objective"] == "stationarity" else settings["alpha"]
+    if not min(levels) <= alpha <= max(levels):
+        raise UserError(
+            f"alpha = {alpha} is not what {score} was trained for, which is {' to '.join(map(str, levels))}"
+        )
+
+
+def _split(dataset: Dataset, config: RolloutConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Sample ids of the starts, the shown one first, and of the ensemble that they are held against."""
+    living = dataset.living
+    if config.sample not in living:
+        dead = config.sample in dataset.index.column("sample_id").to_numpy()
+        why = "has died out (uniform)" if dead else "is not there"
+        raise UserError(f"sample {config.sample} of {dataset.folder} {why}; such as {living[0]} is")
+    if len(living) < 2:
+        raise UserError(f"{dataset.folder} has {len(living)} living snapshots: a rollout is measured against others")
+    count = min(config.ensemble, len(living) // 2)
+    others = living[living != config.sample]
+    starts = (
+        np.concatenate([[config.sample], others[len(others) - (count - 1) :]])
+        if count > 1
+        else np.array([config.sample])
+    )
+    rest = np.setdiff1d(living, starts)
+    return starts, rest[:: -(-len(rest) // REFERENCE)]
+
+
+def _subject(
+    config: RolloutConfig, dataset: Dataset, flow: Path, score: Path | None, starts: np.ndarray, others: np.ndarray
+) -> Any:
+    from p2d.dynamics.gray_scott import GrayScott
+    from p2d.evaluate import rollout as rolling
+    from p2d.flow.model import Flow
+    from p2d.flow.skew import SkewField
+    from p2d.score.model import ScoreModel
+
+    loaded = Flow.load(flow)
+    model = ScoreModel.load(score) if score else None
+    if isinstance(loaded.field, SkewField):
+        model = loaded.field.score
+    systems = list(dataset.card.parameters.values())
+    return rolling.Subject(
+        flow=loaded,
+        system=GrayScott(**systems[0]) if len(systems) == 1 else None,
+        score=model,
+        starts=np.concatenate([dataset.states(np.array([i])) for i in starts]),
+        ensemble=dataset.states(others),
+        times=config.times,
+        eta=config.eta,
+        alpha=config.alpha,
+        noise=config.noise,
+        step=config.step,
+        seed=config.seed,
+    )
