@@ -173,6 +173,8 @@ def train_flow(
     from p2d import pipeline
 
     outcome = pipeline.train_flow(config, source, common.folder, common.tracker())
+    if not common.json and "verdict" in outcome.facts:
+        print(outcome.facts["verdict"])
     _finish(outcome, common, f"p2d evaluate -m {source.dataset}")
 
 

@@ -11,12 +11,17 @@ import torch
 
 from p2d.checkpoint import read_history
 from p2d.dynamics import library
-from p2d.evaluate import figures, metrics, pictures
+from p2d.dynamics.gray_scott import GrayScott
+from p2d.evaluate import figures, metrics, pictures, rollout
+from p2d.flow import verdict
 from p2d.flow.model import Flow
+from p2d.flow.skew import SkewField
 from p2d.score.model import ScoreModel
 from p2d.snapshots.store import Dataset
 
 PICTURED_SNAPSHOTS = 3
+ROLLED_OUT, ROLLED_STEPS = 8, 200  # held-out snapshots, and how far a flow carries them on
+REFERENCE = 512  # training snapshots, at most, that make the ensemble they are held against
 VALIDATION_LABELS = {
     "score": "held-out noise prediction loss",
     "stationarity": "rms z of held-out observables",
@@ -63,7 +68,11 @@ def evaluate(subject: Subject, folder: Path, channel: int) -> dict[str, Any]:
     if subject.flow is not None:
         histories["flow"] = read_history(subject.flow)
         fields["flow"] = _flow_velocity(subject.flow, states)
-        found["flow"] = {"objective": subject.objective, **_measured(fields["flow"], states, truth)}
+        found["flow"] = {
+            "objective": subject.objective,
+            **_measured(fields["flow"], states, truth),
+            **_judged(subject, histories["flow"][-1], states),
+        }
     if subject.discovery is not None:
         coefficients = library.from_equation(subject.discovery["equation"])
         fields["equation"] = library.rate(coefficients, states.astype(np.float64))
@@ -71,6 +80,7 @@ def evaluate(subject: Subject, folder: Path, channel: int) -> dict[str, Any]:
     if fields:
         keys = {"flow": "flow", "equation": "discover"}
         cosines = {k: found[keys[k]]["cosine"] for k in fields if k in keys and truth is not None}
+        cosines = {k: c for k, c in cosines.items() if c is not None}
         some = slice(0, PICTURED_SNAPSHOTS)
         chosen = {k: v[some] for k, v in fields.items()}
         figures.velocities(folder / "velocity.png", states[some], chosen, cosines, channel, subject.name)
@@ -80,9 +90,46 @@ def evaluate(subject: Subject, folder: Path, channel: int) -> dict[str, Any]:
     return found
 
 
-def _measured(velocity: np.ndarray, states: np.ndarray, truth: np.ndarray | None) -> dict[str, float]:
-    known = metrics.cosine(velocity, truth) if truth is not None else {}
-    return {**known, **metrics.stationarity(velocity, states)}
+def _measured(velocity: np.ndarray, states: np.ndarray, truth: np.ndarray | None) -> dict[str, float | None]:
+    """Stationarity, and cosines with the truth where there is one; None for these where nothing moves."""
+    if truth is None:
+        return {**metrics.stationarity(velocity, states)}
+    found = metrics.cosine(velocity, truth)
+    still = verdict.is_static(verdict.imbalance(torch.from_numpy(states)))
+    return {**(dict.fromkeys(found) if still else found), **metrics.stationarity(velocity, states)}
+
+
+def _judged(subject: Subject, last: dict[str, float], states: np.ndarray) -> dict[str, Any]:
+    """The verdict on a flow, and whether an ensemble that it carries on stays what it is, which need no truth."""
+    imbalance = verdict.imbalance(torch.from_numpy(states))
+    train_ids = np.setdiff1d(subject.dataset.living, subject.held_ids)
+    if subject.objective == "stationarity":
+        words = verdict.verdict(imbalance, last["z_rms"], len(train_ids), subject.dataset.card.grid)
+    else:
+        words = verdict.static(imbalance) if verdict.is_static(imbalance) else ""
+    found: dict[str, Any] = {"imbalance": imbalance, "verdict": words}
+    assert subject.flow is not None
+    flow = Flow.load(subject.flow)
+    score = ScoreModel.load(subject.score) if subject.score else None
+    if isinstance(flow.field, SkewField):
+        score = flow.field.score
+    if flow.alpha is not None and score is None:
+        return found
+    systems = list(subject.dataset.card.parameters.values())
+    rolled = rollout.Subject(
+        flow=flow,
+        system=GrayScott(**systems[0]) if len(systems) == 1 else None,
+        score=score,
+        starts=states[:ROLLED_OUT],
+        ensemble=subject.dataset.states(train_ids[:: -(-len(train_ids) // REFERENCE)]),
+        times=list(range(0, ROLLED_STEPS + 1, ROLLED_STEPS // 10)),
+    )
+    kinds = (rollout.RECOVERED, rollout.RANDOM, rollout.STILL, *((rollout.SCORE,) if score else ()))
+    courses = rollout.summary(rollout.roll_out(rolled, kinds, lambda *_: None), rolled.times)
+    named = {"recovered": rollout.RECOVERED, "random": rollout.RANDOM, "still": rollout.STILL, "score": rollout.SCORE}
+    kept = {key: courses[kind]["ratio_mean"] for key, kind in named.items() if kind in courses}
+    moves = courses[rollout.RECOVERED]["decorrelation_time"]
+    return found | {"preservation": kept | {"steps": ROLLED_STEPS, "decorrelation_time": moves}}
 
 
 @torch.no_grad()

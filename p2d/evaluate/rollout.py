@@ -208,6 +208,7 @@ def _way(kind: str, subject: Subject, x: Tensor) -> _Langevin:
     if kind == SCORE:
         assert subject.score is not None
         eta = eta or LANGEVIN_ETA * speed
+        alpha = min(max(alpha, min(subject.score.alpha)), max(subject.score.alpha))
         return _Langevin(_corrected(None, subject.score, alpha, 0.0, eta), subject.score, alpha, eta)
     velocity = _random_field(flow, x, subject.seed) if kind == RANDOM else flow.field
     speed = -speed if kind == REVERSED else speed

@@ -18,22 +18,36 @@ def _measurements(summary: dict[str, Any]) -> Table:
         if key.startswith("validation_loss_alpha_"):
             table.add_row(f"score: noise prediction loss at alpha {key.rsplit('_', 1)[1]}", f"{value:.4f}")
     for name, found in (("flow", flow), ("equation", equation)):
-        if "cosine" in found:
+        if found.get("cosine") is not None:
             species = f"(u {found['cosine_u']:.4f}, v {found['cosine_v']:.4f})"
             table.add_row(f"{name}: cosine with the true velocity", f"{found['cosine']:.5f} {species}")
         if "z_rms" in found:
             table.add_row(
                 f"{name}: stationarity z-scores, rms and largest", f"{found['z_rms']:.2f}, {found['z_max']:.2f}"
             )
+    if "preservation" in flow:
+        kept = flow["preservation"]
+        baselines = {"random": "random flow", "score": "score alone", "still": "no flow"}
+        beside = ", ".join(f"{label} {_ratio(kept[key])}" for key, label in baselines.items() if key in kept)
+        table.add_row(
+            f"flow: ensemble over {kept['steps']} steps, distance / floor", f"{_ratio(kept['recovered'])} ({beside})"
+        )
     if "truth" in summary:
         truth = summary["truth"]
         table.add_row("true system: the same z-scores", f"{truth['z_rms']:.2f}, {truth['z_max']:.2f}")
     return table
 
 
+def _ratio(value: float | None) -> str:
+    return "blown up" if value is None else f"{value:.2f}" if value < 100 else f"{value:.0f}"
+
+
 def print_measurements(summary: dict[str, Any]) -> None:
     """What an evaluation measured."""
-    Console(highlight=False).print(_measurements(summary))
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(_measurements(summary))
+    if summary.get("flow", {}).get("verdict"):
+        console.print(f"flow: {summary['flow']['verdict']}", markup=False)
 
 
 def print_quality(found: dict[str, Any]) -> None:
@@ -109,6 +123,8 @@ def print_run(summary: dict[str, Any], outcomes: list[Any], out: Path) -> None:
         made.add_row(outcome.stage, f"{outcome.seconds:.0f} s" if outcome.made else "was there", str(outcome.where))
     console.print(made)
     console.print(_measurements(summary))
+    if summary["flow"].get("verdict"):
+        console.print(f"flow: {summary['flow']['verdict']}", markup=False)
     console.print(f"\n{summary['discover']['text']}", markup=False)
     console.print(
         f"{summary['discover']['verdict']}; unit of time: {summary['discover']['unit_of_time']}", markup=False

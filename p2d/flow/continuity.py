@@ -13,9 +13,11 @@ from p2d.flow.velocity import LocalField
 from p2d.score import noise
 from p2d.score.model import ScoreModel
 from p2d.streams import augmentation, augmented, sample_generator
-from p2d.task import Task
+from p2d.task import Data, Task
+from p2d.workers import Workers
 
 MEAN_WEIGHT = 1e-3  # of the squared mean of s . v
+LOOKED_AT = 32  # snapshots that the direction of time is taken from
 
 
 class Continuity(Task):
@@ -86,6 +88,11 @@ class Continuity(Task):
             + MEAN_WEIGHT * (along / samples) ** 2 / (power / samples)
             + self.sym * cosine / samples
         )
+
+    def after_epoch(self, data: Data, workers: Workers) -> None:
+        """Choose the direction of time, which the loss does not tell."""
+        chosen = torch.arange(data.count)[:: -(-data.count // LOOKED_AT)]
+        divergence.choose_direction(self.model, data.states(workers.share(chosen)), workers)
 
     @torch.no_grad()
     def validate(self, x: Tensor, ids: list[int], last: bool) -> dict[str, Tensor]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 from torch.func import jvp
 
 from p2d.flow.velocity import LocalField
+from p2d.workers import Workers
 
 
 def exact(field: LocalField, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,3 +42,23 @@ def hutchinson(field: Callable[[Tensor], Tensor], x: Tensor, probes: Tensor) -> 
         v, slope = jvp(field, (x,), (probe,))  # type: ignore[misc]
         estimate = estimate + (probe * slope).flatten(1).sum(dim=1) / len(probes)
     return estimate, v
+
+
+@torch.no_grad()
+def choose_direction(field: LocalField, x: Tensor, workers: Workers) -> float:
+    """Of v and -v, which keep a density alike, make the field the one under which diffusion damps.
+
+    Args:
+        x: this worker's share of some states, [B, 2, H, W].
+
+    Returns:
+        The mean of its divergence over states and entries, which is negative.
+    """
+    sums = torch.zeros(2, dtype=torch.float64, device=field.mean.device)
+    for state in x.split(1) if len(x) else ():
+        state = state.to(field.mean)
+        sums += torch.stack([exact(field, state)[0].sum().double(), sums.new_tensor(float(state.numel()))])
+    total, entries = workers.total(sums).tolist()
+    if total > 0:
+        field.last.neg_()
+    return -abs(total) / entries

@@ -31,7 +31,7 @@ STRIDE, STEP_STRIDE = 2, 4  # of the solve, and of a gradient step
 # See `solve`: smooth random units are nearly dependent, and what matters lies in their small directions. Of nulls from
 # 1e-8 to 1e-14 and ridges from 1e-6 to 1e-1 these gave the best cosines on waves, life and spirals.
 NULL, RIDGE = 1e-12, 1e-4
-SIGN_SNAPSHOTS = 32  # that the mean divergence and the balance are taken over
+LOOKED_AT = 32  # snapshots that the direction of time and the balance are taken from
 SOLVE_SNAPSHOTS = 512  # more add little: 128 give cosines of 0.995 and better, and rows take memory
 
 
@@ -161,7 +161,7 @@ class Stationarity(Task):
         # c' B c = E|v|^2 over both species, so this sets the mean square of an entry to 1.
         last = torch.from_numpy(found.coefficients).view(2, -1) * math.sqrt(2)
         self.model.last.copy_(last.to(self.model.last))
-        self._look(data.states(workers.share(chosen[:: math.ceil(len(chosen) / SIGN_SNAPSHOTS)])), workers)
+        self._look(data.states(workers.share(chosen[:: math.ceil(len(chosen) / LOOKED_AT)])), workers)
 
     def _look(self, x: Tensor, workers: Workers) -> None:
         """Of the two directions of time take that of negative mean divergence; note it, and how far the data is static.
@@ -170,18 +170,11 @@ class Stationarity(Task):
             x: this worker's share of some training states.
         """
         balance = Balance(self.model.mean[:2], self.model.std[:2])
-        device = self.model.mean.device
-        trace = torch.zeros(2, dtype=torch.float64, device=device)
-        sums = balance.sums(torch.zeros(0, 2, *x.shape[-2:], device=device))
+        sums = balance.sums(x[:0].to(self.model.mean.device))
         for state in x.split(1) if len(x) else ():
-            state = state.to(device).double()
-            trace += torch.stack([divergence.exact(self.model, state)[0].sum(), trace.new_tensor(float(state.numel()))])
-            sums += balance.sums(state)
-        mean, entries = workers.total(trace).tolist()
-        if mean > 0:
-            self.model.last.neg_()
+            sums += balance.sums(state.to(self.model.mean.device))
         self.told = {
-            "mean_divergence": -abs(mean) / entries,
+            "mean_divergence": divergence.choose_direction(self.model, x, workers),
             "imbalance": balance.imbalance(workers.total(sums)),
         }
 

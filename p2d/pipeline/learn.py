@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable
@@ -24,10 +25,11 @@ from p2d.config import (
 from p2d.errors import UserError
 from p2d.pipeline.find import find_model, refuse_other_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
-from p2d.progress import progress
+from p2d.progress import progress, say
 from p2d.snapshots.store import Dataset, find_dataset
 from p2d.training.identity import describe, is_trained
 
+FACTS = ("validation", "continuity", "z_", "epoch", "imbalance", "mean_divergence")  # of a training's last epoch
 Artist = Callable[[Path, list[dict[str, float]]], list[Path]]  # draws a model in training, given its metrics so far
 
 
@@ -55,25 +57,54 @@ def _artist(folder: Path, dataset: Dataset, holdout: float, channel: int, name: 
 
 
 def train_flow(config: FlowConfig, source: FlowSource, out: Path, track: Tracker) -> Outcome:
-    """Train a flow into OUT/flow/NAME; with the continuity objective, from a score model."""
+    """Train a flow into OUT/flow/NAME; with all objectives but stationarity, from a score model."""
     dataset = find_dataset(source.dataset, out)
     short = short_name(dataset.folder.name)
     if config.objective == "stationarity":
-        return _train("train-flow", config, source, dataset, out / "flow" / (source.name or short), track)
+        _warn_of_few(dataset, source.holdout)
+        folder = out / "flow" / (source.name or flow_name(short, config.objective))
+        outcome = _train("train-flow", config, source, dataset, folder, track)
+        return dataclasses.replace(outcome, facts=outcome.facts | _judged(outcome.facts, dataset, source.holdout))
     score = find_model("score", source.score or short, out)
     _check_score(config, dataset, score)
-    folder = out / "flow" / (source.name or f"{short}_continuity")
+    folder = out / "flow" / (source.name or flow_name(short, config.objective))
     return _train("train-flow", config, source, dataset, folder, track, score=score)
 
 
+def flow_name(short: str, objective: str) -> str:
+    """Name of the flow of a dataset: those that do not recover the dynamics are named by their objective."""
+    return short if objective == "stationarity" else f"{short}_{objective}"
+
+
+def _warn_of_few(dataset: Dataset, holdout: float) -> None:
+    """Say how many snapshots would do, where there are fewer."""
+    from p2d.flow.verdict import enough_snapshots
+
+    there, enough = len(dataset.split(holdout)[0]), enough_snapshots(dataset.card.grid)
+    if there < enough:
+        height, width = dataset.card.grid
+        say(f"warning: {there} training snapshots of {height} x {width} are few for a flow; {enough} would do")
+
+
+def _judged(facts: dict[str, Any], dataset: Dataset, holdout: float) -> dict[str, Any]:
+    """What a flow is worth, in words."""
+    from p2d.flow.verdict import verdict
+
+    count = len(dataset.split(holdout)[0])
+    return {"verdict": verdict(facts["imbalance"], facts["z_rms"], count, dataset.card.grid)}
+
+
 def _check_score(config: FlowConfig, dataset: Dataset, score: Path) -> None:
-    """Refuse a score model of another preset or normalisation, or one that does not know the signal level."""
+    """Refuse a score model of another dataset or normalisation, or one that does not know the signal level."""
     refuse_other_systems("score", score, dataset)
     made = read_config(score, "score")
     if made["data"]["affine"] != dataset.card.affine:
         raise UserError(
             f"{score} was trained with another normalisation than {dataset.folder} has; train it on this one"
         )
+    if made["data"]["dataset_hash"] != dataset.card.dataset_hash:
+        other = made.get("learnt_from", {}).get("dataset", "another dataset")
+        raise UserError(f"{score} was trained on {other}, not on what is in {dataset.folder}; train it on this one")
     levels = made["settings"]["alpha"]
     if not min(levels) <= config.alpha <= max(levels):
         told = " to ".join(map(str, levels))
@@ -115,7 +146,7 @@ def _train(
 
 
 def _training_facts(history: list[dict[str, float]]) -> dict[str, Any]:
-    return {k: v for k, v in history[-1].items() if k.startswith(("validation", "continuity", "z_", "epoch"))}
+    return {k: v for k, v in history[-1].items() if k.startswith(FACTS)}
 
 
 def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) -> Outcome:

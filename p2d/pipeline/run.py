@@ -11,7 +11,7 @@ from typing import Any
 from p2d.config import EvaluateConfig, FlowSource, RunConfig, short_name, write_json
 from p2d.pipeline.data import simulate
 from p2d.pipeline.evaluate import evaluate, read_summary
-from p2d.pipeline.learn import discover, train_flow, train_score
+from p2d.pipeline.learn import discover, flow_name, train_flow, train_score
 from p2d.pipeline.stage import Outcome, Tracker
 from p2d.progress import say
 from p2d.tracking import Run
@@ -25,8 +25,7 @@ def run(config: RunConfig, out: Path, track: Tracker) -> tuple[dict[str, Any], l
     """
     source = config.source()
     name = short_name(source.dataset)
-    flow_name = name if config.flow.objective == "stationarity" else f"{name}_continuity"
-    evaluation = EvaluateConfig(flow=flow_name, plot_channel=config.plot_channel)
+    evaluation = EvaluateConfig(flow=flow_name(name, config.flow.objective), plot_channel=config.plot_channel)
     outcomes = []
     with ExitStack() as stack:
 
@@ -51,7 +50,8 @@ def run(config: RunConfig, out: Path, track: Tracker) -> tuple[dict[str, Any], l
         summary = read_summary(out / "report" / name)
         if any(o.made for o in outcomes):
             parent().metrics({"validation_loss": summary["score"]["validation_loss"]})
-            parent().metrics({f"{k}_cosine": summary[k]["cosine"] for k in ("flow", "discover")})
+            cosines = {f"{k}_cosine": summary[k]["cosine"] for k in ("flow", "discover")}
+            parent().metrics({k: v for k, v in cosines.items() if v is not None})
     return summary, outcomes
 
 

@@ -22,7 +22,10 @@ def describe(config: ScoreConfig | FlowConfig, source: Source, dataset: Dataset,
         data["score"] = settings_hash(read_config(score, "score"))
     kind = "score" if isinstance(config, ScoreConfig) else "flow"
     learnt_from = {"dataset": dataset.folder.name, "systems": list(dataset.card.parameters)}
-    return {"kind": kind, "settings": config.identity(), "data": data, "learnt_from": learnt_from}
+    description = {"kind": kind, "settings": config.identity(), "data": data, "learnt_from": learnt_from}
+    if score is not None and isinstance(config, FlowConfig) and config.objective == "training-free":
+        description["score"] = read_config(score, "score")["settings"]  # its weights are part of the flow
+    return description
 
 
 def is_trained(folder: Path, description: dict[str, Any]) -> bool:
