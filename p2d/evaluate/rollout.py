@@ -1,7 +1,7 @@
 """A recovered field carried on in time, beside the true system and what does not know the dynamics.
 
-Time is counted in steps of the simulator. Where the true system is known, the flow's unit of time, which snapshots
-cannot tell, is fitted to it at the starts; where it is not, the stiffest rate is taken for that of the waves preset.
+Time is counted in steps of the simulator. The flow's unit of time, which snapshots cannot tell, is such that it is as
+fast at the starts as the true system or, where that is not known, that its stiffest rate is that of the waves preset.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ def time_scale(subject: Subject, x: Tensor) -> float:
         return USUAL_RATE / stiffest_rate(subject.flow.field, x[:RATE_STATES])
     v = torch.cat([subject.flow.field(part) for part in x.split(1)])
     truth = torch.from_numpy(subject.system.rate(subject.starts.astype(np.float64))) * subject.flow.affine["scale"]
-    return float((v * truth).sum().abs() / (v * v).sum())
+    return float((truth.square().mean() / v.square().mean()).sqrt())
 
 
 def _random_field(flow: Flow, x: Tensor, seed: int) -> LocalField:

@@ -28,9 +28,12 @@ def _measurements(summary: dict[str, Any]) -> Table:
     if "preservation" in flow:
         kept = flow["preservation"]
         baselines = {"random": "random flow", "score": "score alone", "still": "no flow"}
-        beside = ", ".join(f"{label} {_ratio(kept[key])}" for key, label in baselines.items() if key in kept)
+        there = [key for key in baselines if key in kept]
         table.add_row(
-            f"flow: ensemble over {kept['steps']} steps, distance / floor", f"{_ratio(kept['recovered'])} ({beside})"
+            f"flow: distance to the ensemble, {kept['steps']} steps on", f"{_ratio(kept['recovered'])} floors"
+        )
+        table.add_row(
+            f"the same of {', '.join(baselines[key] for key in there)}", ", ".join(_ratio(kept[key]) for key in there)
         )
     if "truth" in summary:
         truth = summary["truth"]
