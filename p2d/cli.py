@@ -320,7 +320,8 @@ def bench_flow(
     from p2d.snapshots.store import find_dataset
 
     found = benchmark.bench(config, find_dataset(config.dataset, place.path))
-    _tell({"runs": found}, place, lambda: benchmark.print_table(found))
+    told = {"runs": found, "rank_correlation": benchmark.rank_correlation(found)}
+    _tell(told, place, lambda: benchmark.print_table(found))
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {

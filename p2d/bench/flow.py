@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from scipy import stats
 
 from p2d.config import FlowConfig
 from p2d.config.bench import BenchFlowConfig
@@ -75,9 +76,15 @@ def _run(settings: FlowConfig, data: MemoryData, dataset: Dataset) -> dict[str, 
     return {"cosine": found, "z_rms": z, "imbalance": told["imbalance"], "seconds": seconds}
 
 
+def rank_correlation(rows: list[dict[str, Any]]) -> float:
+    """Of cosine and stationarity over all trainings (Spearman): -1 where the z-scores rank flows as the truth does."""
+    cosine, z = (np.concatenate([row[key] for row in rows]) for key in ("cosine", "z_rms"))
+    return float(stats.spearmanr(np.abs(cosine), z).statistic) if len(cosine) > 2 else float("nan")
+
+
 def print_table(rows: list[dict[str, Any]]) -> None:
     """The measurements as a table on standard output."""
-    table = Table("snapshots", "variant", "cosine, mean", "lowest", "highest", "z rms", "imbalance", "seconds")
+    table = Table("of", "variant", "cosine", "lowest", "highest", "z rms", "imbalance", "time")
     for row in rows:
         cosine = row["cosine"]
         table.add_row(
@@ -86,6 +93,8 @@ def print_table(rows: list[dict[str, Any]]) -> None:
             *(f"{f(cosine):.5f}" for f in (np.mean, np.min, np.max)),
             f"{np.mean(row['z_rms']):.2f}",
             f"{np.mean(row['imbalance']):.1e}",
-            f"{np.median(row['seconds']):.1f}",
+            f"{np.median(row['seconds']):.0f} s",
         )
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"rank correlation of cosine and z rms: {rank_correlation(rows):.2f}")

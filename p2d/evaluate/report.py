@@ -11,11 +11,9 @@ import torch
 
 from p2d.checkpoint import read_history
 from p2d.dynamics import library
-from p2d.dynamics.gray_scott import GrayScott
 from p2d.evaluate import figures, metrics, pictures, rollout
 from p2d.flow import verdict
 from p2d.flow.model import Flow
-from p2d.flow.skew import SkewField
 from p2d.score.model import ScoreModel
 from p2d.snapshots.store import Dataset
 
@@ -110,15 +108,12 @@ def _judged(subject: Subject, last: dict[str, float], states: np.ndarray) -> dic
     found: dict[str, Any] = {"imbalance": imbalance, "verdict": words}
     assert subject.flow is not None
     flow = Flow.load(subject.flow)
-    score = ScoreModel.load(subject.score) if subject.score else None
-    if isinstance(flow.field, SkewField):
-        score = flow.field.score
+    score = rollout.score_beside(flow, subject.score)
     if flow.alpha is not None and score is None:
         return found
-    systems = list(subject.dataset.card.parameters.values())
     rolled = rollout.Subject(
         flow=flow,
-        system=GrayScott(**systems[0]) if len(systems) == 1 else None,
+        system=rollout.known_system(subject.dataset),
         score=score,
         starts=states[:ROLLED_OUT],
         ensemble=subject.dataset.states(train_ids[:: -(-len(train_ids) // REFERENCE)]),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from p2d.flow.skew import SkewField
 from p2d.flow.velocity import LocalField, feature_statistics
 from p2d.progress import Advance
 from p2d.score.model import ScoreModel
+from p2d.snapshots.store import Dataset
 from p2d.streams import normal_like
 
 USUAL_RATE = 8 * 0.16  # per step of the simulator: the 5-point Laplacian's largest eigenvalue times D_u of most presets
@@ -61,6 +63,19 @@ class Subject:
     noise: bool = True
     step: float = 0.0
     seed: int = 0
+
+
+def known_system(dataset: Dataset) -> GrayScott | None:
+    """The one system that all samples of a dataset were simulated with, if there is one."""
+    systems = list(dataset.card.parameters.values())
+    return GrayScott(**systems[0]) if len(systems) == 1 else None
+
+
+def score_beside(flow: Flow, folder: Path | None) -> ScoreModel | None:
+    """The score model that a flow is rolled out with: its own, or that of a checkpoint folder, if there is one."""
+    if isinstance(flow.field, SkewField):
+        return flow.field.score
+    return ScoreModel.load(folder) if folder else None
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from p2d.pipeline.find import find_model, optional_model, refuse_other_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
 from p2d.snapshots.store import Dataset, find_dataset
+
+if TYPE_CHECKING:
+    from p2d.evaluate.rollout import Subject
 
 REFERENCE = 512  # snapshots, at most, that make the ensemble
 
@@ -122,22 +125,15 @@ def _split(dataset: Dataset, config: RolloutConfig) -> tuple[np.ndarray, np.ndar
 
 def _subject(
     config: RolloutConfig, dataset: Dataset, flow: Path, score: Path | None, starts: np.ndarray, others: np.ndarray
-) -> Any:
-    from p2d.dynamics.gray_scott import GrayScott
+) -> Subject:
     from p2d.evaluate import rollout as rolling
     from p2d.flow.model import Flow
-    from p2d.flow.skew import SkewField
-    from p2d.score.model import ScoreModel
 
     loaded = Flow.load(flow)
-    model = ScoreModel.load(score) if score else None
-    if isinstance(loaded.field, SkewField):
-        model = loaded.field.score
-    systems = list(dataset.card.parameters.values())
     return rolling.Subject(
         flow=loaded,
-        system=GrayScott(**systems[0]) if len(systems) == 1 else None,
-        score=model,
+        system=rolling.known_system(dataset),
+        score=rolling.score_beside(loaded, score),
         starts=np.concatenate([dataset.states(np.array([i])) for i in starts]),
         ensemble=dataset.states(others),
         times=config.times,
