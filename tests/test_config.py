@@ -41,7 +41,9 @@ CONFIGS = [
     ScoreConfig(sampling=0.0, target_loss=0.1, data_noise=0.02, precision="bfloat16"),
     SampleConfig(num_samples=3, height=64, dataset="life", plot_channel=0),
     DenoiseConfig(noise=0.05, channels=(8, 8)),
-    FlowConfig(objective="continuity", hidden=(16, 8), corners=True),
+    FlowConfig(),
+    FlowConfig(objective="continuity", epochs=3, hidden=(16, 8), radius=1.5, activation="tanh"),
+    FlowConfig(objective="training-free", kernel_radius=2.0, sign="-", probes=3),
     DiscoverConfig(library="gray-scott", bootstrap=7),
     EvaluateConfig(score="a", plot_channel=0),
 ]
@@ -59,6 +61,9 @@ def test_a_config_comes_back_from_its_json(config):
         (ScoreConfig, "epoch", "epochs"),
         (SimulateConfig, "hieght", "height"),
         (FlowConfig, "observable", "observables"),
+        (FlowConfig, "radios", "radius"),
+        (FlowConfig, "kernel", "kernel_radius"),
+        (FlowConfig, "activations", "activation"),
         (Source, "hold_out", "holdout"),
         (TrainSource, "memmory", "memory"),
         (SampleConfig, "num_sample", "num_samples"),
@@ -108,6 +113,8 @@ def test_equal_settings_are_not_refused():
         *((FlowConfig, key, value) for key, value in (("epochs", -1), ("batch_size", 0), ("observables", 7))),
         *((FlowConfig, key, value) for key, value in (("probes", 0), ("sym", -0.5), ("gaussian_weight", -1.0))),
         *((FlowConfig, "hidden", value) for value in ((), (8, 0))),
+        *((FlowConfig, "radius", value) for value in (0.0, 0.99, -1.0, 8.01, float("nan"), float("inf"))),
+        *((FlowConfig, "kernel_radius", value) for value in (-0.01, 8.01, float("nan"), float("inf"))),
         *((Source, "holdout", value) for value in (0.0, 1.0, 1.5, -0.1, float("nan"))),
         *((ScoreConfig, "sampling", value) for value in (-0.1, 1.0, float("nan"))),
         *((ScoreConfig, "target_loss", value) for value in (-0.1, float("nan"))),
@@ -154,9 +161,67 @@ def test_what_is_compared_shown_and_called_is_no_part_of_the_identity(config, ho
 
 
 def test_continuity_needs_an_epoch_and_stationarity_does_not():
-    assert FlowConfig(objective="stationarity", epochs=0).epochs == 0
+    assert FlowConfig(objective="stationarity", epochs=0).passes == 0
     with pytest.raises(UserError, match="epochs = 0"):
         FlowConfig(objective="continuity", epochs=0)
+
+
+@pytest.mark.parametrize(("objective", "passes"), [("stationarity", 1), ("continuity", 8), ("training-free", 0)])
+def test_an_objective_has_its_own_number_of_epochs_where_none_is_asked_for(objective, passes):
+    config = FlowConfig(objective=objective)
+    assert config.epochs is None
+    assert config.passes == passes
+    assert FlowConfig(objective=objective, epochs=passes).passes == passes
+    assert FlowConfig.from_dict(json.loads(json.dumps(config.identity()))) == config
+
+
+@pytest.mark.parametrize("epochs", [2, 30])
+def test_epochs_that_are_asked_for_are_taken(epochs):
+    for objective in ("stationarity", "continuity"):
+        assert FlowConfig(objective=objective, epochs=epochs).passes == epochs
+    assert ScoreConfig(epochs=epochs).passes == epochs
+    with pytest.raises(
+        UserError, match=f"epochs = {epochs} is not possible: a training-free flow has nothing to train"
+    ):
+        FlowConfig(objective="training-free", epochs=epochs)
+
+
+@pytest.mark.parametrize("objective", ["stationarity", "continuity", "training-free"])
+def test_less_than_no_epochs_are_refused(objective):
+    with pytest.raises(UserError, match="epochs = -1 is not possible"):
+        FlowConfig(objective=objective, epochs=-1)
+
+
+@pytest.mark.parametrize("activation", ["silu", "tanh", "softplus", "relu", "leaky_relu"])
+def test_continuity_needs_an_activation_that_is_twice_differentiable(activation):
+    assert FlowConfig(activation=activation).activation == activation
+    if activation in ("relu", "leaky_relu"):
+        with pytest.raises(UserError, match=f"activation = {activation} .* continuity.*take silu, tanh or softplus"):
+            FlowConfig(objective="continuity", activation=activation)
+    else:
+        assert FlowConfig(objective="continuity", activation=activation).activation == activation
+
+
+@pytest.mark.parametrize("radius", [1.0, 1.5, 8.0])
+def test_the_ends_of_the_range_of_radii_are_possible(radius):
+    assert FlowConfig(radius=radius).radius == radius
+    assert FlowConfig(objective="training-free", kernel_radius=radius).kernel_radius == radius
+    assert FlowConfig(objective="training-free", kernel_radius=0.0).kernel_radius == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("objective", "stationary", "did you mean 'stationarity'.*known: stationarity, continuity, training-free"),
+        ("activation", "tan", "did you mean 'tanh'.*known: silu, tanh, softplus, relu, leaky_relu"),
+        ("sign", "1", "known: [+], -"),
+        ("divergence", "exactly", "did you mean 'exact'.*known: exact, hutchinson"),
+        ("schedule", "cosinus", "did you mean 'cosine'.*known: cosine, constant"),
+    ],
+)
+def test_a_choice_of_a_flow_that_is_not_known_is_refused_with_the_nearest(key, value, told):
+    with pytest.raises(UserError, match=f"unknown {key} {value!r}.*{told}"):
+        FlowConfig(**{key: value})
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -0.25, 1.75, float("nan"), float("inf")])

@@ -15,6 +15,7 @@ from scipy import stats
 
 from p2d.config import FlowConfig
 from p2d.config.bench import BenchFlowConfig
+from p2d.errors import UserError
 from p2d.evaluate import metrics
 from p2d.progress import say
 from p2d.snapshots.store import Dataset
@@ -42,6 +43,8 @@ def bench(config: BenchFlowConfig, dataset: Dataset) -> list[dict[str, Any]]:
         A row for each variant and number of snapshots: cosine with the true velocity (of each seed), stationarity
         z-scores (rms, of each seed), imbalance of the data, seconds of training (median over seeds).
     """
+    if not dataset.card.parameters:
+        raise UserError(f"{dataset.folder} is of no known system, which flows are held against here; simulate one")
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
     whole = load_data(dataset, config.holdout)
     variants = VARIANTS if config.variants else {"as it is": {}}
@@ -71,15 +74,19 @@ def _run(settings: FlowConfig, data: MemoryData, dataset: Dataset) -> dict[str, 
         v = torch.cat([task.model(x) for x in data.held.double().split(1)]).numpy() / affine["scale"]
     states = ((data.held - affine["shift"]) / affine["scale"]).numpy()
     truth = metrics.true_velocity(dataset, data.held_ids.numpy(), states)
-    found = metrics.cosine(v, truth)["cosine"] if truth is not None else float("nan")
+    assert truth is not None
+    found = metrics.cosine(v, truth)["cosine"]
     z = metrics.stationarity(v, states)["z_rms"]
     return {"cosine": found, "z_rms": z, "imbalance": told["imbalance"], "seconds": seconds}
 
 
-def rank_correlation(rows: list[dict[str, Any]]) -> float:
-    """Of cosine and stationarity over all trainings (Spearman): -1 where the z-scores rank flows as the truth does."""
+def rank_correlation(rows: list[dict[str, Any]]) -> float | None:
+    """Of cosine and stationarity over all trainings (Spearman): -1 where the z-scores rank flows as the truth does.
+
+    None of fewer than three.
+    """
     cosine, z = (np.concatenate([row[key] for row in rows]) for key in ("cosine", "z_rms"))
-    return float(stats.spearmanr(np.abs(cosine), z).statistic) if len(cosine) > 2 else float("nan")
+    return float(stats.spearmanr(np.abs(cosine), z).statistic) if len(cosine) > 2 else None
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
@@ -97,4 +104,6 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         )
     console = Console(highlight=False)
     console.print(table)
-    console.print(f"rank correlation of cosine and z rms: {rank_correlation(rows):.2f}")
+    ranked = rank_correlation(rows)
+    if ranked is not None:
+        console.print(f"rank correlation of cosine and z rms: {ranked:.2f}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from p2d.config.base import Config, at_least, one_of, option, widths, within
 from p2d.errors import UserError
@@ -198,6 +198,10 @@ class FlowConfig(Config):
     def passes(self) -> int:
         """Passes over the training snapshots, the objective's own where none are asked for."""
         return PASSES[self.objective] if self.epochs is None else self.epochs
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that decide what comes out; the passes that are taken, asked for or not."""
+        return super().identity() | {"epochs": self.passes}
 
 
 @dataclass(frozen=True)

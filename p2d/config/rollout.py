@@ -37,7 +37,7 @@ class RolloutConfig(Config):
     sample: Annotated[int, option(help="sample id of the snapshot that is shown")] = 0
     steps: Annotated[int, option("-n", help="steps of the simulator that the rollout is as long as")] = 1000
     frames: Annotated[int, option(help="frames that are kept and measured, beside the start")] = 40
-    ensemble: Annotated[int, option(help="snapshots that are rolled out, and measured, the shown one among them")] = 16
+    ensemble: Annotated[int, option(help="snapshots that are rolled out, and measured, the shown one among them")] = 8
     eta: Annotated[float, option(help="strength of the score corrector; 0: none")] = 0.0
     noise: Annotated[bool, option(help="with the corrector, the noise of Langevin dynamics")] = True
     alpha: Annotated[

@@ -11,6 +11,7 @@ from p2d.evaluate import quality
 
 TILE = 64  # cells a side; averages over tiles, so that grids of all sizes compare
 REFERENCE = 1024  # tiles of the data, at most
+UNIFORM = 1e-9  # spread of a species that is the same everywhere, which correlates with nothing
 DRAWS = 32  # of snapshots, whose mean distance is the floor
 
 
@@ -37,10 +38,21 @@ class Ensemble:
         return 2 * _mean_distance(sample, self.reference) - _mean_distance(sample, sample) - self.within
 
     def floor(self, tiles: int) -> float:
-        """What so many tiles of the ensemble itself come to, whole snapshots at a time: mean over random draws."""
-        count = min(max(1, round(tiles / self.tiles.shape[1])), len(self.tiles))
-        draws = [self._some(self.tiles, count).reshape(-1, self.tiles.shape[-1]) for _ in range(DRAWS)]
-        return float(np.mean([self.distance(draw * self.spread) for draw in draws]))
+        """What so many tiles of the ensemble itself are away from its other snapshots: mean over random draws.
+
+        Of a small ensemble half is drawn at most. Energy distances of n snapshots to m others are as 1 / n + 1 / m.
+        """
+        snapshots = len(self.tiles)
+        count = max(1, round(tiles / self.tiles.shape[1]))
+        drawn = min(count, max(1, snapshots // 2))
+        found = []
+        for _ in range(DRAWS):
+            order = self.random.permutation(snapshots)
+            some, others = (
+                self.tiles[part].reshape(-1, self.tiles.shape[-1]) for part in (order[:drawn], order[drawn:])
+            )
+            found.append(_energy(some, others[:REFERENCE] if len(others) else self.reference))
+        return float(np.mean(found)) * (1 / count + 1 / snapshots) / (1 / drawn + 1 / max(snapshots - drawn, 1))
 
     def _some(self, items: np.ndarray, count: int) -> np.ndarray:
         return items[np.sort(self.random.permutation(len(items))[:count])]
@@ -52,6 +64,10 @@ def observed(states: np.ndarray) -> np.ndarray:
     return quality.observables(states, (sides[0], sides[1])).reshape(len(states), -1, len(quality.OBSERVABLES))
 
 
+def _energy(a: np.ndarray, b: np.ndarray) -> float:
+    return 2 * _mean_distance(a, b) - _mean_distance(a, a) - _mean_distance(b, b)
+
+
 def _mean_distance(a: np.ndarray, b: np.ndarray) -> float:
     squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None] - 2 * a @ b.T
     return float(np.sqrt(np.maximum(squares, 0)).mean())
@@ -60,7 +76,8 @@ def _mean_distance(a: np.ndarray, b: np.ndarray) -> float:
 def correlation(states: np.ndarray, starts: np.ndarray) -> float:
     """Correlation of states with starts, [N, 2, H, W] each, species standardised, all entries pooled."""
     a, b = (
-        (s - s.mean(axis=(0, 2, 3), keepdims=True)) / s.std(axis=(0, 2, 3), keepdims=True) for s in (states, starts)
+        (s - s.mean(axis=(0, 2, 3), keepdims=True)) / (s.std(axis=(0, 2, 3), keepdims=True) + UNIFORM)
+        for s in (states, starts)
     )
     return float((a * b).mean())
 

@@ -122,7 +122,8 @@ def _judged(subject: Subject, last: dict[str, float], states: np.ndarray) -> dic
     kinds = (rollout.RECOVERED, rollout.RANDOM, rollout.STILL, *((rollout.SCORE,) if score else ()))
     courses = rollout.summary(rollout.roll_out(rolled, kinds, lambda *_: None), rolled.times)
     named = {"recovered": rollout.RECOVERED, "random": rollout.RANDOM, "still": rollout.STILL, "score": rollout.SCORE}
-    kept = {key: courses[kind]["ratio_mean"] for key, kind in named.items() if kind in courses}
+    there = {key: courses[kind] for key, kind in named.items() if kind in courses}
+    kept = {key: course["ratio_mean"] if course["blown_up"] is None else None for key, course in there.items()}
     moves = courses[rollout.RECOVERED]["decorrelation_time"]
     return found | {"preservation": kept | {"steps": ROLLED_STEPS, "decorrelation_time": moves}}
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from p2d.dynamics.gray_scott import GrayScott
 from p2d.dynamics.stepper import run as simulate
 from p2d.evaluate import preservation
-from p2d.flow.integrate import Drift, heun, stable_step, stiffest_rate
+from p2d.flow.integrate import DECAYING, NOISY, TURNING, Drift, heun, stable_step, stiffest_rate
 from p2d.flow.model import Flow
 from p2d.flow.skew import SkewField
 from p2d.flow.velocity import LocalField, feature_statistics
@@ -30,7 +30,8 @@ from p2d.streams import normal_like
 
 USUAL_RATE = 8 * 0.16  # per step of the simulator: the 5-point Laplacian's largest eigenvalue times D_u of most presets
 RATE_STATES = 2  # that the stiffest rate is taken over
-BLOWN_UP = 10.0  # concentrations beyond any pattern's
+GONE = 1e3  # floors; an ensemble that far away is as good as blown up
+LEAST_RANDOM_STEP = 0.5  # of the simulator's: a random flow that is stiffer may blow up
 LANGEVIN_ETA = 0.1  # of the score alone, where no corrector was asked for (the original's)
 TRUE, RECOVERED, SCORE, REVERSED, RANDOM, STILL = "true", "recovered", "score only", "reversed", "random flow", "v = 0"
 
@@ -88,7 +89,7 @@ class Course:
         correlation: with the starts.
         cosine: of the displacement with the true one; empty where that is not known.
         step: of the integration, in steps of the simulator.
-        blown_up: the time of the first frame that is not finite or beyond all patterns.
+        blown_up: the time of the first frame that is not finite or a thousand floors away.
     """
 
     frames: list[np.ndarray] = field(default_factory=list)
@@ -110,6 +111,13 @@ class _Langevin:
     score: ScoreModel | None  # of noised states, to show the denoised ones
     alpha: float
     diffusion: float  # eta in units of the simulator's time, 0 without noise
+
+    @property
+    def share(self) -> float:
+        """Of the stiffest rate that a step may be: a noised flow turns, a clean one damps by diffusion."""
+        if self.diffusion:
+            return NOISY
+        return DECAYING if self.score is None else TURNING
 
 
 def roll_out(subject: Subject, kinds: tuple[str, ...], advance: Advance) -> dict[str, Course]:
@@ -133,11 +141,12 @@ def roll_out(subject: Subject, kinds: tuple[str, ...], advance: Advance) -> dict
             advance(len(subject.times))
             continue
         for n, (time, c) in enumerate(zip(subject.times, states, strict=False)):
-            if not np.isfinite(c).all() or np.abs(c).max() > BLOWN_UP:
+            ratio = ensemble.distance(preservation.observed(c)) / floor
+            if not np.isfinite(c).all() or ratio > GONE:
                 course.blown_up = float(time)
                 break
             course.frames.append(c[0])
-            course.ratio.append(ensemble.distance(preservation.observed(c)) / floor)
+            course.ratio.append(ratio)
             course.correlation.append(preservation.correlation(c, starts))
             if truth is not None and n:
                 course.cosine.append(preservation.displacement_cosine(c, truth[n], starts))
@@ -179,7 +188,7 @@ def _true_states(subject: Subject) -> list[np.ndarray]:
 def _states(kind: str, subject: Subject, course: Course, truth: list[np.ndarray] | None) -> Iterator[np.ndarray] | None:
     """Concentrations [N, 2, H, W] at each of the times, or None where this kind cannot be had."""
     if kind == TRUE:
-        course.step = subject.system.dt if subject.system else 0.0
+        course.step = 1.0
         return None if truth is None else iter(truth)
     if kind == STILL:
         return iter([subject.starts.astype(np.float32)] * len(subject.times))
@@ -196,7 +205,9 @@ def _carried(kind: str, subject: Subject, course: Course) -> Iterator[np.ndarray
     y = x
     if way.score is not None:
         y = math.sqrt(way.alpha) * x + math.sqrt(1 - way.alpha) * normal_like(x, subject.seed, -1, list(range(len(x))))
-    course.step = subject.step or stable_step(stiffest_rate(way.drift, y[:RATE_STATES]))
+    course.step = subject.step or stable_step(stiffest_rate(way.drift, y[:RATE_STATES]), way.share)
+    if kind == RANDOM:
+        course.step = max(course.step, LEAST_RANDOM_STEP)
     number = 0
     for n, time in enumerate(subject.times):
         if n:
@@ -258,7 +269,7 @@ def time_scale(subject: Subject, x: Tensor) -> float:
         return USUAL_RATE / stiffest_rate(subject.flow.field, x[:RATE_STATES])
     v = torch.cat([subject.flow.field(part) for part in x.split(1)])
     truth = torch.from_numpy(subject.system.rate(subject.starts.astype(np.float64))) * subject.flow.affine["scale"]
-    return float((truth.square().mean() / v.square().mean()).sqrt())
+    return float((truth.square().mean() / v.square().mean()).sqrt()) * subject.system.dt
 
 
 def _random_field(flow: Flow, x: Tensor, seed: int) -> LocalField:

@@ -29,9 +29,7 @@ def _measurements(summary: dict[str, Any]) -> Table:
         kept = flow["preservation"]
         baselines = {"random": "random flow", "score": "score alone", "still": "no flow"}
         there = [key for key in baselines if key in kept]
-        table.add_row(
-            f"flow: distance to the ensemble, {kept['steps']} steps on", f"{_ratio(kept['recovered'])} floors"
-        )
+        table.add_row(f"flow: distance to the ensemble, {kept['steps']} steps on", _ratio(kept["recovered"], " floors"))
         table.add_row(
             f"the same of {', '.join(baselines[key] for key in there)}", ", ".join(_ratio(kept[key]) for key in there)
         )
@@ -41,8 +39,8 @@ def _measurements(summary: dict[str, Any]) -> Table:
     return table
 
 
-def _ratio(value: float | None) -> str:
-    return "blown up" if value is None else f"{value:.2f}" if value < 100 else f"{value:.0f}"
+def _ratio(value: float | None, unit: str = "") -> str:
+    return "blown up" if value is None else f"{value:.2f}{unit}" if value < 100 else f"{value:.0f}{unit}"
 
 
 def print_measurements(summary: dict[str, Any]) -> None:

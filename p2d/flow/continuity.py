@@ -92,7 +92,10 @@ class Continuity(Task):
     def after_epoch(self, data: Data, workers: Workers) -> None:
         """Choose the direction of time, which the loss does not tell."""
         chosen = torch.arange(data.count)[:: -(-data.count // LOOKED_AT)]
-        divergence.choose_direction(self.model, data.states(workers.share(chosen)), workers)
+        mine = workers.share(chosen)
+        draws = [sample_generator(self.seed, -1, i) for i in mine.tolist()]
+        x = data.states(mine)
+        divergence.choose_direction(self.model, self._noised(x, draws) if len(x) else x, workers)
 
     @torch.no_grad()
     def validate(self, x: Tensor, ids: list[int], last: bool) -> dict[str, Tensor]:

@@ -16,8 +16,8 @@ def exact(field: LocalField, x: Tensor) -> tuple[Tensor, Tensor]:
     """div v [B] and v itself [B, 2, H, W] at x.
 
     Beyond its stencil the field acts on each cell alone, and a cell's features depend on the cell's own value through
-    constants. So the trace is two directional derivatives of the pointwise part, one a species, on any grid of at least
-    2 x 2 cells (on a thinner one a cell is its own neighbour).
+    constants. So the trace is two directional derivatives of the pointwise part, one a species, on any grid with more
+    cells a side than the stencil's radius (on a smaller one a cell is its own neighbour).
     """
     z = field.standardised(x)
     trace = x.new_zeros(len(x))

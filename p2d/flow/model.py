@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from p2d.checkpoint import read_checkpoint
 from p2d.config import FlowConfig
+from p2d.errors import UserError
 from p2d.flow.skew import SkewField
 from p2d.flow.velocity import LocalField
 from p2d.score.model import ScoreModel, model_options
@@ -44,15 +45,20 @@ class Flow(nn.Module):
         """The flow of a checkpoint folder, on the CPU, in evaluation mode.
 
         Raises:
-            UserError: no checkpoint there, or one of another kind.
+            UserError: no checkpoint there, one of another kind, or weights that its config does not describe.
         """
         config, weights = read_checkpoint(Path(path), "flow")
-        settings = FlowConfig.from_dict(config["settings"])
-        if settings.objective == "training-free":
-            field: LocalField | SkewField = skew_field(settings, _empty_score(config["score"], weights))
-        else:
-            field = LocalField(**field_options(settings))
-        field.load_state_dict(weights)
+        try:
+            settings = FlowConfig.from_dict(config["settings"])
+            if settings.objective == "training-free":
+                field: LocalField | SkewField = skew_field(settings, _empty_score(config["score"], weights))
+            else:
+                field = LocalField(**field_options(settings))
+            field.load_state_dict(weights)
+        except (KeyError, RuntimeError, UserError) as error:
+            raise UserError(
+                f"{path}/model.safetensors does not hold the flow that its config.json describes; train the flow again"
+            ) from error
         noised = settings.objective != "stationarity"
         return cls(field, config["data"]["affine"], settings.alpha if noised else None).eval()
 

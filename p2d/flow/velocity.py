@@ -73,6 +73,9 @@ class LocalField(nn.Module):
         activation: of the hidden layers.
         mean, std: of the stencil features over the training data, [S].
         generator: source of the initial weights.
+
+    Buffers `lowest` and `highest` [S] bound the standardised features, without bounds at first: beyond what the data
+    ever showed the field is what it is at the bound, where it would else be an extrapolation that rollouts blow up by.
     """
 
     def __init__(
@@ -92,6 +95,10 @@ class LocalField(nn.Module):
         self.std: Tensor
         self.register_buffer("mean", torch.zeros(features) if mean is None else mean)
         self.register_buffer("std", torch.ones(features) if std is None else std)
+        self.lowest: Tensor
+        self.highest: Tensor
+        self.register_buffer("lowest", torch.full((features,), -math.inf))
+        self.register_buffer("highest", torch.full((features,), math.inf))
         widths = [features, *hidden]
         self.weights = nn.ParameterList(
             torch.randn(b, a, generator=generator) * (SPREAD if i == 0 else a**-0.5)
@@ -104,8 +111,12 @@ class LocalField(nn.Module):
         """Standardised stencil features z [B, S, H * W] of x."""
         return (stencil(x, self.radius).flatten(2) - self.mean[:, None]) / self.std[:, None]
 
+    def bounded(self, z: Tensor) -> Tensor:
+        """Features z [B, S, P] within the bounds of the data."""
+        return torch.minimum(torch.maximum(z, self.lowest[:, None]), self.highest[:, None])
+
     def units(self, z: Tensor) -> Tensor:
-        """The last hidden layer [B, K - S - 1, P] for features z [B, S, P]."""
+        """The last hidden layer [B, K - S - 1, P] for features z [B, S, P] within bounds."""
         h = z
         for weight, bias in zip(self.weights, self.biases, strict=True):
             h = self.activation(weight @ h + bias)
@@ -113,10 +124,12 @@ class LocalField(nn.Module):
 
     def basis(self, z: Tensor) -> Tensor:
         """What the last layer combines: (1, z, hidden units), [B, K, P] for features z [B, S, P]."""
+        z = self.bounded(z)
         return torch.cat([torch.ones_like(z[:, :1]), z, self.units(z)], dim=1)
 
     def pointwise(self, z: Tensor) -> Tensor:
         """v [B, 2, P] from the features z [B, S, P] of the same cells."""
+        z = self.bounded(z)
         constant, linear, of_units = self.last.split([1, z.shape[1], self.last.shape[1] - 1 - z.shape[1]], dim=1)
         return of_units @ self.units(z) + linear @ z + constant  # the basis is not put together: half the time
 
@@ -143,3 +156,14 @@ def feature_statistics(x: Tensor, radius: float = 1.0) -> tuple[Tensor, Tensor]:
     mean, square = torch.stack(sums).sum(dim=0) / (len(x) * x[0, 0].numel())
     std = (square - mean**2).clamp(min=1e-20).sqrt()
     return mean.float(), std.float()
+
+
+@torch.no_grad()
+def bound_features(field: LocalField, x: Tensor) -> None:
+    """Bound a field's standardised features by what states x [N, 2, H, W] show."""
+    ends = []
+    for part in x.split(8):
+        z = field.standardised(part.to(field.mean))
+        ends.append(torch.stack([z.amin(dim=(0, 2)), z.amax(dim=(0, 2))]))
+    field.lowest.copy_(torch.stack(ends)[:, 0].amin(dim=0))
+    field.highest.copy_(torch.stack(ends)[:, 1].amax(dim=0))

@@ -35,7 +35,7 @@ class Balance:
 
     def __init__(self, mean: Tensor, std: Tensor) -> None:
         generator = torch.Generator().manual_seed(stream_seed("balance"))
-        self.mean, self.std = mean.double(), std.double()
+        self.mean, self.std = mean.double(), std.double().clamp(min=1e-12)
         self.directions = torch.randn(UNITS, 2, generator=generator, dtype=torch.float64).to(mean.device)
         self.phases = torch.randn(UNITS, 1, generator=generator, dtype=torch.float64).to(mean.device)
 
@@ -93,7 +93,7 @@ def verdict(imbalance: float, z_rms: float, snapshots: int, grid: tuple[int, int
     if is_static(imbalance):
         return static(imbalance)
     enough = enough_snapshots(grid)
-    if z_rms > LARGEST_Z:
+    if not z_rms <= LARGEST_Z:
         more = f"; {enough} snapshots would do" if snapshots < enough else ": the ensemble may still be changing"
         return f"doubtful: held-out observables are not stationary under it (z-scores of rms {z_rms:.1f}){more}"
     few = f" from few snapshots ({enough} would do)" if snapshots < enough else ""

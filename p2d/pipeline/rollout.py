@@ -37,6 +37,10 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
     refuse_other_systems("flow", folder, dataset)
     score = optional_model("score", source.score, short_name(learnt_from), out)
     settings = made["settings"]
+    if score is not None:
+        refuse_other_systems("score", score, dataset)
+        if read_config(score, "score")["data"]["affine"] != made["data"]["affine"]:
+            raise UserError(f"{score} was trained with another normalisation than {folder}; name another score model")
     _check_score(config, settings, score, folder)
     starts, others = _split(dataset, config)
     place = out / "report" / (source.name or folder.name) / "rollout"
@@ -64,6 +68,8 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
             courses = rolling.roll_out(subject, kinds, advance)
         found = {**rolling.summary(courses, config.times), "inputs": inputs, "starts": starts.tolist()}
         shown = {k: np.stack(courses[k].frames) for k in kinds[:4] if k in courses}
+        for stale in place.glob("rollout.*"):
+            stale.unlink()
         write_frames(place / "frames.parquet", config.times, shown)
         title = f"{folder.name}, sample {config.sample}"
         figures.strip(place / "panels.png", config.times, shown, config.plot_channel, title)
@@ -93,7 +99,7 @@ def _check_score(config: RolloutConfig, settings: dict[str, Any], score: Path | 
         raise UserError(
             f"rolling out {flow} this way needs a score model: name one with --score, or train-score makes one"
         )
-    if score is None or not config.eta:
+    if score is None or own or not (config.eta or settings["objective"] == "continuity"):
         return
     levels = read_config(score, "score")["settings"]["alpha"]
     alpha = config.alpha if settings["objective"] == "stationarity" else settings["alpha"]
@@ -119,7 +125,11 @@ def _split(dataset: Dataset, config: RolloutConfig) -> tuple[np.ndarray, np.ndar
         if count > 1
         else np.array([config.sample])
     )
-    rest = np.setdiff1d(living, starts)
+    runs = dict(zip(*(dataset.index.column(key).to_pylist() for key in ("sample_id", "run_id")), strict=True))
+    taken = {runs[int(i)] for i in starts}
+    rest = np.array([i for i in living if runs[int(i)] not in taken])
+    if not len(rest):
+        raise UserError(f"{dataset.folder} has no living snapshots of other runs than the starts', to measure by")
     return starts, rest[:: -(-len(rest) // REFERENCE)]
 
 

@@ -14,7 +14,7 @@ from p2d.flow.continuity import Continuity
 from p2d.flow.model import field_options, skew_field
 from p2d.flow.skew import TrainingFree
 from p2d.flow.stationarity import Stationarity
-from p2d.flow.velocity import LocalField, feature_statistics
+from p2d.flow.velocity import LocalField, bound_features, feature_statistics
 from p2d.score import noise, spectrum
 from p2d.score.loss import DenoisingScoreMatching
 from p2d.score.model import ScoreModel, model_options
@@ -128,6 +128,7 @@ def _flow(config: FlowConfig, data: Data, score: Path | None) -> tuple[Task, Sch
     mean, std = feature_statistics(states, config.radius)
     field = LocalField(**field_options(config), mean=mean, std=std, generator=generator)
     if config.objective == "stationarity":
+        bound_features(field, states)
         return Stationarity(field, config.observables, config.seed), schedule
     assert score is not None
     probes = config.probes if config.divergence == "hutchinson" else 0

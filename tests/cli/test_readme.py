@@ -23,7 +23,7 @@ def models(folder):
     """A flow and a score model where the README looks for them."""
     data = {"affine": {"scale": 2.0, "shift": -1.0}}
     field = LocalField((4,))
-    flow = {"kind": "flow", "settings": {"hidden": [4], "corners": False}, "data": data}
+    flow = {"kind": "flow", "settings": {"hidden": [4], "radius": 1.0}, "data": data}
     write_checkpoint(folder / "runs/flow/waves", flow, field.state_dict())
     score = {"kind": "score", "settings": {"channels": [4], "alpha": [0.5, 0.99], "sampling": 0.25}, "data": data}
     write_checkpoint(folder / "runs/score/waves", score, ScoreModel((4,), (0.5, 0.99)).state_dict())

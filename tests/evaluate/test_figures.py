@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 from numpy.testing import assert_array_equal
+from PIL import Image
 
 from p2d.evaluate import figures
 
@@ -165,3 +166,100 @@ def test_spectra_do_not_show_the_mean(tmp_path):
     power[:, 0] = 1e9  # the first ring
     figures.spectra(tmp_path / "b.png", {"held out": power}, "waves")
     assert_array_equal(imread(tmp_path / "a.png"), imread(tmp_path / "b.png"))
+
+
+def frames_of(*kinds: str, count: int = 9) -> dict[str, np.ndarray]:
+    return {kind: random_states(count, n).astype(np.float32) for n, kind in enumerate(kinds)}
+
+
+@pytest.mark.parametrize(("kinds", "count", "channel"), [(("true", "recovered"), 41, 0), (("v = 0",), 6, 1)])
+def test_a_strip_has_a_row_for_each_kind_and_six_times(tmp_path, kinds, count, channel):
+    figures.strip(tmp_path / "new" / "a.png", list(range(count)), frames_of(*kinds, count=count), channel, "waves")
+    assert_has_panels(tmp_path / "new" / "a.png", len(kinds), 6)
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_a_strip_of_few_frames_shows_each_once(tmp_path, count):
+    figures.strip(tmp_path / "a.png", [7 * n for n in range(count)], frames_of("true", count=count), 1, "waves")
+    assert_has_panels(tmp_path / "a.png", 1, count)
+
+
+def test_a_strip_shows_first_and_last_and_none_in_between_that_it_has_no_room_for(tmp_path):
+    times, shown = list(range(41)), frames_of("true", count=41)
+    pictures = {}
+    for name, n in (("as it is", None), ("first", 0), ("last", 40), ("another", 1)):
+        other = {"true": shown["true"].copy()}
+        if n is not None:
+            other["true"][n] = other["true"][n, :, ::-1]
+        figures.strip(tmp_path / f"{name}.png", times, other, 1, "waves")
+        pictures[name] = imread(tmp_path / f"{name}.png")
+    assert_array_equal(pictures["another"], pictures["as it is"])
+    assert (pictures["first"] != pictures["as it is"]).any() and (pictures["last"] != pictures["as it is"]).any()
+
+
+def test_a_strip_says_what_has_blown_up(tmp_path):
+    times, shown = list(range(6)), frames_of("true", "reversed", count=6)
+    figures.strip(tmp_path / "sound.png", times, shown, 1, "waves")
+    shown["reversed"][3:] = np.nan
+    figures.strip(tmp_path / "broken.png", times, shown, 1, "waves")
+    assert_has_panels(tmp_path / "broken.png", 2, 6)
+    sound, broken = (imread(tmp_path / f"{name}.png") for name in ("sound", "broken"))
+    changed = (sound != broken).any(axis=-1)
+    rows, columns = np.nonzero(changed)
+    # in the lower row, from its fourth panel on
+    assert rows.min() > 0.45 * changed.shape[0] and columns.min() > 0.45 * changed.shape[1]
+    patch = broken[rows.min() : rows.max(), columns.min() : columns.max(), :3]
+    assert (patch.min(axis=-1) > 0.99).mean() > 0.5, "nothing but white"
+    assert (patch.max(axis=-1) < 0.1).any(), "and words on it"
+
+
+@pytest.mark.parametrize("known", [4, 1])
+def test_preservation_shows_the_distance_and_the_memory_as_far_as_they_are_known(tmp_path, known):
+    times = list(range(0, 90, 10))
+    ratios = {"recovered": [1.0 + 0.1 * n for n in range(9)], "reversed": [1.0 + 20 * n for n in range(known)]}
+    correlations = {"recovered": [0.9**n for n in range(9)], "reversed": [0.5**n for n in range(known)]}
+    figures.preservation(tmp_path / "new" / "a.png", times, ratios, correlations, "waves")
+    assert_has_panels(tmp_path / "new" / "a.png", 1, 2, (4.2, 3.2))
+    for name, curves in (
+        ("ratio", ({**ratios, "recovered": [1.5] * 9}, correlations)),
+        ("memory", (ratios, {**correlations, "recovered": [0.5] * 9})),
+    ):
+        figures.preservation(tmp_path / f"{name}.png", times, *curves, "waves")
+    pictures = [imread(path) for path in (tmp_path / "new" / "a.png", tmp_path / "ratio.png", tmp_path / "memory.png")]
+    middle = pictures[0].shape[1] // 2
+    assert (pictures[0] != pictures[1])[:, :middle].any() and (pictures[0] != pictures[2])[:, middle:].any()
+
+
+@pytest.mark.parametrize(("kinds", "count"), [(("true", "recovered", "reversed"), 4), (("v = 0",), 2)])
+def test_an_animation_has_a_frame_for_each_time_and_a_panel_for_each_kind(tmp_path, kinds, count):
+    shown = frames_of(*kinds, count=count)
+    shown[kinds[-1]][-1] = np.nan  # it has blown up
+    path = tmp_path / "new" / "a.gif"
+    figures.animation(path, [5 * n for n in range(count)], shown, 1, "waves")
+    with Image.open(path) as clip:
+        assert clip.format == "GIF" and clip.n_frames == count
+        width, height = ((figures.CELL * len(kinds) + 0.2) * 100, (figures.CELL + 0.7) * 100)
+        # the renderer cuts a part of a pixel off
+        assert abs(clip.size[0] - width) <= 1 and abs(clip.size[1] - height) <= 1
+        pictures = []
+        for n in range(count):
+            clip.seek(n)
+            # a GIF tells time in hundredths of a second
+            assert abs(clip.info["duration"] - 1000 / figures.FRAMES_A_SECOND) < 10
+            pictures.append(np.array(clip.convert("RGB")))
+    assert all((a != b).any() for n, a in enumerate(pictures) for b in pictures[:n])
+    assert colours(pictures[0]) > 50
+
+
+def test_an_animation_where_nothing_moves_still_has_all_its_frames(tmp_path):
+    shown = {"v = 0": np.repeat(random_states(1), 3, axis=0)}
+    figures.animation(tmp_path / "a.gif", [0, 5, 10], shown, 0, "waves")
+    with Image.open(tmp_path / "a.gif") as clip:
+        assert clip.n_frames == 3  # the title tells the time
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_mp4_needs_ffmpeg_and_nothing_else_does(monkeypatch, there):
+    monkeypatch.setattr(figures.FFMpegWriter, "isAvailable", lambda: there)
+    assert figures.can_animate("mp4") == there
+    assert figures.can_animate("gif") and figures.can_animate("none")

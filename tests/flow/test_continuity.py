@@ -8,8 +8,11 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from p2d.dynamics.gray_scott import laplacian
-from p2d.flow.continuity import Continuity
+from p2d.flow import divergence
+from p2d.flow.continuity import LOOKED_AT, Continuity
 from p2d.flow.velocity import LocalField
+from p2d.training.data import MemoryData
+from p2d.workers import Workers
 
 GRIDS = [(4, 5), (3, 3), (6, 8)]
 # Precision of the Gaussian: P x = (u - 0.4 lap u, 0.5 v - 0.2 lap v), and s = -P x.
@@ -128,6 +131,44 @@ def test_the_score_is_asked_at_the_signal_level_of_the_task():
     x = random_states(2, 4, 5)
     _, _, _, s = task(skew_field(), score=lambda x, alpha: x * alpha).residuals(x, generators(2))
     assert_close(s, 0.8 * x, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("radius", [1.0, 1.5, 2.0])
+@pytest.mark.parametrize("activation", ["silu", "tanh", "softplus"])
+def test_probes_estimate_the_residual_of_any_field(radius, activation):
+    field = LocalField((6,), radius, activation, generator=seeded(7)).double()
+    draws, x = 2000, random_states(1, 3, 4)
+    truth = task(field).residuals(x, [])[0].item()
+    estimates = torch.cat(task(field, probes=1).residuals(x.repeat(draws, 1, 1, 1), generators(draws))[:2])
+    # two independent sets of probes
+    assert abs(estimates.mean() - truth) < 4 * estimates.std() / (2 * draws) ** 0.5
+    assert estimates.std() > 0.1
+
+
+def data_of(x: Tensor) -> MemoryData:
+    return MemoryData(x, torch.arange(len(x)), x[:0], torch.arange(0))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_after_an_epoch_the_field_is_the_one_under_which_diffusion_damps(sign):
+    field, damping = gradient_field(), gradient_field()
+    with torch.no_grad():
+        field.last.mul_(sign)
+    subject, data = task(field), data_of(random_states(5, 4, 5, torch.float32))
+    for _ in range(2):
+        subject.after_epoch(data, Workers())
+        assert_close(field.last, damping.last, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("count", "spread"), [(20, 1), (LOOKED_AT, 1), (LOOKED_AT + 1, 2), (100, 4)])
+def test_the_direction_is_taken_from_states_that_are_evenly_spread_and_shared(monkeypatch, count, spread):
+    seen = []
+    monkeypatch.setattr(divergence, "choose_direction", lambda field, x, workers: seen.append(x))
+    x = random_states(count, 3, 4, torch.float32)
+    for rank in range(2):
+        task(gradient_field()).after_epoch(data_of(x), Workers(rank, 2))
+    assert_close(seen[0], x[::spread][::2], rtol=0, atol=0)
+    assert_close(seen[1], x[::spread][1::2], rtol=0, atol=0)
 
 
 def sums_of(probes: int, sym: float, x: Tensor, ids: list[int]) -> Tensor:
