@@ -55,7 +55,7 @@ class Flow(nn.Module):
             else:
                 field = LocalField(**field_options(settings))
             field.load_state_dict(weights)
-        except (KeyError, RuntimeError, UserError) as error:
+        except (KeyError, RuntimeError) as error:
             raise UserError(
                 f"{path}/model.safetensors does not hold the flow that its config.json describes; train the flow again"
             ) from error

@@ -25,6 +25,7 @@ EDGES: Ring = ((-1, 0), (0, -1), (0, 1), (1, 0))
 # (160 snapshots) spreads of 0.5, 0.3, 0.15 and 0.07 gave cosines of 0.994, 0.997, 0.9993 and 0.9997 on life, and 0.990,
 # 0.996, 0.9988 and 0.9981 on spirals.
 SPREAD = 0.15
+UNBOUNDED = 1e30  # finite, as averages of weights are taken of it
 
 
 def rings(radius: float) -> tuple[Ring, ...]:
@@ -97,8 +98,8 @@ class LocalField(nn.Module):
         self.register_buffer("std", torch.ones(features) if std is None else std)
         self.lowest: Tensor
         self.highest: Tensor
-        self.register_buffer("lowest", torch.full((features,), -math.inf))
-        self.register_buffer("highest", torch.full((features,), math.inf))
+        self.register_buffer("lowest", torch.full((features,), -UNBOUNDED))
+        self.register_buffer("highest", torch.full((features,), UNBOUNDED))
         widths = [features, *hidden]
         self.weights = nn.ParameterList(
             torch.randn(b, a, generator=generator) * (SPREAD if i == 0 else a**-0.5)

@@ -208,7 +208,6 @@ def test_every_frame_is_tracked_at_its_time(out):
     assert set(notes.files) == FILES
 
 
-@pytest.mark.xfail(strict=True, reason="the floor of an ensemble of as many snapshots as are carried is 0")
 def test_a_small_dataset_can_be_rolled_out_by_default(out, capsys):
     found = said(capsys, "--flow", "chaos", "-n", "4", "--frames", "2", "--name", "plain", "-o", str(out))
     assert np.isfinite(found["true"]["ratio"]).all()

@@ -30,7 +30,7 @@ from p2d.evaluate.rollout import (
     summary,
     time_scale,
 )
-from p2d.flow.integrate import heun, stable_step, stiffest_rate
+from p2d.flow.integrate import NOISY, heun, stable_step, stiffest_rate
 from p2d.flow.model import Flow
 from p2d.flow.skew import SkewField
 from p2d.flow.velocity import LocalField
@@ -145,7 +145,6 @@ def test_the_random_flow_belongs_to_the_seed(field, states):
     assert (first != other).any()
 
 
-@pytest.mark.xfail(strict=True, reason="time_scale is per unit time, and times are in steps of dt")
 @pytest.mark.parametrize("dt", [0.5, 2.0])
 def test_a_course_keeps_up_with_a_simulator_of_other_steps(field, states, dt):
     system = GrayScott(CHAOS.D_u, CHAOS.D_v, CHAOS.F, CHAOS.k, dt)
@@ -308,7 +307,7 @@ def test_the_step_of_a_corrected_course_is_stable_for_flow_and_score_together(al
     rate = (0.5 + 0.5 * np.array([8, 4]) * alpha * spread) / (alpha * spread + 1 - alpha)
     speed = time_scale(of, as_seen(of.starts))
     # the power iteration leaves some per cent where there was little of the largest
-    assert found.step == pytest.approx(stable_step(speed * rate.max()), rel=0.05)
+    assert found.step == pytest.approx(stable_step(speed * rate.max(), NOISY), rel=0.05)
 
 
 def test_the_corrector_acts_by_its_strength_and_its_noise():
@@ -374,9 +373,10 @@ def test_a_level_that_a_score_model_does_not_know_is_moved_to_the_nearest_it_kno
         assert set(asked) == {nearest}
 
 
-def test_concentrations_beyond_any_pattern_s_count_as_blown_up():
+def test_an_ensemble_a_thousand_floors_away_counts_as_blown_up():
     growth = linear_field([0, 0], [[1.0, 0, 0, 0], [0, 0, 0, 0]])  # u grows from 1/2, by e^1.28 a step
-    found = course(RECOVERED, growth, patterns(9, 16, 16), times=[0, 1, 10], step=0.1)
-    assert found.blown_up == 10
-    assert np.isfinite(found.frames[1]).all() and np.isnan(found.frames[2]).all()
-    assert 1 < np.abs(found.frames[1]).max() < rollout.BLOWN_UP
+    found = course(RECOVERED, growth, patterns(9, 16, 16), times=[0, 1, 10, 20], step=0.1)
+    kept = len(found.ratio)
+    assert found.blown_up == [0, 1, 10, 20][kept]
+    assert max(found.ratio) < rollout.GONE
+    assert np.isfinite(found.frames[:kept]).all() and np.isnan(found.frames[kept:]).all()

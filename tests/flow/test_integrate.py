@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from p2d.dynamics.gray_scott import laplacian
-from p2d.flow.integrate import HEUN_LIMIT, SAFETY, heun, stable_step, stiffest_rate
+from p2d.flow.integrate import DECAYING, TURNING, heun, stable_step, stiffest_rate
+
+HEUN_LIMIT = 2.0  # rate times step up to which a decaying mode decays
 
 MIXING = torch.tensor([[-0.3, 0.8], [-0.5, 0.1]], dtype=torch.float64)
 
@@ -140,7 +142,7 @@ def test_the_rate_leaves_the_state_and_the_global_stream_of_random_numbers_alone
 
 @pytest.mark.parametrize("rate", [0.1, 8.0])
 def test_the_stable_step_is_a_share_of_the_limit(rate):
-    assert_close(stable_step(rate) * rate, SAFETY * HEUN_LIMIT, rtol=1e-15, atol=0)
+    assert_close(stable_step(rate) * rate, DECAYING, rtol=1e-15, atol=0)
     assert stable_step(rate) * rate < 2
 
 
@@ -158,7 +160,7 @@ def test_within_the_stable_step_the_shortest_wave_decays_and_beyond_the_limit_it
         return (heun(lambda x: diffusion * laplacian(x), wave, dt).norm() / wave.norm()).item()
 
     # a step multiplies the wave by 1 - z + z^2 / 2 with z = rate dt; float64
-    for z in (0.4, 1.0, SAFETY * HEUN_LIMIT, 1.5 * HEUN_LIMIT):
+    for z in (0.4, 1.0, DECAYING, 1.5 * HEUN_LIMIT):
         assert_close(growth(z / rate), 1 - z + z**2 / 2, rtol=1e-13, atol=0)
     assert growth(stable_step(found)) < 0.7
     assert growth(0.99 * HEUN_LIMIT / rate) < 1 < growth(1.01 * HEUN_LIMIT / rate)
@@ -172,3 +174,15 @@ def test_diffusion_carried_on_with_the_stable_step_dies_down_and_with_twice_that
     # the slowest wave of 8 x 8 has the rate 0.59 and a step of 0.2: a factor of 0.89 a step
     assert carried_on(laplacian, x, step, 60).norm() < 1e-2 * x.norm()
     assert carried_on(laplacian, x, 2 * step, 60).norm() > 1e3 * x.norm()
+
+
+def test_a_turning_mode_hardly_grows_at_the_step_for_such():
+    def turning(y: Tensor) -> Tensor:
+        return 3 * torch.stack([y[:, 1], -y[:, 0]], dim=1)
+
+    x = random_states(1, 4, 6)
+    dt = stable_step(stiffest_rate(turning, x), TURNING)
+    growth = carried_on(turning, x, dt, 20).norm() / x.norm()
+    # (1 + z^4 / 4)^(1/2) a step, z = rate dt
+    assert_close(growth, torch.tensor((1 + TURNING**4 / 4) ** 10, dtype=torch.float64), rtol=1e-6, atol=0)
+    assert growth < 1.02

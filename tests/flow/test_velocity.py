@@ -10,7 +10,8 @@ from torch.testing import assert_close
 
 from p2d.dynamics.gray_scott import laplacian
 from p2d.errors import UserError
-from p2d.flow.velocity import LocalField, differences, edges, feature_statistics, rings, stencil
+from p2d.flow import divergence
+from p2d.flow.velocity import LocalField, bound_features, differences, edges, feature_statistics, rings, stencil
 
 GRIDS = [(8, 8), (6, 11), (9, 5)]
 RADII = [1.0, 1.5, 2.0]
@@ -206,3 +207,25 @@ def test_weights_depend_on_the_generator_alone():
     first, same, other = (LocalField((8,), generator=seeded(s))(x) for s in (4, 4, 5))
     assert_close(first, same, rtol=0, atol=0)
     assert (first - other).abs().mean() > 0.1
+
+
+def test_beyond_what_the_data_showed_the_field_is_what_it_is_at_the_bound():
+    field, x = random_field(1.0), random_states(3, 6, 11)
+    plain, far = field(x), 5 * random_states(2, 6, 11)
+    unbounded = field(far)
+    bound_features(field, x)
+    assert_close(field(x), plain, **ROUNDING)
+    z = field.standardised(far)
+    assert_close(field(far).flatten(2), field.pointwise(torch.clamp(z, field.lowest[:, None], field.highest[:, None])))
+    assert (field(far) - unbounded).abs().max() > 0.1
+    seen = field.standardised(x)
+    assert_close(field.lowest, seen.amin(dim=(0, 2)), rtol=0, atol=0)
+    assert_close(field.highest, seen.amax(dim=(0, 2)), rtol=0, atol=0)
+
+
+def test_the_divergence_of_a_bounded_field_is_that_of_its_dense_jacobian():
+    field, x = random_field(1.0), random_states(1, 4, 5)
+    bound_features(field, 0.3 * random_states(2, 4, 5))
+    jacobian = torch.func.jacrev(field)(x).flatten(4).flatten(0, 3)
+    trace = jacobian.diagonal().sum()
+    assert_close(divergence.exact(field, x)[0][0], trace, **ROUNDING)
