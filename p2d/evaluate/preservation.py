@@ -28,14 +28,14 @@ class Ensemble:
         self.random = np.random.default_rng(seed)
         self.tiles = tiles / self.spread
         self.reference = self._some(self.tiles.reshape(-1, tiles.shape[-1]), REFERENCE)
-        self.within = _mean_distance(self.reference, self.reference)
+        self.within = quality.mean_distance(self.reference, self.reference)
 
     def distance(self, tiles: np.ndarray) -> float:
         """Energy distance of tiles [N, T, K], see `observed`, to the ensemble; inf where they are not finite."""
         sample = tiles.reshape(-1, tiles.shape[-1]) / self.spread
         if not np.isfinite(sample).all():
             return math.inf
-        return 2 * _mean_distance(sample, self.reference) - _mean_distance(sample, sample) - self.within
+        return 2 * quality.mean_distance(sample, self.reference) - quality.mean_distance(sample, sample) - self.within
 
     def floor(self, tiles: int) -> float:
         """What so many tiles of the ensemble itself are away from its other snapshots: mean over random draws.
@@ -51,7 +51,7 @@ class Ensemble:
             some, others = (
                 self.tiles[part].reshape(-1, self.tiles.shape[-1]) for part in (order[:drawn], order[drawn:])
             )
-            found.append(_energy(some, others[:REFERENCE] if len(others) else self.reference))
+            found.append(quality.energy_distance(some, others[:REFERENCE] if len(others) else self.reference))
         return float(np.mean(found)) * (1 / count + 1 / snapshots) / (1 / drawn + 1 / max(snapshots - drawn, 1))
 
     def _some(self, items: np.ndarray, count: int) -> np.ndarray:
@@ -62,15 +62,6 @@ def observed(states: np.ndarray) -> np.ndarray:
     """Averages over tiles of states [N, 2, H, W], float64 [N, T, K], see quality.OBSERVABLES."""
     sides = [TILE if size % TILE == 0 else size for size in states.shape[-2:]]
     return quality.observables(states, (sides[0], sides[1])).reshape(len(states), -1, len(quality.OBSERVABLES))
-
-
-def _energy(a: np.ndarray, b: np.ndarray) -> float:
-    return 2 * _mean_distance(a, b) - _mean_distance(a, a) - _mean_distance(b, b)
-
-
-def _mean_distance(a: np.ndarray, b: np.ndarray) -> float:
-    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None] - 2 * a @ b.T
-    return float(np.sqrt(np.maximum(squares, 0)).mean())
 
 
 def correlation(states: np.ndarray, starts: np.ndarray) -> float:

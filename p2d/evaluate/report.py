@@ -50,6 +50,7 @@ def evaluate(subject: Subject, folder: Path, channel: int) -> dict[str, Any]:
     """Measure everything on the held-out snapshots, draw the figures into `folder`, and return the measurements."""
     states = subject.dataset.states(subject.held_ids)
     truth = metrics.true_velocity(subject.dataset, subject.held_ids, states)
+    imbalance = verdict.imbalance(torch.from_numpy(states))
     figures.snapshots(folder / "snapshots.png", states, channel, subject.name)
     found: dict[str, Any] = {"dataset_hash": subject.dataset.card.dataset_hash, "held_out": len(states)}
     fields: dict[str, np.ndarray] = {} if truth is None else {"true": truth}
@@ -68,13 +69,13 @@ def evaluate(subject: Subject, folder: Path, channel: int) -> dict[str, Any]:
         fields["flow"] = _flow_velocity(subject.flow, states)
         found["flow"] = {
             "objective": subject.objective,
-            **_measured(fields["flow"], states, truth),
-            **_judged(subject, histories["flow"][-1], states),
+            **_measured(fields["flow"], states, truth, imbalance),
+            **_judged(subject, histories["flow"][-1], states, imbalance),
         }
     if subject.discovery is not None:
         coefficients = library.from_equation(subject.discovery["equation"])
         fields["equation"] = library.rate(coefficients, states.astype(np.float64))
-        found["discover"] = {**_measured(fields["equation"], states, truth), **subject.discovery}
+        found["discover"] = {**_measured(fields["equation"], states, truth, imbalance), **subject.discovery}
     if fields:
         keys = {"flow": "flow", "equation": "discover"}
         cosines = {k: found[keys[k]]["cosine"] for k in fields if k in keys and truth is not None}
@@ -88,18 +89,21 @@ def evaluate(subject: Subject, folder: Path, channel: int) -> dict[str, Any]:
     return found
 
 
-def _measured(velocity: np.ndarray, states: np.ndarray, truth: np.ndarray | None) -> dict[str, float | None]:
+def _measured(
+    velocity: np.ndarray, states: np.ndarray, truth: np.ndarray | None, imbalance: float
+) -> dict[str, float | None]:
     """Stationarity, and cosines with the truth where there is one; None for these where nothing moves."""
     if truth is None:
         return {**metrics.stationarity(velocity, states)}
     found = metrics.cosine(velocity, truth)
-    still = verdict.is_static(verdict.imbalance(torch.from_numpy(states)))
-    return {**(dict.fromkeys(found) if still else found), **metrics.stationarity(velocity, states)}
+    return {
+        **(dict.fromkeys(found) if verdict.is_static(imbalance) else found),
+        **metrics.stationarity(velocity, states),
+    }
 
 
-def _judged(subject: Subject, last: dict[str, float], states: np.ndarray) -> dict[str, Any]:
+def _judged(subject: Subject, last: dict[str, float], states: np.ndarray, imbalance: float) -> dict[str, Any]:
     """The verdict on a flow, and whether an ensemble that it carries on stays what it is, which need no truth."""
-    imbalance = verdict.imbalance(torch.from_numpy(states))
     train_ids = np.setdiff1d(subject.dataset.living, subject.held_ids)
     if subject.objective == "stationarity":
         words = verdict.verdict(imbalance, last["z_rms"], len(train_ids), subject.dataset.card.grid)

@@ -131,7 +131,7 @@ def roll_out(subject: Subject, kinds: tuple[str, ...], advance: Advance) -> dict
     """
     ensemble = preservation.Ensemble(subject.ensemble, subject.seed)
     starts = subject.starts.astype(np.float32)
-    floor = ensemble.floor(preservation.observed(starts).shape[0] * preservation.observed(starts).shape[1])
+    floor = ensemble.floor(math.prod(preservation.observed(starts).shape[:2]))
     truth = _true_states(subject) if subject.system else None
     found: dict[str, Course] = {}
     for kind in kinds:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from p2d.flow import divergence
 from p2d.flow.solve import solve
-from p2d.flow.velocity import EDGES, LocalField, edges
+from p2d.flow.velocity import EDGES, LocalField, at_cells, edges
 from p2d.flow.verdict import Balance
 from p2d.streams import sample_generator, stream_seed
 from p2d.task import Data, Task
@@ -82,11 +82,6 @@ class Observables:
         """The same of the velocity and its Laplacian [B, 4, P] at the cells of `stride`."""
         slopes = self.slopes(x, stride)
         return ((slopes @ (change / self.std[:, None]).mT) * self.directions).sum(dim=-1) / slopes.shape[-1]
-
-
-def at_cells(fields: Tensor, stride: int) -> Tensor:
-    """Fields [..., H, W] at the P cells of every `stride`-th row and column, [..., P]."""
-    return fields[..., ::stride, ::stride].flatten(-2)
 
 
 def z_scores(rates: Tensor) -> Tensor:

@@ -58,6 +58,11 @@ def stencil(x: Tensor, radius: float) -> Tensor:
     return torch.cat([x, *(differences(x, ring) for ring in rings(radius))], dim=1)
 
 
+def at_cells(fields: Tensor, stride: int) -> Tensor:
+    """Fields [..., H, W] at the P cells of every `stride`-th row and column, [..., P]."""
+    return fields[..., ::stride, ::stride].flatten(-2)
+
+
 def activation_of(name: Activation) -> Callable[[Tensor], Tensor]:
     """The activation of this name."""
     return getattr(functional, name)

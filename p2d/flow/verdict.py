@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from p2d.flow.velocity import edges
+from p2d.flow.velocity import at_cells, edges
 from p2d.streams import stream_seed
 
 UNITS = 200  # random smooth functions of (u, v)
 STRIDE = 3  # of the cells that are looked at
-# Of eight presets that do not move (u_skate, holes, maze, stripes, worms, fingerprints, spots) the largest is 5e-4 and
+# Of seven presets that do not move (u_skate, holes, maze, stripes, worms, fingerprints, spots) the largest is 5e-4 and
 # the others are below 1e-4; of those that move the least is 2.4e-3 (solitons).
 STATIC = 1e-3
 # 64 snapshots of 128 x 128: cosines of 0.990 to 0.998 on life, spirals, chaos and solitons; half as many 0.95 to 0.997.
@@ -41,8 +41,7 @@ class Balance:
 
     def sums(self, x: Tensor) -> Tensor:
         """Products of functions and Laplacians at every third cell of states x [B, 2, H, W], [K, K], K = 205."""
-        cells = (..., slice(None, None, STRIDE), slice(None, None, STRIDE))
-        species, laplacian = (f[cells].double().transpose(0, 1).flatten(1) for f in (x, edges(x)))
+        species, laplacian = (at_cells(f, STRIDE).double().transpose(0, 1).flatten(1) for f in (x, edges(x)))
         z = (species - self.mean[:, None]) / self.std[:, None]
         units = functional.silu(self.directions @ z + self.phases)
         columns = torch.cat([torch.ones_like(z[:1]), z, units, laplacian])

@@ -42,6 +42,18 @@ def refuse_other_systems(kind: str, model: Path, dataset: Dataset) -> None:
         )
 
 
+def refuse_other_levels(score: Path, alpha: float) -> None:
+    """Refuse a signal level that a score model was not trained for.
+
+    Raises:
+        UserError: names the level and those it was trained for.
+    """
+    levels = read_config(score, "score")["settings"]["alpha"]
+    if not min(levels) <= alpha <= max(levels):
+        told = " to ".join(map(str, levels))
+        raise UserError(f"alpha = {alpha} is not what {score} was trained for, which is {told}")
+
+
 def optional_model(kind: str, name: str, short: str, out: Path) -> Path | None:
     """The model of this name, or without one that of the dataset's short name, if it is there."""
     if name:

@@ -23,7 +23,7 @@ from p2d.config import (
     write_json,
 )
 from p2d.errors import UserError
-from p2d.pipeline.find import find_model, refuse_other_systems
+from p2d.pipeline.find import find_model, refuse_other_levels, refuse_other_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
 from p2d.snapshots.store import Dataset, find_dataset
@@ -105,10 +105,7 @@ def _check_score(config: FlowConfig, dataset: Dataset, score: Path) -> None:
     if made["data"]["dataset_hash"] != dataset.card.dataset_hash:
         other = made.get("learnt_from", {}).get("dataset", "another dataset")
         raise UserError(f"{score} was trained on {other}, not on what is in {dataset.folder}; train it on this one")
-    levels = made["settings"]["alpha"]
-    if not min(levels) <= config.alpha <= max(levels):
-        told = " to ".join(map(str, levels))
-        raise UserError(f"alpha = {config.alpha} is not what {score} was trained for, which is {told}")
+    refuse_other_levels(score, config.alpha)
 
 
 def _train(

@@ -12,7 +12,7 @@ import numpy as np
 from p2d.checkpoint import read_config
 from p2d.config import RolloutConfig, RolloutSource, settings_hash, short_name, write_json
 from p2d.errors import UserError
-from p2d.pipeline.find import find_model, optional_model, refuse_other_systems
+from p2d.pipeline.find import find_model, optional_model, refuse_other_levels, refuse_other_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
 from p2d.snapshots.store import Dataset, find_dataset
@@ -101,12 +101,7 @@ def _check_score(config: RolloutConfig, settings: dict[str, Any], score: Path | 
         )
     if score is None or own or not (config.eta or settings["objective"] == "continuity"):
         return
-    levels = read_config(score, "score")["settings"]["alpha"]
-    alpha = config.alpha if settings["objective"] == "stationarity" else settings["alpha"]
-    if not min(levels) <= alpha <= max(levels):
-        raise UserError(
-            f"alpha = {alpha} is not what {score} was trained for, which is {' to '.join(map(str, levels))}"
-        )
+    refuse_other_levels(score, config.alpha if settings["objective"] == "stationarity" else settings["alpha"])
 
 
 def _split(dataset: Dataset, config: RolloutConfig) -> tuple[np.ndarray, np.ndarray]:
