@@ -19,7 +19,7 @@ _HOMES = {
     "ScoreModel": "p2d.score.model",
     "UserError": "p2d.errors",
     "discover": "p2d.api",
-    "format_equation": "p2d.flow.discover",
+    "format_equation": "p2d.api",
     "open_dataset": "p2d.snapshots.store",
     "simulate": "p2d.api",
 }

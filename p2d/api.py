@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from p2d.config import SimulateConfig
+from p2d.config import DiscoverConfig, Library, SimulateConfig
 from p2d.errors import UserError
 from p2d.flow import discover as closed_form
+from p2d.flow import equation, moments
 from p2d.simulation import ALIVE_SPREAD, simulate_here
-from p2d.snapshots.store import Dataset
+from p2d.snapshots.store import Dataset, open_dataset
 
 
 def simulate(*preset: str, out: str | Path = "runs", **settings: Any) -> Dataset:
@@ -29,23 +30,60 @@ def simulate(*preset: str, out: str | Path = "runs", **settings: Any) -> Dataset
     return simulate_here(config, Path(out) / "data" / config.dataset_name)
 
 
-def discover(states: np.ndarray, library: str = "cubic", bootstrap: int = 50, seed: int = 0) -> closed_form.Discovery:
+def discover(
+    snapshots: np.ndarray | Dataset | str | Path,
+    library: Library = "cubic",
+    *,
+    terms: str = "",
+    noise: float | str = "auto",
+    smoothing: float | str = "auto",
+    bootstrap: int = 100,
+    seed: int = 0,
+) -> closed_form.Discovery:
     """The equation that keeps an ensemble of snapshots stationary.
 
     Args:
-        states: concentrations in [0, 1], [N, 2, H, W]; dead (uniform) snapshots are left out.
-        library: 'cubic' or 'gray-scott'.
+        snapshots: concentrations in [0, 1], [N, 2, H, W], or a dataset or its folder, of which all living are taken;
+            dead (uniform) snapshots are left out.
+        library: 'cubic', 'cubic+grad' or 'gray-scott'.
+        terms: one's own instead, such as '1, u, v, u*v**2, lap(u), lap(v)'.
+        noise: standard deviation of white noise in the snapshots; 'auto': told from them.
+        smoothing: width in cells of the kernel they are seen through; 'auto': 1.5 where there is noise, or none.
         bootstrap: resamples for the error bars.
         seed: of the resamples.
 
     Raises:
-        UserError: another shape, values that are not finite or outside [0, 1], or too few living snapshots.
+        UserError: another shape, values that are no concentrations, or too few living snapshots.
     """
-    states = np.asarray(states)
+    config = DiscoverConfig(library, terms, str(noise), str(smoothing), bootstrap, seed)
+    states, runs = _living(snapshots)
+    closed_form.enough(len(np.unique(runs)))
+    ids = np.arange(len(states))
+    question = closed_form.question(config)
+    measure = closed_form.look(states[:: -(-len(states) // closed_form.LOOKED_AT)], question)
+
+    def passing(task: closed_form.Task) -> moments.Fields:
+        return moments.sound(moments.collect(task, ids, states), ids)
+
+    return closed_form.discover(passing, runs, measure, question)
+
+
+def _living(snapshots: np.ndarray | Dataset | str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """States [N, 2, H, W] of the living, and the run that each is of."""
+    if isinstance(snapshots, str | Path):
+        snapshots = open_dataset(snapshots)
+    if isinstance(snapshots, Dataset):
+        runs = dict(zip(*(snapshots.index.column(key).to_pylist() for key in ("sample_id", "run_id")), strict=True))
+        return snapshots.states(snapshots.living), np.array([runs[int(i)] for i in snapshots.living])
+    states = np.asarray(snapshots)
     if states.ndim != 4 or states.shape[1] != 2:
-        raise UserError(f"states have shape {list(states.shape)}; they must be [N, 2, H, W]")
-    if not (np.isfinite(states).all() and states.min() >= 0 and states.max() <= 1):
-        raise UserError(f"states range from {states.min()} to {states.max()}; concentrations lie in [0, 1]")
+        raise UserError(f"states have shape {list(states.shape)}; they must be [N, 2, H, W], of u and v")
+    if not np.isfinite(states).all():
+        raise UserError(f"sample {int(np.argwhere(~np.isfinite(states))[0, 0])} holds values that are not finite")
     alive = np.flatnonzero(states[:, 1].std(axis=(1, 2)) > ALIVE_SPREAD)
-    closed_form.enough(len(alive))
-    return closed_form.discover(closed_form.moments(alive, states[alive]), library, bootstrap, seed)
+    return states[alive], alive
+
+
+def format_equation(found: closed_form.Discovery) -> str:
+    """The two equations in one line each, coefficients with the error of their last digits in brackets."""
+    return equation.text(found.equation, found.error)

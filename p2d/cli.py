@@ -31,7 +31,13 @@ from p2d.config import (
     TrainSource,
     option,
 )
-from p2d.config.bench import BenchDenoiseConfig, BenchFlowConfig, BenchScoreConfig, BenchSimulateConfig
+from p2d.config.bench import (
+    BenchDenoiseConfig,
+    BenchDiscoverConfig,
+    BenchFlowConfig,
+    BenchScoreConfig,
+    BenchSimulateConfig,
+)
 from p2d.errors import UserError
 
 if TYPE_CHECKING:
@@ -211,10 +217,11 @@ def discover(
 ) -> None:
     """Find the equation that keeps the snapshots' ensemble as it is, in closed form."""
     from p2d import pipeline
+    from p2d.evaluate.summary import equation_text
 
     outcome = pipeline.discover(config, source, common.folder, common.tracker())
     if not common.json:
-        print(f"{outcome.facts['text']}\n{outcome.facts['verdict']}; unit of time: {outcome.facts['unit_of_time']}")
+        print(equation_text(outcome.facts))
     _finish(outcome, common, f"p2d evaluate -m {source.dataset}")
 
 
@@ -324,6 +331,22 @@ def bench_flow(
     _tell(told, place, lambda: benchmark.print_table(found))
 
 
+def bench_discover(
+    config: Annotated[BenchDiscoverConfig, FLAT],
+    place: Annotated[Place, FLAT],
+) -> None:
+    """Time the discovery of an equation; or --study: how well it does, by system, snapshots and noise."""
+    from p2d.bench import discover as benchmark
+    from p2d.snapshots.store import find_dataset
+
+    if config.study:
+        found = benchmark.study(config, place.folder)
+        _tell(found, place, lambda: benchmark.print_study(found))
+        return
+    found = benchmark.bench(config, find_dataset(config.dataset, place.path))
+    _tell(found, place, lambda: benchmark.print_table(found))
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "run": run,
     "simulate": simulate,
@@ -342,6 +365,7 @@ BENCHMARKS: dict[str, Callable[..., Any]] = {
     "score": bench_score,
     "denoise": bench_denoise,
     "flow": bench_flow,
+    "discover": bench_discover,
 }
 
 

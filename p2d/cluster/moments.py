@@ -1,4 +1,4 @@
-"""Moments for discovery, accumulated shard by shard by Ray Data actors: a map, and a concatenation of small arrays."""
+"""One pass over a dataset for discovery, shard by shard, by Ray Data actors: a map, and small arrays back."""
 
 from __future__ import annotations
 
@@ -9,45 +9,48 @@ import numpy as np
 import ray
 
 from p2d.cluster import runtime
-from p2d.flow import discover
+from p2d.flow import moments
+from p2d.flow.discover import Task
+from p2d.flow.moments import Fields
 from p2d.snapshots.store import Dataset, open_dataset
 
 
-class Accumulator:
-    """An actor: the moments of the wanted samples of each shard it is given."""
+class Measurer:
+    """An actor: carries out a task on the wanted samples of each shard it is given."""
 
-    def __init__(self, folder: str, sample_ids: np.ndarray) -> None:
+    def __init__(self, folder: str, sample_ids: np.ndarray, task: Task) -> None:
         self.dataset = open_dataset(folder)
         self.sample_ids = sample_ids
+        self.task = task
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, np.ndarray]:
-        """Sample ids, rows and products of terms (see discover.Moments) of the shards named in the batch."""
+    def __call__(self, batch: dict[str, Any]) -> Fields:
+        """Sample ids, and what the task finds in each, of the shards named in the batch."""
         parts = [self.dataset.read_shard(str(name), self.sample_ids) for name in batch["shard"]]
         ids, states = (np.concatenate(column) for column in zip(*parts, strict=True))
-        found = discover.moments(ids, states)
-        return {"sample_id": found.sample_id, "rows": found.rows, "gram": found.gram}
+        return {"sample_id": ids, **moments.collect(self.task, ids, states)}
 
 
-def accumulate(
-    dataset: Dataset, sample_ids: np.ndarray, workers: int = 0, advance: Callable[..., None] | None = None
-) -> discover.Moments:
-    """Moments of these samples of a dataset, in the order of their ids, whatever the number of workers.
+def collect(
+    dataset: Dataset, sample_ids: np.ndarray, task: Task, workers: int = 0, advance: Callable[..., None] | None = None
+) -> Fields:
+    """What a task finds in these samples of a dataset, in the order of their ids, whatever the number of workers.
 
     Args:
         workers: actors; 0 for as many as the machine holds.
         advance: told the samples of each shard as it is finished.
 
     Raises:
-        UserError: more workers than the machine can hold.
+        UserError: more workers than the machine can hold, or samples that are no concentrations.
     """
     runtime.start()
     shards = [{"shard": e["name"]} for e in dataset.card.shards if len(dataset.read_ids(e["name"], sample_ids))]
     actors = runtime.worker_count(workers, len(shards), "workers")
     results = ray.data.from_items(shards, override_num_blocks=len(shards)).map_batches(
-        Accumulator,
+        Measurer,
         fn_constructor_kwargs={
             "folder": str(runtime.shared_folder(dataset.folder)),
             "sample_ids": np.asarray(sample_ids),
+            "task": task,
         },
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=actors),
@@ -55,7 +58,9 @@ def accumulate(
     )
     parts = []
     for batch in results.iter_batches(batch_size=None):
-        parts.append(discover.Moments(batch["sample_id"], batch["rows"], batch["gram"]))
+        parts.append(batch)
         if advance:
             advance(len(batch["sample_id"]))
-    return discover.joined(parts).of(sample_ids)
+    whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    order = np.argsort(whole.pop("sample_id"))
+    return moments.sound({key: values[order] for key, values in whole.items()}, np.sort(sample_ids))

@@ -8,11 +8,13 @@ from p2d.config.learn import (
     EvaluateConfig,
     FlowConfig,
     FlowSource,
+    Library,
     ScoreConfig,
     Source,
     TrainSource,
     check_alpha,
     check_channel,
+    number_or_auto,
 )
 from p2d.config.rollout import RolloutConfig, RolloutSource
 from p2d.config.run import RunConfig, fits_unet
@@ -27,6 +29,7 @@ __all__ = [
     "EvaluateConfig",
     "FlowConfig",
     "FlowSource",
+    "Library",
     "RolloutConfig",
     "RolloutSource",
     "RunConfig",
@@ -38,6 +41,7 @@ __all__ = [
     "check_alpha",
     "check_channel",
     "fits_unet",
+    "number_or_auto",
     "option",
     "refuse_other_settings",
     "settings_hash",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, get_args
 
 from p2d.config.base import Config, at_least, one_of, option, within
-from p2d.config.learn import Precision, check_alpha
+from p2d.config.learn import Library, Precision, check_alpha
 from p2d.dynamics import gray_scott
 
 
@@ -113,3 +113,22 @@ class BenchFlowConfig(Config):
         for count in self.snapshots:
             at_least("snapshots", count, 0)
         within("holdout", self.holdout, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class BenchDiscoverConfig(Config):
+    """Settings of `p2d bench discover`."""
+
+    dataset: Annotated[str, option("-m", "--model", help="dataset: its name under OUT/data, or its path")] = "waves"
+    library: Annotated[Library, option(help="of the timings")] = "cubic"
+    samples: Annotated[int, option(help="snapshots that are timed; 0: all that live")] = 0
+    study: Annotated[bool, option(help="the study instead: eight systems, clean, rounded and noisy")] = False
+    snapshots: Annotated[tuple[int, ...], option(help="numbers of snapshots of the study")] = (32, 128, 512)
+    size: Annotated[int, option(help="rows and columns of the study's snapshots")] = 128
+
+    def __post_init__(self) -> None:
+        one_of("library", self.library, get_args(Library))
+        at_least("samples", self.samples, 0)
+        at_least("size", self.size, 16)
+        for count in self.snapshots:
+            at_least("snapshots", count, 8)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from p2d.config.base import Config, at_least, one_of, option, widths, within
+from p2d.dynamics import expressions
 from p2d.errors import UserError
 
 Objective = Literal["stationarity", "continuity", "training-free"]
@@ -14,7 +15,7 @@ Activation = Literal["silu", "tanh", "softplus", "relu", "leaky_relu"]
 Sign = Literal["+", "-"]
 Decay = Literal["cosine", "constant"]
 Divergence = Literal["exact", "hutchinson"]
-Library = Literal["cubic", "gray-scott"]
+Library = Literal["cubic", "cubic+grad", "gray-scott"]
 Stepper = Literal["muon", "adamw"]
 Compile = Literal["auto", "on", "off"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -210,15 +211,48 @@ class DiscoverConfig(Config):
 
     library: Annotated[
         Library,
-        option(help="terms to choose from: all monomials to degree 3 and both Laplacians, or Gray-Scott's own"),
+        option(
+            help="terms to choose from: all monomials to degree 3 and both Laplacians; also products of gradients; "
+            "or Gray-Scott's own, tied"
+        ),
     ] = "cubic"
-    bootstrap: Annotated[int, option(help="resamples of the snapshots for the error bars")] = 50
+    terms: Annotated[
+        str, option(help="one's own terms instead, such as '1, u, v, u*v**2, lap(u), lap(v)'; also grad(u, v), exp()")
+    ] = ""
+    noise: Annotated[
+        str, option(help="standard deviation of the snapshots' white noise, in concentration; auto: told from them")
+    ] = "auto"
+    smoothing: Annotated[
+        str, option(help="width in cells of the kernel they are seen through; auto: 1.5 where there is noise, or none")
+    ] = "auto"
+    bootstrap: Annotated[int, option(help="resamples of the snapshots for the error bars")] = 100
     seed: Annotated[int, option(help="seed of the resamples")] = 0
 
     def __post_init__(self) -> None:
         one_of("library", self.library, get_args(Library))
         at_least("bootstrap", self.bootstrap, 2)
         at_least("seed", self.seed, 0)
+        for key in ("noise", "smoothing"):
+            number_or_auto(key, getattr(self, key))
+        if self.terms:
+            expressions.split(self.terms)
+
+
+def number_or_auto(name: str, value: str) -> float | None:
+    """A setting that is a number, or None for 'auto'.
+
+    Raises:
+        UserError: neither 'auto' nor a finite number of 0 or above.
+    """
+    if value == "auto":
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number >= 0):
+        raise UserError(f"{name} = {value} is not possible: a number of 0 or above, or auto")
+    return number
 
 
 @dataclass(frozen=True)

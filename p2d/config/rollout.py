@@ -20,6 +20,7 @@ class RolloutSource(Config):
     """Which flow, from which snapshots, and what the result is called."""
 
     flow: Annotated[str, option(help="flow model, by name or path")] = "waves"
+    equation: Annotated[str, option(help="discovered equation instead, by name or path")] = ""
     start: Annotated[
         str, tyro.conf.arg(name="from", help="dataset of the starts, of any size; the flow's own when empty")
     ] = ""

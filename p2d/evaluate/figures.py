@@ -20,7 +20,7 @@ PANELS, FRAMES_A_SECOND = 6, 12  # of a rollout
 
 
 @contextmanager
-def _grid(
+def grid(
     path: Path, rows: int, columns: int, title: str, width: float = CELL, height: float = CELL
 ) -> Iterator[np.ndarray]:
     """Axes [rows, columns] of a figure that is saved when the block ends."""
@@ -51,7 +51,7 @@ def contact_sheet(path: Path, states: np.ndarray, channel: int, title: str, colu
     columns = columns or min(4 if len(shown) <= 16 else 8, len(shown))
     rows = -(-len(shown) // columns)
     low, high = shown.min(), shown.max()
-    with _grid(path, rows, columns, f"{title}, {low:.2f} to {high:.2f}") as axes:
+    with grid(path, rows, columns, f"{title}, {low:.2f} to {high:.2f}") as axes:
         for place in axes.flat:
             place.axis("off")
         for place, field in zip(axes.flat, shown, strict=False):
@@ -67,7 +67,7 @@ def denoised(
         panels: alpha, noised state over sqrt(alpha), and posterior mean, all as concentrations.
     """
     low, high = clean[channel].min(), clean[channel].max()
-    with _grid(path, len(panels), 3, f"{name}: {SPECIES[channel]} denoised by the score model") as axes:
+    with grid(path, len(panels), 3, f"{name}: {SPECIES[channel]} denoised by the score model") as axes:
         for row, (alpha, noisy, mean) in zip(axes, panels, strict=True):
             error = np.sqrt(((mean[channel] - clean[channel]) ** 2).mean())
             before = np.sqrt(((noisy[channel] - clean[channel]) ** 2).mean())
@@ -89,7 +89,7 @@ def velocities(
     reference = next(iter(fields.values()))[:, channel]
     scale = np.sqrt((reference**2).mean())
     limit = 3 * scale
-    with _grid(path, len(states), 1 + len(fields), f"{name}: d{SPECIES[channel]}/dt, true and recovered") as axes:
+    with grid(path, len(states), 1 + len(fields), f"{name}: d{SPECIES[channel]}/dt, true and recovered") as axes:
         for i, row in enumerate(axes):
             _picture(row[0], states[i, channel], CONCENTRATION, states[:, channel].min(), states[:, channel].max())
             for place, (title, field) in zip(row[1:], fields.items(), strict=True):
@@ -114,7 +114,7 @@ def losses(path: Path, histories: dict[str, list[dict[str, float]]], labels: dic
             points = [(h["epoch"], h[key]) for h in history if key in h]
             if points:
                 panels.append((kind, label, points))
-    with _grid(path, 1, len(panels), f"{name}: losses", width=3.4, height=2.9) as axes:
+    with grid(path, 1, len(panels), f"{name}: losses", width=3.4, height=2.9) as axes:
         for place, (kind, label, points) in zip(axes[0], panels, strict=True):
             place.plot(*zip(*points, strict=True), "o-", markersize=3)
             if all(y > 0 for _, y in points):
@@ -132,7 +132,7 @@ def training(path: Path, history: list[dict[str, float]], name: str) -> None:
     levels = {key.rsplit("_", 1)[1]: epochs[-1][key] for key in epochs[-1] if key.startswith("training_loss_alpha_")}
     curves = ["training_loss", "validation_loss", "gradient_norm", "learning_rate", "samples_per_second"]
     panels = [*curves, "loss by signal level"] if levels else curves
-    with _grid(path, 1, len(panels), f"{name}: training", width=2.7, height=2.5) as axes:
+    with grid(path, 1, len(panels), f"{name}: training", width=2.7, height=2.5) as axes:
         for place, key in zip(axes[0], panels, strict=True):
             if key in curves:
                 points = [(h["epoch"], h[key]) for h in history if key in h]
@@ -152,7 +152,7 @@ def training(path: Path, history: list[dict[str, float]], name: str) -> None:
 
 def spectra(path: Path, found: dict[str, np.ndarray], name: str) -> None:
     """Power of u and v over wavenumbers, [2, K] with rings of one cycle a hundred cells, a line each."""
-    with _grid(path, 1, 2, f"{name}: power spectra", width=3.6, height=2.9) as axes:
+    with grid(path, 1, 2, f"{name}: power spectra", width=3.6, height=2.9) as axes:
         for species, place in enumerate(axes[0]):
             for label, power in found.items():
                 wavenumber = np.arange(power.shape[-1]) / 100
@@ -168,7 +168,7 @@ def strip(path: Path, times: list[int], frames: dict[str, np.ndarray], channel: 
     """A rollout as rows of panels, one kind of dynamics each: frames [T, 2, H, W], nan from where one has blown up."""
     chosen = np.unique(np.linspace(0, len(times) - 1, PANELS).round().astype(int))
     low, high = _limits(frames, channel)
-    with _grid(path, len(frames), len(chosen), f"{name}: {SPECIES[channel]} over steps of the simulator") as axes:
+    with grid(path, len(frames), len(chosen), f"{name}: {SPECIES[channel]} over steps of the simulator") as axes:
         for row, (kind, states) in zip(axes, frames.items(), strict=True):
             row[0].set_ylabel(kind, fontsize=9)
             for place, n in zip(row, chosen, strict=True):
@@ -192,7 +192,7 @@ def preservation(
     path: Path, times: list[int], ratios: dict[str, list[float]], correlations: dict[str, list[float]], name: str
 ) -> None:
     """How far ensembles go from the data over time, beside the floor, and how they lose the memory of their start."""
-    with _grid(path, 1, 2, f"{name}: does the ensemble stay what it is, and does it move?", 4.2, 3.2) as axes:
+    with grid(path, 1, 2, f"{name}: does the ensemble stay what it is, and does it move?", 4.2, 3.2) as axes:
         for place, curves, title in (
             (axes[0, 0], ratios, "energy distance to the data / its floor"),
             (axes[0, 1], correlations, "correlation with the start"),

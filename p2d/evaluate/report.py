@@ -73,8 +73,7 @@ def evaluate(subject: Subject, folder: Path, channel: int) -> dict[str, Any]:
             **_judged(subject, histories["flow"][-1], states, imbalance),
         }
     if subject.discovery is not None:
-        coefficients = library.from_equation(subject.discovery["equation"])
-        fields["equation"] = library.rate(coefficients, states.astype(np.float64))
+        fields["equation"] = library.rate(subject.discovery["equation"], states.astype(np.float64))
         found["discover"] = {**_measured(fields["equation"], states, truth, imbalance), **subject.discovery}
     if fields:
         keys = {"flow": "flow", "equation": "discover"}

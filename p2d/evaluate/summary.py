@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from p2d.flow.equation import with_error
+
 
 def _measurements(summary: dict[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -114,6 +116,19 @@ def print_rollout(found: dict[str, Any]) -> None:
     )
 
 
+def equation_text(found: dict[str, Any]) -> str:
+    """An equation, and what it is worth, as lines of text."""
+    worth = f"{found['verdict']}, {found['snapshots']} snapshots; unit of time: {found['unit_of_time']}"
+    lines = [found["text"], worth]
+    if any(found["noise"]):
+        u, v = found["noise"]
+        lines.append(f"corrected for white noise of {u:.4f} in u and {v:.4f} in v")
+    if found["step"]:
+        told = with_error(*found["step"])
+        lines.append(f"the snapshots show the explicit steps that made them: {told} units of time each")
+    return "\n".join(lines)
+
+
 def print_run(summary: dict[str, Any], outcomes: list[Any], out: Path) -> None:
     """What a run made and where, what was measured, the equation, and the next command to try."""
     console = Console(highlight=False, soft_wrap=True)
@@ -126,9 +141,6 @@ def print_run(summary: dict[str, Any], outcomes: list[Any], out: Path) -> None:
     console.print(_measurements(summary))
     if summary["flow"].get("verdict"):
         console.print(f"flow: {summary['flow']['verdict']}", markup=False)
-    console.print(f"\n{summary['discover']['text']}", markup=False)
-    console.print(
-        f"{summary['discover']['verdict']}; unit of time: {summary['discover']['unit_of_time']}", markup=False
-    )
+    console.print(f"\n{equation_text(summary['discover'])}", markup=False)
     place = "" if str(out) == "runs" else f" -o {out}"
     console.print(f"\nnext: p2d ui{place}   (the runs in MLflow), or p2d run -p spirals{place}", markup=False)

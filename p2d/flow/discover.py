@@ -1,57 +1,73 @@
-"""The equation in closed form: stationarity (see `solve`) over a library of PDE terms and polynomial observables.
+"""The equation in closed form, from unordered snapshots, with error bars and a verdict.
 
-One pass over the snapshots gives each one's rates for each term; everything else is small linear algebra on these.
+Two passes over the snapshots (moments.py) and small linear algebra (fit.py). The first pass tells the equation up to
+what explicit time steps add to mean rates at second order. The second measures that at the first equation, and the fit
+then allows for as much of it as a stable step can cause.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 
-from p2d.dynamics import library
-from p2d.dynamics.gray_scott import laplacian
+from p2d.config import DiscoverConfig, number_or_auto
+from p2d.dynamics import noise as noises
+from p2d.dynamics.library import (
+    GRAY_SCOTT_TERMS,
+    REACTION,
+    Equation,
+    Library,
+    gray_scott_parameters,
+)
+from p2d.dynamics.library import library as find_library
 from p2d.errors import UserError
-from p2d.flow.solve import Solution, solve, whitened_basis
+from p2d.flow import equation as equations
+from p2d.flow import fit
+from p2d.flow.fit import Rates
+from p2d.flow.moments import HELD_OUT, SMOOTHING, Fields, Measure, Rows, SecondOrder
+from p2d.flow.velocity import feature_statistics
 
-OBSERVABLE_DEGREE = 5  # of the monomials; degree 4 alone is too few
-WEIGHT_DEGREES = (2, 3)  # of w in w(u, v) lap u and w(u, v) lap v
-# A term is dropped when the fit without it is worse by less than this: what chance does (0.1 % of cases), plus a share
-# of the number of snapshots that stands for the error of the model itself, such as that of a finite time step.
-CHANCE, MODEL_ERROR = 10.8, 0.1
-# See `solve`: terms are few and exact here, so that little is null and little is smoothed.
-NULL, RIDGE = 1e-8, 1e-6
-LEAST_SNAPSHOTS = 8
-IDENTIFIED_GAP = 10.0
-LARGEST_MISFIT = 3.0  # the error of Euler steps of dt = 1 alone leaves up to about 1
+Task = Rows | SecondOrder
+Collect = Callable[[Task], Fields]  # what a task finds in all snapshots, in the order of their ids
+LEAST_RUNS = 8
+LOOKED_AT = 64  # snapshots, at least, that noise and scales are taken from
+FEW_RUNS = 64
+IDENTIFIED_GAP = 20.0
+LARGEST_Z = 4.5
+LARGEST_MISFIT = 3.0
 STATIC = 1e-4
+BALANCE_DRAWS = 20
+EULER = 4.0  # an explicit step is stable up to 1 / (4 max D)
+SIGNIFICANT = 3.0  # standard errors of the step
+UNSEEN = 1e9  # a spread that takes a feature out of held-out observables
+INTERVAL = (5.0, 95.0)  # percentiles
+TOLD = (
+    *("equation", "error", "interval", "frequency", "gap", "spectrum", "misfit", "z_max", "unbalanced", "step"),
+    *("snapshots", "verdict", "unit_of_time"),
+)  # of a discovery in its summary
 
 
 @dataclass(frozen=True)
-class Moments:
-    """What one pass over snapshots leaves: of N snapshots, J observables, K terms.
+class Question:
+    """What is asked of the snapshots.
 
     Attributes:
-        sample_id: int64 [N].
-        rows: rates of the observables for each term in each species, float64 [N, J, 2 K].
-        gram: mean over cells of the products of terms, float64 [N, K, K].
+        library: of terms.
+        bootstrap: resamples for the error bars.
+        noise: standard deviation of white noise; None: to be told from the snapshots.
+        smoothing: width of the kernel in cells; None: 1.5 where there is noise, otherwise none.
+        seed: of the resamples.
     """
 
-    sample_id: np.ndarray
-    rows: np.ndarray
-    gram: np.ndarray
-
-    def of(self, sample_ids: np.ndarray) -> Moments:
-        """The moments of these samples, in the order of their ids."""
-        order = np.argsort(self.sample_id)
-        chosen = order[np.isin(self.sample_id[order], sample_ids)]
-        return Moments(self.sample_id[chosen], self.rows[chosen], self.gram[chosen])
-
-    @property
-    def energy(self) -> np.ndarray:
-        """B [2 K, 2 K]: c' B c is the mean of |v|^2 over cells, summed over both species."""
-        return np.kron(np.eye(2), self.gram.mean(axis=0))
+    library: Library = field(default_factory=lambda: find_library("cubic"))
+    bootstrap: int = 100
+    noise: float | None = None
+    smoothing: float | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,235 +75,346 @@ class Discovery:
     """A discovered equation.
 
     Attributes:
-        coefficients: [2, K] over library.TERMS; unit of time: the rate of u v^2 in dv/dt is 1 (when it is there).
-        error: standard deviations of the coefficients over bootstrap resamples, [2, K].
+        equation: terms and coefficients, in the unit of time that unit_of_time says.
+        error: standard deviations of the coefficients over bootstrap resamples.
+        interval: their 90 % intervals.
+        frequency: share of the resampled ensembles that keep each term; None where no term is ever left out.
         gap: how much worse the next best dynamics fits, relative to the best.
-        misfit: excess of chi-squared of the mean rates, a snapshot; far below 1 where the library holds the dynamics.
-        unbalanced: share of the power of u v^2 that no linear terms balance cell by cell; about 0 for static patterns.
+        spectrum: the smallest chi-squared values of orthogonal dynamics, over their degrees of freedom, ascending.
+        misfit: excess of chi-squared of the mean rates, a run; far below 1 where the library holds the dynamics.
+        z_max: the largest z-score of the rates of 40 held-out observables; None where nothing moves.
+        unbalanced: share of the power of u v^2 that no linear terms balance cell by cell; about 0 where nothing moves.
+        step: length of the explicit steps that made the snapshots and its standard error, in the unit of time; None
+            where there is no sign of them.
+        measure: how the snapshots were measured: noise that is corrected for, smoothing.
+        snapshots: how many it is from.
         verdict: in words.
     """
 
-    coefficients: np.ndarray
-    error: np.ndarray
+    equation: Equation
+    error: Equation
+    interval: dict[str, dict[str, list[float]]]
+    frequency: Equation | None
     gap: float
+    spectrum: list[float]
     misfit: float
+    z_max: float | None
     unbalanced: float
+    step: tuple[float, float] | None
+    measure: Measure
+    snapshots: int
     verdict: str
     unit_of_time: str
 
 
-def moments(sample_id: np.ndarray, states: np.ndarray) -> Moments:
-    """The moments of concentrations float32 [N, 2, H, W], one snapshot at a time, in float64."""
-    parts = [_snapshot_moments(state.astype(np.float64)) for state in states]
-    return Moments(np.asarray(sample_id), np.stack([p[0] for p in parts]), np.stack([p[1] for p in parts]))
-
-
-def joined(parts: list[Moments]) -> Moments:
-    """The moments of several sets of snapshots as one."""
-    return Moments(*(np.concatenate([getattr(p, key) for p in parts]) for key in ("sample_id", "rows", "gram")))
-
-
-def _snapshot_moments(state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    u, v = state
-    phi = np.stack(library.terms(u, v)).reshape(len(library.TERMS), -1)
-    gradients = observable_gradients(u, v)
-    rows = [np.stack(species).reshape(len(species), -1) @ phi.T / phi.shape[1] for species in gradients]
-    return np.concatenate(rows, axis=1), phi @ phi.T / phi.shape[1]
-
-
-def observable_gradients(u: np.ndarray, v: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Functional derivatives by u and by v of the observables, fields [H, W] each.
-
-    Observables are spatial means of u^a v^b to degree 5, of the gradient energies |grad u|^2, grad u . grad v and
-    |grad v|^2, and of w lap u and w lap v for monomials w of degree 2 and 3. The Laplacian is self-adjoint, so the
-    derivative of w lap u by u is w_u lap u + lap w.
-    """
-    pu, pv = library.powers(u, OBSERVABLE_DEGREE), library.powers(v, OBSERVABLE_DEGREE)
-    lap_u, lap_v = laplacian(u), laplacian(v)
-    zero = np.zeros_like(u)
-    by_u: list[np.ndarray] = []
-    by_v: list[np.ndarray] = []
-
-    def slope(a: int, b: int) -> tuple[np.ndarray, np.ndarray]:
-        return (a * pu[a - 1] * pv[b] if a else zero), (b * pu[a] * pv[b - 1] if b else zero)
-
-    for degree in range(1, OBSERVABLE_DEGREE + 1):
-        for b in range(degree + 1):
-            w_u, w_v = slope(degree - b, b)
-            by_u.append(w_u)
-            by_v.append(w_v)
-    by_u += [-2 * lap_u, -lap_v, zero]
-    by_v += [zero, -lap_u, -2 * lap_v]
-    for degree in WEIGHT_DEGREES:
-        for b in range(degree + 1):
-            w_u, w_v = slope(degree - b, b)
-            lap_w = laplacian(pu[degree - b] * pv[b])
-            by_u += [w_u * lap_u + lap_w, w_u * lap_v]
-            by_v += [w_v * lap_u, w_v * lap_v + lap_w]
-    return by_u, by_v
-
-
-def discover(found: Moments, library_name: str = "cubic", bootstrap: int = 50, seed: int = 0) -> Discovery:
-    """The equation that keeps the ensemble of these moments stationary.
-
-    Args:
-        found: moments of the snapshots.
-        library_name: 'cubic' or 'gray-scott'.
-        bootstrap: resamples of the snapshots for the error bars.
-        seed: of the resamples.
-
-    Raises:
-        UserError: fewer than 8 snapshots.
-    """
-    count = len(found.rows)
-    enough(count)
-    free = np.flatnonzero(library.allowed(library_name).ravel())
-    full = _solve_over(free, found)
-    kept = free if library_name == "gray-scott" else _needed_terms(found, free, full)
-    best = _solve_over(kept, found)
-    coefficients, unit = _oriented(_spread_out(best.coefficients, kept))
-    rng = np.random.Generator(np.random.Philox(seed))
-    resampled = []
-    for _ in range(bootstrap):
-        again = rng.integers(count, size=count)
-        draw = _solve_over(kept, Moments(found.sample_id[again], found.rows[again], found.gram[again]))
-        resampled.append(_oriented(_spread_out(draw.coefficients, kept))[0])
-    freedom = max(found.rows.shape[1] - len(kept) + 1, 1)
-    gap = float(full.statistics[1] / max(full.statistics[0], freedom)) if len(full.statistics) > 1 else np.inf
-    misfit = _excess(float(best.statistics[0]), freedom, count, found.rows.shape[1]) / count
-    unbalanced = _unbalanced(found.gram.mean(axis=0))
-    return Discovery(
-        coefficients, np.std(resampled, axis=0), gap, misfit, unbalanced, _verdict(gap, misfit, unbalanced, count), unit
+def question(config: DiscoverConfig) -> Question:
+    """The question that settings ask."""
+    return Question(
+        library=find_library(config.library, config.terms),
+        bootstrap=config.bootstrap,
+        noise=number_or_auto("noise", config.noise),
+        smoothing=number_or_auto("smoothing", config.smoothing),
+        seed=config.seed,
     )
 
 
-def _solve_over(kept: np.ndarray, found: Moments) -> Solution:
-    return solve(found.rows[:, :, kept], found.energy[np.ix_(kept, kept)], NULL, RIDGE)
+def look(states: np.ndarray, question: Question) -> Measure:
+    """How snapshots like these, concentrations [N, 2, H, W], are to be measured."""
+    rounded = noises.is_rounded(states)
+    noise = noises.seen(states) if question.noise is None else (question.noise,) * 2
+    smoothing = question.smoothing
+    if smoothing is None:
+        smoothing = SMOOTHING if rounded or any(noise) else 0.0
+    terms = question.library.terms
+    measure = Measure((*terms, *(t for t in GRAY_SCOTT_TERMS if t not in terms)), smoothing, rounded, noise)
+    mean, std = feature_statistics(torch.from_numpy(measure.smooth(states.astype(np.float64))))
+    if any(noise):
+        std[2:] = UNSEEN  # Laplacians are noise then, of which smooth functions are too bent to be extrapolated
+    return replace(measure, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 
 
-def _excess(statistic: float, freedom: int, count: int, observables: int) -> float:
-    """How far chi-squared is above what sampling alone makes it, with a covariance estimated from the same snapshots.
+def discover(collect: Collect, runs: np.ndarray, measure: Measure, question: Question) -> Discovery:
+    """The equation that keeps an ensemble stationary.
 
-    With hardly more snapshots than observables that estimate is singular and nothing can be said: 0 (Hotelling 1931).
+    Args:
+        collect: carries out a task on every snapshot.
+        runs: the run that each snapshot is of, in the order of their ids; runs are independent of each other.
+        measure: see `look`.
+
+    Raises:
+        UserError: fewer than 8 runs.
     """
-    spare = count - observables - 2
-    return max(0.0, statistic - freedom * count / spare) if spare > 0 else 0.0
+    enough(len(np.unique(runs)))
+    library = question.library
+    first = _by_run(collect(Rows(measure)), runs)
+    unbalanced, error = _balance(first["gram"], measure, question.seed)
+    if unbalanced < STATIC + error:
+        return _static(first["gram"], max(unbalanced, error), measure, question, len(runs))
+    rates, held_out = _rates(first, measure, library)
+    kept, share = _kept(rates, library, question.seed)
+    steps = None
+    start = _in_units(_spread(rates.over(kept).solution().coefficients, kept, rates.rows.shape[2]), library)
+    if library.diffuses(start) and not measure.rounded:  # what rounding leaves would pass for steps
+        second = _by_run(collect(SecondOrder(measure, library.equation(library.ties @ start))), runs)
+        steps = Steps(library, start, second["rows"].mean(axis=0), second["held_out"].mean(axis=0))
+        rates = replace(rates, systematic=steps.error)
+        kept, share = _kept(rates, library, question.seed)
+    return _judged(rates, kept, share, held_out, steps, unbalanced, measure, question, len(runs))
 
 
-def _unbalanced(gram: np.ndarray) -> float:
-    """Share of the mean square of u v^2 left by its best fit with 1, u, v, lap u and lap v, cell by cell.
+def misfits(equations: dict[str, Equation], first: Fields, measure: Measure) -> dict[str, float]:
+    """How badly each of some known equations fits snapshots that a first pass measured, up to the unit of time.
 
-    Where nothing moves, u v^2 = F (1 - u) + D_u lap u holds in every cell, and no velocity can be read off the data.
+    Returns:
+        Chi-squared of the mean rates, with the covariance at each equation; where nothing moves, the share of the
+        terms' power that an equation leaves as velocity.
     """
-    reaction = library.TERMS.index("u*v**2")
-    linear = [i for i, degree in enumerate(library.DEGREES) if degree <= 1]
-    fit = np.linalg.lstsq(gram[np.ix_(linear, linear)], gram[linear, reaction], rcond=1e-9)[0]
-    return float(1 - fit @ gram[linear, reaction] / gram[reaction, reaction])
+    library = find_library("", ", ".join(measure.terms))
+    rates, _ = _rates(first, measure, library)
+    static = _balance(first["gram"], measure, 0)[0] < STATIC
+    found = {}
+    for name, equation in equations.items():
+        c = library.coefficients(equation)
+        if static:
+            found[name] = float(c @ rates.gram @ c / (c**2 @ np.diag(rates.gram)))
+        else:
+            found[name] = replace(rates, rows=rates.rows @ c[:, None], gram=np.eye(1)).solution().statistics[0]
+    return {name: float(value) for name, value in found.items()}
 
 
 def enough(count: int) -> None:
-    """Refuse too few snapshots for an equation."""
-    if count < LEAST_SNAPSHOTS:
-        raise UserError(f"{count} living snapshots are too few for an equation: at least {LEAST_SNAPSHOTS} are needed")
+    """Refuse too few independent snapshots for an equation."""
+    if count < LEAST_RUNS:
+        raise UserError(f"{count} living snapshots are too few for an equation: at least {LEAST_RUNS} are needed")
 
 
-def _spread_out(coefficients: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    full = np.zeros(2 * len(library.TERMS))
-    full[kept] = coefficients
-    return full.reshape(2, -1)
+def _by_run(found: Fields, runs: np.ndarray) -> Fields:
+    """Means over the snapshots of each run, which are not independent of each other."""
+    names, place, size = np.unique(runs, return_inverse=True, return_counts=True)
+    if len(names) == len(runs):
+        return found
+    means = {}
+    for key, values in found.items():
+        total = np.zeros((len(names), *values.shape[1:]))
+        np.add.at(total, place, values)
+        means[key] = total / size.reshape(-1, *[1] * (values.ndim - 1))
+    return means
 
 
-def _needed_terms(found: Moments, free: np.ndarray, full: Solution) -> np.ndarray:
-    """Backward elimination: of the terms that could go at no more cost than chance, drop the one of highest degree.
+def _rates(first: Fields, measure: Measure, library: Library) -> tuple[Rates, np.ndarray]:
+    """Rates for the library's free numbers, of the observables of the fit, and of those held out [N, 40, P]."""
+    own = [measure.terms.index(term) for term in library.terms]
+    columns = [species * len(measure.terms) + i for species in (0, 1) for i in own]
+    gram = np.kron(np.eye(2), first["gram"].mean(axis=0)[np.ix_(own, own)])
+    rows, held_out = (first[key][:, :, columns] @ library.ties for key in ("rows", "held_out"))
+    return Rates(rows, library.ties.T @ gram @ library.ties, library.degrees), held_out
 
-    Degree before cost: on data near a curve in (u, v) a true low term has stand-ins made of many high ones. The weights
-    stay those of the full fit. Each dropped term is then tried once more beside the kept ones.
+
+def _kept(rates: Rates, library: Library, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """The free numbers that the data need, and the share of resampled ensembles that keep each."""
+    return fit.needed(rates, seed) if library.sparse else (np.arange(rates.rows.shape[2]), None)
+
+
+def _spread(c: np.ndarray, kept: np.ndarray, count: int) -> np.ndarray:
+    """All free numbers, as many as `count`, zero where they are not kept."""
+    found = np.zeros(count)
+    found[kept] = c
+    return found
+
+
+def _in_units(c: np.ndarray, library: Library) -> np.ndarray:
+    """Free numbers in the direction and unit of time that snapshots cannot tell: diffusion damps, reaction rate 1."""
+    coefficients = library.ties @ c
+    damps = sum(coefficients[i] for i in library.diffusions) >= 0
+    reaction = _reaction(c, library) * (1 if damps else -1)
+    return (c if damps else -c) / (reaction if reaction > 0 else 1.0)
+
+
+def _reaction(c: np.ndarray, library: Library) -> float:
+    """Coefficient of u v^2 in dv/dt."""
+    return float((library.ties @ c)[library.place("v", REACTION)]) if REACTION in library.terms else 0.0
+
+
+class Steps:
+    """What explicit steps of an unknown length add to mean rates at second order, see moments.SecondOrder.
+
+    Args:
+        library: of terms.
+        start: free numbers [P] of the equation that the second order was measured at.
+        rows, held_out: its means, for the observables of the fit and for those held out.
     """
-    weighted = full.whiten(found.rows.mean(axis=0)[:, free])
-    energy = found.energy[np.ix_(free, free)]
-    allowance = CHANCE + MODEL_ERROR * len(found.rows)
-    degree = [library.DEGREES[i % len(library.TERMS)] for i in free]
 
-    def misfit(kept: list[int]) -> float:
-        return float(np.linalg.svd(weighted[:, kept] @ whitened_basis(energy[np.ix_(kept, kept)], NULL))[1][-1] ** 2)
+    def __init__(self, library: Library, start: np.ndarray, rows: np.ndarray, held_out: np.ndarray) -> None:
+        self.library, self.start, self.rows, self.held_out = library, start, rows, held_out
 
-    def eliminate(kept: list[int]) -> tuple[list[int], float]:
-        now = misfit(kept)
-        while len(kept) > 2:
-            costs = {j: misfit([i for i in kept if i != j]) for j in kept}
-            able = [j for j in kept if costs[j] - now <= allowance]
-            if not able:
-                break
-            drop = min(able, key=lambda j: (-degree[j], costs[j]))
-            kept, now = [i for i in kept if i != drop], costs[drop]
-        return kept, now
+    def longest(self, c: np.ndarray) -> float:
+        """The longest stable step in the unit of time of free numbers c; 0 where nothing diffuses, as of no bound."""
+        diffusion = self.library.diffuses(c)
+        return 1 / (EULER * diffusion) if diffusion else 0.0
 
-    kept, now = eliminate(list(range(len(free))))
-    for returned in range(len(free)):
-        if returned not in kept:
-            other, cost = eliminate(sorted([*kept, returned]))
-            if (len(other), cost) < (len(kept), now):
-                kept, now = other, cost
-    return free[kept]
+    def added(self, c: np.ndarray, measured: np.ndarray) -> np.ndarray:
+        """What steps of unit length add to the measured rates when the free numbers are c."""
+        return ((c @ self.start) / (self.start @ self.start)) ** 2 * measured
+
+    def error(self, c: np.ndarray) -> np.ndarray:
+        """Standard error [J] of mean rates from not knowing the step."""
+        return self.longest(c) * self.added(c, self.rows)
 
 
-def _oriented(coefficients: np.ndarray) -> tuple[np.ndarray, str]:
-    """Direction and unit of time, which snapshots cannot tell: diffusion damps; the rate of u v^2 in dv/dt is 1."""
-    diffusion = coefficients[0, library.TERMS.index("lap(u)")] + coefficients[1, library.TERMS.index("lap(v)")]
-    coefficients = coefficients * (1.0 if diffusion >= 0 else -1.0)
-    reaction = coefficients[1, library.TERMS.index("u*v**2")]
-    if reaction > 0:
-        return coefficients / reaction, "reaction rate 1"
-    return coefficients, "mean square velocity 1"
+def _judged(
+    rates: Rates,
+    kept: np.ndarray,
+    share: np.ndarray | None,
+    held_out: np.ndarray,
+    steps: Steps | None,
+    unbalanced: float,
+    measure: Measure,
+    question: Question,
+    snapshots: int,
+) -> Discovery:
+    """The equation of the kept terms, its errors, and what it is worth."""
+    library, subset = question.library, rates.over(kept)
+    solution, count = subset.solution(), rates.rows.shape[2]
+    free = _in_units(_spread(solution.coefficients, kept, count), library)
+    step = _step(solution, subset.rows.mean(axis=0), solution.coefficients, subset, steps, kept)
+    draws, again = [], []
+    for mean, c in subset.resampled(solution, question.bootstrap, question.seed):
+        draws.append(free + subset.inflation * (_in_units(_spread(c, kept, count), library) - free))
+        again.append(_step(solution, mean, c, subset, steps, kept))
+    drift = held_out @ free
+    bias = drift.mean(axis=0) + (step * steps.added(free, steps.held_out) if steps else 0.0)
+    z_max = float(np.abs(bias / drift.std(axis=0, ddof=1)).max() * np.sqrt(len(drift)))
+    spectrum = rates.solution().statistics / rates.freedom
+    gap = float(spectrum[1] / max(spectrum[0], 1.0))
+    misfit = float(solution.statistics[0] - subset.freedom) / len(drift)
+    error, interval = _errors(draws, free, library)
+    return Discovery(
+        equation=library.equation(library.ties @ free),
+        error=error,
+        interval=interval,
+        frequency=None if share is None else library.equation(library.ties @ share),
+        gap=gap,
+        spectrum=spectrum[:8].tolist(),
+        misfit=misfit,
+        z_max=z_max,
+        unbalanced=unbalanced,
+        step=(step, float(np.std(again))) if step > SIGNIFICANT * np.std(again) else None,
+        measure=measure,
+        snapshots=snapshots,
+        verdict=_verdict(gap, spectrum, misfit, z_max, measure, len(drift)),
+        unit_of_time="reaction rate 1" if _reaction(free, library) > 0 else "mean square velocity 1",
+    )
 
 
-def _verdict(gap: float, misfit: float, unbalanced: float, count: int) -> str:
-    if unbalanced < STATIC:
+def _step(
+    solution: fit.Solution, mean: np.ndarray, c: np.ndarray, subset: Rates, steps: Steps | None, kept: np.ndarray
+) -> float:
+    """Length of the explicit steps that mean rates [J, P] of free numbers c [P] show, in their unit of time."""
+    if steps is None or subset.systematic is None:
+        return 0.0
+    free = _in_units(_spread(c, kept, len(steps.start)), steps.library)
+    forward = np.sign(free[kept] @ c)
+    share = fit.amplitude(solution, mean @ c * forward, subset.systematic(c))
+    return share * steps.longest(free)
+
+
+def _errors(draws: list[np.ndarray], free: np.ndarray, library: Library) -> tuple[Equation, dict]:
+    """Standard deviations and 90 % intervals over resampled free numbers, of the terms of the equation."""
+    coefficients = np.array([library.ties @ draw for draw in draws])
+    equation = library.equation(library.ties @ free)
+    deviation, (low, high) = coefficients.std(axis=0), np.percentile(coefficients, INTERVAL, axis=0)
+    places = {s: {term: library.place(s, term) for term in terms} for s, terms in equation.items()}
+    error = {s: {term: float(deviation[i]) for term, i in terms.items()} for s, terms in places.items()}
+    interval = {s: {term: [float(low[i]), float(high[i])] for term, i in terms.items()} for s, terms in places.items()}
+    return error, interval
+
+
+def _balance(gram: np.ndarray, measure: Measure, seed: int) -> tuple[float, float]:
+    """Share of the power of u v^2 left by its best fit with 1, u, v, lap u and lap v, cell by cell; and its error.
+
+    Where nothing moves, u v^2 = F (1 - u) + D_u lap u holds in every cell, and no velocity can be read off the data.
+    """
+    linear = [measure.terms.index(term) for term in GRAY_SCOTT_TERMS if term != REACTION]
+    reaction = measure.terms.index(REACTION)
+
+    def left(mean: np.ndarray) -> float:
+        found = np.linalg.lstsq(mean[np.ix_(linear, linear)], mean[linear, reaction], rcond=1e-9)[0]
+        return float(1 - found @ mean[linear, reaction] / mean[reaction, reaction])
+
+    rng = np.random.Generator(np.random.Philox(seed))
+    draws = [left(gram[rng.integers(len(gram), size=len(gram))].mean(axis=0)) for _ in range(BALANCE_DRAWS)]
+    # Clean snapshots tell it exactly; what noise leaves varies, and about zero.
+    return left(gram.mean(axis=0)), 2 * float(np.std(draws)) if any(measure.noise) else 0.0
+
+
+def _static(gram: np.ndarray, unbalanced: float, measure: Measure, question: Question, snapshots: int) -> Discovery:
+    """The parameters of a steady state: where nothing moves, Gray-Scott's terms add up to zero in every cell."""
+    library = find_library("gray-scott")
+    places = [measure.terms.index(term) for term in library.terms]
+    gram = gram[:, places][:, :, places]
+
+    def parameters(mean: np.ndarray) -> np.ndarray:
+        energy = library.ties.T @ np.kron(np.eye(2), mean) @ library.ties
+        return fit.least_squares(energy, fixed=library.ties.shape[1] - 1)
+
+    rng = np.random.Generator(np.random.Philox(question.seed))
+    free = parameters(gram.mean(axis=0))
+    draws = [parameters(gram[rng.integers(len(gram), size=len(gram))].mean(axis=0)) for _ in range(question.bootstrap)]
+    error, interval = _errors(draws, free, library)
+    return Discovery(
+        equation=library.equation(library.ties @ free),
+        error=error,
+        interval=interval,
+        frequency=None,
+        gap=0.0,
+        spectrum=[],
+        misfit=0.0,
+        z_max=None,
+        unbalanced=unbalanced,
+        step=None,
+        measure=measure,
+        snapshots=snapshots,
+        verdict=(
+            f"static: reaction and diffusion balance in every cell to {unbalanced:.0e} of the reaction's power; "
+            "these are the parameters of that steady state, if its terms are Gray-Scott's; whether and how fast it "
+            f"moves otherwise, and the direction of time, cannot be known from it"
+        ),
+        unit_of_time="reaction rate 1",
+    )
+
+
+def _verdict(gap: float, spectrum: np.ndarray, misfit: float, z_max: float, measure: Measure, runs: int) -> str:
+    judged = f"largest |z| {z_max:.1f} of {HELD_OUT} held-out observables"
+    if misfit > LARGEST_MISFIT or z_max > LARGEST_Z:
         return (
-            f"static: reaction and diffusion balance cell by cell to {unbalanced:.0e} of the reaction's power, so the "
-            "velocity on the data is about zero and the equation is not identified; take a preset that moves"
-        )
-    if misfit > LARGEST_MISFIT:
-        return (
-            f"not stationary: the best equation leaves a misfit of {misfit:.1f} a snapshot (at most {LARGEST_MISFIT:g} "
-            "is expected); simulate more steps, or the library lacks a term"
+            f"not stationary: under the best equation {judged}, misfit {misfit:.1f} a snapshot (up to {LARGEST_Z:g} "
+            f"and {LARGEST_MISFIT:g} are expected); let the system run longer, or take a library that holds its terms"
         )
     if gap < IDENTIFIED_GAP:
-        return f"ambiguous: the next best dynamics fits only {gap:.1f} times worse; take more snapshots"
-    return f"identified from {count} snapshots: the next best dynamics fits {gap:,.0f} times worse"
-
-
-def format_equation(found: Discovery) -> str:
-    """The two equations in one line each, coefficients with the error of their last digits in brackets."""
-    lines = []
-    for row, (species, equation) in enumerate(library.to_equation(found.coefficients).items()):
-        parts = []
-        for term, value in equation.items():
-            error = found.error[row, library.TERMS.index(term)]
-            number = _with_error(abs(value), float(error))
-            name = "" if term == "1" else " " + term.replace("**", "^").replace("*", " ")
-            parts.append(f"{'-' if value < 0 else '+'} {number}{name}")
-        lines.append(f"d{species}/dt = {' '.join(parts).removeprefix('+ ')}")
-    return "\n".join(lines)
-
-
-def _with_error(value: float, error: float) -> str:
-    """0.16012 +- 0.0013 as '0.160(1)'; a value that is fixed, without brackets."""
-    if error <= 1e-12 * abs(value) or not np.isfinite(error):
-        return f"{value:g}"
-    digits = max(0, -int(np.floor(np.log10(error))))
-    return f"{value:.{digits}f}({max(1, round(error * 10**digits))})"
+        fitting = int((spectrum < IDENTIFIED_GAP * max(spectrum[0], 1.0)).sum())
+        few = "too few snapshots" if runs < FEW_RUNS else "ambiguous"
+        why = "too noisy" if any(measure.noise) else few
+        return f"{why}: {fitting} dynamics fit about as well (gap {gap:.1f}); more snapshots, or fewer terms, decide"
+    return f"dynamics identified (gap {gap:.2g}), ensemble stationary ({judged})"
 
 
 def summary(found: Discovery) -> dict[str, Any]:
-    """The discovery as JSON: equation, its errors, and the numbers of the verdict."""
-    error = found.error * (found.coefficients != 0)
+    """The discovery as JSON: the equation in several forms, its errors, and the numbers of the verdict."""
+    told = {key: getattr(found, key) for key in TOLD}
+    parameters = {}
+    if set(found.equation["u"]) | set(found.equation["v"]) <= set(GRAY_SCOTT_TERMS) and _tied(found.equation):
+        parameters = {"parameters": gray_scott_parameters(found.equation)}
     return {
-        "equation": library.to_equation(found.coefficients),
-        "error": library.to_equation(error),
-        "gap": found.gap,
-        "misfit": found.misfit,
-        "unbalanced": found.unbalanced,
-        "verdict": found.verdict,
-        "unit_of_time": found.unit_of_time,
+        **told,
+        **parameters,
+        "noise": list(found.measure.noise),
+        "smoothing": found.measure.smoothing,
+        "text": equations.text(found.equation, found.error),
+        **equations.written(found.equation),
     }
+
+
+def _tied(equation: Equation) -> bool:
+    """Whether an equation of Gray-Scott's terms is a Gray-Scott system, with a reaction of rate 1."""
+    u, v = equation["u"], equation["v"]
+    return v.get(REACTION) == 1 == -u.get(REACTION, 0.0) and u.get("1", 0.0) == -u.get("u", 0.0)

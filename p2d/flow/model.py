@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from p2d.checkpoint import read_checkpoint
 from p2d.config import FlowConfig
+from p2d.dynamics.library import Equation
 from p2d.errors import UserError
+from p2d.flow.equation_field import AFFINE, EquationField
 from p2d.flow.skew import SkewField
 from p2d.flow.velocity import LocalField
 from p2d.score.model import ScoreModel, model_options
@@ -29,7 +31,9 @@ class Flow(nn.Module):
         alpha: signal level of the noised states that the field keeps as they are; None: it keeps the clean ones.
     """
 
-    def __init__(self, field: LocalField | SkewField, affine: dict[str, float], alpha: float | None = None) -> None:
+    def __init__(
+        self, field: LocalField | SkewField | EquationField, affine: dict[str, float], alpha: float | None = None
+    ) -> None:
         super().__init__()
         self.field = field
         self.affine = affine
@@ -39,6 +43,11 @@ class Flow(nn.Module):
         """Velocity [B, 2, H, W] at concentrations c [B, 2, H, W]."""
         scale, shift = self.affine["scale"], self.affine["shift"]
         return self.field(scale * c + shift) / scale
+
+    @classmethod
+    def of_equation(cls, equation: Equation) -> Flow:
+        """The velocity of an equation, in its own unit of time."""
+        return cls(EquationField(equation, AFFINE), AFFINE).eval()
 
     @classmethod
     def load(cls, path: str | Path) -> Flow:

@@ -14,6 +14,7 @@ import numpy as np
 import scipy.linalg
 
 Total = Callable[[np.ndarray], np.ndarray]
+Systematic = Callable[[np.ndarray], np.ndarray]
 ITERATIONS = 4
 
 
@@ -49,7 +50,14 @@ def whitened_basis(gram: np.ndarray, null: float) -> np.ndarray:
     return vectors[:, kept] / np.sqrt(values[kept]) / scale[:, None]
 
 
-def solve(rows: np.ndarray, gram: np.ndarray, null: float, ridge: float, total: Total = _identity) -> Solution:
+def solve(
+    rows: np.ndarray,
+    gram: np.ndarray,
+    null: float,
+    ridge: float,
+    total: Total = _identity,
+    systematic: Systematic | None = None,
+) -> Solution:
     """Coefficients of the stationary field.
 
     Args:
@@ -58,6 +66,7 @@ def solve(rows: np.ndarray, gram: np.ndarray, null: float, ridge: float, total: 
         null: share of the largest eigenvalue of B below which a direction of the terms is null on the data.
         ridge: on the correlation matrix of the rates, whose smallest eigenvalues sampling cannot tell from 0.
         total: sums an array over workers.
+        systematic: of coefficients [K], a standard error [J] that all mean rates share, added to their covariance.
     """
     basis = whitened_basis(gram, null)
     rows = np.asarray(rows, np.float64) @ basis  # float64: the basis stretches small directions up to 1e6 times
@@ -72,6 +81,9 @@ def solve(rows: np.ndarray, gram: np.ndarray, null: float, ridge: float, total: 
         rates = rows @ direction
         centred = rates - mean @ direction
         covariance = total(centred.T @ centred) / max(count - 1, 1) / count
+        if systematic:
+            shared = systematic(basis @ direction)
+            covariance = covariance + np.outer(shared, shared)
         deviation = np.sqrt(np.diag(covariance)) + np.finfo(float).tiny
         correlation = covariance / np.outer(deviation, deviation)
         factor = np.linalg.cholesky(correlation + ridge * np.eye(len(deviation)))

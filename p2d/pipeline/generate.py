@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from p2d import derived
 from p2d.checkpoint import read_config
 from p2d.config import DenoiseConfig, SampleConfig, TrainSource, settings_hash, short_name, write_json
+from p2d.dynamics.noise import LEAST, white_noise
 from p2d.errors import UserError
 from p2d.pipeline.data import dataset_facts
 from p2d.pipeline.find import find_model, refuse_other_systems
@@ -28,7 +30,7 @@ from p2d.training.data import training_states
 
 ROWS = 64  # of a shard
 COMPARED = 1024  # training snapshots, at most, that generated ones are compared with
-LEAST_NOISE = 5e-4  # of concentration; what an 8-bit image rounds by is twice that
+LOOKED_AT = 64  # snapshots, at least, that noise is told from
 UNEQUAL = 1.2  # ratio of the species' noise that is worth a word
 
 
@@ -163,7 +165,7 @@ def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracke
     train_ids, _ = dataset.split(source.holdout)
     spectrum = measure(training_states(dataset, part) for part in np.array_split(train_ids, -(-len(train_ids) // ROWS)))
     spread = (spectrum.variance(grid).sqrt() / affine["scale"]).tolist()
-    sigma = config.noise or _estimated(denoising.estimate_noise(spectrum) / affine["scale"], dataset)
+    sigma = config.noise or _estimated(dataset, train_ids[:: -(-len(train_ids) // LOOKED_AT)])
     if sigma >= min(spread):
         raise UserError(
             f"noise = {sigma:g} is as much as the snapshots vary in all (u {spread[0]:.3g}, v {spread[1]:.3g}); "
@@ -205,19 +207,19 @@ def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracke
     return Outcome("denoise", True, place, facts, time.monotonic() - start)
 
 
-def _estimated(noise_of_species: torch.Tensor, dataset: Dataset) -> float:
+def _estimated(dataset: Dataset, sample_ids: np.ndarray) -> float:
     """One noise of both species, told on the screen.
 
     Raises:
         UserError: there is none to be seen.
     """
-    u, v = noise_of_species.tolist()
-    sigma = float(noise_of_species.square().mean().sqrt())
-    if sigma < LEAST_NOISE:
+    u, v = white_noise(dataset.states(sample_ids))
+    sigma = math.hypot(u, v) / 2**0.5
+    if sigma < LEAST:
         raise UserError(
             f"{dataset.folder} shows no noise (estimated {sigma:.2g} of concentration); if there is some, give --noise"
         )
-    say(f"noise estimated from wavelengths below two cells: {sigma:.4f} of concentration (u {u:.4f}, v {v:.4f})")
+    say(f"noise estimated from the shortest wavelengths: {sigma:.4f} of concentration (u {u:.4f}, v {v:.4f})")
     if max(u, v) > UNEQUAL * min(u, v):
         say("  the two differ; one value for both is used")
     return sigma

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,16 +10,12 @@ from typing import Any
 
 from p2d.checkpoint import read_config, read_history
 from p2d.config import (
-    DiscoverConfig,
     FlowConfig,
     FlowSource,
     ScoreConfig,
-    Source,
     TrainSource,
     check_channel,
-    refuse_other_settings,
     short_name,
-    write_json,
 )
 from p2d.errors import UserError
 from p2d.pipeline.find import find_model, refuse_other_levels, refuse_other_systems
@@ -144,29 +139,3 @@ def _train(
 
 def _training_facts(history: list[dict[str, float]]) -> dict[str, Any]:
     return {k: v for k, v in history[-1].items() if k.startswith(FACTS)}
-
-
-def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) -> Outcome:
-    """Find the equation of a dataset into OUT/discover/NAME/equation.json."""
-    dataset = find_dataset(source.dataset, out)
-    file = out / "discover" / (source.name or short_name(dataset.folder.name)) / "equation.json"
-    asked = {**config.identity(), "dataset_hash": dataset.card.dataset_hash, "holdout": source.holdout}
-    if file.exists():
-        made = json.loads(file.read_text())
-        refuse_other_settings(f"the equation {file}", made["settings"], asked)
-        return Outcome("discover", False, file, made["found"])
-    from p2d.cluster.moments import accumulate
-    from p2d.flow import discover as closed_form
-
-    start = time.monotonic()
-    with stage(track, "discover", file, {**config.to_dict(), **source.to_dict()}) as child:
-        train_ids, _ = dataset.split(source.holdout)
-        closed_form.enough(len(train_ids))
-        with progress("discover", len(train_ids), "snapshots") as advance:
-            moments = accumulate(dataset, train_ids, source.workers, advance)
-        found = closed_form.discover(moments, config.library, config.bootstrap, config.seed)
-        facts = {**closed_form.summary(found), "text": closed_form.format_equation(found)}
-        write_json(file, {"settings": asked, "found": facts})
-        child.metrics({"gap": found.gap, "misfit": found.misfit, "unbalanced": found.unbalanced})
-        child.artifact(file)
-    return Outcome("discover", True, file, facts, time.monotonic() - start)

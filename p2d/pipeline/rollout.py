@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,41 +14,41 @@ import numpy as np
 from p2d.checkpoint import read_config
 from p2d.config import RolloutConfig, RolloutSource, settings_hash, short_name, write_json
 from p2d.errors import UserError
-from p2d.pipeline.find import find_model, optional_model, refuse_other_levels, refuse_other_systems
+from p2d.pipeline.find import find_equation, find_model, optional_model, refuse_other_levels, refuse_other_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
 from p2d.snapshots.store import Dataset, find_dataset
 
 if TYPE_CHECKING:
     from p2d.evaluate.rollout import Subject
+    from p2d.flow.model import Flow
 
 REFERENCE = 512  # snapshots, at most, that make the ensemble
 
 
 def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Tracker) -> Outcome:
-    """Roll a flow out into OUT/report/NAME/rollout: frames, animation, panels, measurements over time.
+    """Roll a flow or an equation out into OUT/report/NAME/rollout: frames, animation, panels, measurements over time.
 
     Raises:
-        UserError: no such flow, dataset, sample or score model; a corrector without a score model, or at a level that
-            it was not trained for; too few snapshots to measure by.
+        UserError: no such flow, equation, dataset, sample or score model; a corrector without a score model, or at a
+            level that it was not trained for; too few snapshots to measure by.
     """
-    folder = find_model("flow", source.flow, out)
-    made = read_config(folder, "flow")
-    learnt_from = made.get("learnt_from", {}).get("dataset", "")
-    dataset = find_dataset(source.start or learnt_from, out)
-    refuse_other_systems("flow", folder, dataset)
-    score = optional_model("score", source.score, short_name(learnt_from), out)
-    settings = made["settings"]
+    what = _equation(source, out) if source.equation else _flow(source, out)
+    dataset = find_dataset(source.start or what.dataset, out)
+    what.refuse_other_systems(dataset)
+    score = optional_model("score", source.score, short_name(what.dataset), out)
     if score is not None:
         refuse_other_systems("score", score, dataset)
-        if read_config(score, "score")["data"]["affine"] != made["data"]["affine"]:
-            raise UserError(f"{score} was trained with another normalisation than {folder}; name another score model")
-    _check_score(config, settings, score, folder)
+        if read_config(score, "score")["data"]["affine"] != what.affine:
+            raise UserError(
+                f"{score} was trained with another normalisation than {what.where}; name another score model"
+            )
+    _check_score(config, what.settings, score, what.where)
     starts, others = _split(dataset, config)
-    place = out / "report" / (source.name or folder.name) / "rollout"
+    place = out / "report" / (source.name or what.name) / "rollout"
     inputs = {
         **config.identity(),
-        "flow": settings_hash({**settings, **made["data"]}),
+        what.kind: what.identity,
         "score": settings_hash(read_config(score, "score")) if score else None,
         "dataset_hash": dataset.card.dataset_hash,
     }
@@ -61,7 +63,7 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
     if not figures.can_animate(config.animation):
         raise UserError("animation = mp4 needs ffmpeg, which is not here; take gif")
     start = time.monotonic()
-    subject = _subject(config, dataset, folder, score, starts, others)
+    subject = _subject(config, dataset, what.load(), score, starts, others)
     kinds = (rolling.TRUE, rolling.RECOVERED, rolling.SCORE, rolling.REVERSED, rolling.RANDOM, rolling.STILL)
     with stage(track, "rollout", place, {**config.to_dict(), **source.to_dict()}) as child:
         with progress("rollout", len(kinds) * len(config.times), "frames") as advance:
@@ -71,7 +73,7 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
         for stale in place.glob("rollout.*"):
             stale.unlink()
         write_frames(place / "frames.parquet", config.times, shown)
-        title = f"{folder.name}, sample {config.sample}"
+        title = f"{what.name}, sample {config.sample}"
         figures.strip(place / "panels.png", config.times, shown, config.plot_channel, title)
         ratios, correlations = ({k: getattr(c, key) for k, c in courses.items()} for key in ("ratio", "correlation"))
         figures.preservation(place / "preservation.png", config.times, ratios, correlations, title)
@@ -86,6 +88,90 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
     if subject.system is None:
         say("  the true system is not known: time is counted so that diffusion is as fast as in the waves preset")
     return Outcome("rollout", True, place, found, time.monotonic() - start)
+
+
+@dataclass(frozen=True)
+class _Carrier:
+    """What carries snapshots on: a flow or an equation.
+
+    Attributes:
+        kind: 'flow' or 'equation'.
+        where: its folder or file.
+        dataset: that it was learnt from.
+        systems: of that dataset.
+        affine: its training coordinates.
+        settings: of a flow.
+        identity: to know it again.
+        load: makes it.
+    """
+
+    kind: str
+    where: Path
+    name: str
+    dataset: str
+    systems: list[str]
+    affine: dict[str, float]
+    settings: dict[str, Any]
+    identity: str
+    load: Callable[[], Flow]
+
+    def refuse_other_systems(self, dataset: Dataset) -> None:
+        """Refuse a dataset of other systems than the one it was learnt from."""
+        here = list(dataset.card.parameters)
+        if self.systems and here and self.systems != here:
+            raise UserError(
+                f"{self.where} is of {', '.join(self.systems)} (dataset {self.dataset}), and {dataset.folder} is of "
+                f"{', '.join(here)}; name {'an' if self.kind == 'equation' else 'a'} {self.kind} of that"
+            )
+
+
+def _flow(source: RolloutSource, out: Path) -> _Carrier:
+    folder = find_model("flow", source.flow, out)
+    made = read_config(folder, "flow")
+    learnt_from = made.get("learnt_from", {})
+
+    def load() -> Flow:
+        from p2d.flow.model import Flow
+
+        return Flow.load(folder)
+
+    return _Carrier(
+        kind="flow",
+        where=folder,
+        name=folder.name,
+        dataset=learnt_from.get("dataset", ""),
+        systems=learnt_from.get("systems", []),
+        affine=made["data"]["affine"],
+        settings=made["settings"],
+        identity=settings_hash({**made["settings"], **made["data"]}),
+        load=load,
+    )
+
+
+def _equation(source: RolloutSource, out: Path) -> _Carrier:
+    from p2d.flow.equation_field import AFFINE
+
+    file = find_equation(source.equation, "", out)
+    assert file is not None
+    made = json.loads(file.read_text())
+    equation = made["found"]["equation"]
+
+    def load() -> Flow:
+        from p2d.flow.model import Flow
+
+        return Flow.of_equation(equation)
+
+    return _Carrier(
+        kind="equation",
+        where=file,
+        name=f"{file.parent.name}_equation",
+        dataset=made["learnt_from"]["dataset"],
+        systems=made["learnt_from"]["systems"],
+        affine=AFFINE,
+        settings={"objective": "stationarity"},
+        identity=settings_hash(equation),
+        load=load,
+    )
 
 
 def _key(kind: str) -> str:
@@ -129,16 +215,14 @@ def _split(dataset: Dataset, config: RolloutConfig) -> tuple[np.ndarray, np.ndar
 
 
 def _subject(
-    config: RolloutConfig, dataset: Dataset, flow: Path, score: Path | None, starts: np.ndarray, others: np.ndarray
+    config: RolloutConfig, dataset: Dataset, flow: Flow, score: Path | None, starts: np.ndarray, others: np.ndarray
 ) -> Subject:
     from p2d.evaluate import rollout as rolling
-    from p2d.flow.model import Flow
 
-    loaded = Flow.load(flow)
     return rolling.Subject(
-        flow=loaded,
+        flow=flow,
         system=rolling.known_system(dataset),
-        score=rolling.score_beside(loaded, score),
+        score=rolling.score_beside(flow, score),
         starts=np.concatenate([dataset.states(np.array([i])) for i in starts]),
         ensemble=dataset.states(others),
         times=config.times,

@@ -8,12 +8,9 @@ import torch
 from torch import Tensor
 
 from p2d.config import DenoiseConfig, ScoreConfig
-from p2d.errors import UserError
 from p2d.score import noise
 from p2d.score.model import ScoreModel
-from p2d.score.spectrum import Spectrum
 
-FINE = 0.5  # cycles a cell, above which patterns have next to no power of their own
 TOGETHER = 8  # states that are denoised together
 LEVELS = (1.05, 1.5)  # noise of the trained levels over that of the snapshots
 
@@ -31,19 +28,6 @@ def training_settings(config: DenoiseConfig, sigma: float, scale: float) -> Scor
         data_noise=sigma,
         sampling=0.0,
     )
-
-
-def estimate_noise(spectrum: Spectrum) -> Tensor:
-    """Standard deviation of white noise in each species, [2], from the power at wavelengths below two cells.
-
-    Raises:
-        UserError: grids too small to have such modes.
-    """
-    fine = spectrum.wavenumber >= FINE
-    if not fine.any():
-        raise UserError("the grid is too small to estimate noise from; give --noise")
-    uu, _, vv = spectrum.power[:, fine].mean(dim=1)
-    return torch.stack([uu, vv]).sqrt()
 
 
 @torch.no_grad()

@@ -46,6 +46,14 @@ BAD_INPUT = {
     "missing dataset": (["train-flow", "-m", "nothing"], "there is no dataset 'nothing'"),
     "cuda without a GPU": (["simulate", "--cuda", "--num-samples", "1"], "no CUDA GPU"),
     "nothing to evaluate": (["discover", "-m", "."], "holds no card.json"),
+    "a term that is no field": (["discover", "--terms", "1,u,w"], "'w' at character 5"),
+    "unfinished terms": (["discover", "--terms", "1,u,lap(u"], "cannot be read at character"),
+    "no number of noise": (
+        ["discover", "--noise", "much"],
+        "noise = much is not possible: a number",
+    ),
+    "negative smoothing": (["discover", "--smoothing", "-1"], "smoothing = -1"),
+    "missing equation": (["rollout", "--equation", "nothing"], "there is no equation 'nothing'"),
     "port of ui without runs": (["ui"], "there are no tracked runs"),
 }
 

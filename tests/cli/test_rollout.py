@@ -17,6 +17,7 @@ from PIL import Image
 import p2d
 from p2d.cli import main
 from p2d.config import RolloutConfig, RolloutSource
+from p2d.dynamics import library
 from p2d.dynamics.gray_scott import preset
 from p2d.dynamics.stepper import run
 from p2d.evaluate import figures
@@ -65,6 +66,17 @@ def finished(out):
     return out / "report/chaos/rollout", outcome.facts
 
 
+@pytest.fixture(scope="module")
+def equation(out):
+    """The file of an equation: chaos as it is."""
+    file = out / "discover" / "chaos" / "equation.json"
+    file.parent.mkdir(parents=True)
+    learnt_from = {"dataset": "chaos_32x32", "systems": ["chaos"]}
+    found = {"equation": library.gray_scott_equation(preset("chaos"))}
+    file.write_text(json.dumps({"settings": {}, "learnt_from": learnt_from, "found": found}))
+    return file
+
+
 class Notes:
     """Takes the place of a tracked run."""
 
@@ -99,6 +111,25 @@ def refused(capsys, *arguments) -> str:
     told = capsys.readouterr().err
     assert told.startswith("p2d: ") and told.count("\n") == 1, told
     return told
+
+
+def test_an_equation_is_carried_on_like_a_flow_and_the_true_one_goes_the_true_way(out, equation):
+    outcome = rollout(RolloutSource(equation="chaos"), RolloutConfig(steps=20, frames=4, ensemble=3), out, untracked)
+    assert outcome.where == out / "report/chaos_equation/rollout"
+    assert {p.name for p in outcome.where.iterdir()} == FILES | {"rollout.gif"}
+    # the true rate in Heun's steps beside Euler's: first order in a step that is small beside 20
+    assert outcome.facts["recovered"]["displacement_cosine"][-1] > 0.999
+    again = rollout(RolloutSource(equation="chaos"), RolloutConfig(steps=20, frames=4, ensemble=3), out, untracked)
+    assert not again.made
+
+
+def test_an_equation_of_another_system_is_refused(out, equation, capsys):
+    made = json.loads(equation.read_text())
+    made["learnt_from"]["systems"] = ["waves"]
+    other = equation.with_name("other.json")
+    other.write_text(json.dumps(made))
+    told = refused(capsys, "--equation", str(other), "-m", "chaos", "-o", str(out))
+    assert "is of waves (dataset chaos_32x32)" in told and "is of chaos; name an equation of that" in told
 
 
 def test_rollout_makes_its_files_and_nothing_else(finished):
@@ -251,7 +282,7 @@ def test_a_sample_that_has_died_out_is_refused_and_a_living_one_named(out, capsy
 def test_a_flow_of_another_preset_is_refused(out, capsys):
     p2d.simulate("spots", out=out, steps=50, **{**SMALL, "num_samples": 2})
     told = refused(capsys, "--flow", "chaos", "--from", "spots", *FEW, "--name", "refused", "-o", str(out))
-    assert "was trained on chaos (dataset chaos_32x32)" in told and "is of spots" in told
+    assert "is of chaos (dataset chaos_32x32)" in told and "is of spots" in told
 
 
 def test_a_corrector_at_a_level_that_its_score_model_does_not_know_is_refused(out, capsys):

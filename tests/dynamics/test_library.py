@@ -1,4 +1,4 @@
-"""The library of PDE terms: names mean what they say, and equations written in it are the Gray-Scott system."""
+"""Libraries of PDE terms: what they hold, what is tied, and equations that are the Gray-Scott system."""
 
 import numpy as np
 import pytest
@@ -6,111 +6,170 @@ import torch
 from numpy.testing import assert_array_equal
 from torch.testing import assert_close
 
-from p2d.dynamics import library
-from p2d.dynamics.gray_scott import PRESETS, laplacian
+from p2d.dynamics import expressions, library
+from p2d.dynamics.gray_scott import PRESETS, GrayScott
+from p2d.dynamics.library import Library
 
 GRIDS = [(8, 8), (6, 11), (9, 4)]
-COEFFICIENTS = [("u", "lap(u)", 0.16), ("u", "u*v**2", -1.0), ("u", "1", 0.018), ("u", "u", -0.018)]
-COEFFICIENTS += [("v", "lap(v)", 0.08), ("v", "u*v**2", 1.0), ("v", "v", -0.067)]
+OWN = " 1, u, v*u, lap( v ), exp(u)"
+LIBRARIES = {name: library.library(name) for name in ("cubic", "cubic+grad", "gray-scott")}
+LIBRARIES["own"] = library.library("cubic", OWN)
+SPECIES = ("u", "v")
+LACKING_LAPLACIANS = [("1, u", []), ("lap(u), u", [0]), ("u, lap(v)", [3]), ("lap(v), lap(u)", [1, 2])]
 
 
-def random_state(*shape: int) -> np.ndarray:
+def random_states(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).random(shape)
 
 
-def sparse_coefficients(seed: int) -> np.ndarray:
+def sparse_coefficients(of: Library, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return rng.normal(size=(2, len(library.TERMS))) * rng.integers(2, size=(2, len(library.TERMS)))
+    return rng.normal(size=2 * len(of.terms)) * rng.integers(2, size=2 * len(of.terms))
 
 
-@pytest.mark.parametrize(("height", "width"), GRIDS)
-@pytest.mark.parametrize("index", range(len(library.TERMS)))
-def test_a_term_is_the_field_that_its_name_says(height, width, index):
-    u, v = random_state(2, height, width)
-    named = eval(library.TERMS[index], {"u": u, "v": v, "lap": laplacian})
-    # a cube is made by multiplications here and by ** there: float64 rounding of numbers below 1
-    assert_close(library.terms(u, v)[index], named + 0 * u, rtol=0, atol=1e-15)
-
-
-def test_the_terms_are_all_monomials_to_degree_three_and_both_laplacians():
-    assert len(library.terms(*random_state(2, 4, 4))) == len(set(library.TERMS)) == 12
+def test_the_cubic_terms_are_all_monomials_to_degree_three_and_both_laplacians():
     assert sorted(library.MONOMIALS) == [(a, b) for a in range(4) for b in range(4) if a + b <= 3]
-    assert library.TERMS[-2:] == ("lap(u)", "lap(v)")
+    assert LIBRARIES["cubic"].terms == (*(library.monomial_name(*m) for m in library.MONOMIALS), "lap(u)", "lap(v)")
+    assert len(set(LIBRARIES["cubic"].terms)) == 12
 
 
-def test_a_term_grows_with_the_concentrations_by_its_degree():
-    u, v = random_state(2, 6, 11)
-    grown = [2**degree * term for degree, term in zip(library.DEGREES, library.terms(u, v), strict=True)]
-    assert_array_equal(np.stack(library.terms(2 * u, 2 * v)), np.stack(grown))  # a factor of 2 rounds nothing
+def test_the_products_of_gradients_come_on_top_of_the_cubic_terms():
+    assert LIBRARIES["cubic+grad"].terms == (*LIBRARIES["cubic"].terms, "grad(u,u)", "grad(u,v)", "grad(v,v)")
 
 
-@pytest.mark.parametrize(("height", "width"), GRIDS)
-def test_numpy_and_torch_give_the_same_terms(height, width):
-    u, v = random_state(2, height, width)
-    fields = torch.stack(library.terms(torch.from_numpy(u), torch.from_numpy(v)))
-    # the same formula in float64; torch may fuse a multiplication with an addition
-    assert_close(fields, torch.from_numpy(np.stack(library.terms(u, v))), rtol=0, atol=1e-15)
+def test_own_terms_take_the_place_of_the_named_ones():
+    assert LIBRARIES["own"].terms == ("1", "u", "u*v", "lap(v)", "exp(u)")
 
 
-@pytest.mark.parametrize("name", ["waves", "spirals", "maze", "life", "chaos", "bubbles"])
-@pytest.mark.parametrize(("height", "width"), GRIDS)
-def test_the_gray_scott_coefficients_give_the_gray_scott_rate(name, height, width):
-    state = random_state(3, 2, height, width)
-    rate = library.rate(library.gray_scott_coefficients(PRESETS[name]), state)
-    # the same sums of numbers of order 1 in another order, in float64
-    assert_close(rate, PRESETS[name].rate(state), rtol=0, atol=1e-15)
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_terms_are_named_as_they_would_be_if_one_wrote_them(name):
+    terms = LIBRARIES[name].terms
+    assert expressions.split(", ".join(terms)) == terms
 
 
-@pytest.mark.parametrize("batch", [(), (1,), (2, 3)])
-def test_the_rate_of_a_batch_is_that_of_its_states(batch):
-    states = random_state(*batch, 2, 5, 7)
-    coefficients = sparse_coefficients(1)
-    alone = [library.rate(coefficients, s) for s in states.reshape(-1, 2, 5, 7)]
-    # einsum may add the 12 terms in another order: float64 rounding of sums of order 10
-    assert_close(library.rate(coefficients, states), np.stack(alone).reshape(states.shape), rtol=0, atol=1e-14)
+@pytest.mark.parametrize(("a", "b"), library.MONOMIALS)
+def test_a_monomial_is_the_product_that_its_powers_say(a, b):
+    u, v = random_states(2, 6, 11)
+    field = expressions.evaluate(library.monomial_name(a, b), u, v)
+    # float64 rounding of numbers below 1
+    assert_close(field, np.prod([u] * a + [v] * b + [np.ones_like(u)], axis=0), rtol=0, atol=1e-15)
 
 
-def test_the_rate_is_linear_in_the_coefficients():
-    state = random_state(2, 6, 11)
-    a, b = sparse_coefficients(2), sparse_coefficients(3)
-    summed = 2 * library.rate(a, state) - 3 * library.rate(b, state)
-    # float64 rounding of sums of order 10
-    assert_close(library.rate(2 * a - 3 * b, state), summed, rtol=0, atol=1e-13)
+@pytest.mark.parametrize("name", ["cubic", "cubic+grad", "own"])
+def test_free_libraries_leave_every_coefficient_free(name):
+    found = LIBRARIES[name]
+    assert_array_equal(found.ties, np.eye(2 * len(found.terms)))
+    assert found.sparse
+    assert found.degrees == [expressions.degree(term) for term in found.terms] * 2
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_coefficients_survive_being_written_as_an_equation(seed):
-    coefficients = sparse_coefficients(seed)
-    assert_array_equal(library.from_equation(library.to_equation(coefficients)), coefficients)
+@pytest.mark.parametrize("name", PRESETS)
+def test_five_free_numbers_give_exactly_the_gray_scott_system(name):
+    params, tied = PRESETS[name], LIBRARIES["gray-scott"]
+    free = np.array([params.D_u, params.D_v, params.F, params.F + params.k, 1.0])
+    assert tied.equation(tied.ties @ free) == library.gray_scott_equation(params)
 
 
-@pytest.mark.parametrize("seed", range(4))
+def test_what_u_loses_by_reaction_v_gains_and_the_feed_is_of_what_is_missing():
+    tied = LIBRARIES["gray-scott"]
+    equation = tied.equation(tied.ties @ np.array([0.5, -0.25, 3.0, 7.0, 11.0]))
+    assert equation["u"] == {"lap(u)": 0.5, "1": 3.0, "u": -3.0, "u*v**2": -11.0}
+    assert equation["v"] == {"lap(v)": -0.25, "v": -7.0, "u*v**2": 11.0}
+    assert tied.degrees == [1, 1, 1, 1, 3]
+    assert not tied.sparse
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+@pytest.mark.parametrize("species", SPECIES)
+def test_a_place_is_that_of_its_species_and_term(name, species):
+    found = LIBRARIES[name]
+    units = np.eye(2 * len(found.terms))
+    for term in found.terms:
+        assert found.equation(units[found.place(species, term)]) == {"u": {}, "v": {}} | {species: {term: 1.0}}
+    assert found.place(species, "sin(u)") == -1
+
+
+@pytest.mark.parametrize("name", ["cubic", "cubic+grad", "gray-scott"])
+def test_the_diffusions_are_the_laplacians_of_a_species_in_its_own_equation(name):
+    found = LIBRARIES[name]
+    assert found.diffusions == [found.place("u", "lap(u)"), found.place("v", "lap(v)")]
+
+
+@pytest.mark.parametrize(("terms", "places"), LACKING_LAPLACIANS)
+def test_a_diffusion_that_is_not_in_the_library_has_no_place(terms, places):
+    assert library.library("", terms).diffusions == places
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+@pytest.mark.parametrize("seed", range(3))
+def test_coefficients_survive_being_written_as_an_equation(name, seed):
+    found = LIBRARIES[name]
+    coefficients = sparse_coefficients(found, seed)
+    assert_array_equal(found.coefficients(found.equation(coefficients)), coefficients)
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_an_equation_names_the_terms_that_are_not_zero_and_laplacians_first(seed):
-    coefficients = sparse_coefficients(seed)
-    for row, equation in zip(coefficients, library.to_equation(coefficients).values(), strict=True):
-        assert set(equation) == {t for t, c in zip(library.TERMS, row, strict=True) if c != 0}
+    found = LIBRARIES["cubic"]
+    coefficients = sparse_coefficients(found, seed)
+    for row, equation in zip(coefficients.reshape(2, -1), found.equation(coefficients).values(), strict=True):
+        assert set(equation) == {t for t, c in zip(found.terms, row, strict=True) if c != 0}
         laplacians = [term.startswith("lap") for term in equation]
         assert laplacians == sorted(laplacians, reverse=True)
 
 
-@pytest.mark.parametrize(("species", "term", "value"), COEFFICIENTS)
-def test_the_waves_equation_has_its_published_coefficients(species, term, value):
-    equation = library.to_equation(library.gray_scott_coefficients(PRESETS["waves"]))
-    assert_close(equation[species][term], value, rtol=1e-15, atol=0)  # F + k is added in float64
+def test_terms_that_are_not_in_the_library_have_no_coefficients():
+    equation = {"u": {"u": 2.0, "sin(u)": 3.0}, "v": {"lap(v)": 5.0, "v": 7.0}}
+    assert_array_equal(LIBRARIES["own"].coefficients(equation), [0, 2, 0, 0, 0, 0, 0, 0, 5, 0])
 
 
-def test_the_gray_scott_library_has_its_seven_terms_and_no_other():
-    allowed = library.allowed("gray-scott")
-    named = {
-        (s, t) for s, row in zip("uv", allowed, strict=True) for t, on in zip(library.TERMS, row, strict=True) if on
-    }
-    assert named == {(species, term) for species, term, _ in COEFFICIENTS}
+@pytest.mark.parametrize("name", ["waves", "spirals", "chaos", "bubbles"])
+@pytest.mark.parametrize(("height", "width"), GRIDS)
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_the_gray_scott_equation_has_the_gray_scott_rate(name, height, width, kind):
+    states = random_states(3, 2, height, width)
+    rate = library.rate(library.gray_scott_equation(PRESETS[name]), kind(states))
+    # the same sums of numbers of order 1 in another order, in float64
+    assert_close(rate, kind(PRESETS[name].rate(states)), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("batch", [(), (1,), (2, 3)])
+def test_the_rate_of_a_batch_is_that_of_its_states(batch):
+    states, found = random_states(*batch, 2, 5, 7), LIBRARIES["own"]
+    equation = found.equation(sparse_coefficients(found, 1))
+    alone = [library.rate(equation, s) for s in states.reshape(-1, 2, 5, 7)]
+    # the same sums in the same order, but powers and exponentials may go through other loops
+    assert_close(library.rate(equation, states), np.stack(alone).reshape(states.shape), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_the_rate_is_linear_in_the_coefficients(name):
+    state, found = random_states(2, 6, 11), LIBRARIES[name]
+    a, b = sparse_coefficients(found, 2), sparse_coefficients(found, 3)
+    summed = 2 * library.rate(found.equation(a), state) - 3 * library.rate(found.equation(b), state)
+    # float64 rounding of sums of order 10
+    assert_close(library.rate(found.equation(2 * a - 3 * b), state), summed, rtol=0, atol=1e-13)
+
+
+def test_a_species_without_terms_stands_still():
+    states = random_states(3, 2, 6, 11)
+    expected = np.stack([2 * states[:, 1], np.zeros((3, 6, 11))], axis=1)
+    assert_array_equal(library.rate({"u": {"v": 2.0}, "v": {}}, states), expected)
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_lies_in_the_gray_scott_library(name):
-    assert_array_equal(library.gray_scott_coefficients(PRESETS[name]) != 0, library.allowed("gray-scott"))
+def test_the_parameters_of_a_gray_scott_equation_come_back(name):
+    found = library.gray_scott_parameters(library.gray_scott_equation(PRESETS[name]))
+    # k is (F + k) - F: float64 rounding of numbers below 0.2
+    np.testing.assert_allclose(found.pop("k"), PRESETS[name].k, rtol=0, atol=1e-16)
+    assert GrayScott(**found, k=PRESETS[name].k) == PRESETS[name]
 
 
-def test_the_cubic_library_leaves_every_coefficient_free():
-    assert_array_equal(library.allowed("cubic"), np.ones((2, 12), bool))
+def test_parameters_of_terms_that_an_equation_lacks_are_zero():
+    assert library.gray_scott_parameters({"u": {}, "v": {"v": -0.5}}) == {"D_u": 0, "D_v": 0, "F": 0, "k": 0.5}
+
+
+def test_powers_are_those_from_nought_on():
+    x = torch.from_numpy(random_states(2, 3))
+    # float64 rounding of numbers below 1
+    assert_close(torch.stack(library.powers(x, 4)), torch.stack([x**n for n in range(5)]), rtol=0, atol=1e-15)

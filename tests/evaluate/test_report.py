@@ -26,12 +26,15 @@ from .helpers import (
 CHAOS = preset("chaos")
 COSINES = {"cosine", "cosine_u", "cosine_v"}
 DISCOVERY = {
-    "equation": library.to_equation(library.gray_scott_coefficients(CHAOS)),
+    "equation": library.gray_scott_equation(CHAOS),
     "error": {"u": {}, "v": {}},
     "gap": 100.0,
     "verdict": "identified from 8 snapshots",
     "unit_of_time": "reaction rate 1",
     "text": "du/dt = 1",
+    "snapshots": 8,
+    "noise": [0.0, 0.0],
+    "step": None,
 }
 DIFFUSION = [[0, 0, 0.5, 0], [0, 0, 0, 0.25]]
 

@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from p2d.errors import UserError
-from p2d.score.denoise import TOGETHER, denoised, estimate_noise
+from p2d.score.denoise import TOGETHER, denoised
 from p2d.score.model import ScoreModel
-from p2d.score.spectrum import Spectrum, measure
+from p2d.score.spectrum import Spectrum
 
 MEAN = [0.3, -0.7]
 
@@ -80,24 +79,3 @@ def test_states_are_denoised_a_few_at_a_time_and_each_as_it_is_alone(count):
     alone = torch.cat([all_of(model, state[None], 0.2) for state in x])
     # convolutions may add in another order in batches of another size
     assert_close(torch.cat(parts), alone, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize(("height", "width"), [(32, 32), (16, 40)])
-@pytest.mark.parametrize("sigmas", [(0.05, 0.05), (0.2, 0.1), (1.0, 0.3)])
-def test_the_noise_of_a_smooth_field_is_found(height, width, sigmas):
-    noise = float64(list(sigmas)).view(1, 2, 1, 1) * normal(64, 2, height, width, seed=1)
-    x = smooth().draw(normal(64, 2, height, width)) + noise
-    # Rings count alike, and the least of them is one mode: with 64 states its power has a relative sd of
-    # sqrt(2 / 64) = 0.18, the mean of some six rings one of 0.03, and the noise half of that.
-    assert_close(estimate_noise(measure([x])), torch.tensor(sigmas), rtol=0.06, atol=0)
-
-
-def test_the_noise_of_white_cells_is_their_spread():
-    std = float64([0.5, 0.2])
-    assert_close(estimate_noise(Spectrum.white(float64(MEAN), std)), std, rtol=1e-15, atol=0)
-
-
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 3), (1, 7)])
-def test_a_grid_without_fine_modes_is_refused(height, width):
-    with pytest.raises(UserError, match="too small to estimate noise from; give --noise"):
-        estimate_noise(measure([normal(4, 2, height, width)]))
