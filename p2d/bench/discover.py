@@ -17,6 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from p2d.cluster.moments import ask
 from p2d.config import DiscoverConfig, Library, SimulateConfig
 from p2d.config.bench import BenchDiscoverConfig
 from p2d.dynamics import library
@@ -24,7 +25,6 @@ from p2d.dynamics.gray_scott import PRESETS, GrayScott
 from p2d.evaluate import metrics
 from p2d.flow import discover as closed_form
 from p2d.flow import moments
-from p2d.pipeline.discover import ask
 from p2d.progress import say
 from p2d.snapshots.store import Dataset, open_dataset
 

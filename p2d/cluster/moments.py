@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +10,8 @@ import numpy as np
 import ray
 
 from p2d.cluster import runtime
+from p2d.flow import discover as closed_form
 from p2d.flow import moments
-from p2d.flow.discover import Task
 from p2d.flow.moments import Fields
 from p2d.snapshots.store import Dataset, open_dataset
 
@@ -18,7 +19,7 @@ from p2d.snapshots.store import Dataset, open_dataset
 class Measurer:
     """An actor: carries out a task on the wanted samples of each shard it is given."""
 
-    def __init__(self, folder: str, sample_ids: np.ndarray, task: Task) -> None:
+    def __init__(self, folder: str, sample_ids: np.ndarray, task: closed_form.Task) -> None:
         self.dataset = open_dataset(folder)
         self.sample_ids = sample_ids
         self.task = task
@@ -31,7 +32,11 @@ class Measurer:
 
 
 def collect(
-    dataset: Dataset, sample_ids: np.ndarray, task: Task, workers: int = 0, advance: Callable[..., None] | None = None
+    dataset: Dataset,
+    sample_ids: np.ndarray,
+    task: closed_form.Task,
+    workers: int = 0,
+    advance: Callable[..., None] | None = None,
 ) -> Fields:
     """What a task finds in these samples of a dataset, in the order of their ids, whatever the number of workers.
 
@@ -64,3 +69,31 @@ def collect(
     whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     order = np.argsort(whole.pop("sample_id"))
     return moments.sound({key: values[order] for key, values in whole.items()}, np.sort(sample_ids))
+
+
+def ask(
+    dataset: Dataset,
+    ids: np.ndarray,
+    question: closed_form.Question,
+    workers: int = 0,
+    advance: Callable[..., None] | None = None,
+) -> tuple[closed_form.Discovery, dict[str, float]]:
+    """The answer of these samples of a dataset to a question, and the seconds that the passes and that the fit took.
+
+    Raises:
+        UserError: see `collect`, and discover.discover.
+    """
+    runs = dict(zip(*(dataset.index.column(key).to_pylist() for key in ("sample_id", "run_id")), strict=True))
+    spent = 0.0
+
+    def passing(task: closed_form.Task) -> Fields:
+        nonlocal spent
+        start = time.monotonic()
+        found = collect(dataset, ids, task, workers, advance)
+        spent += time.monotonic() - start
+        return found
+
+    start = time.monotonic()
+    measure = closed_form.look(dataset.states(ids[:: -(-len(ids) // closed_form.LOOKED_AT)]), question)
+    found = closed_form.discover(passing, np.array([runs[int(i)] for i in np.sort(ids)]), measure, question)
+    return found, {"passes": round(spent, 3), "fit": round(time.monotonic() - start - spent, 3)}

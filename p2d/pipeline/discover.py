@@ -30,6 +30,7 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
         made = json.loads(file.read_text())
         refuse_other_settings(f"the equation {file}", made["settings"], asked)
         return Outcome("discover", False, file, made["found"])
+    from p2d.cluster.moments import ask
     from p2d.flow import discover as closed_form
 
     start = time.monotonic()
@@ -50,29 +51,6 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
         for path in (file, picture):
             child.artifact(path)
     return Outcome("discover", True, file, facts, time.monotonic() - start)
-
-
-def ask(
-    dataset: Dataset, ids: np.ndarray, question: Any, workers: int = 0, advance: Any = None
-) -> tuple[Any, dict[str, float]]:
-    """The answer of these samples to a question, and the seconds that the passes and that the fit took."""
-    from p2d.cluster.moments import collect
-    from p2d.flow import discover as closed_form
-
-    runs = dict(zip(*(dataset.index.column(key).to_pylist() for key in ("sample_id", "run_id")), strict=True))
-    spent = 0.0
-
-    def passing(task: closed_form.Task) -> Any:
-        nonlocal spent
-        start = time.monotonic()
-        found = collect(dataset, ids, task, workers, advance)
-        spent += time.monotonic() - start
-        return found
-
-    start = time.monotonic()
-    measure = closed_form.look(dataset.states(ids[:: -(-len(ids) // closed_form.LOOKED_AT)]), question)
-    found = closed_form.discover(passing, np.array([runs[int(i)] for i in np.sort(ids)]), measure, question)
-    return found, {"passes": round(spent, 3), "fit": round(time.monotonic() - start - spent, 3)}
 
 
 def draw(path: Path, dataset: Dataset, ids: np.ndarray, facts: dict[str, Any]) -> None:
