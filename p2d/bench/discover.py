@@ -218,31 +218,34 @@ def identify(name: str, truth: GrayScott, states: np.ndarray) -> dict[str, Any]:
 
 
 def print_study(found: dict[str, Any]) -> None:
-    """The study as a Markdown table, and the identification as text, on standard output."""
-    head = [
-        "system",
-        "snapshots",
-        "seen",
-        "library",
-        "1 - cosine",
-        "D_u",
-        "D_v",
-        "F",
-        "k",
-        "covered",
-        "terms",
-        "verdict",
-    ]
-    head.append("CPU time")
-    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
+    """The study as a Markdown table, and the identification as text, on standard output.
+
+    For each number of snapshots: 1 - cosine of the cubic library's equation, and of Gray-Scott's terms the largest
+    error of D_u, D_v, F and k. Then the verdict on the cubic one, starred where its terms are not the true ones.
+    """
+    cases: dict[tuple[str, str], dict[tuple[str, int], dict[str, Any]]] = {}
     for row in found["rows"]:
-        errors = [f"{100 * row['errors'][key]:+.2g} %" for key in ("D_u", "D_v", "F", "k")]
-        seconds = f"{row['seconds']:.0f} s"
-        terms = "right" if row["right_terms"] else "others"
-        errors.append(f"{100 * row['covered']:.0f} %")
-        cells = [row["system"], row["snapshots"], row["kind"], row["library"], f"{1 - row['cosine']:.1e}", *errors]
-        print(f"| {' | '.join(map(str, [*cells, terms, row['verdict'], seconds]))} |")
+        cases.setdefault((row["system"], row["kind"]), {})[row["library"], row["snapshots"]] = row
+    for n, ((system, kind), rows) in enumerate(cases.items()):
+        counts = sorted({count for _, count in rows})
+        if n == 0:
+            print(f"| system | seen | {' | '.join(map(str, counts))} | verdict | CPU s |")
+            print("|---|---|" + "---|" * (len(counts) + 2))
+        cells = [_cell(*(rows[name, count] for name in LIBRARIES)) for count in counts]
+        cubic = [rows["cubic", count] for count in counts]
+        seconds = ", ".join(f"{row['seconds']:.0f}" for row in cubic)
+        print(f"| {' | '.join([system, kind, *cells, _verdicts(cubic), seconds])} |")
     for row in found["identification"]:
         ordered = sorted(row["misfit"], key=lambda key: row["misfit"][key])
         ratio = row["misfit"][ordered[1]] / row["misfit"][ordered[0]]
         print(f"{row['system']}: fits best {row['best']}; next {ordered[1]}, {ratio:.2g} times worse")
+
+
+def _cell(cubic: dict[str, Any], tied: dict[str, Any]) -> str:
+    return f"{1 - cubic['cosine']:.0e}, {100 * max(map(abs, tied['errors'].values())):.2g} %"
+
+
+def _verdicts(rows: list[dict[str, Any]]) -> str:
+    """The verdicts, once where they are all alike, a star where the terms are not the true ones."""
+    told = [row["verdict"].removeprefix("dynamics ") + ("" if row["right_terms"] else "*") for row in rows]
+    return told[0] if len(set(told)) == 1 else ", ".join(told)
