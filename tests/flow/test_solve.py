@@ -101,6 +101,75 @@ def test_a_noisy_observable_weighs_little():
     assert np.linalg.norm(same_sign(found / np.linalg.norm(found), truth) - truth) < 10 * 0.01 / np.sqrt(2000)
 
 
+def shifted(rows: np.ndarray, c: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """The same rows, with an error [J] in the mean rates along c alone."""
+    return rows + np.outer(error, c) / (c @ c)
+
+
+@pytest.mark.parametrize(("observables", "terms"), [(12, 4), (30, 10)])
+@pytest.mark.parametrize("size", [0.3, 3.0])
+def test_an_error_that_all_rates_share_biases_no_more_once_its_direction_is_known(observables, terms, size):
+    snapshots, noise = 2000, 0.1
+    rows, c = synthetic_rows(snapshots, observables, terms, noise)
+    error = size * np.random.default_rng(8).normal(size=observables)
+    rows, gram, truth = shifted(rows, c, error), random_gram(terms), c / np.linalg.norm(c)
+
+    def off(systematic) -> float:
+        found = solve(rows, gram, NULL, RIDGE, systematic=systematic).coefficients
+        return np.linalg.norm(same_sign(found / np.linalg.norm(found), truth) - truth)
+
+    # The error in units of a field of c' B c = 1, as the solution is; of a standard deviation as large as it is.
+    unit = np.sqrt(c @ gram @ c)
+    mean = synthetic_rows(1, observables, terms, 0.0)[0][0]
+    # What is left of the slopes of M beside the error decides, as without one: three standard errors.
+    beside = mean - np.outer(error, error @ mean) / (error @ error)
+    slopes = np.linalg.svd(beside)[1][:-1]
+    allowed = 3 * noise * np.sqrt(np.sum(slopes**-2.0) / snapshots)
+    assert off(lambda c: error / unit) < allowed < 0.1
+    assert off(None) > 3 * allowed
+
+
+def test_a_shared_error_may_depend_on_the_coefficients():
+    rows, c = synthetic_rows(2000, 12, 4, 0.1)
+    error, gram, truth = np.random.default_rng(8).normal(size=12), random_gram(4), c / np.linalg.norm(c)
+    rows = shifted(rows, c, error)
+    given: list[np.ndarray] = []
+
+    def of_second_order(c: np.ndarray) -> np.ndarray:
+        given.append(c)
+        return (c @ truth) ** 2 * error
+
+    found = solve(rows, gram, NULL, RIDGE, systematic=of_second_order).coefficients
+    assert np.linalg.norm(same_sign(found / np.linalg.norm(found), truth) - truth) < 0.02
+    # It is asked of coefficients c' B c = 1 of the terms themselves, the last time of nearly the solution.
+    for asked in given:
+        assert_close(asked @ gram @ asked, 1.0, rtol=1e-12, atol=0)
+    assert_close(same_sign(given[-1], found), found, rtol=0, atol=1e-2 * np.abs(found).max())
+
+
+def test_an_error_of_no_size_changes_nothing():
+    rows, _ = synthetic_rows(300, 12, 5, 0.1)
+    plain, same = (solve(rows, random_gram(5), NULL, RIDGE, systematic=s) for s in (None, lambda c: np.zeros(12)))
+    for key in ("coefficients", "statistics", "deviation", "factor"):
+        assert_close(getattr(same, key), getattr(plain, key), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("split", [[150, 150], [299, 1]])
+def test_workers_with_a_shared_error_give_the_solution_of_all_rows(split):
+    rows, c = synthetic_rows(300, 12, 5, 0.1)
+    error = np.random.default_rng(8).normal(size=12)
+    rows, gram = shifted(rows, c, error), random_gram(5)
+    alone = solve(rows, gram, NULL, RIDGE, systematic=lambda c: error)
+    shares = np.split(rows, np.cumsum(split)[:-1])
+    with ThreadPoolExecutor(len(split)) as pool:
+        jobs = [pool.submit(solve, *work, lambda c: error) for work in _jobs(shares, gram)]
+        together = [job.result() for job in jobs]
+    for solution in together:
+        # the same sums in another order, in float64
+        assert_close(same_sign(solution.coefficients, alone.coefficients), alone.coefficients, rtol=1e-9, atol=1e-11)
+        assert_close(solution.statistics, alone.statistics, rtol=1e-8, atol=0)
+
+
 def test_terms_in_other_units_give_the_same_field():
     rows, _ = synthetic_rows(300, 12, 5, 0.1)
     gram, units = random_gram(5), np.array([1e-4, 1.0, 30.0, 1e3, 0.2])
