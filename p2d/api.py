@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from p2d.config import DiscoverConfig, Library, SimulateConfig
+from p2d.dynamics.noise import LOOKED_AT
 from p2d.errors import UserError
 from p2d.flow import discover as closed_form
 from p2d.flow import equation, moments
 from p2d.simulation import ALIVE_SPREAD, simulate_here
-from p2d.snapshots.store import Dataset, open_dataset
+from p2d.snapshots.store import Dataset, evenly, open_dataset
 
 
 def simulate(*preset: str, out: str | Path = "runs", **settings: Any) -> Dataset:
@@ -60,7 +61,7 @@ def discover(
     closed_form.enough(len(np.unique(runs)))
     ids = np.arange(len(states))
     question = closed_form.question(config)
-    measure = closed_form.look(states[:: -(-len(states) // closed_form.LOOKED_AT)], question)
+    measure = closed_form.look(evenly(states, LOOKED_AT), question)
 
     def passing(task: closed_form.Task) -> moments.Fields:
         return moments.sound(moments.collect(task, ids, states), ids)
@@ -73,8 +74,7 @@ def _living(snapshots: np.ndarray | Dataset | str | Path) -> tuple[np.ndarray, n
     if isinstance(snapshots, str | Path):
         snapshots = open_dataset(snapshots)
     if isinstance(snapshots, Dataset):
-        runs = dict(zip(*(snapshots.index.column(key).to_pylist() for key in ("sample_id", "run_id")), strict=True))
-        return snapshots.states(snapshots.living), np.array([runs[int(i)] for i in snapshots.living])
+        return snapshots.states(snapshots.living), snapshots.runs(snapshots.living)
     states = np.asarray(snapshots)
     if states.ndim != 4 or states.shape[1] != 2:
         raise UserError(f"states have shape {list(states.shape)}; they must be [N, 2, H, W], of u and v")

@@ -24,11 +24,12 @@ from p2d.config import DiscoverConfig, Library, SimulateConfig
 from p2d.config.bench import BenchDiscoverConfig
 from p2d.dynamics import library
 from p2d.dynamics.gray_scott import PRESETS, GrayScott
+from p2d.dynamics.noise import LOOKED_AT
 from p2d.evaluate import metrics
 from p2d.flow import discover as closed_form
 from p2d.flow import moments
 from p2d.progress import say
-from p2d.snapshots.store import Dataset, open_dataset
+from p2d.snapshots.store import Dataset, evenly, open_dataset
 
 KINDS = ("clean", "8 bits", "0.01", "0.02")  # of noise, in concentration
 LIBRARIES: tuple[Library, ...] = ("cubic", "gray-scott")
@@ -44,12 +45,12 @@ def bench(config: BenchDiscoverConfig, dataset: Dataset) -> dict[str, Any]:
     """Time the two passes and the fit, with one actor and with two.
 
     Returns:
-        snapshots a second of the first pass in this process and on one core; by the number of actors, seconds of the
-        passes, of the fit, and in all.
+        snapshots a second of the first pass on one core; by the number of actors, seconds of the passes, of the fit,
+        and in all.
     """
     ids = dataset.living[: config.samples or None]
     question = closed_form.question(DiscoverConfig(library=config.library, noise="0"))
-    states = dataset.states(ids[: closed_form.LOOKED_AT])
+    states = dataset.states(ids[:LOOKED_AT])
     measure = closed_form.look(states, question)
     with _single_threaded(1) as pool:
         spent = pool.submit(_time, moments.Rows(measure), ids[: len(states)], states).result()
@@ -175,7 +176,7 @@ def _rows(case: _Case, count: int) -> list[dict[str, Any]]:
         begin, known = time.process_time(), dict(spent)
         question = closed_form.question(DiscoverConfig(library=name))
         every = closed_form.question(DiscoverConfig(library=LIBRARIES[0]))
-        measure = closed_form.look(states[:: -(-count // closed_form.LOOKED_AT)], every)
+        measure = closed_form.look(evenly(states, LOOKED_AT), every)
         found = closed_form.discover(passing, ids, measure, question)
         saved = sum(seconds for key, seconds in known.items() if key.startswith("Rows"))
         rows.append(
@@ -227,7 +228,7 @@ def identify(name: str, truth: GrayScott, states: np.ndarray) -> dict[str, Any]:
     """
     question = closed_form.question(DiscoverConfig(library="gray-scott", noise="0"))
     ids = np.arange(len(states))
-    measure = closed_form.look(states[:: -(-len(ids) // closed_form.LOOKED_AT)], question)
+    measure = closed_form.look(evenly(states, LOOKED_AT), question)
     systems = {**PRESETS, name: truth}
     equations = {key: library.gray_scott_equation(system) for key, system in systems.items()}
     misfit = closed_form.misfits(equations, moments.collect(moments.Rows(measure), ids, states), measure)

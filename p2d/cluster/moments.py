@@ -10,10 +10,11 @@ import numpy as np
 import ray
 
 from p2d.cluster import runtime
+from p2d.dynamics.noise import LOOKED_AT
 from p2d.flow import discover as closed_form
 from p2d.flow import moments
 from p2d.flow.moments import Fields
-from p2d.snapshots.store import Dataset, open_dataset
+from p2d.snapshots.store import Dataset, evenly, open_dataset
 
 
 class Measurer:
@@ -83,7 +84,6 @@ def ask(
     Raises:
         UserError: see `collect`, and discover.discover.
     """
-    runs = dict(zip(*(dataset.index.column(key).to_pylist() for key in ("sample_id", "run_id")), strict=True))
     spent = 0.0
 
     def passing(task: closed_form.Task) -> Fields:
@@ -94,6 +94,6 @@ def ask(
         return found
 
     start = time.monotonic()
-    measure = closed_form.look(dataset.states(ids[:: -(-len(ids) // closed_form.LOOKED_AT)]), question)
-    found = closed_form.discover(passing, np.array([runs[int(i)] for i in np.sort(ids)]), measure, question)
+    measure = closed_form.look(dataset.states(evenly(ids, LOOKED_AT)), question)
+    found = closed_form.discover(passing, dataset.runs(np.sort(ids)), measure, question)
     return found, {"passes": round(spent, 3), "fit": round(time.monotonic() - start - spent, 3)}

@@ -11,6 +11,7 @@ LEAST = 5e-4  # of concentration; sharp patterns themselves look like as much no
 # more of the spectrum is free of them, the better is the noise known.
 CUTOFFS = (0.65, 0.6, 0.55, 0.5)
 CONSISTENT = 3.0  # standard errors by which the power within a wider cut-off may differ from that within a narrower one
+LOOKED_AT = 64  # snapshots, at least, of a large dataset that noise is told from
 LEVELS = 255  # of an 8-bit image
 ROUNDED = 1.5 / LEVELS / 12**0.5  # noise of an 8-bit image that its rounding, of 1 / (255 12^(1/2)), does not explain
 

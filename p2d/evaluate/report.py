@@ -15,7 +15,7 @@ from p2d.evaluate import figures, metrics, pictures, rollout
 from p2d.flow import verdict
 from p2d.flow.model import Flow
 from p2d.score.model import ScoreModel
-from p2d.snapshots.store import Dataset
+from p2d.snapshots.store import Dataset, evenly
 
 PICTURED_SNAPSHOTS = 3
 ROLLED_OUT, ROLLED_STEPS = 8, 200  # held-out snapshots, and how far a flow carries them on
@@ -119,7 +119,7 @@ def _judged(subject: Subject, last: dict[str, float], states: np.ndarray, imbala
         system=rollout.known_system(subject.dataset),
         score=score,
         starts=states[:ROLLED_OUT],
-        ensemble=subject.dataset.states(train_ids[:: -(-len(train_ids) // REFERENCE)]),
+        ensemble=subject.dataset.states(evenly(train_ids, REFERENCE)),
         times=list(range(0, ROLLED_STEPS + 1, ROLLED_STEPS // 10)),
     )
     kinds = (rollout.RECOVERED, rollout.RANDOM, rollout.STILL, *((rollout.SCORE,) if score else ()))

@@ -34,7 +34,6 @@ from p2d.flow.velocity import feature_statistics
 Task = Rows | SecondOrder
 Collect = Callable[[Task], Fields]  # what a task finds in all snapshots, in the order of their ids
 LEAST_RUNS = 8
-LOOKED_AT = 64  # snapshots, at least, that noise and scales are taken from
 FEW_RUNS = 64
 IDENTIFIED_GAP = 20.0
 LARGEST_Z = 4.5
@@ -45,10 +44,6 @@ EULER = 4.0  # an explicit step is stable up to 1 / (4 max D)
 SIGNIFICANT = 3.0  # standard errors of the step
 UNSEEN = 1e9  # a spread that takes a feature out of held-out observables
 INTERVAL = (5.0, 95.0)  # percentiles
-TOLD = (
-    *("equation", "error", "interval", "frequency", "gap", "spectrum", "misfit", "z_max", "unbalanced", "step"),
-    *("snapshots", "verdict", "unit_of_time"),
-)  # of a discovery in its summary
 
 
 @dataclass(frozen=True)
@@ -151,14 +146,16 @@ def discover(collect: Collect, runs: np.ndarray, measure: Measure, question: Que
     if unbalanced < STATIC + error:
         return _static(first["gram"], max(unbalanced, error), measure, question, len(runs))
     rates, held_out = _rates(first, measure, library)
-    kept, share = _kept(rates, library, question.seed)
+    every, share = np.arange(rates.rows.shape[2]), None
+    kept = fit.chosen(rates)[0] if library.sparse else every
+    start = _free(rates.over(kept).solution().coefficients, kept, library)
     steps = None
-    start = _in_units(_spread(rates.over(kept).solution().coefficients, kept, rates.rows.shape[2]), library)
     if library.diffuses(start) and not measure.rounded:  # what rounding leaves would pass for steps
         second = _by_run(collect(SecondOrder(measure, library.equation(library.ties @ start))), runs)
         steps = Steps(library, start, second["rows"].mean(axis=0), second["held_out"].mean(axis=0))
         rates = replace(rates, systematic=steps.error)
-        kept, share = _kept(rates, library, question.seed)
+    if library.sparse:
+        kept, share = fit.needed(rates, question.seed)
     return _judged(rates, kept, share, held_out, steps, unbalanced, measure, question, len(runs))
 
 
@@ -210,16 +207,11 @@ def _rates(first: Fields, measure: Measure, library: Library) -> tuple[Rates, np
     return Rates(rows, library.ties.T @ gram @ library.ties, library.degrees), held_out
 
 
-def _kept(rates: Rates, library: Library, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """The free numbers that the data need, and the share of resampled ensembles that keep each."""
-    return fit.needed(rates, seed) if library.sparse else (np.arange(rates.rows.shape[2]), None)
-
-
-def _spread(c: np.ndarray, kept: np.ndarray, count: int) -> np.ndarray:
-    """All free numbers, as many as `count`, zero where they are not kept."""
-    found = np.zeros(count)
+def _free(c: np.ndarray, kept: np.ndarray, library: Library) -> np.ndarray:
+    """All free numbers in units, see `_in_units`, of those that are kept; the others are zero."""
+    found = np.zeros(library.ties.shape[1])
     found[kept] = c
-    return found
+    return _in_units(found, library)
 
 
 def _in_units(c: np.ndarray, library: Library) -> np.ndarray:
@@ -274,12 +266,12 @@ def _judged(
 ) -> Discovery:
     """The equation of the kept terms, its errors, and what it is worth."""
     library, subset = question.library, rates.over(kept)
-    solution, count = subset.solution(), rates.rows.shape[2]
-    free = _in_units(_spread(solution.coefficients, kept, count), library)
+    solution = subset.solution()
+    free = _free(solution.coefficients, kept, library)
     step = _step(solution, subset.rows.mean(axis=0), solution.coefficients, subset, steps, kept)
     draws, again = [], []
     for mean, c in subset.resampled(solution, question.bootstrap, question.seed):
-        draws.append(free + subset.inflation * (_in_units(_spread(c, kept, count), library) - free))
+        draws.append(free + subset.inflation * (_free(c, kept, library) - free))
         again.append(_step(solution, mean, c, subset, steps, kept))
     drift = held_out @ free
     bias = drift.mean(axis=0) + (step * steps.added(free, steps.held_out) if steps else 0.0)
@@ -312,7 +304,7 @@ def _step(
     """Length of the explicit steps that mean rates [J, P] of free numbers c [P] show, in their unit of time."""
     if steps is None or subset.systematic is None:
         return 0.0
-    free = _in_units(_spread(c, kept, len(steps.start)), steps.library)
+    free = _free(c, kept, steps.library)
     forward = np.sign(free[kept] @ c)
     share = fit.amplitude(solution, mean @ c * forward, subset.systematic(c))
     return share * steps.longest(free)
@@ -341,10 +333,11 @@ def _balance(gram: np.ndarray, measure: Measure, seed: int) -> tuple[float, floa
         found = np.linalg.lstsq(mean[np.ix_(linear, linear)], mean[linear, reaction], rcond=1e-9)[0]
         return float(1 - found @ mean[linear, reaction] / mean[reaction, reaction])
 
-    rng = np.random.Generator(np.random.Philox(seed))
-    draws = [left(gram[rng.integers(len(gram), size=len(gram))].mean(axis=0)) for _ in range(BALANCE_DRAWS)]
-    # Clean snapshots tell it exactly; what noise leaves varies, and about zero.
-    return left(gram.mean(axis=0)), 2 * float(np.std(draws)) if any(measure.noise) else 0.0
+    found = left(gram.mean(axis=0))
+    if not any(measure.noise):
+        return found, 0.0  # clean snapshots tell it exactly
+    draws = [left(gram[again].mean(axis=0)) for again in fit.resamples(len(gram), BALANCE_DRAWS, seed)]
+    return found, 2 * float(np.std(draws))  # what noise leaves varies, and about zero
 
 
 def _static(gram: np.ndarray, unbalanced: float, measure: Measure, question: Question, snapshots: int) -> Discovery:
@@ -357,9 +350,9 @@ def _static(gram: np.ndarray, unbalanced: float, measure: Measure, question: Que
         energy = library.ties.T @ np.kron(np.eye(2), mean) @ library.ties
         return fit.least_squares(energy, fixed=library.ties.shape[1] - 1)
 
-    rng = np.random.Generator(np.random.Philox(question.seed))
     free = parameters(gram.mean(axis=0))
-    draws = [parameters(gram[rng.integers(len(gram), size=len(gram))].mean(axis=0)) for _ in range(question.bootstrap)]
+    resampled = fit.resamples(len(gram), question.bootstrap, question.seed)
+    draws = [parameters(gram[again].mean(axis=0)) for again in resampled]
     error, interval = _errors(draws, free, library)
     return Discovery(
         equation=library.equation(library.ties @ free),
@@ -400,7 +393,7 @@ def _verdict(gap: float, spectrum: np.ndarray, misfit: float, z_max: float, meas
 
 def summary(found: Discovery) -> dict[str, Any]:
     """The discovery as JSON: the equation in several forms, its errors, and the numbers of the verdict."""
-    told = {key: getattr(found, key) for key in TOLD}
+    told = {key: value for key, value in vars(found).items() if key != "measure"}
     parameters = {}
     if set(found.equation["u"]) | set(found.equation["v"]) <= set(GRAY_SCOTT_TERMS) and _tied(found.equation):
         parameters = {"parameters": gray_scott_parameters(found.equation)}

@@ -45,12 +45,14 @@ def written(equation: Equation) -> dict[str, Any]:
     """The right-hand sides for each species as SymPy strings, LaTeX, and expressions for py-pde's `PDE`."""
     import sympy
 
-    found: dict[str, Any] = {"sympy": {}, "latex": {}, "py_pde": {}}
     names = {s: sympy.Symbol(s) for s in SPECIES}
     smooth = {name: getattr(sympy, name) for name in expressions.SMOOTH}
-    for form, functions in (("sympy", _functions("lap", "grad")), ("py_pde", _functions("laplace", "_"))):
-        if form == "py_pde":
-            functions["grad"] = _pde_gradients
+    forms = {
+        "sympy": {"lap": sympy.Function("lap"), "grad": sympy.Function("grad")},
+        "py_pde": {"lap": sympy.Function("laplace"), "grad": _pde_gradients},
+    }
+    found: dict[str, Any] = {form: {} for form in ("sympy", "latex", "py_pde")}
+    for form, functions in forms.items():
         for species, terms in equation.items():
             parts = [c * expressions.value(t, names, smooth | functions) for t, c in terms.items()]
             found[form][species] = str(sum(parts, start=sympy.Integer(0)))
@@ -60,12 +62,6 @@ def written(equation: Equation) -> dict[str, Any]:
         right = sympy.latex(sympy.Add(*parts, evaluate=False) if parts else sympy.Integer(0))
         found["latex"][species] = rf"\partial_t {species} = {right}"
     return found
-
-
-def _functions(lap: str, grad: str) -> dict[str, Any]:
-    import sympy
-
-    return {"lap": sympy.Function(lap), "grad": sympy.Function(grad)}
 
 
 def _pde_gradients(f: Any, g: Any) -> Any:

@@ -8,6 +8,7 @@ what stands for a term in one resample is another's equal there, and what most o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,6 +52,11 @@ class Rates:
         count, observables, _ = self.rows.shape
         return float(np.sqrt((count - 1) / max(count - observables - 1, count / 4)))
 
+    @property
+    def allowance(self) -> float:
+        """What a term that is not there may cost."""
+        return CHANCE * self.inflation**2
+
     def over(self, kept: np.ndarray) -> Rates:
         """The same for some of the free numbers, the others being zero."""
         spread = np.eye(self.rows.shape[2])[:, kept]
@@ -70,12 +76,17 @@ class Rates:
 
     def means(self, count: int, seed: int) -> list[np.ndarray]:
         """Mean rates [J, P] of bootstrap resamples of the runs."""
-        rng = np.random.Generator(np.random.Philox(seed))
-        return [self.rows[rng.integers(len(self.rows), size=len(self.rows))].mean(axis=0) for _ in range(count)]
+        return [self.rows[again].mean(axis=0) for again in resamples(len(self.rows), count, seed)]
 
     def resampled(self, solution: Solution, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Mean rates of bootstrap resamples of the runs, and the combination that the solution's weights find there."""
         return [(mean, smallest(solution.whiten(mean), self.gram)[1]) for mean in self.means(count, seed)]
+
+
+def resamples(runs: int, count: int, seed: int) -> Iterator[np.ndarray]:
+    """So many bootstrap resamples of the runs, as indices."""
+    rng = np.random.Generator(np.random.Philox(seed))
+    return (rng.integers(runs, size=runs) for _ in range(count))
 
 
 def smallest(weighted: np.ndarray, gram: np.ndarray) -> tuple[float, np.ndarray]:
@@ -86,17 +97,26 @@ def smallest(weighted: np.ndarray, gram: np.ndarray) -> tuple[float, np.ndarray]
 
 
 def needed(rates: Rates, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the free numbers the data need.
+    """Which of the free numbers the data need, and how stable that is.
 
     Returns:
         Their indices, and for all P numbers the share of resampled ensembles that keep them.
     """
-    allowed = CHANCE * rates.inflation**2
+    kept, weights = chosen(rates)
+    kept_in = np.zeros(rates.rows.shape[2])
+    for mean in rates.means(RESAMPLED, seed):
+        # A resampled mean varies about the mean as that does about the truth: twice the variance.
+        kept_in[eliminate(weights.whiten(mean), rates.gram, rates.degrees, 2 * rates.allowance)] += 1
+    return kept, kept_in / RESAMPLED
+
+
+def chosen(rates: Rates) -> tuple[np.ndarray, Solution]:
+    """Indices of the free numbers that the data need, and the solution over them."""
     every = np.arange(rates.rows.shape[2])
     full = weights = rates.solution()
     kept = every
     for _ in range(ROUNDS):
-        fewer = eliminate(weights.whiten(rates.rows.mean(axis=0)), rates.gram, rates.degrees, allowed)
+        fewer = eliminate(weights.whiten(rates.rows.mean(axis=0)), rates.gram, rates.degrees, rates.allowance)
         again = rates.over(fewer).solution()
         # Weights at another equation may not bear out what those before promised; noisy ensembles do that.
         lost = again.statistics[0] - full.statistics[0]
@@ -107,11 +127,7 @@ def needed(rates: Rates, seed: int) -> tuple[np.ndarray, np.ndarray]:
         kept, weights = fewer, again
         if unchanged:
             break
-    kept_in = np.zeros(len(every))
-    for mean in rates.means(RESAMPLED, seed):
-        # A resampled mean varies about the mean as that does about the truth: twice the variance.
-        kept_in[eliminate(weights.whiten(mean), rates.gram, rates.degrees, 2 * allowed)] += 1
-    return kept, kept_in / RESAMPLED
+    return kept, weights
 
 
 def _surprising(freedom: int) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from p2d.config import DiscoverConfig, Source, refuse_other_settings, short_name, write_json
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
-from p2d.snapshots.store import Dataset, find_dataset
+from p2d.snapshots.store import Dataset, evenly, find_dataset
 
 PASSES = 2
 
@@ -58,5 +58,5 @@ def draw(path: Path, dataset: Dataset, ids: np.ndarray, facts: dict[str, Any]) -
     from p2d.evaluate import equation_figure
     from p2d.evaluate.rollout import known_system
 
-    states = dataset.states(ids[:: -(-len(ids) // equation_figure.PICTURED)])
+    states = dataset.states(evenly(ids, equation_figure.PICTURED))
     equation_figure.equation(path, facts, known_system(dataset), states, short_name(dataset.folder.name))

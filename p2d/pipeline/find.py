@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from p2d.checkpoint import read_config
 from p2d.errors import UserError
@@ -34,11 +35,20 @@ def refuse_other_systems(kind: str, model: Path, dataset: Dataset) -> None:
         UserError: names both.
     """
     learnt_from = read_config(model, kind).get("learnt_from", {})
+    refuse_systems(f"{model} was trained on", learnt_from, dataset, f"a {kind} model")
+
+
+def refuse_systems(told: str, learnt_from: dict[str, Any], dataset: Dataset, wanted: str) -> None:
+    """Refuse what was learnt from other systems than the dataset is of.
+
+    Raises:
+        UserError: begins with what is told, names both, and ends with what is wanted instead.
+    """
     there, here = learnt_from.get("systems"), list(dataset.card.parameters)
     if there and here and there != here:
         raise UserError(
-            f"{model} was trained on {', '.join(there)} (dataset {learnt_from['dataset']}), and {dataset.folder} is of "
-            f"{', '.join(here)}; name a {kind} model of that"
+            f"{told} {', '.join(there)} (dataset {learnt_from['dataset']}), and {dataset.folder} is of "
+            f"{', '.join(here)}; name {wanted} of that"
         )
 
 

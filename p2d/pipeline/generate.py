@@ -15,7 +15,7 @@ import torch
 from p2d import derived
 from p2d.checkpoint import read_config
 from p2d.config import DenoiseConfig, SampleConfig, TrainSource, settings_hash, short_name, write_json
-from p2d.dynamics.noise import LEAST, white_noise
+from p2d.dynamics.noise import LEAST, LOOKED_AT, white_noise
 from p2d.errors import UserError
 from p2d.pipeline.data import dataset_facts
 from p2d.pipeline.find import find_model, refuse_other_systems
@@ -24,13 +24,12 @@ from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import Advance, progress, say
 from p2d.score.model import ScoreModel
 from p2d.snapshots.schema import Samples
-from p2d.snapshots.store import Dataset, find_dataset, open_dataset
+from p2d.snapshots.store import Dataset, evenly, find_dataset, open_dataset
 from p2d.tracking import Run
 from p2d.training.data import training_states
 
 ROWS = 64  # of a shard
 COMPARED = 1024  # training snapshots, at most, that generated ones are compared with
-LOOKED_AT = 64  # snapshots, at least, that noise is told from
 UNEQUAL = 1.2  # ratio of the species' noise that is worth a word
 
 
@@ -137,8 +136,8 @@ def _judged(
         say(f"  {dataset.card.grid} is no multiple of {compared.card.grid} of the data, so nothing is measured")
         return {"contact_sheet": str(sheet)}
     train_ids, held_ids = compared.split(holdout)
-    train = compared.states(train_ids[:: -(-len(train_ids) // COMPARED)])
-    held = compared.states(held_ids[:: -(-len(held_ids) // COMPARED)])
+    train = compared.states(evenly(train_ids, COMPARED))
+    held = compared.states(evenly(held_ids, COMPARED))
     found = quality.compare(states, train, held)
     child.metrics(quality.flat(found))
     if dataset.card.grid == compared.card.grid:
@@ -165,7 +164,7 @@ def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracke
     train_ids, _ = dataset.split(source.holdout)
     spectrum = measure(training_states(dataset, part) for part in np.array_split(train_ids, -(-len(train_ids) // ROWS)))
     spread = (spectrum.variance(grid).sqrt() / affine["scale"]).tolist()
-    sigma = config.noise or _estimated(dataset, train_ids[:: -(-len(train_ids) // LOOKED_AT)])
+    sigma = config.noise or _estimated(dataset, evenly(train_ids, LOOKED_AT))
     if sigma >= min(spread):
         raise UserError(
             f"noise = {sigma:g} is as much as the snapshots vary in all (u {spread[0]:.3g}, v {spread[1]:.3g}); "

@@ -14,10 +14,17 @@ import numpy as np
 from p2d.checkpoint import read_config
 from p2d.config import RolloutConfig, RolloutSource, settings_hash, short_name, write_json
 from p2d.errors import UserError
-from p2d.pipeline.find import find_equation, find_model, optional_model, refuse_other_levels, refuse_other_systems
+from p2d.pipeline.find import (
+    find_equation,
+    find_model,
+    optional_model,
+    refuse_other_levels,
+    refuse_other_systems,
+    refuse_systems,
+)
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
-from p2d.snapshots.store import Dataset, find_dataset
+from p2d.snapshots.store import Dataset, evenly, find_dataset
 
 if TYPE_CHECKING:
     from p2d.evaluate.rollout import Subject
@@ -34,9 +41,13 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
             level that it was not trained for; too few snapshots to measure by.
     """
     what = _equation(source, out) if source.equation else _flow(source, out)
-    dataset = find_dataset(source.start or what.dataset, out)
-    what.refuse_other_systems(dataset)
-    score = optional_model("score", source.score, short_name(what.dataset), out)
+    learnt_from = what.learnt_from.get("dataset", "")
+    dataset = find_dataset(source.start or learnt_from, out)
+    if source.equation:
+        refuse_systems(f"{what.where} is of", what.learnt_from, dataset, "an equation")
+    else:
+        refuse_other_systems("flow", what.where, dataset)
+    score = optional_model("score", source.score, short_name(learnt_from), out)
     if score is not None:
         refuse_other_systems("score", score, dataset)
         if read_config(score, "score")["data"]["affine"] != what.affine:
@@ -97,8 +108,7 @@ class _Carrier:
     Attributes:
         kind: 'flow' or 'equation'.
         where: its folder or file.
-        dataset: that it was learnt from.
-        systems: of that dataset.
+        learnt_from: its dataset, and the systems of that.
         affine: its training coordinates.
         settings: of a flow.
         identity: to know it again.
@@ -108,27 +118,16 @@ class _Carrier:
     kind: str
     where: Path
     name: str
-    dataset: str
-    systems: list[str]
+    learnt_from: dict[str, Any]
     affine: dict[str, float]
     settings: dict[str, Any]
     identity: str
     load: Callable[[], Flow]
 
-    def refuse_other_systems(self, dataset: Dataset) -> None:
-        """Refuse a dataset of other systems than the one it was learnt from."""
-        here = list(dataset.card.parameters)
-        if self.systems and here and self.systems != here:
-            raise UserError(
-                f"{self.where} is of {', '.join(self.systems)} (dataset {self.dataset}), and {dataset.folder} is of "
-                f"{', '.join(here)}; name {'an' if self.kind == 'equation' else 'a'} {self.kind} of that"
-            )
-
 
 def _flow(source: RolloutSource, out: Path) -> _Carrier:
     folder = find_model("flow", source.flow, out)
     made = read_config(folder, "flow")
-    learnt_from = made.get("learnt_from", {})
 
     def load() -> Flow:
         from p2d.flow.model import Flow
@@ -139,8 +138,7 @@ def _flow(source: RolloutSource, out: Path) -> _Carrier:
         kind="flow",
         where=folder,
         name=folder.name,
-        dataset=learnt_from.get("dataset", ""),
-        systems=learnt_from.get("systems", []),
+        learnt_from=made.get("learnt_from", {}),
         affine=made["data"]["affine"],
         settings=made["settings"],
         identity=settings_hash({**made["settings"], **made["data"]}),
@@ -165,8 +163,7 @@ def _equation(source: RolloutSource, out: Path) -> _Carrier:
         kind="equation",
         where=file,
         name=f"{file.parent.name}_equation",
-        dataset=made["learnt_from"]["dataset"],
-        systems=made["learnt_from"]["systems"],
+        learnt_from=made["learnt_from"],
         affine=AFFINE,
         settings={"objective": "stationarity"},
         identity=settings_hash(equation),
@@ -206,12 +203,10 @@ def _split(dataset: Dataset, config: RolloutConfig) -> tuple[np.ndarray, np.ndar
         if count > 1
         else np.array([config.sample])
     )
-    runs = dict(zip(*(dataset.index.column(key).to_pylist() for key in ("sample_id", "run_id")), strict=True))
-    taken = {runs[int(i)] for i in starts}
-    rest = np.array([i for i in living if runs[int(i)] not in taken])
+    rest = living[~np.isin(dataset.runs(living), dataset.runs(starts))]
     if not len(rest):
         raise UserError(f"{dataset.folder} has no living snapshots of other runs than the starts', to measure by")
-    return starts, rest[:: -(-len(rest) // REFERENCE)]
+    return starts, evenly(rest, REFERENCE)
 
 
 def _subject(

@@ -118,6 +118,11 @@ def read_rows(folder: Path, names: list[str], columns: tuple[str, ...] = ALL_BUT
     return pa.concat_tables(read_table(folder / name, list(columns)) for name in names)
 
 
+def evenly(items: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of these, evenly spread."""
+    return items[:: max(1, -(-len(items) // most))]
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A folder of shards with its card. `open_dataset` opens one."""
@@ -136,6 +141,11 @@ class Dataset:
         """Sample ids of the living, in rising order."""
         table = self.index
         return table.column("sample_id").to_numpy()[table.column("alive").to_numpy(zero_copy_only=False)]
+
+    def runs(self, sample_ids: np.ndarray) -> np.ndarray:
+        """The run that each of these samples is of."""
+        ids, runs = (self.index.column(name).to_numpy() for name in ("sample_id", "run_id"))
+        return runs[np.searchsorted(ids, sample_ids)]
 
     def split(self, holdout: float) -> tuple[np.ndarray, np.ndarray]:
         """Sample ids for training and held out: whole runs, evenly spread over the living, at least one on each side.

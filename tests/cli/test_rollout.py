@@ -282,7 +282,7 @@ def test_a_sample_that_has_died_out_is_refused_and_a_living_one_named(out, capsy
 def test_a_flow_of_another_preset_is_refused(out, capsys):
     p2d.simulate("spots", out=out, steps=50, **{**SMALL, "num_samples": 2})
     told = refused(capsys, "--flow", "chaos", "--from", "spots", *FEW, "--name", "refused", "-o", str(out))
-    assert "is of chaos (dataset chaos_32x32)" in told and "is of spots" in told
+    assert "was trained on chaos (dataset chaos_32x32)" in told and "is of spots" in told
 
 
 def test_a_corrector_at_a_level_that_its_score_model_does_not_know_is_refused(out, capsys):
