@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from p2d.checkpoint import read_checkpoint
 from p2d.config import FlowConfig
-from p2d.dynamics.library import Equation
+from p2d.dynamics.library import Equation, rate
 from p2d.errors import UserError
 from p2d.flow.equation_field import AFFINE, EquationField
 from p2d.flow.skew import SkewField
@@ -45,9 +45,11 @@ class Flow(nn.Module):
         return self.field(scale * c + shift) / scale
 
     @classmethod
-    def of_equation(cls, equation: Equation) -> Flow:
-        """The velocity of an equation, in its own unit of time."""
-        return cls(EquationField(equation, AFFINE), AFFINE).eval()
+    def of_equation(cls, equation: Equation, states: Tensor) -> Flow:
+        """The velocity of an equation, in the unit of time of flows over these states [B, 2, H, W], concentrations."""
+        speed = float(rate(equation, states).square().mean().sqrt()) * AFFINE["scale"]
+        scaled = {s: {term: c / speed for term, c in terms.items()} for s, terms in equation.items()}
+        return cls(EquationField(scaled, AFFINE), AFFINE).eval()
 
     @classmethod
     def load(cls, path: str | Path) -> Flow:

@@ -74,7 +74,7 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
     if not figures.can_animate(config.animation):
         raise UserError("animation = mp4 needs ffmpeg, which is not here; take gif")
     start = time.monotonic()
-    subject = _subject(config, dataset, what.load(), score, starts, others)
+    subject = _subject(config, dataset, what.load(dataset.states(np.sort(starts))), score, starts, others)
     kinds = (rolling.TRUE, rolling.RECOVERED, rolling.SCORE, rolling.REVERSED, rolling.RANDOM, rolling.STILL)
     with stage(track, "rollout", place, {**config.to_dict(), **source.to_dict()}) as child:
         with progress("rollout", len(kinds) * len(config.times), "frames") as advance:
@@ -112,7 +112,7 @@ class _Carrier:
         affine: its training coordinates.
         settings: of a flow.
         identity: to know it again.
-        load: makes it.
+        load: makes it, in the unit of time of flows over some states.
     """
 
     kind: str
@@ -122,14 +122,14 @@ class _Carrier:
     affine: dict[str, float]
     settings: dict[str, Any]
     identity: str
-    load: Callable[[], Flow]
+    load: Callable[[np.ndarray], Flow]
 
 
 def _flow(source: RolloutSource, out: Path) -> _Carrier:
     folder = find_model("flow", source.flow, out)
     made = read_config(folder, "flow")
 
-    def load() -> Flow:
+    def load(_: np.ndarray) -> Flow:
         from p2d.flow.model import Flow
 
         return Flow.load(folder)
@@ -154,10 +154,12 @@ def _equation(source: RolloutSource, out: Path) -> _Carrier:
     made = json.loads(file.read_text())
     equation = made["found"]["equation"]
 
-    def load() -> Flow:
+    def load(states: np.ndarray) -> Flow:
+        import torch
+
         from p2d.flow.model import Flow
 
-        return Flow.of_equation(equation)
+        return Flow.of_equation(equation, torch.from_numpy(states))
 
     return _Carrier(
         kind="equation",

@@ -10,6 +10,8 @@ from torch.testing import assert_close
 
 from p2d.checkpoint import write_checkpoint
 from p2d.config import FlowConfig
+from p2d.dynamics import library
+from p2d.dynamics.gray_scott import preset
 from p2d.errors import UserError
 from p2d.flow.model import Flow, field_options, skew_field
 from p2d.flow.skew import SkewField
@@ -175,3 +177,15 @@ def test_weights_that_are_cut_are_refused(tmp_path):
     file.write_bytes(file.read_bytes()[:-20])
     with pytest.raises(UserError, match=r"model\.safetensors cannot be read.*train the flow again"):
         Flow.load(folder)
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (6, 11)])
+def test_an_equation_is_a_flow_in_the_unit_of_time_of_flows(height, width):
+    c, waves = random_states(5, height, width).double(), preset("waves")
+    flow = Flow.of_equation(library.gray_scott_equation(waves), c)
+    velocity = flow.field(2 * c - 1)
+    # float64 sums; the mean square in training coordinates is that of trained flows
+    assert_close(velocity.square().mean(), torch.tensor(1.0, dtype=torch.float64), rtol=1e-12, atol=0)
+    ratio = flow(c) / waves.rate(c)
+    assert_close(ratio, ratio.mean().expand_as(ratio), rtol=1e-9, atol=0)
+    assert ratio.mean() > 0
