@@ -24,7 +24,7 @@ def exact(field: LocalField, x: Tensor) -> tuple[Tensor, Tensor]:
     cells = field.standardised(x).transpose(0, 1).flatten(1)
     parts = [field.with_divergence(some) for some in cells.split(cells.shape[1] if x.is_cuda else CELLS, dim=1)]
     v, trace = (torch.cat(part, dim=-1) for part in zip(*parts, strict=True))
-    return trace.view(len(x), -1).sum(dim=1), v.view(2, len(x), *x.shape[-2:]).transpose(0, 1)
+    return trace.view(len(x), *x.shape[-2:]).sum(dim=(1, 2)), v.view(2, *x[:, 0].shape).transpose(0, 1)
 
 
 def hutchinson(field: Callable[[Tensor], Tensor], x: Tensor, probes: Tensor) -> tuple[Tensor, Tensor]:
