@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import os
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +24,9 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "p2d"
 KEY = "p2d.key"  # tag by which an interrupted run is found again
+PROCESS = "p2d.process"  # tag of the process that a run is open in
 LARGEST_PARAMETER = 500  # characters that MLflow takes
+DONE = b"done"  # what a process tells its guard at its end
 
 
 def store_uri(out: Path) -> str:
@@ -37,44 +42,63 @@ class Run:
     experiment: str = ""
     run_id: str = ""
     key: str = ""
+    process: str = ""
 
     @contextlib.contextmanager
     def child(self, name: str, parameters: dict[str, Any]) -> Iterator[Run]:
         """A run under this one, FINISHED at the end of the block, FAILED or KILLED when it is left by an exception.
 
-        A run of the same key that was left RUNNING by a killed process is continued.
+        A run of the same key that was interrupted, or left RUNNING by a killed process, is continued.
+        """
+        run = self.start(name, parameters)
+        try:
+            yield run
+        except BaseException as error:
+            # What went wrong must not be hidden by a store that cannot be written for the same reason.
+            with contextlib.suppress(UserError):
+                run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", str(error))
+            raise
+        run.end()
+
+    def start(self, name: str, parameters: dict[str, Any], key: str = "", retry: bool = False) -> Run:
+        """Open a run under this one, or go on with that of the same key if it has not come to its end.
+
+        Args:
+            name: that a person reads.
+            key: by which it is known under this one; its name when empty.
+            retry: go on with a failed one too.
+
+        Raises:
+            UserError: the store cannot be written.
         """
         if self.client is None:
-            yield self
+            return self
+        key = f"{self.key}/{key or name}"
+        with _telling(f"the run {name!r}"):
+            run = Run(self.client, self.experiment, self._find_or_create(key, name, retry), key, self.process)
+            run.parameters(parameters)
+        return run
+
+    def end(self, status: str = "FINISHED", error: str = "") -> None:
+        """Close the run as FINISHED, FAILED or KILLED, with what went wrong."""
+        if self.client is None:
             return
-        key = f"{self.key}/{name}"
-        from mlflow.exceptions import MlflowException
+        with _telling(f"the run of {self.key!r}"):
+            if status != "FINISHED":
+                self.client.set_tag(self.run_id, "p2d.error", error[:LARGEST_PARAMETER])
+            self.client.set_terminated(self.run_id, status)
 
-        try:
-            run = Run(self.client, self.experiment, self._find_or_create(key, name), key)
-            try:
-                run.parameters(parameters)
-                yield run
-            except BaseException as error:
-                # What went wrong must not be hidden by a store that cannot be written for the same reason.
-                with contextlib.suppress(MlflowException):
-                    self.client.set_tag(run.run_id, "p2d.error", str(error)[:LARGEST_PARAMETER])
-                    self.client.set_terminated(
-                        run.run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
-                    )
-                raise
-            self.client.set_terminated(run.run_id, "FINISHED")
-        except MlflowException as error:
-            raise UserError(f"MLflow cannot keep the run {name!r}: {str(error).splitlines()[0]}") from error
-
-    def _find_or_create(self, key: str, name: str) -> str:
+    def _find_or_create(self, key: str, name: str, retry: bool) -> str:
         assert self.client is not None
-        left = self.client.search_runs(
-            [self.experiment], filter_string=f"tags.`{KEY}` = '{key}' and attributes.status = 'RUNNING'", max_results=1
-        )
-        if left:
-            return left[0].info.run_id
-        tags = {KEY: key, "mlflow.runName": name} | ({"mlflow.parentRunId": self.run_id} if self.run_id else {})
+        unfinished = ("RUNNING", "KILLED", "FAILED") if retry else ("RUNNING", "KILLED")
+        newest = self.client.search_runs([self.experiment], filter_string=f"tags.`{KEY}` = '{key}'", max_results=1)
+        if newest and newest[0].info.status in unfinished:
+            run_id = newest[0].info.run_id
+            self.client.set_tag(run_id, PROCESS, self.process)
+            self.client.update_run(run_id, status="RUNNING")
+            return run_id
+        tags = {KEY: key, PROCESS: self.process, "mlflow.runName": name}
+        tags |= {"mlflow.parentRunId": self.run_id} if self.run_id else {}
         return self.client.create_run(self.experiment, tags=tags).info.run_id
 
     def parameters(self, values: dict[str, Any]) -> None:
@@ -83,9 +107,10 @@ class Run:
             return
         from mlflow.entities import Param
 
-        there = self.client.get_run(self.run_id).data.params
-        new = [Param(k, str(v)[:LARGEST_PARAMETER]) for k, v in values.items() if k not in there]
-        self.client.log_batch(self.run_id, params=new)
+        with _telling(f"the parameters of {self.key!r}"):
+            there = self.client.get_run(self.run_id).data.params
+            new = [Param(k, str(v)[:LARGEST_PARAMETER]) for k, v in values.items() if k not in there]
+            self.client.log_batch(self.run_id, params=new)
 
     def metrics(self, values: dict[str, Any], step: int = 0) -> None:
         """Log the numbers among these values at a step."""
@@ -95,11 +120,14 @@ class Run:
 
         now = int(time.time() * 1000)
         numbers = {k: float(v) for k, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-        self.client.log_batch(self.run_id, metrics=[Metric(k, v, now, step) for k, v in numbers.items()])
+        with _telling(f"the metrics of {self.key!r}"):
+            self.client.log_batch(self.run_id, metrics=[Metric(k, v, now, step) for k, v in numbers.items()])
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Keep a file with the run, in a folder of its artifacts if one is named."""
-        if self.client is not None:
+        if self.client is None:
+            return
+        with _telling(f"{path.name} of {self.key!r}"):
             self.client.log_artifact(self.run_id, str(path), folder)
 
 
@@ -123,14 +151,59 @@ def open_tracker(out: Path, enabled: bool) -> Run:
         client = MlflowClient(tracking_uri=uri)
         experiment = client.get_experiment_by_name(EXPERIMENT)
         if experiment is not None:
-            return Run(client, experiment.experiment_id)
+            return Run(client, experiment.experiment_id, process=_guarded(uri))
         # Without a place of their own, artifacts would follow the working directory.
         place = (out.resolve() / "mlartifacts").as_uri() if uri.startswith("sqlite") else None
-        return Run(client, client.create_experiment(EXPERIMENT, artifact_location=place))
+        return Run(client, client.create_experiment(EXPERIMENT, artifact_location=place), process=_guarded(uri))
     except (MlflowException, OSError) as error:
         raise UserError(
             f"MLflow does not answer at {uri}: {str(error).splitlines()[0]}; or give --no-tracking"
         ) from error
+
+
+@contextlib.contextmanager
+def _telling(what: str) -> Iterator[None]:
+    """Tell a store that cannot be written in one line."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise UserError(f"MLflow cannot keep {what}: {str(error).splitlines()[0]}") from error
+
+
+@functools.cache
+def _guarded(uri: str) -> str:
+    """A name for this process, whose runs are closed by a guard if it is killed and cannot do so itself."""
+    process = uuid.uuid4().hex
+    command = [sys.executable, "-m", "p2d.tracking", uri, process]
+    # In a session of its own, so that what kills this process's group leaves it.
+    guard = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    atexit.register(_dismiss, guard)
+    return process
+
+
+def _dismiss(guard: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(OSError):
+        guard.communicate(DONE)
+
+
+def _guard(uri: str, process: str) -> None:
+    """Wait for the end of the process at the other end of standard input; if it was killed, close its runs."""
+    if sys.stdin.buffer.read() == DONE:
+        return
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        return
+    left = f"tags.`{PROCESS}` = '{process}' and attributes.status = 'RUNNING'"
+    for run in client.search_runs([experiment.experiment_id], filter_string=left, max_results=1000):
+        client.set_tag(run.info.run_id, "p2d.error", "the process was killed")
+        client.set_terminated(run.info.run_id, "KILLED")
 
 
 def serve(out: Path, port: int) -> int:
@@ -172,3 +245,7 @@ def _answers(address: str) -> bool:
             return reply.status == 200
     except OSError:
         return False
+
+
+if __name__ == "__main__":
+    _guard(*sys.argv[1:])

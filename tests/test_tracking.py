@@ -1,6 +1,10 @@
 """Tracking: what MLflow holds after runs that end, fail, are stopped or are killed, and what happens without it."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 from mlflow import MlflowClient
@@ -187,3 +191,42 @@ def test_a_store_that_cannot_be_written_is_refused_with_its_address(monkeypatch,
     with pytest.raises(UserError, match=r"mlflow\.db.*--no-tracking"):
         open_tracker(tmp_path / "file", enabled=True)
     assert os.listdir(tmp_path) == ["file"]
+
+
+LEFT_OPEN = """
+import os, pathlib, signal, sys
+from p2d.tracking import open_tracker
+with open_tracker(pathlib.Path(sys.argv[1]), True).child("crashes", {}) as parent:
+    trial = parent.start("trial", {})
+    print(parent.run_id, trial.run_id, flush=True)
+    os.kill(os.getpid(), getattr(signal, sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("killed_by", ["SIGKILL", "SIGTERM"])
+def test_the_runs_of_a_killed_process_do_not_stay_running_and_are_continued(root, client, out, killed_by):
+    killed = subprocess.run(
+        [sys.executable, "-c", LEFT_OPEN, str(out), killed_by], capture_output=True, text=True, check=False
+    )
+    assert killed.returncode == -getattr(signal, killed_by)
+    runs = killed.stdout.split()
+    deadline = time.monotonic() + 60
+    while {client.get_run(run).info.status for run in runs} != {"KILLED"}:
+        assert time.monotonic() < deadline, "they are left RUNNING"
+        time.sleep(0.2)
+    assert {client.get_run(run).data.tags["p2d.error"] for run in runs} == {"the process was killed"}
+    with root.child("crashes", {}) as parent:
+        trial = parent.start("trial", {})
+        trial.end()
+    assert [parent.run_id, trial.run_id] == runs
+    assert [client.get_run(run).info.status for run in runs] == ["FINISHED", "FINISHED"]
+
+
+def test_a_failed_run_is_continued_where_it_is_a_retry_and_only_there(root, client):
+    first = root.start("trial 7", {"alpha": 0.5}, key="seven")
+    first.end("FAILED", "the loss is nan")
+    again = root.start("trial 7", {}, key="seven", retry=True)
+    assert again.run_id == first.run_id
+    assert status(client, again) == "RUNNING"
+    again.end("FAILED", "the loss is nan")
+    assert root.start("trial 7", {}, key="seven").run_id != first.run_id

@@ -63,12 +63,13 @@ class StreamedData:
         dataset: to read.
         holdout: share held out.
         epochs: the last epoch that may be asked for.
+        snapshots: to train on; 0 for all.
     """
 
-    def __init__(self, dataset: Dataset, holdout: float, epochs: int) -> None:
+    def __init__(self, dataset: Dataset, holdout: float, epochs: int, snapshots: int = 0) -> None:
         self.dataset = dataset
         self.epochs = epochs
-        self.train_ids, self.held_ids = dataset.split(holdout)
+        self.train_ids, self.held_ids = dataset.split(holdout, snapshots)
         self.count = len(self.train_ids)
         self._stream: Iterator[tuple[int, np.ndarray]] | None = None
         self._next_epoch = -1
@@ -123,13 +124,14 @@ class StreamedData:
 
 
 def open_data(
-    dataset: Dataset, holdout: float, epochs: int, memory: float, workers: Workers, beside: int
+    dataset: Dataset, holdout: float, epochs: int, memory: float, workers: Workers, beside: int, snapshots: int = 0
 ) -> MemoryData | StreamedData:
     """The states in memory where they fit, streamed where they do not: the same batches either way.
 
     Args:
         memory: GiB that a worker may fill with states; 0 for a share of the machine's.
         beside: workers on this machine.
+        snapshots: to train on; 0 for all.
 
     Raises:
         UserError: a value that is not finite (names shard and row), or too few living samples.
@@ -137,7 +139,7 @@ def open_data(
     limit = memory * 2**30 or MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / beside
     height, width = dataset.card.grid
     if dataset.card.alive * 2 * height * width * 4 <= limit:
-        return load_data(dataset, holdout)
-    streamed = StreamedData(dataset, holdout, epochs)
+        return load_data(dataset, holdout, snapshots)
+    streamed = StreamedData(dataset, holdout, epochs, snapshots)
     streamed.check(workers)
     return streamed

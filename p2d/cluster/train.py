@@ -42,6 +42,8 @@ def train(
     folder: Path,
     on_epoch: OnEpoch,
     score: Path | None = None,
+    here: bool = False,
+    beside: int = 1,
 ) -> None:
     """Train a score model or a flow into `folder`, going on from its newest checkpoint if it was interrupted.
 
@@ -52,6 +54,8 @@ def train(
         folder: where the finished checkpoint goes.
         on_epoch: called in this process after every epoch.
         score: folder of the score model, for the continuity objective.
+        here: a single worker is this very process, and `on_epoch` gets the model of every epoch.
+        beside: trainings that run at a time, and share the machine's CPUs.
 
     Raises:
         UserError: a grid that the U-Net cannot take, more workers than the machine holds, or whatever the training
@@ -63,7 +67,7 @@ def train(
             fits_unet(name, size, config.downsampling)
     description = describe(config, source, dataset, score)
     runtime.start()
-    batch = min(config.batch_size, len(dataset.split(source.holdout)[0]))
+    batch = min(config.batch_size, len(dataset.split(source.holdout, source.snapshots)[0]))
     workers = runtime.training_workers(source.workers, batch)
     if workers > batch:
         raise UserError(f"workers = {workers} is more than the {batch} snapshots of a batch; give {batch} or fewer")
@@ -74,6 +78,7 @@ def train(
     job = {
         "config": config.to_dict(),
         "holdout": source.holdout,
+        "snapshots": source.snapshots,
         "memory": source.memory,
         "description": description,
         "dataset": str(runtime.shared_folder(dataset.folder)),
@@ -81,19 +86,21 @@ def train(
         "threads": threads,
         "cpus": source.cpus_per_worker or 1,  # to claim: by default they need not all be on one node
         "shown": str(storage / "shown"),
+        "beside": beside,
     }
-    checkpoint, mistake = _run(job, workers, storage, on_epoch)
+    made, mistake = (
+        _run_here(job, storage, on_epoch) if here and workers == 1 else _run(job, workers, storage, on_epoch)
+    )
     kept = ""
-    if checkpoint is not None:
-        with checkpoint.as_directory() as made:
-            learnt = read_history(Path(made))[-1]["epoch"]
-            if mistake is None:
-                _copy(Path(made), folder)
-            elif learnt:
-                stopped = folder.with_name(f"{folder.name}_stopped")
-                shutil.rmtree(stopped, ignore_errors=True)
-                _copy(Path(made), stopped)
-                kept = f"; the model of epoch {learnt:.0f} is kept in {stopped}"
+    if made is not None:
+        learnt = read_history(made)[-1]["epoch"]
+        if mistake is None:
+            _copy(made, folder)
+        elif learnt:
+            stopped = folder.with_name(f"{folder.name}_stopped")
+            shutil.rmtree(stopped, ignore_errors=True)
+            _copy(made, stopped)
+            kept = f"; the model of epoch {learnt:.0f} is kept in {stopped}"
     shutil.rmtree(storage, ignore_errors=True)
     if mistake is not None:
         raise UserError(mistake + kept)
@@ -107,10 +114,25 @@ def _copy(made: Path, folder: Path) -> None:
     temporary.rename(folder)
 
 
-def _run(
-    job: dict[str, Any], workers: int, storage: Path, on_epoch: OnEpoch
-) -> tuple[ray.train.Checkpoint | None, str | None]:
-    """The newest checkpoint of a training, and the user's mistake that has ended it, if one has."""
+def _run_here(job: dict[str, Any], storage: Path, on_epoch: OnEpoch) -> tuple[Path | None, str | None]:
+    """Train in this process: the newest checkpoint, and the user's mistake that has ended it, if one has."""
+    newest = storage / "checkpoint"
+
+    def report(metrics: dict[str, float], state: dict[str, Any]) -> None:
+        write_checkpoint(newest, job["description"], state["average"], state)
+        on_epoch(metrics, newest)
+
+    mistake = None
+    try:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        _learn(job, Workers(), device, newest if newest.exists() else None, lambda _: report, job["beside"])
+    except UserError as error:
+        mistake = str(error)
+    return (newest if newest.exists() else None), mistake
+
+
+def _run(job: dict[str, Any], workers: int, storage: Path, on_epoch: OnEpoch) -> tuple[Path | None, str | None]:
+    """Train with Ray Train: the newest checkpoint, and the user's mistake that has ended it, if one has."""
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", START_TIMEOUT_S)
     inbox = Queue(actor_options={"num_cpus": 0})
     mistakes: list[str] = []
@@ -124,7 +146,7 @@ def _run(
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=gpu,
-            resources_per_worker={"CPU": runtime.cpu_share(workers, job["cpus"]), "GPU": int(gpu)},
+            resources_per_worker={"CPU": runtime.cpu_share(workers * job["beside"], job["cpus"]), "GPU": int(gpu)},
         ),
         run_config=ray.train.RunConfig(
             name="run",
@@ -141,7 +163,7 @@ def _run(
         inbox.put(None)
         listener.join()
         inbox.shutdown()
-    return result.checkpoint, mistakes[0] if mistakes else None
+    return Path(result.checkpoint.path) if result.checkpoint else None, mistakes[0] if mistakes else None
 
 
 def _cause(error: BaseException) -> str:
@@ -161,35 +183,49 @@ def _listen(inbox: Queue, on_epoch: OnEpoch, mistakes: list[str]) -> None:
 
 
 def _work(job: dict[str, Any]) -> None:
-    """What a worker does: open the data, build the task, train, report."""
+    """What a worker of Ray Train does: learn, and report."""
     context = ray.train.get_context()
     workers = Workers(context.get_world_rank(), context.get_world_size())
-    torch.set_num_threads(job["threads"])
-    config = KINDS[job["description"]["kind"]].from_dict(job["config"])
     before = ray.train.get_checkpoint()
+    start = Path(before.path) if before is not None else None
     try:
-        dataset = open_dataset(job["dataset"])
-        data = _opened(dataset, job, config.passes, workers)
-        scale = dataset.card.affine["scale"]
-        score = Path(job["score"]) if job["score"] else None
-        task, schedule = tasks.build(config, data, scale, get_device(), score)
-        start = None
-        if before is not None:
-            with before.as_directory() as folder:
-                start = read_state(Path(folder))
-        loop.fit(task, data, schedule, workers, _reporter(job, workers, config.passes, schedule.target_loss), start)
+        beside = context.get_local_world_size() * job["beside"]
+        _learn(job, workers, get_device(), start, lambda target: _reporter(job, workers, target), beside)
     except UserError as error:
         # Every worker has met it and returns: a restart would meet it again.
         if workers.rank == 0:
             job["inbox"].put(str(error))
 
 
-def _opened(dataset: Dataset, job: dict[str, Any], epochs: int, workers: Workers) -> Data:
+def _learn(
+    job: dict[str, Any],
+    workers: Workers,
+    device: torch.device,
+    before: Path | None,
+    reporter: Callable[[float], loop.Report],
+    beside: int,
+) -> None:
+    """Open the data, build the task, and train it, going on from a checkpoint if there is one.
+
+    Args:
+        reporter: makes the report of an epoch, given the loss that ends the training early.
+        beside: processes that share this machine's memory.
+    """
+    torch.set_num_threads(job["threads"])
+    config = KINDS[job["description"]["kind"]].from_dict(job["config"])
+    dataset = open_dataset(job["dataset"])
+    data = _opened(dataset, job, config.passes, workers, beside)
+    score = Path(job["score"]) if job["score"] else None
+    task, schedule = tasks.build(config, data, dataset.card.affine["scale"], device, score)
+    start = read_state(before) if before is not None else None
+    loop.fit(task, data, schedule, workers, reporter(schedule.target_loss), start)
+
+
+def _opened(dataset: Dataset, job: dict[str, Any], epochs: int, workers: Workers, beside: int) -> Data:
     """The data, or on every worker the UserError of the first that has one: the others must not wait for it."""
-    beside = ray.train.get_context().get_local_world_size()
     data, mistake = None, None
     try:
-        data = open_data(dataset, job["holdout"], epochs, job["memory"], workers, beside)
+        data = open_data(dataset, job["holdout"], epochs, job["memory"], workers, beside, job["snapshots"])
     except UserError as error:
         mistake = str(error)
     mistake = workers.first_said(mistake)
@@ -198,8 +234,9 @@ def _opened(dataset: Dataset, job: dict[str, Any], epochs: int, workers: Workers
     return data
 
 
-def _reporter(job: dict[str, Any], workers: Workers, epochs: int, target: float) -> loop.Report:
+def _reporter(job: dict[str, Any], workers: Workers, target: float) -> loop.Report:
     """Report of an epoch: metrics to the driver, a checkpoint to Ray's storage, both from the first worker."""
+    epochs = KINDS[job["description"]["kind"]].from_dict(job["config"]).passes
 
     def report(metrics: dict[str, float], state: dict[str, Any]) -> None:
         if workers.rank:

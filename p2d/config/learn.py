@@ -44,10 +44,11 @@ class TrainSource(Source):
     memory: Annotated[
         float, option(help="GiB of snapshots that a process keeps; more are streamed; 0: a quarter of the memory")
     ] = 0.0
+    snapshots: Annotated[int, option(help="train on so many of the snapshots, evenly spread; 0: on all")] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key in ("cpus_per_worker", "memory"):
+        for key in ("cpus_per_worker", "memory", "snapshots"):
             at_least(key, getattr(self, key), 0)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from p2d.checkpoint import read_history
+from p2d.checkpoint import read_config, read_history
 from p2d.dynamics import library
 from p2d.evaluate import figures, metrics, pictures, rollout
 from p2d.flow import verdict
@@ -105,7 +105,9 @@ def _judged(subject: Subject, last: dict[str, float], states: np.ndarray, imbala
     """The verdict on a flow, and whether an ensemble that it carries on stays what it is, which need no truth."""
     train_ids = np.setdiff1d(subject.dataset.living, subject.held_ids)
     if subject.objective == "stationarity":
-        words = verdict.verdict(imbalance, last["z_rms"], len(train_ids), subject.dataset.card.grid)
+        assert subject.flow is not None
+        learnt_from = read_config(subject.flow, "flow")["data"].get("snapshots") or len(train_ids)
+        words = verdict.verdict(imbalance, last["z_rms"], learnt_from, subject.dataset.card.grid)
     else:
         words = verdict.static(imbalance) if verdict.is_static(imbalance) else ""
     found: dict[str, Any] = {"imbalance": imbalance, "verdict": words}

@@ -56,10 +56,10 @@ def train_flow(config: FlowConfig, source: FlowSource, out: Path, track: Tracker
     dataset = find_dataset(source.dataset, out)
     short = short_name(dataset.folder.name)
     if config.objective == "stationarity":
-        _warn_of_few(dataset, source.holdout)
+        _warn_of_few(dataset, source)
         folder = out / "flow" / (source.name or flow_name(short, config.objective))
         outcome = _train("train-flow", config, source, dataset, folder, track)
-        return dataclasses.replace(outcome, facts=outcome.facts | _judged(outcome.facts, dataset, source.holdout))
+        return dataclasses.replace(outcome, facts=outcome.facts | _judged(outcome.facts, dataset, source))
     score = find_model("score", source.score or short, out)
     _check_score(config, dataset, score)
     folder = out / "flow" / (source.name or flow_name(short, config.objective))
@@ -71,21 +71,21 @@ def flow_name(short: str, objective: str) -> str:
     return short if objective == "stationarity" else f"{short}_{objective}"
 
 
-def _warn_of_few(dataset: Dataset, holdout: float) -> None:
+def _warn_of_few(dataset: Dataset, source: TrainSource) -> None:
     """Say how many snapshots would do, where there are fewer."""
     from p2d.flow.verdict import enough_snapshots
 
-    there, enough = len(dataset.split(holdout)[0]), enough_snapshots(dataset.card.grid)
+    there, enough = len(dataset.split(source.holdout, source.snapshots)[0]), enough_snapshots(dataset.card.grid)
     if there < enough:
         height, width = dataset.card.grid
         say(f"warning: {there} training snapshots of {height} x {width} are few for a flow; {enough} would do")
 
 
-def _judged(facts: dict[str, Any], dataset: Dataset, holdout: float) -> dict[str, Any]:
+def _judged(facts: dict[str, Any], dataset: Dataset, source: TrainSource) -> dict[str, Any]:
     """What a flow is worth, in words."""
     from p2d.flow.verdict import verdict
 
-    count = len(dataset.split(holdout)[0])
+    count = len(dataset.split(source.holdout, source.snapshots)[0])
     return {"verdict": verdict(facts["imbalance"], facts["z_rms"], count, dataset.card.grid)}
 
 

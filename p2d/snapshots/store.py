@@ -147,11 +147,15 @@ class Dataset:
         ids, runs = (self.index.column(name).to_numpy() for name in ("sample_id", "run_id"))
         return runs[np.searchsorted(ids, sample_ids)]
 
-    def split(self, holdout: float) -> tuple[np.ndarray, np.ndarray]:
+    def split(self, holdout: float, snapshots: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Sample ids for training and held out: whole runs, evenly spread over the living, at least one on each side.
 
+        Args:
+            holdout: share of the runs.
+            snapshots: of those for training, take so many, evenly spread; 0: all.
+
         Raises:
-            UserError: fewer than two runs are alive.
+            UserError: fewer than two runs are alive, or fewer snapshots than asked for.
         """
         table = self.index
         alive = table.column("alive").to_numpy(zero_copy_only=False)
@@ -167,7 +171,10 @@ class Dataset:
         # The last of each of `held` equal stretches: a function of the ids alone.
         places = (np.arange(1, held + 1) * len(living)) // held - 1
         held_out = np.isin(runs, living[places])
-        return ids[~held_out], ids[held_out]
+        train = ids[~held_out]
+        if snapshots > len(train):
+            raise UserError(f"snapshots = {snapshots} is more than the {len(train)} of {self.folder} for training")
+        return train[np.arange(snapshots) * len(train) // snapshots] if snapshots else train, ids[held_out]
 
     def read_ids(self, name: str, sample_ids: np.ndarray) -> np.ndarray:
         """Those of the given ids that a shard holds, without reading its states."""

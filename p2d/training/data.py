@@ -44,13 +44,13 @@ class MemoryData:
         return self.train[positions]
 
 
-def load_data(dataset: Dataset, holdout: float) -> MemoryData:
+def load_data(dataset: Dataset, holdout: float, snapshots: int = 0) -> MemoryData:
     """All living states in training coordinates, split as every stage splits them.
 
     Raises:
         UserError: a value that is not finite (names shard and row), or too few living samples.
     """
-    train, held = dataset.split(holdout)
+    train, held = dataset.split(holdout, snapshots)
     parts = (training_states(dataset, ids) for ids in (train, held))
     kept, left = parts
     return MemoryData(kept, torch.from_numpy(train), left, torch.from_numpy(held))

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from p2d.checkpoint import read_config
-from p2d.config import FlowConfig, ScoreConfig, Source, refuse_other_settings, settings_hash
+from p2d.config import FlowConfig, ScoreConfig, TrainSource, refuse_other_settings, settings_hash
 from p2d.snapshots.store import Dataset
 
 
-def describe(config: ScoreConfig | FlowConfig, source: Source, dataset: Dataset, score: Path | None) -> dict[str, Any]:
+def describe(
+    config: ScoreConfig | FlowConfig, source: TrainSource, dataset: Dataset, score: Path | None
+) -> dict[str, Any]:
     """What a checkpoint says of itself: kind, settings, and the data it was learnt from."""
     data: dict[str, Any] = {
         "dataset_hash": dataset.card.dataset_hash,
@@ -18,6 +20,8 @@ def describe(config: ScoreConfig | FlowConfig, source: Source, dataset: Dataset,
         "grid": list(dataset.card.grid),
         "holdout": source.holdout,
     }
+    if source.snapshots:
+        data["snapshots"] = source.snapshots
     if score is not None:
         data["score"] = settings_hash(read_config(score, "score"))
     kind = "score" if isinstance(config, ScoreConfig) else "flow"
