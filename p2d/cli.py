@@ -28,6 +28,7 @@ from p2d.config import (
     ScoreConfig,
     SimulateConfig,
     Source,
+    SweepConfig,
     TrainSource,
     option,
 )
@@ -251,6 +252,19 @@ def rollout(
     _finish(outcome, common, "p2d ui")
 
 
+def sweep(
+    source: Annotated[FlowSource, FLAT], config: Annotated[SweepConfig, FLAT], common: Annotated[Common, FLAT]
+) -> None:
+    """Train a flow at every point of a sweep, over signal levels and symmetry weights by default; keep the best."""
+    from p2d import pipeline
+    from p2d.evaluate.summary import print_sweep
+
+    outcome = pipeline.sweep(config, source, common.folder, common.tracker())
+    if not common.json:
+        print_sweep(outcome.facts)
+    _finish(outcome, common, f"p2d ui, or p2d evaluate -m {source.dataset} --flow {outcome.where / 'best'}")
+
+
 def ui(
     port: Annotated[int, option(help="port on this machine's loopback")] = 5000,
     out: Annotated[str, option("-o", help="output folder")] = "runs",
@@ -358,6 +372,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "discover": discover,
     "evaluate": evaluate,
     "rollout": rollout,
+    "sweep": sweep,
     "ui": ui,
 }
 BENCHMARKS: dict[str, Callable[..., Any]] = {

@@ -18,11 +18,12 @@ CPUS_OF_A_WORKER = 8  # of a training: threads of one process wait for each othe
 OBJECT_STORE_BYTES = 256 * 2**20  # what passes through it are manifests and small sums
 
 
-def start(cpus: int | None = None) -> None:
+def start(cpus: int | None = None, dashboard: bool = False) -> None:
     """Join the cluster of RAY_ADDRESS (inside a job it is set), or start Ray on this machine; once a process.
 
     Args:
         cpus: that Ray on this machine believes to have; those it has when None.
+        dashboard: start it too, on loopback alone.
     """
     if ray.is_initialized():
         return
@@ -41,7 +42,8 @@ def start(cpus: int | None = None) -> None:
         ray.init(
             address="local",
             num_cpus=cpus,
-            include_dashboard=False,
+            include_dashboard=dashboard,
+            dashboard_host="127.0.0.1",
             object_store_memory=OBJECT_STORE_BYTES,
             runtime_env=environment,
             **quiet,

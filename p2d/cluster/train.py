@@ -87,6 +87,7 @@ def train(
         "cpus": source.cpus_per_worker or 1,  # to claim: by default they need not all be on one node
         "shown": str(storage / "shown"),
         "beside": beside,
+        "show_all": here,
     }
     made, mistake = (
         _run_here(job, storage, on_epoch) if here and workers == 1 else _run(job, workers, storage, on_epoch)
@@ -158,7 +159,7 @@ def _run(job: dict[str, Any], workers: int, storage: Path, on_epoch: OnEpoch) ->
     try:
         result = trainer.fit()
     except ray.train.TrainingFailedError as error:
-        raise UserError(f"training stopped: {_cause(error)}; --debug shows where") from error
+        raise UserError(f"training stopped: {cause(error)}; --debug shows where") from error
     finally:
         inbox.put(None)
         listener.join()
@@ -166,7 +167,7 @@ def _run(job: dict[str, Any], workers: int, storage: Path, on_epoch: OnEpoch) ->
     return Path(result.checkpoint.path) if result.checkpoint else None, mistakes[0] if mistakes else None
 
 
-def _cause(error: BaseException) -> str:
+def cause(error: BaseException) -> str:
     """The last line of an error's text that names an exception: what went wrong on the worker."""
     lines = [line.strip() for line in str(error).splitlines() if re.match(r"\s*[\w.]+(Error|Exception)\b", line)]
     return lines[-1] if lines else str(error).strip().splitlines()[0]
@@ -245,7 +246,7 @@ def _reporter(job: dict[str, Any], workers: Workers, target: float) -> loop.Repo
         epoch = int(metrics["epoch"])
         # Pictures at epochs 1, 2, 4, 8, ... and the last: early on there is most to see.
         ended = epoch == epochs or metrics["validation_loss"] <= target
-        worth_it = epoch and (epoch & (epoch - 1) == 0 or ended)
+        worth_it = job["show_all"] or (epoch and (epoch & (epoch - 1) == 0 or ended))
         shown = Path(f"{job['shown']}-{epoch:04d}") if worth_it else None
         if shown:
             write_checkpoint(shown, job["description"], state["average"])

@@ -19,6 +19,7 @@ from p2d.config.learn import (
 from p2d.config.rollout import RolloutConfig, RolloutSource
 from p2d.config.run import RunConfig, fits_unet
 from p2d.config.simulate import SimulateConfig
+from p2d.config.sweep import SweepConfig
 
 __all__ = [
     "Activation",
@@ -37,6 +38,7 @@ __all__ = [
     "ScoreConfig",
     "SimulateConfig",
     "Source",
+    "SweepConfig",
     "TrainSource",
     "check_alpha",
     "check_channel",

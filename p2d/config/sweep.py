@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
 import tyro
 
 from p2d.config.axes import Axis, axis, of_values, settings_of
-from p2d.config.base import HOW, Config, at_least, one_of, option
+from p2d.config.base import Config, at_least, one_of, option
 from p2d.config.learn import FlowConfig, Objective, ScoreConfig
 from p2d.errors import UserError
 
@@ -62,9 +62,7 @@ class SweepConfig(Config):
         bool, option(help="a score model for each signal level alone, instead of one for all")
     ] = False
     seed: Annotated[int, option(help="seed of the search")] = 0
-    max_concurrent: Annotated[int, option(help="trials at a time; 0: as many as there are CPUs, or GPUs")] = field(
-        default=0, metadata=HOW
-    )
+    max_concurrent: Annotated[int, option(help="trials at a time; 0: as many as there are CPUs, or GPUs")] = 0
 
     def __post_init__(self) -> None:
         for key, known in (("objective", Objective), ("search", Search), ("scheduler", Scheduler)):

@@ -32,6 +32,11 @@ def grid(
     figure.savefig(path, dpi=130)
 
 
+def colour(name: str, share: float) -> tuple[float, ...]:
+    """The colour of a map at a share of its range."""
+    return tuple(matplotlib.colormaps[name](share))
+
+
 def _picture(axes: Axes, field: np.ndarray, colours: str, low: float, high: float, title: str = "") -> None:
     axes.imshow(field, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
     axes.set_title(title, fontsize=9)

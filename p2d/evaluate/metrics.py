@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
 from p2d.dynamics.gray_scott import GrayScott
+from p2d.flow.model import Flow
 from p2d.flow.stationarity import Observables, z_scores
 from p2d.flow.velocity import feature_statistics
 from p2d.snapshots.store import Dataset
@@ -24,6 +27,13 @@ def true_velocity(dataset: Dataset, sample_ids: np.ndarray, states: np.ndarray) 
     return np.stack(
         [systems[presets[int(i)]].rate(s.astype(np.float64)) for i, s in zip(sample_ids, states, strict=True)]
     )
+
+
+@torch.no_grad()
+def flow_velocity(folder: Path, states: np.ndarray) -> np.ndarray:
+    """The velocity of a flow, by its folder, at states, concentrations [N, 2, H, W]: the same shape, float64."""
+    flow = Flow.load(folder)
+    return torch.cat([flow(x) for x in torch.from_numpy(states).split(8)]).double().numpy()
 
 
 def cosine(velocity: np.ndarray, truth: np.ndarray) -> dict[str, float]:

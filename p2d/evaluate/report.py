@@ -66,7 +66,7 @@ def evaluate(subject: Subject, folder: Path, channel: int) -> dict[str, Any]:
         pictures.denoised(folder / "denoised.png", model, states[0], affine, channel, subject.name)
     if subject.flow is not None:
         histories["flow"] = read_history(subject.flow)
-        fields["flow"] = _flow_velocity(subject.flow, states)
+        fields["flow"] = metrics.flow_velocity(subject.flow, states)
         found["flow"] = {
             "objective": subject.objective,
             **_measured(fields["flow"], states, truth, imbalance),
@@ -131,9 +131,3 @@ def _judged(subject: Subject, last: dict[str, float], states: np.ndarray, imbala
     kept = {key: course["ratio_mean"] if course["blown_up"] is None else None for key, course in there.items()}
     moves = courses[rollout.RECOVERED]["decorrelation_time"]
     return found | {"preservation": kept | {"steps": ROLLED_STEPS, "decorrelation_time": moves}}
-
-
-@torch.no_grad()
-def _flow_velocity(folder: Path, states: np.ndarray) -> np.ndarray:
-    flow = Flow.load(folder)
-    return torch.cat([flow(x) for x in torch.from_numpy(states).split(8)]).double().numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,38 @@ def equation_text(found: dict[str, Any]) -> str:
         told = with_error(*found["step"])
         lines.append(f"the snapshots show the explicit steps that made them: {told} units of time each")
     return "\n".join(lines)
+
+
+def print_sweep(found: dict[str, Any]) -> None:
+    """The trials of a sweep, best first, and where its time went."""
+    metric, settings = found["metric"], list(found["best"]["settings"])
+    measured = [
+        key for key in dict.fromkeys((metric, "cosine", "z_rms", "validation_loss")) if key in found["best"]["values"]
+    ]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in (*settings, *measured, "epochs", ""):
+        table.add_column(column)
+    sign = -1 if metric == "cosine" else 1
+    words = {"FINISHED": "", "KILLED": "stopped early"}
+
+    def place(trial: dict[str, Any]) -> tuple[int, float]:
+        return ("FINISHED", "KILLED", "FAILED").index(trial["state"]), sign * trial["values"].get(metric, math.inf)
+
+    for trial in sorted(found["trials"], key=place):
+        values = trial["values"]
+        numbers = (f"{values[key]:.4g}" if key in values else "" for key in measured)
+        epochs = f"{values['epoch']:.0f}" if "epoch" in values else ""
+        table.add_row(*trial["settings"].values(), *numbers, epochs, words.get(trial["state"], trial["error"]))
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    seconds = found["seconds"]
+    told = [f"trials {seconds['trials']:.0f} s"]
+    if "overhead" in seconds:
+        told.append(f"of which {seconds['overhead']:.1f} s a trial are not in its epochs")
+    if "score_in_each_trial" in seconds:
+        told.append(f"score models {seconds['score_models']:.0f} s")
+        told.append(f"with a score model trained in each trial it would be {seconds['score_in_each_trial']:.0f} s")
+    console.print("; ".join(told))
 
 
 def print_run(summary: dict[str, Any], outcomes: list[Any], out: Path) -> None:

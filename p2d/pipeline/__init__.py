@@ -8,6 +8,7 @@ from p2d.pipeline.learn import train_flow, train_score
 from p2d.pipeline.rollout import rollout
 from p2d.pipeline.run import run
 from p2d.pipeline.stage import Outcome, Tracker
+from p2d.pipeline.sweep import sweep
 
 __all__ = [
     "Outcome",
@@ -19,6 +20,7 @@ __all__ = [
     "run",
     "sample",
     "simulate",
+    "sweep",
     "train_flow",
     "train_score",
     "verify",

@@ -34,7 +34,7 @@ def train_score(config: ScoreConfig, source: TrainSource, out: Path, track: Trac
     dataset = find_dataset(source.dataset, out)
     name = source.name or short_name(dataset.folder.name)
     artist = _artist(out / "report" / name / "training", dataset, source.holdout, plot_channel, name)
-    return _train("train-score", config, source, dataset, out / "score" / name, track, artist=artist)
+    return train_into("train-score", config, source, dataset, out / "score" / name, track, artist=artist)
 
 
 def _artist(folder: Path, dataset: Dataset, holdout: float, channel: int, name: str) -> Artist:
@@ -58,12 +58,12 @@ def train_flow(config: FlowConfig, source: FlowSource, out: Path, track: Tracker
     if config.objective == "stationarity":
         _warn_of_few(dataset, source)
         folder = out / "flow" / (source.name or flow_name(short, config.objective))
-        outcome = _train("train-flow", config, source, dataset, folder, track)
+        outcome = train_into("train-flow", config, source, dataset, folder, track)
         return dataclasses.replace(outcome, facts=outcome.facts | _judged(outcome.facts, dataset, source))
     score = find_model("score", source.score or short, out)
-    _check_score(config, dataset, score)
+    check_score(config, dataset, score)
     folder = out / "flow" / (source.name or flow_name(short, config.objective))
-    return _train("train-flow", config, source, dataset, folder, track, score=score)
+    return train_into("train-flow", config, source, dataset, folder, track, score=score)
 
 
 def flow_name(short: str, objective: str) -> str:
@@ -89,7 +89,7 @@ def _judged(facts: dict[str, Any], dataset: Dataset, source: TrainSource) -> dic
     return {"verdict": verdict(facts["imbalance"], facts["z_rms"], count, dataset.card.grid)}
 
 
-def _check_score(config: FlowConfig, dataset: Dataset, score: Path) -> None:
+def check_score(config: FlowConfig, dataset: Dataset, score: Path) -> None:
     """Refuse a score model of another dataset or normalisation, or one that does not know the signal level."""
     refuse_other_systems("score", score, dataset)
     made = read_config(score, "score")
@@ -103,7 +103,7 @@ def _check_score(config: FlowConfig, dataset: Dataset, score: Path) -> None:
     refuse_other_levels(score, config.alpha)
 
 
-def _train(
+def train_into(
     name: str,
     config: ScoreConfig | FlowConfig,
     source: TrainSource,
@@ -113,6 +113,12 @@ def _train(
     score: Path | None = None,
     artist: Artist | None = None,
 ) -> Outcome:
+    """Train a model into a folder, tracked under a name; nothing is done if it is there.
+
+    Args:
+        score: folder of the score model that a flow needs.
+        artist: draws the model as it learns.
+    """
     if is_trained(folder, describe(config, source, dataset, score)):
         return Outcome(name, False, folder, _training_facts(read_history(folder)))
     from p2d.cluster.train import train

@@ -1,0 +1,326 @@
+"""Trials of a sweep with Ray Tune. Each trains a flow, in a process that stays warm for the trial after it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.result import AUTO_RESULT_KEYS
+from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule, TrialScheduler
+from ray.tune.search import Searcher
+
+from p2d.checkpoint import read_history
+from p2d.cluster import runtime
+from p2d.cluster.train import cause, train
+from p2d.config import FlowSource, SweepConfig
+from p2d.config.axes import settings_of
+from p2d.config.sweep import METRICS, Point
+from p2d.errors import UserError
+from p2d.evaluate import metrics
+from p2d.snapshots.store import Dataset, open_dataset
+from p2d.training.identity import describe, is_trained
+
+RETRIES = 3  # of a trial whose process dies, each from its last checkpoint
+GRACE = 4  # a trial is let run for this share of its epochs, 1 / GRACE, before it is held against others
+REDUCTION = 3  # of the trials that come to a rung of ASHA, one of so many goes on
+FINISHED, STOPPED, FAILED = "FINISHED", "KILLED", "FAILED"  # as MLflow calls them
+OF_TUNE = 0.1  # CPUs claimed by a trial that waits for its workers
+
+
+class Watcher(Protocol):
+    """What is told of the trials, in the process that runs the sweep."""
+
+    def started(self, trial: str, point: Point) -> None:
+        """A trial has started, or started again after its process died."""
+        ...
+
+    def reported(self, trial: str, values: dict[str, float]) -> None:
+        """An epoch of a trial is done; `values` holds `epoch`, the losses and what `measure` gives."""
+        ...
+
+    def ended(self, trial: str, state: str, error: str) -> None:
+        """A trial is FINISHED, was stopped early (KILLED), or has FAILED and why."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is swept over, and where.
+
+    Attributes:
+        metric: the best trial is chosen by, and trials are stopped by.
+        folder: of the sweep; its trials lie in folder/trials/NAME.
+        scores: score models by the name of the points that they are of; '' for one that all share.
+    """
+
+    config: SweepConfig
+    source: FlowSource
+    dataset: Dataset
+    metric: str
+    folder: Path
+    scores: dict[str, Path]
+
+    def trial_folder(self, trial: str) -> Path:
+        """Where the flow of a trial lies."""
+        return self.folder / "trials" / trial
+
+    def score_of(self, point: Point) -> Path | None:
+        """The score model of a point."""
+        for name, own in self.config.score_points().items():
+            if all(point.get(key, value) == value for key, value in own.items()):
+                return self.scores[name]
+        return self.scores.get("")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trial as it ended: its name, its point, FINISHED, KILLED (stopped early) or FAILED, and its last values."""
+
+    trial: str
+    point: Point
+    state: str
+    error: str
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Room:
+    """How trials share the machine: `trials` at a time, each of `workers` processes of `threads` threads."""
+
+    trials: int
+    workers: int
+    threads: int
+
+
+def room(config: SweepConfig, source: FlowSource) -> Room:
+    """How many trials run at a time here.
+
+    Raises:
+        UserError: a single trial does not fit, or not as many as asked for.
+    """
+    workers, wished = max(1, source.workers), source.cpus_per_worker
+    total, kind, each = (runtime.gpus(), "GPUs", 1) if runtime.gpus() else (runtime.cpus(), "CPUs", max(1, wished))
+    fit = total // (workers * each)
+    if not fit:
+        raise UserError(
+            f"a trial of {workers} workers of {each} {kind} does not fit the {total} {kind} here; "
+            "give fewer --workers or --cpus-per-worker"
+        )
+    if config.max_concurrent > fit:
+        raise UserError(f"max_concurrent = {config.max_concurrent} is more than the {fit} trials that fit here")
+    trials = min(config.max_concurrent or fit, config.trials)
+    return Room(trials, workers, wished or max(1, runtime.cpus() // (trials * workers)))
+
+
+def start(source: FlowSource) -> None:
+    """Start Ray, for `room` and `run`."""
+    # Ray leaves the resources of a stopped trial's workers claimed unless its dashboard process is there.
+    runtime.start(dashboard=source.workers > 1)
+
+
+def run(sweep: Sweep, watcher: Watcher, there: Room) -> list[Row]:
+    """Run all trials, or those that a sweep in this folder has not finished, and tell how they ended."""
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is ours
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "5"
+    trainable = tune.with_resources(functools.partial(_trial, sweep=sweep, room=there), _resources(there))
+    live = _live[sweep.folder] = _Live(watcher, [])
+    place = runtime.shared_folder(sweep.folder) / "tune"
+    if tune.Tuner.can_restore(str(place)):
+        tuner = tune.Tuner.restore(
+            str(place), trainable, resume_unfinished=True, restart_errored=True, param_space=_space(sweep.config)
+        )
+    else:
+        tuner = tune.Tuner(
+            trainable,
+            param_space=_space(sweep.config),
+            tune_config=tune.TuneConfig(
+                metric=sweep.metric,
+                mode=METRICS[sweep.metric],
+                scheduler=_scheduler(sweep.config),
+                search_alg=_searcher(sweep),
+                num_samples=sweep.config.samples if sweep.config.search == "optuna" else 1,
+                max_concurrent_trials=there.trials,
+                reuse_actors=there.workers == 1,
+                trial_name_creator=functools.partial(_name, sweep.config),
+                trial_dirname_creator=functools.partial(_name, sweep.config),
+            ),
+            run_config=tune.RunConfig(
+                name=place.name,
+                storage_path=str(place.parent),
+                failure_config=tune.FailureConfig(max_failures=RETRIES),
+                callbacks=[_Report(sweep)],
+                verbose=0,
+            ),
+        )
+    for failed in sweep.folder.glob("trials/*.failed"):
+        failed.unlink()
+    tuner.fit()
+    for left in sweep.folder.glob("trials/.*"):  # of trials that were stopped early
+        shutil.rmtree(left, ignore_errors=True)
+    del _live[sweep.folder]
+    return live.rows
+
+
+def _resources(there: Room) -> dict[str, float]:
+    """What Tune claims for a trial: a single worker is the trial's own process, several are claimed by Ray Train."""
+    if there.workers > 1:
+        return {"CPU": OF_TUNE}
+    return {"CPU": runtime.cpu_share(there.trials, there.threads), "GPU": int(runtime.gpus() > 0)}
+
+
+def _space(config: SweepConfig) -> dict[str, Any]:
+    """What Tune chooses from: the points of a grid or a random search, or the axes for Optuna."""
+    if config.search != "optuna":
+        return {"point": tune.grid_search(config.points())}
+    space: dict[str, Any] = {}
+    for one in config.axes:
+        if one.is_range:
+            low, high = map(float, one.values)
+            space[one.key] = tune.loguniform(low, high) if one.log else tune.uniform(low, high)
+        else:
+            space[one.key] = tune.choice(list(one.values))
+    return space
+
+
+def _point(config: SweepConfig, chosen: dict[str, Any]) -> Point:
+    """The point that Tune has chosen."""
+    if "point" in chosen:
+        return chosen["point"]
+    return {one.key: one.rounded(chosen[one.key]) if one.is_range else chosen[one.key] for one in config.axes}
+
+
+def _name(config: SweepConfig, trial: Trial) -> str:
+    """A trial's name: its label; Optuna may propose a point twice, and then the trial's id tells them apart."""
+    label = config.label(_point(config, trial.config)).replace(" ", "_")
+    return f"{label}_{trial.trial_id}" if config.search == "optuna" else label
+
+
+def _scheduler(config: SweepConfig) -> TrialScheduler | None:
+    """What stops trials early, on the training's own epoch; Tune's count of reports starts anew after a restart."""
+    grace = max(1, config.passes // GRACE)
+    if config.scheduler == "asha":
+        return ASHAScheduler(
+            time_attr="epoch", max_t=max(1, config.passes), grace_period=grace, reduction_factor=REDUCTION
+        )
+    if config.scheduler == "median":
+        return MedianStoppingRule(time_attr="epoch", grace_period=grace)
+    return None
+
+
+def _searcher(sweep: Sweep) -> Searcher | None:
+    if sweep.config.search != "optuna":
+        return None
+    try:
+        import optuna
+        from ray.tune.search.optuna import OptunaSearch
+    except ImportError as error:
+        raise UserError('search = optuna needs Optuna: pip install "p2d[optuna]"') from error
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return OptunaSearch(metric=sweep.metric, mode=METRICS[sweep.metric], seed=sweep.config.seed)
+
+
+def _trial(chosen: dict[str, Any], sweep: Sweep, room: Room) -> None:
+    """What a trial does: train a flow at its point as `train-flow` does, and report every epoch, measured."""
+    name = tune.get_context().get_trial_name()
+    folder = sweep.trial_folder(name)
+    failed = folder.with_name(f"{name}.failed")
+    if failed.exists():  # what is wrong with the settings would be met again
+        raise UserError(failed.read_text())
+    config, point = sweep.config, _point(sweep.config, chosen)
+    source = dataclasses.replace(
+        sweep.source, workers=room.workers, cpus_per_worker=room.threads, **settings_of("data", point)
+    )
+    dataset = _opened(sweep.dataset.folder)
+
+    def tell(values: dict[str, float], model: Path | None) -> None:
+        assert model is not None
+        tune.report({**values, **measure(dataset, source.holdout, model)})
+
+    flow, score = config.flow(point), sweep.score_of(point)
+    try:
+        if is_trained(folder, describe(flow, source, dataset, score)):
+            tell(read_history(folder)[-1], folder)
+        else:
+            train(flow, source, dataset, folder, tell, score, here=True, beside=room.trials)
+    except UserError as error:
+        failed.write_text(str(error))
+        raise
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(folder: Path) -> Dataset:
+    return open_dataset(folder)
+
+
+@functools.lru_cache(maxsize=1)
+def _held_out(folder: Path, holdout: float) -> tuple[np.ndarray, np.ndarray | None]:
+    """Held-out states, and the true velocity there where it is known; kept for the trials of this process."""
+    dataset = _opened(folder)
+    _, ids = dataset.split(holdout)
+    states = dataset.states(ids)
+    return states, metrics.true_velocity(dataset, ids, states)
+
+
+def measure(dataset: Dataset, holdout: float, model: Path) -> dict[str, float]:
+    """What a flow does on the held-out snapshots: z-scores, and its cosine with the true velocity where it is known."""
+    states, truth = _held_out(dataset.folder, holdout)
+    velocity = metrics.flow_velocity(model, states)
+    return metrics.stationarity(velocity, states) | (metrics.cosine(velocity, truth) if truth is not None else {})
+
+
+@dataclass
+class _Live:
+    """What a running sweep is told to, and how its trials ended."""
+
+    watcher: Watcher
+    rows: list[Row]
+
+
+_live: dict[Path, _Live] = {}  # by the sweep's folder
+
+
+class _Report(tune.Callback):
+    """Passes on what Tune tells of its trials. Tune keeps it on disk, so what is alive is looked up by the folder."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self.sweep = sweep
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        _live[self.sweep.folder].watcher.started(str(trial), _point(self.sweep.config, trial.config))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        _live[self.sweep.folder].watcher.reported(str(trial), _values(result))
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        row = self._row(trial)
+        _live[self.sweep.folder].watcher.ended(row.trial, row.state, row.error)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        _live[self.sweep.folder].watcher.ended(str(trial), FAILED, self._row(trial).error)
+
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        _live[self.sweep.folder].rows.extend(map(self._row, trials))
+
+    def _row(self, trial: Trial) -> Row:
+        point, values = _point(self.sweep.config, trial.config), _values(trial.last_result)
+        error = trial.get_error()
+        if error is not None:
+            return Row(str(trial), point, FAILED, cause(error), values)
+        whole = values.get("epoch", -1) >= self.sweep.config.flow(point).passes
+        return Row(str(trial), point, FINISHED if whole else STOPPED, "", values)
+
+
+def _values(result: dict[str, Any]) -> dict[str, float]:
+    """The numbers of a result that are the trial's own, without those that Tune adds."""
+    return {k: float(v) for k, v in result.items() if k not in AUTO_RESULT_KEYS and type(v) in (int, float)}

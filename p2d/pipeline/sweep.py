@@ -1,0 +1,315 @@
+"""A sweep over settings of a flow: its score models, its trials, the best of them, and what came of all."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from p2d.checkpoint import read_history
+from p2d.config import (
+    FlowSource,
+    ScoreConfig,
+    SweepConfig,
+    TrainSource,
+    refuse_other_settings,
+    short_name,
+    write_json,
+)
+from p2d.config.sweep import AUTO, METRICS, Point
+from p2d.errors import UserError
+from p2d.pipeline.find import find_model
+from p2d.pipeline.learn import check_score, train_into, train_score
+from p2d.pipeline.stage import Outcome, Tracker, stage
+from p2d.progress import Advance, progress, say
+from p2d.snapshots.store import Dataset, find_dataset
+from p2d.tracking import Run
+
+if TYPE_CHECKING:
+    from p2d.cluster.sweep import Row
+
+SHOWN = 3  # snapshots in the picture of a trial's velocity
+TOLD = ("cosine", "z_rms", "validation_loss")  # of a trial, on the screen
+
+
+def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker) -> Outcome:
+    """Train a flow at every point of a sweep into OUT/sweep/NAME, and keep the best in OUT/sweep/NAME/best.
+
+    An interrupted sweep is restored: trials that have ended are not run again, those that failed are.
+
+    Raises:
+        UserError: a metric that cannot be had, a signal level that the score model does not know, trials that do not
+            fit the machine, a sweep of other settings there, or trials that have failed one and all.
+    """
+    dataset = find_dataset(source.dataset, out)
+    short = short_name(dataset.folder.name)
+    name = source.name or (short if config.objective == "continuity" else f"{short}_{config.objective}")
+    folder = out / "sweep" / name
+    metric = _metric(config, dataset, source.holdout)
+    asked = _identity(config, source, dataset, metric)
+    made = json.loads((folder / "settings.json").read_text()) if (folder / "settings.json").exists() else asked
+    refuse_other_settings(f"the sweep {folder}", made, asked)
+    file = folder / "sweep.json"
+    if file.exists():
+        return Outcome("sweep", False, folder, json.loads(file.read_text()))
+    from p2d.cluster import sweep as trials
+
+    start = time.monotonic()
+    _check_levels(config, source, short, out, dataset)
+    parent = track()  # a store that does not answer is told of before anything is started
+    trials.start(source)
+    room = trials.room(config, source)
+    with stage(lambda: parent, f"sweep {name}", folder, {**config.to_dict(), **source.to_dict()}) as run:
+        write_json(folder / "settings.json", asked)
+        scores = _scores(config, source, dataset, folder, out, lambda: run)
+        say(f"  {config.trials} trials, {room.trials} at a time, each of {room.workers} x {room.threads} threads")
+        begun = time.monotonic()
+        with progress("sweep", config.trials, "trials") as advance, _tracked(run, config, dataset, folder) as watcher:
+            watcher.advance = advance
+            rows = trials.run(trials.Sweep(config, source, dataset, metric, folder, scores), watcher, room)
+        seconds = time.monotonic() - begun
+        facts = _facts(config, metric, rows, folder)
+        facts["seconds"] = _seconds(rows, watcher, scores, seconds, room.trials)
+        _keep_best(facts, folder)
+        _draw(config, rows, metric, folder, name)
+        _write_table(config, rows, folder / "trials.csv")
+        write_json(file, facts)
+        counts = {state.lower(): sum(row.state == state for row in rows) for state in ("FINISHED", "KILLED", "FAILED")}
+        run.metrics({f"best_{k}": v for k, v in facts["best"]["values"].items()} | counts)
+        for path in (*sorted(folder.glob("*.png")), folder / "trials.csv", file):
+            run.artifact(path)
+    return Outcome("sweep", True, folder, facts, time.monotonic() - start)
+
+
+def _identity(config: SweepConfig, source: FlowSource, dataset: Dataset, metric: str) -> dict[str, Any]:
+    """What decides what comes out of a sweep."""
+    data = {"dataset_hash": dataset.card.dataset_hash, "holdout": source.holdout, "snapshots": source.snapshots}
+    own = {**config.identity(), "metric": metric, "score": source.score, **data}
+    own["axes"] = {one.key: list(one.values) for one in config.axes}
+    for given in ("alpha", "sym", "param"):  # two ways to say one thing
+        del own[given]
+    return json.loads(json.dumps(own))
+
+
+def _metric(config: SweepConfig, dataset: Dataset, holdout: float) -> str:
+    """The metric that the best is chosen by.
+
+    Raises:
+        UserError: a cosine with a truth that is not known, or of patterns that do not move.
+    """
+    from p2d.flow import verdict
+
+    known = bool(dataset.card.parameters)
+    if config.metric not in (AUTO, "cosine"):
+        return config.metric
+    static = known and verdict.is_static(verdict.imbalance(torch.from_numpy(dataset.states(dataset.split(holdout)[1]))))
+    if known and not static:
+        return "cosine"
+    if config.metric == AUTO:
+        return "z_rms"
+    why = "does not move" if static else "is of no known system"
+    raise UserError(f"metric = cosine is not possible: {dataset.folder} {why}; take z_rms")
+
+
+def _check_levels(config: SweepConfig, source: FlowSource, short: str, out: Path, dataset: Dataset) -> None:
+    """Refuse signal levels that the score model of the trials does not know, before anything is trained."""
+    if config.objective == "stationarity" or config.score_points():
+        return
+    levels = [value for one in config.axes if one.key == "flow.alpha" for value in one.values]
+    flows = [config.flow({"flow.alpha": level}) for level in levels] or [config.flow({})]
+    there = _shared(source, short, out)
+    for flow in flows:
+        if there is not None:
+            check_score(flow, dataset, there)
+        elif not ScoreConfig().alpha[0] <= flow.alpha <= ScoreConfig().alpha[-1]:
+            low, high = ScoreConfig().alpha
+            raise UserError(
+                f"alpha = {flow.alpha} is not what the score model will be trained for, which is {low} to {high}; "
+                "--score-per-alpha trains one for each level"
+            )
+
+
+def _shared(source: FlowSource, short: str, out: Path) -> Path | None:
+    """The score model that all trials share, if it is there."""
+    folder = out / "score" / short
+    if source.score or (folder / "config.json").is_file():
+        return find_model("score", source.score or short, out)
+    return None
+
+
+def _scores(
+    config: SweepConfig, source: FlowSource, dataset: Dataset, folder: Path, out: Path, track: Tracker
+) -> dict[str, Path]:
+    """Score models of the trials, trained where they are not there: one for all, or one for each that is needed."""
+    if config.objective == "stationarity":
+        return {}
+    settings = {k: v for k, v in source.to_dict().items() if k not in ("score", "name", "snapshots", "workers")}
+    own = config.score_points()
+    if not own:
+        short = short_name(dataset.folder.name)
+        there = _shared(source, short, out)
+        return {"": there or train_score(ScoreConfig(), TrainSource(**settings), out, track).where}
+    found = {}
+    for name, point in own.items():
+        score = config.own_score(point)
+        assert score is not None
+        place = folder / "score" / name
+        found[name] = train_into(f"train-score {name}", score, TrainSource(**settings), dataset, place, track).where
+    return found
+
+
+@dataclass
+class _Tracked:
+    """Passes the trials on to MLflow and to the screen; each trial is a run under the sweep's."""
+
+    parent: Run
+    config: SweepConfig
+    dataset: Dataset
+    folder: Path
+    advance: Advance = lambda done, note="": None
+    runs: dict[str, Run] = field(default_factory=dict)
+    points: dict[str, Point] = field(default_factory=dict)
+    begun: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)  # wall time of trials that have ended
+    trained: dict[str, float] = field(default_factory=dict)  # of that, in epochs
+    last: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def started(self, trial: str, point: Point) -> None:
+        """Open its run, or go on with it."""
+        self.points[trial] = point
+        self.begun.setdefault(trial, time.monotonic())
+        settings = {one.label: point[one.key] for one in self.config.axes}
+        label = self.config.label(point)
+        self.runs[trial] = self.parent.start(label, settings | self.config.flow(point).to_dict(), trial, retry=True)
+
+    def reported(self, trial: str, values: dict[str, float]) -> None:
+        """Its metrics, by epoch."""
+        self.last[trial] = values
+        self.trained[trial] = self.trained.get(trial, 0.0) + values.get("seconds", 0.0)
+        self.runs[trial].metrics(values, step=int(values["epoch"]))
+
+    def ended(self, trial: str, state: str, error: str) -> None:
+        """Close its run, with pictures of what it has come to."""
+        run, values = self.runs.pop(trial), self.last.get(trial, {})
+        self.seconds[trial] = time.monotonic() - self.begun[trial]
+        if state == "FINISHED":
+            for picture in self._pictures(trial, values):
+                run.artifact(picture)
+        run.end(state, error or "stopped early: others were ahead")
+        told = ", ".join(f"{k} {values[k]:.4g}" for k in TOLD if k in values)
+        why = {"FAILED": f"failed: {error}", "KILLED": f"stopped early, {told}"}.get(state, told)
+        say(f"  {self.config.label(self.points[trial])}: {why} ({self.seconds[trial]:.0f} s)")
+        self.advance(1)
+
+    def _pictures(self, trial: str, values: dict[str, float]) -> list[Path]:
+        from p2d.evaluate import figures, metrics
+        from p2d.evaluate.report import VALIDATION_LABELS
+
+        flow = self.folder / "trials" / trial
+        where, title = flow / "pictures", self.config.label(self.points[trial])
+        label = VALIDATION_LABELS.get(self.config.objective, "validation loss")
+        figures.losses(where / "losses.png", {"flow": read_history(flow)}, {"flow": label}, title)
+        ids = self.dataset.living[:SHOWN]
+        states = self.dataset.states(ids)
+        truth = metrics.true_velocity(self.dataset, ids, states)
+        fields = {"true": truth} if truth is not None else {}
+        fields["flow"] = metrics.flow_velocity(flow, states)
+        cosines = {"flow": values["cosine"]} if "cosine" in values else {}
+        figures.velocities(where / "velocity.png", states, fields, cosines, 1, title)
+        return [where / "losses.png", where / "velocity.png"]
+
+
+@contextmanager
+def _tracked(parent: Run, config: SweepConfig, dataset: Dataset, folder: Path) -> Iterator[_Tracked]:
+    """A watcher; runs that are still open at the end, as when the sweep is interrupted, are closed."""
+    watcher = _Tracked(parent, config, dataset, folder)
+    try:
+        yield watcher
+    finally:
+        for run in watcher.runs.values():
+            run.end("KILLED", "the sweep was stopped")
+
+
+def _facts(config: SweepConfig, metric: str, rows: list[Row], folder: Path) -> dict[str, Any]:
+    """What --json tells: the trials, and the best of those that ran to their end.
+
+    Raises:
+        UserError: there is none; says what has gone wrong.
+    """
+    sign = 1 if METRICS[metric] == "max" else -1
+    ranked = [row for row in rows if row.state == "FINISHED" and math.isfinite(row.values.get(metric, math.nan))]
+    if not ranked:
+        why = next((row.error for row in rows if row.error), f"none has a finite {metric}")
+        raise UserError(f"of {len(rows)} trials none has come to its end: {why}")
+    best = max(ranked, key=lambda row: sign * row.values[metric])
+
+    def told(row: Row) -> dict[str, Any]:
+        return {
+            "trial": row.trial,
+            "settings": {one.label: row.point[one.key] for one in config.axes},
+            "state": row.state,
+            "error": row.error,
+            "values": row.values,
+        }
+
+    return {"metric": metric, "best": told(best), "trials": [told(row) for row in rows]}
+
+
+def _seconds(
+    rows: list[Row], watcher: _Tracked, scores: dict[str, Path], wall: float, at_a_time: int
+) -> dict[str, float]:
+    """Where the time went: score models and trials, and what a score model in each trial would have taken.
+
+    overhead: of a trial's wall time, what is not in its epochs; the mean over the trials that were run this time.
+    """
+    learning = [sum(epoch["seconds"] for epoch in read_history(folder)) for folder in scores.values()]
+    own = [watcher.seconds[trial] - watcher.trained.get(trial, 0.0) for trial in watcher.seconds]
+    found = {"score_models": sum(learning), "trials": wall}
+    if learning:
+        each = sum(learning) / len(learning)
+        found["score_in_each_trial"] = wall + len(rows) * each / at_a_time
+    return found | ({"overhead": sum(own) / len(own)} if own else {})
+
+
+def _keep_best(facts: dict[str, Any], folder: Path) -> None:
+    """Copy the best trial's flow to FOLDER/best, whole or not at all."""
+    temporary, place = folder / ".best", folder / "best"
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(folder / "trials" / facts["best"]["trial"], temporary)
+    shutil.rmtree(place, ignore_errors=True)
+    temporary.rename(place)
+
+
+def _draw(config: SweepConfig, rows: list[Row], metric: str, folder: Path, name: str) -> None:
+    from p2d.evaluate import sweep_figures
+
+    varied = config.varied or config.axes
+    labels = [one.label for one in varied]
+    drawn = [
+        sweep_figures.Trial({one.label: row.point[one.key] for one in varied}, row.values, row.state) for row in rows
+    ]
+    title, best = f"{name}: {config.objective}, {len(rows)} trials", METRICS[metric]
+    sweep_figures.heat_map(folder / "heat_map.png", drawn, labels, metric, best, title)
+    sweep_figures.curves(folder / "curves.png", drawn, labels, metric, title)
+    sweep_figures.parallel(folder / "parallel.png", drawn, labels, metric, best, title)
+
+
+def _write_table(config: SweepConfig, rows: list[Row], file: Path) -> None:
+    """All trials as comma-separated values: settings, state, last metrics, error."""
+    measured = sorted({key for row in rows for key in row.values})
+    axes = config.axes
+    with file.open("w", newline="") as lines:
+        table = csv.writer(lines)
+        table.writerow(["trial", *(one.label for one in axes), "state", *measured, "error"])
+        for row in rows:
+            settings = [row.point[one.key] for one in axes]
+            table.writerow([row.trial, *settings, row.state, *(row.values.get(k, "") for k in measured), row.error])
