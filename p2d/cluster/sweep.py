@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import os
 import shutil
 from dataclasses import dataclass
@@ -127,13 +128,16 @@ def start(source: FlowSource) -> None:
 
 
 def run(sweep: Sweep, watcher: Watcher, there: Room) -> list[Row]:
-    """Run all trials, or those that a sweep in this folder has not finished, and tell how they ended."""
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is ours
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "5"
+    """Run all trials, or those that a sweep in this folder has not come to the end of, and tell how they ended."""
+    folder = runtime.shared_folder(sweep.folder)  # trials have a working directory of their own
+    scores = {name: runtime.shared_folder(score) for name, score in sweep.scores.items()}
+    dataset = open_dataset(runtime.shared_folder(sweep.dataset.folder))
+    sweep = dataclasses.replace(sweep, folder=folder, scores=scores, dataset=dataset)
+    (folder / "trials").mkdir(parents=True, exist_ok=True)
+    _be_quiet()
     trainable = tune.with_resources(functools.partial(_trial, sweep=sweep, room=there), _resources(there))
     live = _live[sweep.folder] = _Live(watcher, [])
-    place = runtime.shared_folder(sweep.folder) / "tune"
+    place = folder / "tune"
     if tune.Tuner.can_restore(str(place)):
         tuner = tune.Tuner.restore(
             str(place), trainable, resume_unfinished=True, restart_errored=True, param_space=_space(sweep.config)
@@ -161,13 +165,26 @@ def run(sweep: Sweep, watcher: Watcher, there: Room) -> list[Row]:
                 verbose=0,
             ),
         )
-    for failed in sweep.folder.glob("trials/*.failed"):
-        failed.unlink()
     tuner.fit()
     for left in sweep.folder.glob("trials/.*"):  # of trials that were stopped early
         shutil.rmtree(left, ignore_errors=True)
     del _live[sweep.folder]
+    if all(row.state == FAILED for row in live.rows):  # there is nothing to keep, and the cause may be mended
+        for left in (place, folder / "trials"):
+            shutil.rmtree(left)
     return live.rows
+
+
+def _be_quiet() -> None:
+    """Ours is the progress on the screen, and Ctrl-C."""
+    os.environ |= {
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_GLOBAL_CHECKPOINT_S": "5",
+    }
+    for name in ("ray.tune", "ray.air"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _resources(there: Room) -> dict[str, float]:
@@ -231,29 +248,36 @@ def _searcher(sweep: Sweep) -> Searcher | None:
 def _trial(chosen: dict[str, Any], sweep: Sweep, room: Room) -> None:
     """What a trial does: train a flow at its point as `train-flow` does, and report every epoch, measured."""
     name = tune.get_context().get_trial_name()
-    folder = sweep.trial_folder(name)
-    failed = folder.with_name(f"{name}.failed")
-    if failed.exists():  # what is wrong with the settings would be met again
-        raise UserError(failed.read_text())
-    config, point = sweep.config, _point(sweep.config, chosen)
+    try:
+        _train(name, _point(sweep.config, chosen), sweep, room)
+    except Exception as error:
+        # Not raised: Tune would try what is wrong with the settings again, each time in a process that it starts anew.
+        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        _failure(sweep, name).write_text(told or repr(error))
+
+
+def _train(name: str, point: Point, sweep: Sweep, room: Room) -> None:
+    folder, dataset = sweep.trial_folder(name), _opened(sweep.dataset.folder)
+    flow, score = sweep.config.flow(point), sweep.score_of(point)
     source = dataclasses.replace(
         sweep.source, workers=room.workers, cpus_per_worker=room.threads, **settings_of("data", point)
     )
-    dataset = _opened(sweep.dataset.folder)
 
-    def tell(values: dict[str, float], model: Path | None) -> None:
-        assert model is not None
+    def tell(values: dict[str, float], model: Path) -> None:
         tune.report({**values, **measure(dataset, source.holdout, model)})
 
-    flow, score = config.flow(point), sweep.score_of(point)
-    try:
-        if is_trained(folder, describe(flow, source, dataset, score)):
-            tell(read_history(folder)[-1], folder)
-        else:
-            train(flow, source, dataset, folder, tell, score, here=True, beside=room.trials)
-    except UserError as error:
-        failed.write_text(str(error))
-        raise
+    def on_epoch(values: dict[str, float], model: Path | None) -> None:
+        if values["epoch"] < flow.passes and model is not None:
+            tell(values, model)
+
+    if not is_trained(folder, describe(flow, source, dataset, score)):
+        train(flow, source, dataset, folder, on_epoch, score, here=True, beside=room.trials)
+    tell(read_history(folder)[-1], folder)  # once the model is in its place: Tune may end a trial at any report
+
+
+def _failure(sweep: Sweep, trial: str) -> Path:
+    """Where it is written why a trial has failed."""
+    return sweep.folder / "trials" / f"{trial}.failed"
 
 
 @functools.lru_cache(maxsize=1)
@@ -314,9 +338,10 @@ class _Report(tune.Callback):
 
     def _row(self, trial: Trial) -> Row:
         point, values = _point(self.sweep.config, trial.config), _values(trial.last_result)
-        error = trial.get_error()
-        if error is not None:
-            return Row(str(trial), point, FAILED, cause(error), values)
+        failure, error = _failure(self.sweep, str(trial)), trial.get_error()
+        if failure.exists() or error is not None:
+            why = cause(error) if error is not None else failure.read_text()
+            return Row(str(trial), point, FAILED, why, values)
         whole = values.get("epoch", -1) >= self.sweep.config.flow(point).passes
         return Row(str(trial), point, FINISHED if whole else STOPPED, "", values)
 

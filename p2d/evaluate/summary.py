@@ -132,7 +132,9 @@ def equation_text(found: dict[str, Any]) -> str:
 
 def print_sweep(found: dict[str, Any]) -> None:
     """The trials of a sweep, best first, and where its time went."""
-    metric, settings = found["metric"], list(found["best"]["settings"])
+    metric, trials = found["metric"], found["trials"]
+    every = list(found["best"]["settings"])
+    settings = [key for key in every if len({trial["settings"][key] for trial in trials}) > 1] or every
     measured = [
         key for key in dict.fromkeys((metric, "cosine", "z_rms", "validation_loss")) if key in found["best"]["values"]
     ]
@@ -145,17 +147,19 @@ def print_sweep(found: dict[str, Any]) -> None:
     def place(trial: dict[str, Any]) -> tuple[int, float]:
         return ("FINISHED", "KILLED", "FAILED").index(trial["state"]), sign * trial["values"].get(metric, math.inf)
 
-    for trial in sorted(found["trials"], key=place):
+    for trial in sorted(trials, key=place):
         values = trial["values"]
         numbers = (f"{values[key]:.4g}" if key in values else "" for key in measured)
         epochs = f"{values['epoch']:.0f}" if "epoch" in values else ""
-        table.add_row(*trial["settings"].values(), *numbers, epochs, words.get(trial["state"], trial["error"]))
+        table.add_row(
+            *(trial["settings"][key] for key in settings), *numbers, epochs, words.get(trial["state"], trial["error"])
+        )
     console = Console(highlight=False, soft_wrap=True)
     console.print(table)
     seconds = found["seconds"]
     told = [f"trials {seconds['trials']:.0f} s"]
     if "overhead" in seconds:
-        told.append(f"of which {seconds['overhead']:.1f} s a trial are not in its epochs")
+        told.append(f"{seconds['overhead']:.1f} s a trial are not in its epochs")
     if "score_in_each_trial" in seconds:
         told.append(f"score models {seconds['score_models']:.0f} s")
         told.append(f"with a score model trained in each trial it would be {seconds['score_in_each_trial']:.0f} s")

@@ -13,6 +13,7 @@ from matplotlib.colors import Normalize
 from p2d.evaluate import figures
 
 COLOURS = "viridis"
+LUMINANCE = np.array([0.3, 0.6, 0.1])  # of red, green and blue
 MEASURED = ("cosine", "z_rms", "validation_loss")  # beside what was varied, in parallel coordinates
 NAMES = {"cosine": "cosine with the true velocity", "z_rms": "rms z of stationarity", "z_max": "largest |z|"}
 
@@ -39,12 +40,11 @@ def heat_map(path: Path, trials: list[Trial], labels: list[str], metric: str, be
     with figures.grid(path, 1, 1, title, width=max(wide, 4.2), height=max(high, 1.8)) as axes:
         place: Axes = axes[0, 0]
         cells = [[_cell(trials, {across: x} | ({down: y} if down else {}), metric) for x in columns] for y in rows]
-        values = np.array([[value for value, _ in row] for row in cells])
+        values: np.ndarray = np.array([[value for value, _ in row] for row in cells])
         image = place.imshow(values, cmap=COLOURS if best == "max" else f"{COLOURS}_r", aspect="auto", origin="lower")
         place.set_facecolor("0.88")
         for (y, x), value in np.ndenumerate(values):
-            shade = image.norm(value) if np.isfinite(value) else 1.0
-            bright = (shade if best == "max" else 1 - shade) > 0.55 or not np.isfinite(value)
+            bright = not np.isfinite(value) or image.to_rgba(values)[y, x, :3] @ LUMINANCE > 0.5
             place.text(x, y, cells[y][x][1], ha="center", va="center", color="black" if bright else "white", fontsize=8)
         _ticks(place.set_xticks, columns)
         _ticks(place.set_yticks, rows)

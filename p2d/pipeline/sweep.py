@@ -269,15 +269,16 @@ def _seconds(
 ) -> dict[str, float]:
     """Where the time went: score models and trials, and what a score model in each trial would have taken.
 
-    overhead: of a trial's wall time, what is not in its epochs; the mean over the trials that were run this time.
+    overhead: a trial's share of the time, start and end of the sweep too, in which a place for a trial was not busy with
+    epochs; of trials that were run this time.
     """
     learning = [sum(epoch["seconds"] for epoch in read_history(folder)) for folder in scores.values()]
-    own = [watcher.seconds[trial] - watcher.trained.get(trial, 0.0) for trial in watcher.seconds]
+    busy = [watcher.trained.get(trial, 0.0) for trial in watcher.seconds]
     found = {"score_models": sum(learning), "trials": wall}
     if learning:
         each = sum(learning) / len(learning)
         found["score_in_each_trial"] = wall + len(rows) * each / at_a_time
-    return found | ({"overhead": sum(own) / len(own)} if own else {})
+    return found | ({"overhead": (at_a_time * wall - sum(busy)) / len(busy)} if busy else {})
 
 
 def _keep_best(facts: dict[str, Any], folder: Path) -> None:
