@@ -8,7 +8,7 @@ what stands for a term in one resample is another's equal there, and what most o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -136,10 +136,10 @@ def _surprising(freedom: int) -> float:
 
 
 def eliminate(weighted: np.ndarray, gram: np.ndarray, degrees: list[int], allowed: float) -> np.ndarray:
-    """Backward elimination: of the terms that could go at no more cost than is allowed, the one of highest degree.
+    """Backward elimination, each dropped term then tried once more until nothing is gained by it.
 
-    Degree before cost: on data near a curve in (u, v) a true low term has stand-ins made of many high ones. Each
-    dropped term is then tried once more beside the kept ones.
+    A returned term is held: those that stood for it may then go in its place. Of as many terms those of lower misfit
+    are taken, and a higher degree has to earn its place by as much as a term has.
 
     Args:
         weighted: mean rates of unit sampling covariance, [J, P].
@@ -148,25 +148,43 @@ def eliminate(weighted: np.ndarray, gram: np.ndarray, degrees: list[int], allowe
     def misfit(kept: list[int]) -> float:
         return smallest(weighted[:, kept], gram[np.ix_(kept, kept)])[0]
 
-    def run(kept: list[int]) -> tuple[list[int], float]:
-        now = misfit(kept)
-        while len(kept) > 2:
-            costs = {j: misfit([i for i in kept if i != j]) for j in kept}
-            able = [j for j in kept if costs[j] - now <= allowed]
-            if not able:
-                break
-            drop = min(able, key=lambda j: (-degrees[j], costs[j]))
-            kept, now = [i for i in kept if i != drop], costs[drop]
-        return kept, now
+    def degree(kept: list[int]) -> int:
+        return sum(degrees[i] for i in kept)
 
-    everything = range(weighted.shape[1])
-    kept, now = run(list(everything))
-    for returned in everything:
-        if returned not in kept:
-            other, cost = run(sorted([*kept, returned]))
-            if (len(other), cost) < (len(kept), now):
+    everything = list(range(weighted.shape[1]))
+    kept, now = _backward(everything, misfit, degrees, allowed)
+    before: list[int] = []
+    while kept != before:
+        before = kept
+        for returned in everything:
+            if returned in kept:
+                continue
+            other, cost = _backward(sorted([*kept, returned]), misfit, degrees, allowed, held=returned)
+            if (len(other), cost + allowed * (degree(other) > degree(kept))) < (len(kept), now):
                 kept, now = other, cost
     return np.array(kept)
+
+
+def _backward(
+    kept: list[int],
+    misfit: Callable[[list[int]], float],
+    degrees: list[int],
+    allowed: float,
+    held: int | None = None,
+) -> tuple[list[int], float]:
+    """Drop, of the terms that could go at no more cost than is allowed, the one of highest degree, and so on.
+
+    Degree before cost: on data near a curve in (u, v) a true low term has stand-ins made of many high ones.
+    """
+    now = misfit(kept)
+    while len(kept) > 2:
+        costs = {j: misfit([i for i in kept if i != j]) for j in kept if j != held}
+        able = [j for j in costs if costs[j] - now <= allowed]
+        if not able:
+            break
+        drop = min(able, key=lambda j: (-degrees[j], costs[j]))
+        kept, now = [i for i in kept if i != drop], costs[drop]
+    return kept, now
 
 
 def amplitude(solution: Solution, mean: np.ndarray, systematic: np.ndarray) -> float:

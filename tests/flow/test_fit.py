@@ -67,6 +67,28 @@ def test_of_two_terms_that_are_the_same_on_the_data_that_of_higher_degree_goes(o
     assert_array_equal(found, sorted([kept, 3]))
 
 
+@pytest.mark.parametrize("stand_ins", [2, 3, 5])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_term_takes_the_place_of_several_of_lower_degree_that_nearly_add_up_to_it(stand_ins, seed):
+    rng = np.random.default_rng(seed)
+    others = 100 * rng.normal(size=(20, stand_ins))
+    term = others.sum(axis=1) + rng.normal(size=20) / 20**0.5  # without it, chi-squared rises by about 1 or less
+    weighted = np.column_stack([-term, term, others])
+    # Going by degree, the term is the first to go, and then none of its stand-ins can.
+    found = eliminate(weighted, np.eye(2 + stand_ins), [1, 3] + [2] * stand_ins, CHANCE)
+    assert_array_equal(found, [0, 1])
+
+
+@pytest.mark.parametrize(("gain", "kept"), [(0.5, 2), (2.0, 3)])
+def test_a_higher_degree_has_to_earn_its_place_by_what_a_term_has_to(gain, kept):
+    mean = 100 * np.random.default_rng(0).normal(size=(20, 2))
+    error = scipy.linalg.null_space(mean.T)[:, 0]  # which no equation of the first two terms imitates
+    exact = -mean.sum(axis=1)
+    # Of c = (1, 1, 1) / sqrt(3) over the first two and one of the others, chi-squared is the gain, or nothing.
+    weighted = np.column_stack([mean, exact + (3 * gain * CHANCE) ** 0.5 * error, exact])
+    assert_array_equal(eliminate(weighted, np.eye(4), [1, 1, 1, 3], CHANCE), [0, 1, kept])
+
+
 @pytest.mark.parametrize("terms", [2, 4, 8])
 def test_two_terms_are_left_whatever_is_allowed(terms):
     weighted = np.random.default_rng(0).normal(size=(20, terms))
