@@ -271,7 +271,7 @@ def _judged(
     step = _step(solution, subset.rows.mean(axis=0), solution.coefficients, subset, steps, kept)
     draws, again = [], []
     for mean, c in subset.resampled(solution, question.bootstrap, question.seed):
-        draws.append(free + subset.inflation * (_free(c, kept, library) - free))
+        draws.append(free + subset.inflation(solution) * (_free(c, kept, library) - free))
         again.append(_step(solution, mean, c, subset, steps, kept))
     drift = held_out @ free
     bias = drift.mean(axis=0) + (step * steps.added(free, steps.held_out) if steps else 0.0)
