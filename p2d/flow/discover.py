@@ -35,6 +35,7 @@ Task = Rows | SecondOrder
 Collect = Callable[[Task], Fields]  # what a task finds in all snapshots, in the order of their ids
 LEAST_RUNS = 8
 FEW_RUNS = 64
+ENOUGH = 1.25  # runs over observables that they give weights, below which chi-squared of the fit tells nothing
 IDENTIFIED_GAP = 20.0
 LARGEST_Z = 4.5
 LARGEST_MISFIT = 3.0
@@ -293,7 +294,7 @@ def _judged(
         step=(step, float(np.std(again))) if step > SIGNIFICANT * np.std(again) else None,
         measure=measure,
         snapshots=snapshots,
-        verdict=_verdict(gap, spectrum, misfit, z_max, measure, len(drift)),
+        verdict=_too_few(rates, solution) or _verdict(gap, spectrum, misfit, z_max, measure, len(drift)),
         unit_of_time="reaction rate 1" if _reaction(free, library) > 0 else "mean square velocity 1",
     )
 
@@ -373,6 +374,17 @@ def _static(gram: np.ndarray, unbalanced: float, measure: Measure, question: Que
             f"moves otherwise, and the direction of time, cannot be known from it"
         ),
         unit_of_time="reaction rate 1",
+    )
+
+
+def _too_few(rates: Rates, solution: fit.Solution) -> str:
+    """What is said of runs that are no more than the observables they give weights; nothing where they are enough."""
+    runs, observables, _ = rates.rows.shape
+    if runs >= ENOUGH * fit.weighed(solution):
+        return ""
+    return (
+        f"too few snapshots: {runs} independent runs cannot give weights to {observables} observables, "
+        f"nor tell whether the ensemble is stationary; about {observables} are needed"
     )
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -170,6 +171,18 @@ def test_an_ensemble_that_many_dynamics_keep_is_called_ambiguous():
 def test_few_noisy_snapshots_are_not_said_to_tell_the_equation(waves):
     noisy = waves[:16] + 0.04 * np.random.default_rng(6).normal(size=(16, *waves.shape[1:]))
     assert not p2d.discover(noisy).verdict.startswith("dynamics identified")
+
+
+@pytest.mark.parametrize("name", ["cubic", "gray-scott"])
+@pytest.mark.parametrize("count", [8, 12, 16])
+def test_no_more_runs_than_observables_are_called_too_few_whatever_they_seem_to_tell(waves, count, name):
+    told = f"too few snapshots: {count} independent runs .* about 37 are needed$"
+    for some in (waves[:count], waves[-count:]):
+        assert re.match(told, p2d.discover(some, name, bootstrap=10).verdict)
+
+
+def test_as_many_runs_as_observables_are_not_called_too_few(waves):
+    assert p2d.discover(waves[:37], "gray-scott", bootstrap=10).verdict.startswith("dynamics identified")
 
 
 @pytest.mark.parametrize("count", [0, 1, 7])
