@@ -36,7 +36,7 @@ EXTRAPOLATION = {
     2: 1.0,
 }  # weights of once, twice and three times the noise: a parabola's value at none
 OUTLIER = 6.0  # standard deviations of noise that no value lies outside [0, 1] by
-STEP = 0.5  # of the central difference along the velocity, in the equation's unit of time
+MOVED = 1e-3  # of concentration, by which the central difference along the velocity moves the fastest cell
 Fields = dict[str, np.ndarray]
 
 
@@ -153,8 +153,9 @@ class SecondOrder:
             own = np.array([(a * v[0] + b * v[1]).mean() for a, b in zip(by_u, by_v, strict=True)])
             return own, judges.rates(torch.from_numpy(x)[None], torch.from_numpy(v)[None])[0].numpy()
 
-        ahead, behind = rates(smoothed + STEP * v), rates(smoothed - STEP * v)
-        own, judged = ((a - b) / (4 * STEP) for a, b in zip(ahead, behind, strict=True))
+        step = MOVED / max(np.abs(v).max(), np.finfo(float).tiny)  # whatever the unit of time
+        ahead, behind = rates(smoothed + step * v), rates(smoothed - step * v)
+        own, judged = ((a - b) / (4 * step) for a, b in zip(ahead, behind, strict=True))
         return {"rows": own, "held_out": judged}
 
 
