@@ -200,7 +200,7 @@ def test_what_are_no_snapshots_is_refused(waves):
     with pytest.raises(UserError, match="sample 3 holds values that are not finite"):
         p2d.discover(broken)
     broken[3, 0, 5, 5] = 7.0
-    with pytest.raises(UserError, match=r"sample 3 of 12: .* concentrations lie in \[0, 1\]"):
+    with pytest.raises(UserError, match=r"sample 3 of 12 looked at: .* concentrations lie in \[0, 1\]"):
         p2d.discover(broken)
 
 
@@ -221,9 +221,9 @@ def test_known_equations_are_told_apart(waves):
 
 
 def test_intervals_of_ninety_per_cent_hold_the_truth_in_about_that_many_ensembles(tmp_path):
-    """More than twenty ensembles of 64 snapshots; the first pass is measured once for all."""
+    """Twenty ensembles of 64 snapshots; the first pass is measured once for all."""
     size = 64
-    states = simulated(tmp_path / "d", count=2300, size=48)
+    states = simulated(tmp_path / "d", count=1310)
     question = discover.question(DiscoverConfig(library="gray-scott"))
     measure = discover.look(states[:64], question)
     whole = moments.collect(moments.Rows(measure), np.arange(len(states)), states)
@@ -241,7 +241,7 @@ def test_intervals_of_ninety_per_cent_hold_the_truth_in_about_that_many_ensemble
             low, high = found.interval[species][term]
             held.append(low <= TRUTH[species][term] <= high)
     assert ensembles >= 20
-    assert 0.8 <= np.mean(held) <= 0.97
+    assert 0.8 <= np.mean(held) <= 0.97, np.mean(held)
 
 
 def test_the_energy_of_an_equation_is_one_at_the_unit_of_velocity():

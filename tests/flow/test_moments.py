@@ -1,6 +1,7 @@
 """What one pass over snapshots leaves: observables against finite differences, and noise that leaves no trace."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -277,13 +278,22 @@ def test_what_an_explicit_step_changes_beyond_the_rate_is_the_step_times_the_sec
 def test_samples_that_are_no_concentrations_are_named(task, value):
     states, ids = random_states(12, 6, 5), np.arange(20, 32)
     found = collect(task, ids, states)
-    assert sound(found, ids) is found
+    assert sound(found, ids, TERMS) is found
     states[3, 1, 2, 4] = value
-    with pytest.raises(UserError, match=r"^sample 23 of 12: values that are not finite, or outside \[0, 1\]"):
-        sound(collect(task, ids, states), ids)
+    with pytest.raises(UserError, match=r"^sample 23 of 12 looked at: values that are not finite, or outside \[0, 1\]"):
+        sound(collect(task, ids, states), ids, TERMS)
     states[[0, 1, 5, 6, 7, 9, 11], 0, 0, 0] = value
-    with pytest.raises(UserError, match=r"^samples 20, 21, 23, 25, 26 and 3 more of 12: "):
-        sound(collect(task, ids, states), ids)
+    with pytest.raises(UserError, match=r"^samples 20, 21, 23, 25, 26 and 3 more of 12 looked at: "):
+        sound(collect(task, ids, states), ids, TERMS)
+
+
+@pytest.mark.parametrize(("term", "noise"), [("log(v-0.3)", 0), ("1/(u-0.6)", 0), ("log(v-0.3)", 0.02)])
+def test_a_term_that_is_not_finite_is_named_with_its_sample(term, noise):
+    terms, states, ids = ("1", "u", term), np.full((9, 2, 6, 5), 0.5), np.arange(10, 19)
+    states[4:6] = [[[[0.6]], [[0.1]]]]  # where none of them is finite, and on no other sample
+    found = collect(Rows(Measure(terms, noise=(noise, noise))), ids, states)
+    with pytest.raises(UserError, match=rf"^the term '{re.escape(term)}' is not finite on samples 14, 15 of 9"):
+        sound(found, ids, terms)
 
 
 @pytest.mark.parametrize("noise", [(0.0, 0.0), (0.01, 0.05), (0.05, 0.01)])
