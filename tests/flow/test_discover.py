@@ -127,6 +127,7 @@ def test_eight_bit_images_are_seen_through_the_kernel_alone(waves):
     found = p2d.discover(np.round(waves * 255) / 255)
     assert found.measure.rounded and found.measure.noise == (0, 0) and found.step is None
     assert alike(found, waves) > 0.995
+    assert found.verdict.endswith("of which small terms may be artefacts")
 
 
 def test_one_s_own_terms_take_the_place_of_a_library(waves):
@@ -168,6 +169,14 @@ def test_an_ensemble_that_many_dynamics_keep_is_called_ambiguous():
     assert found.verdict.startswith("ambiguous: ") and "dynamics fit about as well" in found.verdict
 
 
+@pytest.mark.parametrize("sigma", [0.01, 0.1])
+@pytest.mark.parametrize("level", [0.2, 0.5])
+def test_noise_alone_is_not_called_a_static_pattern(sigma, level):
+    states = level + sigma * np.random.default_rng(0).normal(size=(40, 2, 32, 32))
+    with pytest.raises(UserError, match=rf"^too noisy: no pattern is seen above noise of {sigma}"):
+        p2d.discover(states)
+
+
 def test_few_noisy_snapshots_are_not_said_to_tell_the_equation(waves):
     noisy = waves[:16] + 0.04 * np.random.default_rng(6).normal(size=(16, *waves.shape[1:]))
     assert not p2d.discover(noisy).verdict.startswith("dynamics identified")
@@ -188,7 +197,7 @@ def test_as_many_runs_as_observables_are_not_called_too_few(waves):
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_too_few_snapshots_are_refused_with_their_number(waves, count):
     dead = np.ones((3, *waves.shape[1:]))
-    with pytest.raises(UserError, match=f"{count} living snapshots are too few .* at least 8"):
+    with pytest.raises(UserError, match=f"{count} living runs are too few .* at least 8"):
         p2d.discover(np.concatenate([waves[:count], dead]))
 
 
