@@ -57,31 +57,31 @@ def discover(
         UserError: another shape, values that are no concentrations, or too few living snapshots.
     """
     config = DiscoverConfig(library, terms, str(noise), str(smoothing), bootstrap, seed)
-    states, runs = _living(snapshots)
+    states, ids, runs = _living(snapshots)
     closed_form.enough(len(np.unique(runs)))
-    ids = np.arange(len(states))
     question = closed_form.question(config)
     measure = closed_form.look(evenly(states, LOOKED_AT), question)
 
     def passing(task: closed_form.Task) -> moments.Fields:
-        return moments.sound(moments.collect(task, ids, states), ids)
+        return moments.sound(moments.collect(task, ids, states), ids, measure.terms)
 
     return closed_form.discover(passing, runs, measure, question)
 
 
-def _living(snapshots: np.ndarray | Dataset | str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """States [N, 2, H, W] of the living, and the run that each is of."""
+def _living(snapshots: np.ndarray | Dataset | str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """States [N, 2, H, W] of the living, their places among all snapshots, and the run that each is of."""
     if isinstance(snapshots, str | Path):
         snapshots = open_dataset(snapshots)
     if isinstance(snapshots, Dataset):
-        return snapshots.states(snapshots.living), snapshots.runs(snapshots.living)
+        living = snapshots.living
+        return snapshots.states(living), living, snapshots.runs(living)
     states = np.asarray(snapshots)
     if states.ndim != 4 or states.shape[1] != 2:
         raise UserError(f"states have shape {list(states.shape)}; they must be [N, 2, H, W], of u and v")
     if not np.isfinite(states).all():
         raise UserError(f"sample {int(np.argwhere(~np.isfinite(states))[0, 0])} holds values that are not finite")
     alive = np.flatnonzero(states[:, 1].std(axis=(1, 2)) > ALIVE_SPREAD)
-    return states[alive], alive
+    return states[alive], alive, alive
 
 
 def format_equation(found: closed_form.Discovery) -> str:

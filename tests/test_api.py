@@ -131,9 +131,16 @@ def test_a_value_that_is_not_finite_is_refused_with_its_sample(states, value):
         p2d.discover(broken)
 
 
+def test_a_value_that_is_no_concentration_is_refused_with_its_place_among_all_samples(states):
+    broken = np.concatenate([dead(3), states[:10], dead(1), states[10:]])
+    broken[[5, 16], 0, 3, 1] = 7.0
+    with pytest.raises(p2d.UserError, match=rf"^samples 5, 16 of {len(states)} looked at: "):
+        p2d.discover(broken, noise=0)
+
+
 @pytest.mark.parametrize("scale", [255.0, -1.0])
 def test_values_far_outside_concentrations_are_refused(states, scale):
-    with pytest.raises(p2d.UserError, match=rf"of {len(states)}: .* concentrations lie in \[0, 1\]"):
+    with pytest.raises(p2d.UserError, match=rf"of {len(states)} looked at: .* concentrations lie in \[0, 1\]"):
         p2d.discover(scale * states, noise=0)
 
 
@@ -144,7 +151,7 @@ def test_training_coordinates_are_refused(states):
 
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_too_few_living_are_refused_with_their_number(states, count):
-    with pytest.raises(p2d.UserError, match=f"{count} living snapshots are too few for an equation: at least 8"):
+    with pytest.raises(p2d.UserError, match=f"{count} living runs are too few for an equation: at least 8"):
         p2d.discover(np.concatenate([states[:count], dead(20)]))
 
 
@@ -161,6 +168,12 @@ def test_too_few_living_are_refused_with_their_number(states, count):
 def test_settings_that_are_not_possible_are_refused(states, settings, message):
     with pytest.raises(p2d.UserError, match=message):
         p2d.discover(states, **settings)
+
+
+@pytest.mark.parametrize("term", ["log(v-0.2)", "log(u-2)"])
+def test_a_term_that_is_not_finite_is_named(states, term):
+    with pytest.raises(p2d.UserError, match=rf"the term '{re.escape(term)}' is not finite on samples 0, 1, "):
+        p2d.discover(states, terms=f"1, u, v, u*v**2, lap(u), {term}")
 
 
 def test_a_folder_that_is_no_dataset_is_refused(tmp_path):

@@ -29,6 +29,7 @@ from p2d.evaluate import metrics
 from p2d.flow import discover as closed_form
 from p2d.flow import moments
 from p2d.progress import say
+from p2d.simulation import measured
 from p2d.snapshots.store import Dataset, evenly, open_dataset
 
 KINDS = ("clean", "8 bits", "0.01", "0.02")  # of noise, in concentration
@@ -152,24 +153,23 @@ def _seen(clean: np.ndarray, kind: str) -> np.ndarray:
         return clean
     if kind == "8 bits":
         return (np.round(clean * 255) / 255).astype(np.float32)
-    noise = np.random.Generator(np.random.Philox(0)).normal(size=clean.shape)
-    return (clean + float(kind) * noise).astype(np.float32)
+    return measured(clean, float(kind), seed=0, ids=np.arange(len(clean)))
 
 
 def _rows(case: _Case, count: int) -> list[dict[str, Any]]:
     """A row for each library; both look at the same first pass, which is measured once."""
     states, ids = case.states[:count], np.arange(count)
     judged = case.clean[-JUDGED:].astype(np.float64)
-    measured: dict[str, moments.Fields] = {}
+    passed: dict[str, moments.Fields] = {}
     spent: dict[str, float] = {}
 
     def passing(task: closed_form.Task) -> moments.Fields:
         key = repr(task)
-        if key not in measured:
+        if key not in passed:
             begin = time.process_time()
-            measured[key] = moments.collect(task, ids, states)
+            passed[key] = moments.collect(task, ids, states)
             spent[key] = time.process_time() - begin
-        return measured[key]
+        return passed[key]
 
     rows = []
     for name in LIBRARIES:

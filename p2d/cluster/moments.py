@@ -46,7 +46,7 @@ def collect(
         advance: told the samples of each shard as it is finished.
 
     Raises:
-        UserError: more workers than the machine can hold, or samples that are no concentrations.
+        UserError: more workers than the machine can hold, or what is not finite, see moments.sound.
     """
     runtime.start()
     shards = [{"shard": e["name"]} for e in dataset.card.shards if len(dataset.read_ids(e["name"], sample_ids))]
@@ -69,7 +69,7 @@ def collect(
             advance(len(batch["sample_id"]))
     whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     order = np.argsort(whole.pop("sample_id"))
-    return moments.sound({key: values[order] for key, values in whole.items()}, np.sort(sample_ids))
+    return moments.sound({key: values[order] for key, values in whole.items()}, np.sort(sample_ids), task.measure.terms)
 
 
 def ask(

@@ -158,6 +158,13 @@ def evaluate(term: str, u: Any, v: Any) -> Any:
     return 0 * u + value(term, {"u": u, "v": v}, functions)
 
 
+def factor(term: str) -> str:
+    """A term as it stands behind a coefficient: sums, numbers and what begins with a sign in brackets."""
+    node = _tree(term)
+    is_sum = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub)
+    return term if not is_sum and (term[0].isalpha() or term[0] == "(") else f"({term})"
+
+
 def value(term: str, names: dict[str, Any], functions: dict[str, Callable[..., Any]]) -> Any:
     """A term with these in the place of u and v, and of its functions."""
 

@@ -35,13 +35,14 @@ Task = Rows | SecondOrder
 Collect = Callable[[Task], Fields]  # what a task finds in all snapshots, in the order of their ids
 LEAST_RUNS = 8
 FEW_RUNS = 64
+ENOUGH = 1.25  # runs over observables that they give weights, below which chi-squared of the fit tells nothing
 IDENTIFIED_GAP = 20.0
 LARGEST_Z = 4.5
 LARGEST_MISFIT = 3.0
 STATIC = 1e-4
 BALANCE_DRAWS = 20
 EULER = 4.0  # an explicit step is stable up to 1 / (4 max D)
-SIGNIFICANT = 3.0  # standard errors of the step
+SIGNIFICANT = 3.0  # standard errors, of the step and of the variance of a pattern
 UNSEEN = 1e9  # a spread that takes a feature out of held-out observables
 INTERVAL = (5.0, 95.0)  # percentiles
 
@@ -137,11 +138,12 @@ def discover(collect: Collect, runs: np.ndarray, measure: Measure, question: Que
         measure: see `look`.
 
     Raises:
-        UserError: fewer than 8 runs.
+        UserError: fewer than 8 runs, or nothing but noise.
     """
     enough(len(np.unique(runs)))
     library = question.library
     first = _by_run(collect(Rows(measure)), runs)
+    _refuse_noise_alone(first["gram"], measure)
     unbalanced, error = _balance(first["gram"], measure, question.seed)
     if unbalanced < STATIC + error:
         return _static(first["gram"], max(unbalanced, error), measure, question, len(runs))
@@ -182,7 +184,22 @@ def misfits(equations: dict[str, Equation], first: Fields, measure: Measure) -> 
 def enough(count: int) -> None:
     """Refuse too few independent snapshots for an equation."""
     if count < LEAST_RUNS:
-        raise UserError(f"{count} living snapshots are too few for an equation: at least {LEAST_RUNS} are needed")
+        raise UserError(f"{count} living runs are too few for an equation: at least {LEAST_RUNS} are needed")
+
+
+def _refuse_noise_alone(gram: np.ndarray, measure: Measure) -> None:
+    """Refuse runs whose concentrations, corrected for noise, do not vary from cell to cell: they would pass for static.
+
+    Args:
+        gram: mean products of terms, [N, K, K].
+    """
+    one, *species = (measure.terms.index(term) for term in ("1", "u", "v"))
+    variances = np.stack([gram[:, i, i] - gram[:, i, one] ** 2 for i in species])
+    error = variances.std(axis=1, ddof=1) / np.sqrt(len(gram))
+    if any(measure.noise) and (variances.mean(axis=1) < SIGNIFICANT * error).all():
+        raise UserError(
+            f"too noisy: no pattern is seen above noise of {max(measure.noise):.2g}, from which no equation can be told"
+        )
 
 
 def _by_run(found: Fields, runs: np.ndarray) -> Fields:
@@ -271,7 +288,7 @@ def _judged(
     step = _step(solution, subset.rows.mean(axis=0), solution.coefficients, subset, steps, kept)
     draws, again = [], []
     for mean, c in subset.resampled(solution, question.bootstrap, question.seed):
-        draws.append(free + subset.inflation * (_free(c, kept, library) - free))
+        draws.append(free + subset.inflation(solution) * (_free(c, kept, library) - free))
         again.append(_step(solution, mean, c, subset, steps, kept))
     drift = held_out @ free
     bias = drift.mean(axis=0) + (step * steps.added(free, steps.held_out) if steps else 0.0)
@@ -293,7 +310,7 @@ def _judged(
         step=(step, float(np.std(again))) if step > SIGNIFICANT * np.std(again) else None,
         measure=measure,
         snapshots=snapshots,
-        verdict=_verdict(gap, spectrum, misfit, z_max, measure, len(drift)),
+        verdict=_too_few(rates, solution) or _verdict(gap, spectrum, misfit, z_max, measure, len(drift)),
         unit_of_time="reaction rate 1" if _reaction(free, library) > 0 else "mean square velocity 1",
     )
 
@@ -376,6 +393,17 @@ def _static(gram: np.ndarray, unbalanced: float, measure: Measure, question: Que
     )
 
 
+def _too_few(rates: Rates, solution: fit.Solution) -> str:
+    """What is said of runs that are no more than the observables they give weights; nothing where they are enough."""
+    runs, observables, _ = rates.rows.shape
+    if runs >= ENOUGH * fit.weighed(solution):
+        return ""
+    return (
+        f"too few snapshots: {runs} independent runs cannot give weights to {observables} observables, "
+        f"nor tell whether the ensemble is stationary; about {observables} are needed"
+    )
+
+
 def _verdict(gap: float, spectrum: np.ndarray, misfit: float, z_max: float, measure: Measure, runs: int) -> str:
     judged = f"largest |z| {z_max:.1f} of {HELD_OUT} held-out observables"
     if misfit > LARGEST_MISFIT or z_max > LARGEST_Z:
@@ -388,7 +416,9 @@ def _verdict(gap: float, spectrum: np.ndarray, misfit: float, z_max: float, meas
         few = "too few snapshots" if runs < FEW_RUNS else "ambiguous"
         why = "too noisy" if any(measure.noise) else few
         return f"{why}: {fitting} dynamics fit about as well (gap {gap:.1f}); more snapshots, or fewer terms, decide"
-    return f"dynamics identified (gap {gap:.2g}), ensemble stationary ({judged})"
+    # Rounding is no noise: it takes away what is below half a grey level, which other terms then make up for.
+    rounded = "; terms and error bars are those of the rounded images, of which small terms may be artefacts"
+    return f"dynamics identified (gap {gap:.2g}), ensemble stationary ({judged}){rounded * measure.rounded}"
 
 
 def summary(found: Discovery) -> dict[str, Any]:

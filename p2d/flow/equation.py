@@ -17,7 +17,7 @@ def text(equation: Equation, error: Equation) -> str:
     for species, terms in equation.items():
         parts = []
         for term, value, deviation in _merged(terms, error[species]):
-            name = "" if term == "1" else " " + term.replace("**", "^").replace("*", " ")
+            name = "" if term == "1" else " " + expressions.factor(term).replace("**", "^").replace("*", " ")
             parts.append(f"{'-' if value < 0 else '+'} {with_error(abs(value), deviation)}{name}")
         lines.append(f"d{species}/dt = {' '.join(parts).removeprefix('+ ') or '0'}")
     return "\n".join(lines)
@@ -29,7 +29,7 @@ def _merged(terms: dict[str, float], error: dict[str, float]) -> list[tuple[str,
     found = []
     for term, value in terms.items():
         if not (tied and term == "u"):
-            found.append(("(1 - u)" if tied and term == "1" else term, value, error.get(term, 0.0)))
+            found.append(("1 - u" if tied and term == "1" else term, value, error.get(term, 0.0)))
     return found
 
 

@@ -8,7 +8,8 @@ what stands for a term in one resample is another's equal there, and what most o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +23,7 @@ NULL, RIDGE = 1e-8, 1e-5
 CHANCE = 10.8  # what chance lets chi-squared rise by without a term that is not there, in 99.9 % of cases
 ROUNDS = 3  # of elimination, each with weights at the equation of the one before
 ALIKE = 0.98  # cosine of the velocities with and without the eliminated terms, at least
+Allowed = Callable[[int], float]
 RESAMPLED = 20  # ensembles in which the elimination is repeated, to tell how stable it is
 
 
@@ -46,16 +48,21 @@ class Rates:
         """Of chi-squared at the smallest, J - P + 1."""
         return max(self.rows.shape[1] - self.rows.shape[2] + 1, 1)
 
-    @property
-    def inflation(self) -> float:
-        """By how much errors at fixed weights are too small: weights are estimated from the same N runs (Hotelling)."""
-        count, observables, _ = self.rows.shape
-        return float(np.sqrt((count - 1) / max(count - observables - 1, count / 4)))
+    def inflation(self, weights: Solution, terms: int | None = None) -> float:
+        """Standard errors of so many fitted terms, all unless told, over those that fixed weights promise.
 
-    @property
-    def allowance(self) -> float:
-        """What a term that is not there may cost."""
-        return CHANCE * self.inflation**2
+        Weights are estimated from the same N runs. Where r is by how many observables there are more than is fitted,
+        and n = N - 1, that makes errors (n - 1) / (n - r - 1) times as large in the square (Rao 1967; to first order
+        Dodelson & Schneider 2013), while weights make them seem (n - r) / n times (Hartlap et al. 2007; both: Percival
+        et al. 2014), and bootstrap n / N times.
+        """
+        runs, _, every = self.rows.shape
+        spare = max(weighed(weights) - (terms or every) + 1, 0.0)
+        return float(np.sqrt((runs - 2) / max(runs - 2 - spare, 1.0) * runs / max(runs - 1 - spare, 1.0)))
+
+    def allowance(self, weights: Solution, terms: int) -> float:
+        """What one of so many terms may cost when it is not there."""
+        return CHANCE * self.inflation(weights, terms) ** 2
 
     def over(self, kept: np.ndarray) -> Rates:
         """The same for some of the free numbers, the others being zero."""
@@ -83,6 +90,12 @@ class Rates:
         return [(mean, smallest(solution.whiten(mean), self.gram)[1]) for mean in self.means(count, seed)]
 
 
+def weighed(weights: Solution) -> float:
+    """How many observables have weights that come from the runs: tr R (R + ridge)^-1 of their correlation R."""
+    inverse = scipy.linalg.solve_triangular(weights.factor, np.eye(len(weights.factor)), lower=True)
+    return len(inverse) - RIDGE * float(np.sum(inverse**2))
+
+
 def resamples(runs: int, count: int, seed: int) -> Iterator[np.ndarray]:
     """So many bootstrap resamples of the runs, as indices."""
     rng = np.random.Generator(np.random.Philox(seed))
@@ -104,9 +117,11 @@ def needed(rates: Rates, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """
     kept, weights = chosen(rates)
     kept_in = np.zeros(rates.rows.shape[2])
+    allowed = functools.partial(rates.allowance, weights)
     for mean in rates.means(RESAMPLED, seed):
         # A resampled mean varies about the mean as that does about the truth: twice the variance.
-        kept_in[eliminate(weights.whiten(mean), rates.gram, rates.degrees, 2 * rates.allowance)] += 1
+        again = eliminate(weights.whiten(mean), rates.gram, rates.degrees, lambda terms: 2 * allowed(terms))
+        kept_in[again] += 1
     return kept, kept_in / RESAMPLED
 
 
@@ -116,12 +131,13 @@ def chosen(rates: Rates) -> tuple[np.ndarray, Solution]:
     full = weights = rates.solution()
     kept = every
     for _ in range(ROUNDS):
-        fewer = eliminate(weights.whiten(rates.rows.mean(axis=0)), rates.gram, rates.degrees, rates.allowance)
+        allowed = functools.partial(rates.allowance, weights)
+        fewer = eliminate(weights.whiten(rates.rows.mean(axis=0)), rates.gram, rates.degrees, allowed)
         again = rates.over(fewer).solution()
         # Weights at another equation may not bear out what those before promised; noisy ensembles do that.
         lost = again.statistics[0] - full.statistics[0]
         alike = full.coefficients @ rates.gram[:, fewer] @ again.coefficients  # cosine of the two velocities
-        if lost > rates.inflation**2 * _surprising(len(every) - len(fewer)) or abs(alike) < ALIKE:
+        if lost > rates.inflation(again, len(fewer)) ** 2 * _surprising(len(every) - len(fewer)) or abs(alike) < ALIKE:
             break
         unchanged = np.array_equal(fewer, kept)
         kept, weights = fewer, again
@@ -135,38 +151,57 @@ def _surprising(freedom: int) -> float:
     return freedom + 5 * np.sqrt(2 * freedom)
 
 
-def eliminate(weighted: np.ndarray, gram: np.ndarray, degrees: list[int], allowed: float) -> np.ndarray:
-    """Backward elimination: of the terms that could go at no more cost than is allowed, the one of highest degree.
+def eliminate(weighted: np.ndarray, gram: np.ndarray, degrees: list[int], allowed: Allowed) -> np.ndarray:
+    """Backward elimination, each dropped term then tried once more until nothing is gained by it.
 
-    Degree before cost: on data near a curve in (u, v) a true low term has stand-ins made of many high ones. Each
-    dropped term is then tried once more beside the kept ones.
+    A returned term is held: those that stood for it may then go in its place. Of as many terms those of lower misfit
+    are taken, and a higher degree has to earn its place by as much as a term has.
 
     Args:
         weighted: mean rates of unit sampling covariance, [J, P].
+        allowed: what one of so many terms may cost when it is not there.
     """
 
     def misfit(kept: list[int]) -> float:
         return smallest(weighted[:, kept], gram[np.ix_(kept, kept)])[0]
 
-    def run(kept: list[int]) -> tuple[list[int], float]:
-        now = misfit(kept)
-        while len(kept) > 2:
-            costs = {j: misfit([i for i in kept if i != j]) for j in kept}
-            able = [j for j in kept if costs[j] - now <= allowed]
-            if not able:
-                break
-            drop = min(able, key=lambda j: (-degrees[j], costs[j]))
-            kept, now = [i for i in kept if i != drop], costs[drop]
-        return kept, now
+    def degree(kept: list[int]) -> int:
+        return sum(degrees[i] for i in kept)
 
-    everything = range(weighted.shape[1])
-    kept, now = run(list(everything))
-    for returned in everything:
-        if returned not in kept:
-            other, cost = run(sorted([*kept, returned]))
-            if (len(other), cost) < (len(kept), now):
+    everything = list(range(weighted.shape[1]))
+    kept, now = _backward(everything, misfit, degrees, allowed)
+    before: list[int] = []
+    while kept != before:
+        before = kept
+        for returned in everything:
+            if returned in kept:
+                continue
+            other, cost = _backward(sorted([*kept, returned]), misfit, degrees, allowed, held=returned)
+            if (len(other), cost + allowed(len(kept)) * (degree(other) > degree(kept))) < (len(kept), now):
                 kept, now = other, cost
     return np.array(kept)
+
+
+def _backward(
+    kept: list[int],
+    misfit: Callable[[list[int]], float],
+    degrees: list[int],
+    allowed: Allowed,
+    held: int | None = None,
+) -> tuple[list[int], float]:
+    """Drop, of the terms that could go at no more cost than is allowed, the one of highest degree, and so on.
+
+    Degree before cost: on data near a curve in (u, v) a true low term has stand-ins made of many high ones.
+    """
+    now = misfit(kept)
+    while len(kept) > 2:
+        costs = {j: misfit([i for i in kept if i != j]) for j in kept if j != held}
+        able = [j for j in costs if costs[j] - now <= allowed(len(kept))]
+        if not able:
+            break
+        drop = min(able, key=lambda j: (-degrees[j], costs[j]))
+        kept, now = [i for i in kept if i != drop], costs[drop]
+    return kept, now
 
 
 def amplitude(solution: Solution, mean: np.ndarray, systematic: np.ndarray) -> float:

@@ -36,7 +36,7 @@ EXTRAPOLATION = {
     2: 1.0,
 }  # weights of once, twice and three times the noise: a parabola's value at none
 OUTLIER = 6.0  # standard deviations of noise that no value lies outside [0, 1] by
-STEP = 0.5  # of the central difference along the velocity, in the equation's unit of time
+MOVED = 1e-3  # of concentration, by which the central difference along the velocity moves the fastest cell
 Fields = dict[str, np.ndarray]
 
 
@@ -153,31 +153,46 @@ class SecondOrder:
             own = np.array([(a * v[0] + b * v[1]).mean() for a, b in zip(by_u, by_v, strict=True)])
             return own, judges.rates(torch.from_numpy(x)[None], torch.from_numpy(v)[None])[0].numpy()
 
-        ahead, behind = rates(smoothed + STEP * v), rates(smoothed - STEP * v)
-        own, judged = ((a - b) / (4 * STEP) for a, b in zip(ahead, behind, strict=True))
+        step = MOVED / max(np.abs(v).max(), np.finfo(float).tiny)  # whatever the unit of time
+        ahead, behind = rates(smoothed + step * v), rates(smoothed - step * v)
+        own, judged = ((a - b) / (4 * step) for a, b in zip(ahead, behind, strict=True))
         return {"rows": own, "held_out": judged}
 
 
 def collect(task: Rows | SecondOrder, sample_ids: np.ndarray, states: np.ndarray) -> Fields:
     """What a task finds in each of these snapshots, concentrations [N, 2, H, W]; nan where they are none."""
-    found = [task(int(i), state) for i, state in zip(sample_ids, states, strict=True)]
+    with np.errstate(all="ignore"):  # what is not finite is told by `sound`, of the term and the sample
+        found = [task(int(i), state) for i, state in zip(sample_ids, states, strict=True)]
     return {key: np.stack([each[key] for each in found]) for key in found[0]}
 
 
-def sound(found: Fields, sample_ids: np.ndarray) -> Fields:
+def sound(found: Fields, sample_ids: np.ndarray, terms: tuple[str, ...]) -> Fields:
     """The same, if all of it is finite.
 
     Raises:
-        UserError: names the samples that are no concentrations.
+        UserError: names the samples that are no concentrations, or the term that is not finite on some of them.
     """
-    bad = sample_ids[~np.isfinite(next(iter(found.values()))).reshape(len(sample_ids), -1).all(axis=1)]
-    if len(bad):
-        told = ", ".join(map(str, bad[:5])) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
-        raise UserError(
-            f"sample{'s' * (len(bad) > 1)} {told} of {len(sample_ids)}: values that are not finite, or outside [0, 1] "
-            "by more than the noise; concentrations lie in [0, 1]"
-        )
-    return found
+    finite = np.all([np.isfinite(v).reshape(len(v), -1).all(axis=1) for v in found.values()], axis=0)
+    if finite.all():
+        return found
+    looked_at = f"of {len(sample_ids)} looked at"
+    for k, term in enumerate(terms if "gram" in found else ()):
+        known = np.isfinite(found["gram"])
+        singular = ~known[:, k, k] & known.any(axis=(1, 2))  # of what are no concentrations, nothing is known
+        if singular.any():
+            raise UserError(
+                f"the term {term!r} is not finite on {_told(sample_ids[singular])} {looked_at}; "
+                "take one that is finite for all concentrations, and for what noise adds to them"
+            )
+    raise UserError(
+        f"{_told(sample_ids[~finite])} {looked_at}: values that are not finite, or outside [0, 1] "
+        "by more than the noise; concentrations lie in [0, 1]"
+    )
+
+
+def _told(ids: np.ndarray) -> str:
+    more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
+    return f"sample{'s' * (len(ids) > 1)} {', '.join(map(str, ids[:5]))}{more}"
 
 
 def observable_gradients(u: np.ndarray, v: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -37,5 +37,5 @@ def test_snapshots_that_are_no_concentrations_are_named(solitons):
     measure = discover.look(solitons.states(train), discover.Question())
     found = moments.collect(moments.Rows(measure), train, solitons.states(train))
     found["rows"][2] = np.nan
-    with pytest.raises(UserError, match=rf"sample {train[2]} of {len(train)}: values that are not finite"):
-        moments.sound(found, train)
+    with pytest.raises(UserError, match=rf"sample {train[2]} of {len(train)} looked at: values that are not finite"):
+        moments.sound(found, train, measure.terms)

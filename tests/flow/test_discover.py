@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -126,6 +127,7 @@ def test_eight_bit_images_are_seen_through_the_kernel_alone(waves):
     found = p2d.discover(np.round(waves * 255) / 255)
     assert found.measure.rounded and found.measure.noise == (0, 0) and found.step is None
     assert alike(found, waves) > 0.995
+    assert found.verdict.endswith("of which small terms may be artefacts")
 
 
 def test_one_s_own_terms_take_the_place_of_a_library(waves):
@@ -167,15 +169,35 @@ def test_an_ensemble_that_many_dynamics_keep_is_called_ambiguous():
     assert found.verdict.startswith("ambiguous: ") and "dynamics fit about as well" in found.verdict
 
 
+@pytest.mark.parametrize("sigma", [0.01, 0.1])
+@pytest.mark.parametrize("level", [0.2, 0.5])
+def test_noise_alone_is_not_called_a_static_pattern(sigma, level):
+    states = level + sigma * np.random.default_rng(0).normal(size=(40, 2, 32, 32))
+    with pytest.raises(UserError, match=rf"^too noisy: no pattern is seen above noise of {sigma}"):
+        p2d.discover(states)
+
+
 def test_few_noisy_snapshots_are_not_said_to_tell_the_equation(waves):
     noisy = waves[:16] + 0.04 * np.random.default_rng(6).normal(size=(16, *waves.shape[1:]))
     assert not p2d.discover(noisy).verdict.startswith("dynamics identified")
 
 
+@pytest.mark.parametrize("name", ["cubic", "gray-scott"])
+@pytest.mark.parametrize("count", [8, 12, 16])
+def test_no_more_runs_than_observables_are_called_too_few_whatever_they_seem_to_tell(waves, count, name):
+    told = f"too few snapshots: {count} independent runs .* about 37 are needed$"
+    for some in (waves[:count], waves[-count:]):
+        assert re.match(told, p2d.discover(some, name, bootstrap=10).verdict)
+
+
+def test_as_many_runs_as_observables_are_not_called_too_few(waves):
+    assert p2d.discover(waves[:37], "gray-scott", bootstrap=10).verdict.startswith("dynamics identified")
+
+
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_too_few_snapshots_are_refused_with_their_number(waves, count):
     dead = np.ones((3, *waves.shape[1:]))
-    with pytest.raises(UserError, match=f"{count} living snapshots are too few .* at least 8"):
+    with pytest.raises(UserError, match=f"{count} living runs are too few .* at least 8"):
         p2d.discover(np.concatenate([waves[:count], dead]))
 
 
@@ -187,7 +209,7 @@ def test_what_are_no_snapshots_is_refused(waves):
     with pytest.raises(UserError, match="sample 3 holds values that are not finite"):
         p2d.discover(broken)
     broken[3, 0, 5, 5] = 7.0
-    with pytest.raises(UserError, match=r"sample 3 of 12: .* concentrations lie in \[0, 1\]"):
+    with pytest.raises(UserError, match=r"sample 3 of 12 looked at: .* concentrations lie in \[0, 1\]"):
         p2d.discover(broken)
 
 
@@ -208,9 +230,9 @@ def test_known_equations_are_told_apart(waves):
 
 
 def test_intervals_of_ninety_per_cent_hold_the_truth_in_about_that_many_ensembles(tmp_path):
-    """More than twenty ensembles of 64 snapshots; the first pass is measured once for all."""
+    """Twenty ensembles of 64 snapshots; the first pass is measured once for all."""
     size = 64
-    states = simulated(tmp_path / "d", count=2300, size=48)
+    states = simulated(tmp_path / "d", count=1310)
     question = discover.question(DiscoverConfig(library="gray-scott"))
     measure = discover.look(states[:64], question)
     whole = moments.collect(moments.Rows(measure), np.arange(len(states)), states)
@@ -228,7 +250,7 @@ def test_intervals_of_ninety_per_cent_hold_the_truth_in_about_that_many_ensemble
             low, high = found.interval[species][term]
             held.append(low <= TRUTH[species][term] <= high)
     assert ensembles >= 20
-    assert 0.8 <= np.mean(held) <= 0.97
+    assert 0.8 <= np.mean(held) <= 0.97, np.mean(held)
 
 
 def test_the_energy_of_an_equation_is_one_at_the_unit_of_velocity():

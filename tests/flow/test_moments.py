@@ -1,6 +1,7 @@
 """What one pass over snapshots leaves: observables against finite differences, and noise that leaves no trace."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -223,8 +224,8 @@ def test_the_second_order_of_an_observable_is_half_its_second_derivative_along_t
     for place, observable in OBSERVABLES.items():
         # a polynomial in the step, in steps that change concentrations by up to 0.1
         expected = of_second_power(lambda h, g=observable: g(*smoothed(x + h * v, smoothing)).mean(), 7.0)
-        # Within a step of time 1 the state changes by 0.005, of which a central difference leaves the square, 2.5e-5;
-        # rounding is 1e-16 / 49.
+        # The central difference moves the state by 0.001 and leaves the square, 1e-6, times up to 20; rounding is
+        # 1e-16 / 49.
         assert_close(found[place], expected, rtol=1e-4, atol=1e-16, msg=lambda m, p=place: f"observable {p}: {m}")
 
 
@@ -237,6 +238,23 @@ def test_the_second_order_of_held_out_observables_is_half_their_second_derivativ
     expected = second_differences(lambda h: held_out_means(measure, smoothed(x + h * v, smoothing)), 0.2)
     # As above, but random observables bend within 0.3, not 1, of a species; rounding is 1e-16 / 0.04.
     assert np.abs(found - expected).max() < 1e-3 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(("height", "width"), GRIDS)
+@pytest.mark.parametrize("faster", [-1.0, 1e-4, 1e3, 1e6])
+def test_the_second_order_is_quadratic_in_the_velocity_whatever_its_unit_of_time(height, width, faster):
+    x, measure = smooth_states(1, height, width)[0], Measure(TERMS, **SCALES)
+    scaled = {species: {term: faster * c for term, c in terms.items()} for species, terms in SLOW.items()}
+    once, other = (SecondOrder(measure, equation)(0, x) for equation in (SLOW, scaled))
+    for key, values in once.items():
+        # float64 differences of numbers that differ by a thousandth
+        assert_close(other[key], faster**2 * values, rtol=1e-9, atol=1e-9 * faster**2 * np.abs(values).max())
+
+
+def test_the_second_order_of_what_does_not_move_is_none():
+    still = {"u": {"1": 0.0}, "v": {}}
+    for values in SecondOrder(Measure(TERMS, **SCALES), still)(0, smooth_states(1, 6, 8)[0]).values():
+        assert_array_equal(values, np.zeros(len(values)))
 
 
 @pytest.mark.parametrize(("height", "width"), GRIDS)
@@ -260,13 +278,22 @@ def test_what_an_explicit_step_changes_beyond_the_rate_is_the_step_times_the_sec
 def test_samples_that_are_no_concentrations_are_named(task, value):
     states, ids = random_states(12, 6, 5), np.arange(20, 32)
     found = collect(task, ids, states)
-    assert sound(found, ids) is found
+    assert sound(found, ids, TERMS) is found
     states[3, 1, 2, 4] = value
-    with pytest.raises(UserError, match=r"^sample 23 of 12: values that are not finite, or outside \[0, 1\]"):
-        sound(collect(task, ids, states), ids)
+    with pytest.raises(UserError, match=r"^sample 23 of 12 looked at: values that are not finite, or outside \[0, 1\]"):
+        sound(collect(task, ids, states), ids, TERMS)
     states[[0, 1, 5, 6, 7, 9, 11], 0, 0, 0] = value
-    with pytest.raises(UserError, match=r"^samples 20, 21, 23, 25, 26 and 3 more of 12: "):
-        sound(collect(task, ids, states), ids)
+    with pytest.raises(UserError, match=r"^samples 20, 21, 23, 25, 26 and 3 more of 12 looked at: "):
+        sound(collect(task, ids, states), ids, TERMS)
+
+
+@pytest.mark.parametrize(("term", "noise"), [("log(v-0.3)", 0), ("1/(u-0.6)", 0), ("log(v-0.3)", 0.02)])
+def test_a_term_that_is_not_finite_is_named_with_its_sample(term, noise):
+    terms, states, ids = ("1", "u", term), np.full((9, 2, 6, 5), 0.5), np.arange(10, 19)
+    states[4:6] = [[[[0.6]], [[0.1]]]]  # where none of them is finite, and on no other sample
+    found = collect(Rows(Measure(terms, noise=(noise, noise))), ids, states)
+    with pytest.raises(UserError, match=rf"^the term '{re.escape(term)}' is not finite on samples 14, 15 of 9"):
+        sound(found, ids, terms)
 
 
 @pytest.mark.parametrize("noise", [(0.0, 0.0), (0.01, 0.05), (0.05, 0.01)])
