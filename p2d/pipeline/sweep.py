@@ -269,8 +269,8 @@ def _seconds(
 ) -> dict[str, float]:
     """Where the time went: score models and trials, and what a score model in each trial would have taken.
 
-    overhead: a trial's share of the time, start and end of the sweep too, in which a place for a trial was not busy with
-    epochs; of trials that were run this time.
+    overhead: a trial's share of the time in which places for trials were not busy with epochs, start and end of the
+    sweep too; of the trials that were run this time.
     """
     learning = [sum(epoch["seconds"] for epoch in read_history(folder)) for folder in scores.values()]
     busy = [watcher.trained.get(trial, 0.0) for trial in watcher.seconds]
