@@ -141,7 +141,7 @@ def open_tracker(out: Path, enabled: bool) -> Run:
         return Run()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

@@ -7,12 +7,14 @@ import functools
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from ray import tune
+from ray.tune import TuneError
 from ray.tune.experiment import Trial
 from ray.tune.result import AUTO_RESULT_KEYS
 from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule, TrialScheduler
@@ -165,7 +167,10 @@ def run(sweep: Sweep, watcher: Watcher, there: Room) -> list[Row]:
                 verbose=0,
             ),
         )
-    tuner.fit()
+    try:
+        tuner.fit()
+    except TuneError as error:
+        raise live.mistake or error from error
     for left in sweep.folder.glob("trials/.*"):  # of trials that were stopped early
         shutil.rmtree(left, ignore_errors=True)
     del _live[sweep.folder]
@@ -181,6 +186,7 @@ def _be_quiet() -> None:
         "RAY_AIR_NEW_OUTPUT": "0",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that fails has no metric
         "TUNE_GLOBAL_CHECKPOINT_S": "5",
     }
     for name in ("ray.tune", "ray.air"):
@@ -303,10 +309,19 @@ def measure(dataset: Dataset, holdout: float, model: Path) -> dict[str, float]:
 
 @dataclass
 class _Live:
-    """What a running sweep is told to, and how its trials ended."""
+    """What a running sweep is told to, how its trials ended, and what the watcher found wrong, which ends the sweep."""
 
     watcher: Watcher
     rows: list[Row]
+    mistake: UserError | None = None
+
+    def tell(self, what: Callable[..., None], *told: Any) -> None:
+        """Pass on to the watcher; Tune would put its own error in the place of what goes wrong there."""
+        try:
+            what(*told)
+        except UserError as error:
+            self.mistake = error
+            raise
 
 
 _live: dict[Path, _Live] = {}  # by the sweep's folder
@@ -319,19 +334,21 @@ class _Report(tune.Callback):
         self.sweep = sweep
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        _live[self.sweep.folder].watcher.started(str(trial), _point(self.sweep.config, trial.config))
+        live = _live[self.sweep.folder]
+        live.tell(live.watcher.started, str(trial), _point(self.sweep.config, trial.config))
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        _live[self.sweep.folder].watcher.reported(str(trial), _values(result))
+        live = _live[self.sweep.folder]
+        live.tell(live.watcher.reported, str(trial), _values(result))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        row = self._row(trial)
-        _live[self.sweep.folder].watcher.ended(row.trial, row.state, row.error)
+        live, row = _live[self.sweep.folder], self._row(trial)
+        live.tell(live.watcher.ended, row.trial, row.state, row.error)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        _live[self.sweep.folder].watcher.ended(str(trial), FAILED, self._row(trial).error)
+        self.on_trial_complete(iteration, trials, trial)
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         _live[self.sweep.folder].rows.extend(map(self._row, trials))
