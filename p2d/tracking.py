@@ -66,7 +66,7 @@ class Run:
         Args:
             name: that a person reads.
             key: by which it is known under this one; its name when empty.
-            retry: go on with a failed one too.
+            retry: go on with one that has come to its end too.
 
         Raises:
             UserError: the store cannot be written.
@@ -90,9 +90,8 @@ class Run:
 
     def _find_or_create(self, key: str, name: str, retry: bool) -> str:
         assert self.client is not None
-        unfinished = ("RUNNING", "KILLED", "FAILED") if retry else ("RUNNING", "KILLED")
         newest = self.client.search_runs([self.experiment], filter_string=f"tags.`{KEY}` = '{key}'", max_results=1)
-        if newest and newest[0].info.status in unfinished:
+        if newest and (retry or newest[0].info.status in ("RUNNING", "KILLED")):
             run_id = newest[0].info.run_id
             self.client.set_tag(run_id, PROCESS, self.process)
             self.client.update_run(run_id, status="RUNNING")

@@ -225,7 +225,7 @@ def test_the_runs_of_a_killed_process_do_not_stay_running_and_are_continued(root
 def test_a_failed_run_is_continued_where_it_is_a_retry_and_only_there(root, client):
     first = root.start("trial 7", {"alpha": 0.5}, key="seven")
     first.end("FAILED", "the loss is nan")
-    again = root.start("trial 7", {}, key="seven", retry=True)
+    again = root.start("trial 7", {}, key="seven", retry=True)  # as a trial that is run again
     assert again.run_id == first.run_id
     assert status(client, again) == "RUNNING"
     again.end("FAILED", "the loss is nan")

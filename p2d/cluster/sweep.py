@@ -356,9 +356,10 @@ class _Report(tune.Callback):
     def _row(self, trial: Trial) -> Row:
         point, values = _point(self.sweep.config, trial.config), _values(trial.last_result)
         failure, error = _failure(self.sweep, str(trial)), trial.get_error()
-        if failure.exists() or error is not None:
-            why = cause(error) if error is not None else failure.read_text()
-            return Row(str(trial), point, FAILED, why, values)
+        if trial.status == Trial.ERROR and error is not None:  # one that it has got over is kept too
+            return Row(str(trial), point, FAILED, cause(error), values)
+        if failure.exists():
+            return Row(str(trial), point, FAILED, failure.read_text(), values)
         whole = values.get("epoch", -1) >= self.sweep.config.flow(point).passes
         return Row(str(trial), point, FINISHED if whole else STOPPED, "", values)
 

@@ -189,7 +189,8 @@ class _Tracked:
         self.begun.setdefault(trial, time.monotonic())
         settings = {one.label: point[one.key] for one in self.config.axes}
         label = self.config.label(point)
-        self.runs[trial] = self.parent.start(label, settings | self.config.flow(point).to_dict(), trial, retry=True)
+        key = f"{self.parent.run_id}/{trial}"  # of this sweep, and not of one of the same name that was removed
+        self.runs[trial] = self.parent.start(label, settings | self.config.flow(point).to_dict(), key, retry=True)
 
     def reported(self, trial: str, values: dict[str, float]) -> None:
         """Its metrics, by epoch."""

@@ -188,21 +188,24 @@ def test_a_sweep_of_which_every_trial_fails_says_why_and_can_be_run_again(cluste
 
 
 def test_trials_that_fall_behind_are_stopped_early_and_are_killed_in_mlflow(cluster, out, root, client):
-    # One after the other, from a field that is trained well to ones that are not: those come late and are worse.
-    rates = "flow.learning_rate=0.01,1e-7,2e-7,3e-7"
+    # One after the other: the clearer the level the larger the residual, so that all after the first fall behind.
     config = SweepConfig(
-        param=(rates, "flow.epochs=6", "flow.hidden=8", "flow.batch_size=8"), metric="validation_loss", max_concurrent=1
+        alpha=(0.5, 0.9, 0.99),
+        param=("flow.epochs=4", "flow.hidden=8", "flow.batch_size=8"),
+        metric="validation_loss",
+        max_concurrent=1,
     )
     found = swept(config, out, "early", root)
-    states = {t["settings"]["learning_rate"]: t for t in found["trials"]}
-    assert states["0.01"]["state"] == "FINISHED"
-    assert found["best"]["settings"]["learning_rate"] == "0.01"
-    stopped = [t for t in found["trials"] if t["state"] == "KILLED"]
-    assert stopped
-    assert all(1 <= t["values"]["epoch"] < 6 for t in stopped)
+    epochs = {t["settings"]["alpha"]: (t["state"], t["values"]["epoch"]) for t in found["trials"]}
+    assert epochs == {"0.5": ("FINISHED", 4), "0.9": ("KILLED", 1), "0.99": ("KILLED", 1)}
+    assert found["best"]["settings"]["alpha"] == "0.5"
     _, trials = runs_of(client, "early")
-    for t in found["trials"]:
-        assert trials[f"learning_rate={t['settings']['learning_rate']}"].info.status == t["state"]
+    assert {name: run.info.status for name, run in trials.items()} == {
+        "alpha=0.5": "FINISHED",
+        "alpha=0.9": "KILLED",
+        "alpha=0.99": "KILLED",
+    }
+    assert trials["alpha=0.9"].data.tags["p2d.error"] == "stopped early: others were ahead"
 
 
 def trial_processes():
@@ -249,7 +252,7 @@ def test_a_killed_trial_goes_on_from_its_checkpoint_in_the_same_run(cluster, out
 
 
 def test_two_workers_train_inside_a_trial(cluster, out):
-    config = dataclasses.replace(WIDTHS, param=FAST)
+    config = dataclasses.replace(WIDTHS, param=("flow.hidden=8", "flow.observables=48", "flow.epochs=1"))
     one = swept(config, out, "one_worker")
     two = swept(config, out, "two_workers", workers=2)
     assert two["best"]["values"]["validation_loss"] == pytest.approx(one["best"]["values"]["validation_loss"], rel=1e-4)
