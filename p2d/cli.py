@@ -258,7 +258,7 @@ def ui(
     """Open the MLflow page of the runs under the output folder, on this machine only, until Ctrl-C."""
     from p2d.tracking import serve
 
-    sys.exit(serve(Path(out), port))
+    serve(Path(out), port)
 
 
 def _finish(outcome: Outcome, common: Common, following: str) -> None:
