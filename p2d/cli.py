@@ -270,9 +270,9 @@ def ui(
     out: Annotated[str, option("-o", help="output folder")] = "runs",
 ) -> None:
     """Open the MLflow page of the runs under the output folder, on this machine only, until Ctrl-C."""
-    from p2d.tracking import serve
+    from p2d.page import serve
 
-    sys.exit(serve(Path(out), port))
+    serve(Path(out), port)
 
 
 def _finish(outcome: Outcome, common: Common, following: str) -> None:

@@ -6,11 +6,9 @@ import atexit
 import contextlib
 import functools
 import os
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -205,45 +203,20 @@ def _guard(uri: str, process: str) -> None:
         client.set_terminated(run.info.run_id, "KILLED")
 
 
-def serve(out: Path, port: int) -> int:
-    """Serve the MLflow page of the store on loopback until it is stopped; prints the address once it answers.
+def experiment_id(uri: str) -> str:
+    """The id of the experiment of the runs in this store."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
-    Returns:
-        The server's exit code.
-
-    Raises:
-        UserError: there is no store yet, or the port is taken.
-    """
-    uri = store_uri(out)
-    if uri.startswith("sqlite") and not (out / "mlflow.db").is_file():
-        raise UserError(f"there are no tracked runs in {out}; p2d run makes some")
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", port)) == 0:
-            raise UserError(f"port {port} is taken; give another --port")
-    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
     try:
-        while server.poll() is None and not _answers(address):
-            time.sleep(0.5)
-        if server.poll() is None:
-            print(f"MLflow shows the runs of {uri} at {address}   (Ctrl-C ends it)", flush=True)
-        return server.wait()
-    except KeyboardInterrupt:
-        return 0
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def _answers(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{address}/health", timeout=2) as reply:
-            return reply.status == 200
-    except OSError:
-        return False
+        experiment = MlflowClient(tracking_uri=uri).get_experiment_by_name(EXPERIMENT)
+    except (MlflowException, OSError) as error:
+        raise UserError(f"MLflow does not answer at {uri}: {str(error).splitlines()[0]}") from error
+    if experiment is None:
+        raise UserError(f"there are no tracked runs at {uri}; p2d run makes some")
+    return experiment.experiment_id
 
 
 if __name__ == "__main__":

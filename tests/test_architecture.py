@@ -18,6 +18,7 @@ LAYERS = [
     ["p2d.derived", "p2d.flow"],
     ["p2d.training"],
     ["p2d.evaluate", "p2d.tracking", "p2d.api"],
+    ["p2d.page"],
     ["p2d.cluster"],
     ["p2d.pipeline", "p2d.bench"],
     ["p2d.cli"],
