@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from dataclasses import dataclass
@@ -45,8 +46,10 @@ class Axis:
         return self.rounded(number)
 
     def rounded(self, number: float) -> str:
-        """A number of the range as text: whole where the setting is."""
-        return str(round(number)) if _hint(self.key) in (int, int | None) else f"{number:.{DIGITS}g}"
+        """A number of the range as text: whole where the setting is; what is rounded past an end is that end."""
+        text = str(round(number)) if _hint(self.key) in (int, int | None) else f"{number:.{DIGITS}g}"
+        low, high = map(float, self.values)
+        return self.values[0] if float(text) <= low else self.values[1] if float(text) >= high else text
 
 
 def axis(text: str) -> Axis:
@@ -72,15 +75,18 @@ def of_values(key: str, values: tuple[str, ...]) -> Axis:
     """
     if not values:
         raise UserError(f"{key} has no values to try; give one or more")
+    kept: dict[Any, str] = {}
     for value in values:
-        parse(key, value)
-    return Axis(key, tuple(dict.fromkeys(values)))
+        kept.setdefault(parse(key, value), value)  # 0.5 and 0.50 are one value
+    return Axis(key, tuple(kept.values()))
 
 
 def _range(text: str, key: str, ends: str, scale: str) -> Axis:
-    low, _, high = ends.partition("..")
-    if scale not in ("", "log") or _hint(key) not in (int, float, int | None):
+    low, *others = ends.split("..")
+    hint = _hint(key)
+    if scale not in ("", "log") or hint not in (int, float, int | None) or len(others) != 1 or "" in (low, *others):
         raise UserError(f"param {text!r} is not understood; give {FORM}")
+    high = others[0]
     first, last = parse(key, low), parse(key, high)
     if not first < last or (scale and first <= 0):
         raise UserError(f"param {text!r} is no range: it must rise{', from above 0' if scale else ''}")
@@ -91,23 +97,39 @@ def parse(key: str, value: str) -> Any:
     """A setting's value from its text; several widths are written 32x32.
 
     Raises:
-        UserError: no such setting, or not of its kind.
+        UserError: no such setting, not of its kind, or not finite.
     """
     hint = _hint(key)
     kinds = get_args(hint)
     try:
         if hint is bool:
             return {"true": True, "false": False}[value.lower()]
-        if hint in (int, float):
-            return hint(value)
-        if hint == int | None:
+        if hint is float:
+            return _finite(key, value)
+        if hint in (int, int | None):
             return int(value)
         if kinds and kinds[-1] is Ellipsis:
-            return tuple(kinds[0](part) for part in value.split("x"))
+            return tuple(_finite(key, part) if kinds[0] is float else int(part) for part in value.split("x"))
     except (ValueError, KeyError) as error:
         kind = getattr(hint, "__name__", str(hint)) if not kinds else f"{kinds[0].__name__}"
         raise UserError(f"{key} = {value!r} is not possible: it must be of kind {kind}") from error
     return value
+
+
+def _finite(key: str, value: str) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise UserError(f"{key} = {value} is not possible: it must be finite")
+    return number
+
+
+@functools.cache
+def _hints() -> dict[str, Any]:
+    """The type of every setting that can be varied."""
+    hints = {f"{s}.{n}": hint for s, config in STAGES.items() for n, hint in get_type_hints(config).items()}
+    hints |= {f"data.{name}": hint for name, hint in get_type_hints(TrainSource).items() if name in DATA}
+    del hints["flow.objective"]
+    return hints
 
 
 def _hint(key: str) -> Any:
@@ -116,12 +138,10 @@ def _hint(key: str) -> Any:
     Raises:
         UserError: there is no such setting; names the nearest.
     """
-    stage, _, name = key.partition(".")
-    hints = {f"{s}.{n}": hint for s, config in STAGES.items() for n, hint in get_type_hints(config).items()}
-    hints |= {f"data.{name}": hint for name, hint in get_type_hints(TrainSource).items() if name in DATA}
-    hints = {k: hint for k, hint in hints.items() if k != "flow.objective"}
+    hints = _hints()
     if key in hints:
         return hints[key]
+    stage, _, name = key.partition(".")
     beside = [f"{s}.{name or stage}" for s in (*STAGES, "data")]  # the right name under another stage, or under none
     there = next((k for k in beside if k in hints), None)
     told = f" (did you mean {there!r}?)" if there else nearest(key, hints)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, get_args
 
 import tyro
 
-from p2d.config.axes import Axis, axis, of_values, settings_of
+from p2d.config.axes import Axis, axis, of_values, parse, settings_of
 from p2d.config.base import Config, at_least, one_of, option
 from p2d.config.learn import FlowConfig, Objective, ScoreConfig
 from p2d.errors import UserError
@@ -18,6 +18,7 @@ from p2d.errors import UserError
 Search = Literal["grid", "random", "optuna"]
 Scheduler = Literal["asha", "median", "none"]
 Point = dict[str, str]  # a value for each key
+DRAWS = 100  # a sample, to find points that are not there yet
 METRICS = {"cosine": "max", "z_rms": "min", "z_max": "min", "validation_loss": "min"}  # and which end is the best
 AUTO = "auto"
 # What is swept where nothing is asked for.
@@ -74,8 +75,11 @@ class SweepConfig(Config):
             raise UserError(f"samples = {self.samples} is for --search random or optuna; a grid has a trial a point")
         if self.search != "grid" and not self.samples:
             raise UserError(f"samples = 0 is not possible: --search {self.search} needs their number")
+        if self.score_per_alpha and self.objective == "stationarity":
+            raise UserError("score_per_alpha is not for stationarity, which needs no score model")
         for one in self.axes:
             self._check(one)
+        self._check_levels()
         if self.search == "grid":
             list(map(self.flow, self.points()))
 
@@ -99,7 +103,24 @@ class SweepConfig(Config):
             elif stage == "score":
                 ScoreConfig(**settings_of("score", {one.key: value}))
             else:
-                at_least(one.key, float(value), 2)
+                at_least(one.key, parse(one.key, value), 2)
+
+    def _check_levels(self) -> None:
+        """Refuse signal levels of a flow that a score model, trained for a trial, would not know."""
+        values = {one.key: one.values for one in self.axes}
+        if self.score_per_alpha and "score.alpha" in values:
+            raise UserError("score.alpha is not possible with --score-per-alpha, which trains for flow.alpha")
+        if self.score_per_alpha or not any(key.startswith("score.") for key in values):
+            return
+        for level in values.get("score.alpha", ("",)):
+            known = ScoreConfig(**settings_of("score", {"score.alpha": level} if level else {})).alpha
+            for value in values.get("flow.alpha", ("",)):
+                alpha = self.flow({"flow.alpha": value} if value else {}).alpha
+                if not known[0] <= alpha <= known[-1]:
+                    raise UserError(
+                        f"alpha = {alpha} is not what its score model would be trained for, which is "
+                        f"{' to '.join(map(str, known))}; give score.alpha=LOWxHIGH, or --score-per-alpha"
+                    )
 
     @property
     def axes(self) -> list[Axis]:
@@ -130,7 +151,11 @@ class SweepConfig(Config):
             return [_point(axes, values) for values in itertools.product(*(one.values for one in axes))]
         source = random.Random(self.seed)
         if any(one.is_range for one in axes):
-            return [_point(axes, [one.drawn(source) for one in axes]) for _ in range(self.samples)]
+            found: dict[tuple[str, ...], None] = {}
+            for _ in range(DRAWS * self.samples):
+                if len(found) < self.samples:
+                    found[tuple(one.drawn(source) for one in axes)] = None
+            return [_point(axes, values) for values in found]
         every = list(itertools.product(*(one.values for one in axes)))
         return [_point(axes, values) for values in source.sample(every, min(self.samples, len(every)))]
 
@@ -161,6 +186,9 @@ class SweepConfig(Config):
         if not relevant or self.objective == "stationarity":
             return {}
         points = [_point(relevant, values) for values in itertools.product(*(one.values for one in relevant))]
+        if self.search != "optuna":  # which may come to any; the others are known to come to these
+            chosen = self.points()
+            points = [p for p in points if any(all(c.get(k, v) == v for k, v in p.items()) for c in chosen)]
         return {score_name(point): point for point in points}
 
     def label(self, point: Point) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from p2d.flow.equation import with_error
@@ -145,14 +146,19 @@ def print_sweep(found: dict[str, Any]) -> None:
     words = {"FINISHED": "", "KILLED": "stopped early"}
 
     def place(trial: dict[str, Any]) -> tuple[int, float]:
-        return ("FINISHED", "KILLED", "FAILED").index(trial["state"]), sign * trial["values"].get(metric, math.inf)
+        value = trial["values"].get(metric, math.nan)
+        rank = sign * value if math.isfinite(value) else math.inf
+        return ("FINISHED", "KILLED", "FAILED").index(trial["state"]), rank
 
     for trial in sorted(trials, key=place):
         values = trial["values"]
         numbers = (f"{values[key]:.4g}" if key in values else "" for key in measured)
         epochs = f"{values['epoch']:.0f}" if "epoch" in values else ""
         table.add_row(
-            *(trial["settings"][key] for key in settings), *numbers, epochs, words.get(trial["state"], trial["error"])
+            *(trial["settings"][key] for key in settings),
+            *numbers,
+            epochs,
+            words.get(trial["state"], escape(trial["error"])),
         )
     console = Console(highlight=False, soft_wrap=True)
     console.print(table)
