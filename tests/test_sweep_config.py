@@ -449,3 +449,14 @@ def test_the_name_of_a_score_model_does_not_depend_on_the_order_of_its_settings(
 )
 def test_passes_are_the_most_that_a_trial_may_have(param, settings, passes):
     assert sweep(*param, **settings).passes == passes
+
+
+@pytest.mark.parametrize("text", ["flow.hidden=16,32x8", "flow.learning_rate=1e-4..1e-2:log", "data.snapshots=64,0"])
+def test_an_axis_tells_itself_as_it_was_given(text):
+    one = axis(text)
+    assert f"{one.key}={one.told}" == text
+
+
+def test_all_snapshots_can_be_the_end_of_a_learning_curve():
+    points = SweepConfig(objective="stationarity", param=("data.snapshots=64,0",)).points()
+    assert [point["data.snapshots"] for point in points] == ["64", "0"]

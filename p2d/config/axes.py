@@ -37,6 +37,11 @@ class Axis:
         """The name a person reads: a flow's settings are named without their stage."""
         return self.key.removeprefix("flow.").removeprefix("data.")
 
+    @property
+    def told(self) -> str:
+        """The values as they are given: '16,32' or '1e-4..1e-2:log'."""
+        return "..".join(self.values) + ":log" * self.log if self.is_range else ",".join(self.values)
+
     def drawn(self, source: random.Random) -> str:
         """One of the values, or a number of the range."""
         if not self.is_range:

@@ -103,7 +103,7 @@ class SweepConfig(Config):
             elif stage == "score":
                 ScoreConfig(**settings_of("score", {one.key: value}))
             else:
-                at_least(one.key, parse(one.key, value), 2)
+                at_least(one.key, parse(one.key, value) or 2, 2)  # 0 are all
 
     def _check_levels(self) -> None:
         """Refuse signal levels of a flow that a score model, trained for a trial, would not know."""

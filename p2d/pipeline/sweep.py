@@ -94,7 +94,7 @@ def _identity(config: SweepConfig, source: FlowSource, dataset: Dataset, metric:
     """What decides what comes out of a sweep."""
     data = {"dataset_hash": dataset.card.dataset_hash, "holdout": source.holdout, "snapshots": source.snapshots}
     own = {**config.identity(), "metric": metric, "score": source.score, **data}
-    own["axes"] = {one.key: list(one.values) for one in config.axes}
+    own["axes"] = {one.key: one.told for one in config.axes}
     for given in ("alpha", "sym", "param"):  # two ways to say one thing
         del own[given]
     return json.loads(json.dumps(own))
