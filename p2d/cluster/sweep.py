@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -123,8 +124,14 @@ def room(config: SweepConfig, source: FlowSource) -> Room:
     return Room(trials, workers, wished or max(1, runtime.cpus() // (trials * workers)))
 
 
-def start(source: FlowSource) -> None:
-    """Start Ray, for `room` and `run`."""
+def start(config: SweepConfig, source: FlowSource) -> None:
+    """Start Ray, for `room` and `run`.
+
+    Raises:
+        UserError: Optuna is to propose the trials, and is not there.
+    """
+    if config.search == "optuna":
+        _import_optuna()
     # Ray leaves the resources of a stopped trial's workers claimed unless its dashboard process is there.
     runtime.start(dashboard=source.workers > 1)
 
@@ -137,47 +144,51 @@ def run(sweep: Sweep, watcher: Watcher, there: Room) -> list[Row]:
     sweep = dataclasses.replace(sweep, folder=folder, scores=scores, dataset=dataset)
     (folder / "trials").mkdir(parents=True, exist_ok=True)
     _be_quiet()
-    trainable = tune.with_resources(functools.partial(_trial, sweep=sweep, room=there), _resources(there))
-    live = _live[sweep.folder] = _Live(watcher, [])
-    place = folder / "tune"
-    if tune.Tuner.can_restore(str(place)):
-        tuner = tune.Tuner.restore(
-            str(place), trainable, resume_unfinished=True, restart_errored=True, param_space=_space(sweep.config)
-        )
-    else:
-        tuner = tune.Tuner(
-            trainable,
-            param_space=_space(sweep.config),
-            tune_config=tune.TuneConfig(
-                metric=sweep.metric,
-                mode=METRICS[sweep.metric],
-                scheduler=_scheduler(sweep.config),
-                search_alg=_searcher(sweep),
-                num_samples=sweep.config.samples if sweep.config.search == "optuna" else 1,
-                max_concurrent_trials=there.trials,
-                reuse_actors=there.workers == 1,
-                trial_name_creator=functools.partial(_name, sweep.config),
-                trial_dirname_creator=functools.partial(_name, sweep.config),
-            ),
-            run_config=tune.RunConfig(
-                name=place.name,
-                storage_path=str(place.parent),
-                failure_config=tune.FailureConfig(max_failures=RETRIES),
-                callbacks=[_Report(sweep)],
-                verbose=0,
-            ),
-        )
+    live = _live[folder] = _Live(watcher, [])
     try:
-        tuner.fit()
+        _tuner(sweep, there).fit()
     except TuneError as error:
         raise live.mistake or error from error
-    for left in sweep.folder.glob("trials/.*"):  # of trials that were stopped early
+    finally:
+        del _live[folder]
+    for left in folder.glob("trials/.*"):  # of trials that were stopped early
         shutil.rmtree(left, ignore_errors=True)
-    del _live[sweep.folder]
     if all(row.state == FAILED for row in live.rows):  # there is nothing to keep, and the cause may be mended
-        for left in (place, folder / "trials"):
-            shutil.rmtree(left)
+        for place in ("tune", "trials"):
+            shutil.rmtree(folder / place)
     return live.rows
+
+
+def _tuner(sweep: Sweep, there: Room) -> tune.Tuner:
+    """A new sweep, or one that was interrupted: its scheduler and search know what they knew."""
+    trainable = tune.with_resources(functools.partial(_trial, sweep=sweep, room=there), _resources(there))
+    place, config = sweep.folder / "tune", sweep.config
+    if tune.Tuner.can_restore(str(place)):
+        return tune.Tuner.restore(
+            str(place), trainable, resume_unfinished=True, restart_errored=True, param_space=_space(config)
+        )
+    return tune.Tuner(
+        trainable,
+        param_space=_space(config),
+        tune_config=tune.TuneConfig(
+            metric=sweep.metric,
+            mode=METRICS[sweep.metric],
+            scheduler=_scheduler(config),
+            search_alg=_searcher(sweep),
+            num_samples=config.samples if config.search == "optuna" else 1,
+            max_concurrent_trials=there.trials,
+            reuse_actors=there.workers == 1,
+            trial_name_creator=functools.partial(_name, config),
+            trial_dirname_creator=functools.partial(_name, config),
+        ),
+        run_config=tune.RunConfig(
+            name=place.name,
+            storage_path=str(place.parent),
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            callbacks=[_Report(sweep)],
+            verbose=0,
+        ),
+    )
 
 
 def _be_quiet() -> None:
@@ -242,13 +253,18 @@ def _scheduler(config: SweepConfig) -> TrialScheduler | None:
 def _searcher(sweep: Sweep) -> Searcher | None:
     if sweep.config.search != "optuna":
         return None
+    _import_optuna().logging.set_verbosity(logging.ERROR)
+    from ray.tune.search.optuna import OptunaSearch
+
+    return OptunaSearch(metric=sweep.metric, mode=METRICS[sweep.metric], seed=sweep.config.seed)
+
+
+def _import_optuna() -> ModuleType:
     try:
         import optuna
-        from ray.tune.search.optuna import OptunaSearch
     except ImportError as error:
         raise UserError('search = optuna needs Optuna: pip install "p2d[optuna]"') from error
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return OptunaSearch(metric=sweep.metric, mode=METRICS[sweep.metric], seed=sweep.config.seed)
+    return optuna
 
 
 def _trial(chosen: dict[str, Any], sweep: Sweep, room: Room) -> None:

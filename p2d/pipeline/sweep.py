@@ -66,7 +66,7 @@ def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker) ->
     start = time.monotonic()
     _check_levels(config, source, short, out, dataset)
     parent = track()  # a store that does not answer is told of before anything is started
-    trials.start(source)
+    trials.start(config, source)
     room = trials.room(config, source)
     with stage(lambda: parent, f"sweep {name}", folder, {**config.to_dict(), **source.to_dict()}) as run:
         write_json(folder / "settings.json", asked)

@@ -11,7 +11,8 @@ import pytest
 P2D = [sys.executable, "-m", "p2d.cli"]
 SMALL = "--num-samples 24 --height 64 --width 64 --steps 3000 --chunk 8 --score.epochs 1 --score.channels 8 8"
 SMALL_RUN = [*SMALL.split(), "--flow.epochs", "1", "--flow.hidden", "8", "--flow.observables", "48"]
-COMMANDS = ["run", "simulate", "train-score", "train-flow", "sample", "denoise", "discover", "evaluate", "ui"]
+COMMANDS = ["run", "simulate", "train-score", "train-flow", "sample", "denoise", "discover", "evaluate", "rollout"]
+COMMANDS += ["sweep", "ui", "verify"]
 
 
 def p2d(*arguments, cwd, check=None):
@@ -54,6 +55,13 @@ BAD_INPUT = {
     ),
     "negative smoothing": (["discover", "--smoothing", "-1"], "smoothing = -1"),
     "missing equation": (["rollout", "--equation", "nothing"], "there is no equation 'nothing'"),
+    "unknown setting of a sweep": (["sweep", "--param", "flow.hiden=8"], "did you mean 'flow.hidden'?"),
+    "no values to sweep": (["sweep", "--param", "flow.hidden="], "flow.hidden has no values to try"),
+    "no levels to sweep": (["sweep", "--alpha"], "flow.alpha has no values to try"),
+    "level of a sweep": (["sweep", "--alpha", "0.5", "1.2"], "alpha = 1.2"),
+    "weights that are not looked at": (["sweep", "--objective", "stationarity", "--sym", "0"], "sym is not for"),
+    "unknown metric": (["sweep", "--metric", "cosin"], "did you mean 'cosine'?"),
+    "missing dataset of a sweep": (["sweep", "-m", "nothing"], "there is no dataset 'nothing'"),
     "port of ui without runs": (["ui"], "there are no tracked runs"),
 }
 
