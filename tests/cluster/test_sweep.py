@@ -258,6 +258,13 @@ def test_two_workers_train_inside_a_trial(cluster, out):
     assert two["best"]["values"]["validation_loss"] == pytest.approx(one["best"]["values"]["validation_loss"], rel=1e-4)
 
 
+def test_states_that_do_not_fit_are_streamed_inside_trials(cluster, out):
+    config = dataclasses.replace(WIDTHS, param=("flow.hidden=4,8", "flow.observables=48", "flow.epochs=1"))
+    kept, streamed = (swept(config, out, f"memory_{memory}", memory=memory) for memory in (0.0, 1e-6))
+    losses = [[t["values"]["validation_loss"] for t in found["trials"]] for found in (kept, streamed)]
+    assert losses[0] == losses[1]
+
+
 def test_optuna_proposes_as_many_trials_as_asked_for(cluster, out):
     pytest.importorskip("optuna")
     param = ("flow.learning_rate=1e-4..1e-2:log", "flow.hidden=4,8", "flow.observables=16", "flow.epochs=1")
