@@ -123,10 +123,13 @@ def _run_here(job: dict[str, Any], storage: Path, on_epoch: OnEpoch) -> tuple[Pa
         write_checkpoint(newest, job["description"], state["average"], state)
         on_epoch(metrics, newest)
 
+    before = newest if newest.exists() else None
+    if before is not None:  # told once more, as it may have been lost with the process that was killed
+        on_epoch(read_history(before)[-1], before)
     mistake = None
     try:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        _learn(job, Workers(), device, newest if newest.exists() else None, lambda _: report, job["beside"])
+        _learn(job, Workers(), device, before, lambda _: report, job["beside"])
     except UserError as error:
         mistake = str(error)
     return (newest if newest.exists() else None), mistake
