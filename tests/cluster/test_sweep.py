@@ -91,7 +91,7 @@ def test_all_trials_share_one_score_model_which_is_trained_once(continuity, out)
     assert len(hashes) == 1
     seconds, scored = continuity["seconds"], sum(h["seconds"] for h in read_history(out / "score" / "solitons"))
     assert seconds["score_models"] == pytest.approx(scored)
-    assert seconds["score_in_each_trial"] == pytest.approx(seconds["trials"] + 4 * scored / 2)
+    assert seconds["score_in_each_trial"] == pytest.approx(seconds["trials"] + 4 * scored)
 
 
 def test_the_best_is_the_trial_of_the_highest_cosine_and_its_flow_is_kept(continuity, out):
