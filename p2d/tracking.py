@@ -128,6 +128,13 @@ class Run:
             self.client.log_artifact(self.run_id, str(path), folder)
 
 
+def _be_quiet() -> None:
+    """Settings that MLflow reads when it is imported: its troubles are told by exceptions alone."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
+
+
 def open_tracker(out: Path, enabled: bool) -> Run:
     """The root under which runs are tracked; a null one when not enabled.
 
@@ -136,9 +143,7 @@ def open_tracker(out: Path, enabled: bool) -> Run:
     """
     if not enabled:
         return Run()
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
+    _be_quiet()
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -205,8 +210,7 @@ def _guard(uri: str, process: str) -> None:
 
 def experiment_id(uri: str) -> str:
     """The id of the experiment of the runs in this store."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
+    _be_quiet()
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from p2d.config.sweep import METRICS
 from p2d.flow.equation import with_error
 
 
@@ -142,7 +143,7 @@ def print_sweep(found: dict[str, Any]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in (*settings, *measured, "epochs", ""):
         table.add_column(column)
-    sign = -1 if metric == "cosine" else 1
+    sign = -1 if METRICS[metric] == "max" else 1
     words = {"FINISHED": "", "KILLED": "stopped early"}
 
     def place(trial: dict[str, Any]) -> tuple[int, float]:
