@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from p2d.config import DiscoverConfig, Library, SimulateConfig
-from p2d.dynamics.noise import LOOKED_AT
+from p2d.discovery import discover as closed_form
+from p2d.discovery import moments
 from p2d.errors import UserError
-from p2d.flow import discover as closed_form
-from p2d.flow import equation, moments
-from p2d.simulation import ALIVE_SPREAD, simulate_here
+from p2d.snapshots.noise import LOOKED_AT
+from p2d.snapshots.simulated import ALIVE_SPREAD, simulate_here
 from p2d.snapshots.store import Dataset, evenly, open_dataset
+from p2d.systems import writing as equation
 
 
 def simulate(*preset: str, out: str | Path = "runs", **settings: Any) -> Dataset:

@@ -116,7 +116,7 @@ class Common(Place):
 
         @functools.cache
         def track() -> Any:
-            from p2d.tracking import open_tracker
+            from p2d.tracking.store import open_tracker
 
             return open_tracker(self.folder, self.tracking)
 
@@ -126,7 +126,7 @@ class Common(Place):
 def run(config: Annotated[RunConfig, FLAT], common: Annotated[Common, FLAT]) -> None:
     """Everything, sized for a laptop: simulate, train-score, train-flow, discover, evaluate."""
     from p2d import pipeline
-    from p2d.evaluate.summary import print_run
+    from p2d.show.summary import print_run
 
     summary, outcomes = pipeline.run(config, common.folder, common.tracker())
     if common.json:
@@ -192,7 +192,7 @@ def sample(
 ) -> None:
     """Generate new patterns by the reverse process, into a dataset, and hold them against held-out snapshots."""
     from p2d import pipeline
-    from p2d.evaluate.summary import print_quality
+    from p2d.show.summary import print_quality
 
     outcome = pipeline.sample(score, config, common.folder, common.tracker())
     if not common.json and "quality" in outcome.facts:
@@ -218,7 +218,7 @@ def discover(
 ) -> None:
     """Find the equation that keeps the snapshots' ensemble as it is, in closed form."""
     from p2d import pipeline
-    from p2d.evaluate.summary import equation_text
+    from p2d.show.summary import equation_text
 
     outcome = pipeline.discover(config, source, common.folder, common.tracker())
     if not common.json:
@@ -231,7 +231,7 @@ def evaluate(
 ) -> None:
     """Measure what was learnt on held-out snapshots: cosines, stationarity z-scores, figures."""
     from p2d import pipeline
-    from p2d.evaluate.summary import print_measurements
+    from p2d.show.summary import print_measurements
 
     outcome = pipeline.evaluate(config, source, common.folder, common.tracker())
     if not common.json:
@@ -244,7 +244,7 @@ def rollout(
 ) -> None:
     """Carry snapshots on in time by a flow, beside the true system: animation, panels, does the ensemble stay?"""
     from p2d import pipeline
-    from p2d.evaluate.summary import print_rollout
+    from p2d.show.summary import print_rollout
 
     outcome = pipeline.rollout(source, config, common.folder, common.tracker())
     if not common.json:
@@ -257,7 +257,7 @@ def sweep(
 ) -> None:
     """Train a flow at every point of a sweep, over signal levels and symmetry weights by default; keep the best."""
     from p2d import pipeline
-    from p2d.evaluate.summary import print_sweep
+    from p2d.show.summary import print_sweep
 
     outcome = pipeline.sweep(config, source, common.folder, common.tracker())
     if not common.json:
@@ -270,7 +270,7 @@ def ui(
     out: Annotated[str, option("-o", help="output folder")] = "runs",
 ) -> None:
     """Open the MLflow page of the runs under the output folder, on this machine only, until Ctrl-C."""
-    from p2d.page import serve
+    from p2d.tracking.ui import serve
 
     serve(Path(out), port)
 

@@ -8,10 +8,10 @@ from numpy.testing import assert_array_equal
 
 import p2d
 from p2d.config import DiscoverConfig
-from p2d.dynamics.gray_scott import PRESETS
-from p2d.dynamics.library import gray_scott_parameters
-from p2d.flow import discover, moments
+from p2d.discovery import discover, moments
 from p2d.snapshots.store import Dataset
+from p2d.systems.gray_scott import PRESETS
+from p2d.systems.library import gray_scott_parameters
 
 HEIGHT, WIDTH = 48, 52  # of waves; on so small a grid some of them die, on smaller ones most
 SIZE = {"num_samples": 60, "height": HEIGHT, "width": WIDTH}

@@ -10,21 +10,25 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "p2d"
 # From the bottom up; modules of one line do not know each other, those of one folder may.
 LAYERS = [
-    ["p2d.errors"],
-    ["p2d.dynamics", "p2d.streams", "p2d.workers", "p2d.progress"],
-    ["p2d.config", "p2d.task"],
-    ["p2d.snapshots", "p2d.checkpoint"],
-    ["p2d.simulation", "p2d.score"],
-    ["p2d.derived", "p2d.flow"],
+    ["p2d.errors", "p2d.progress"],
+    ["p2d.systems"],
+    ["p2d.config"],
+    ["p2d.observables"],
+    ["p2d.snapshots"],
     ["p2d.training"],
-    ["p2d.evaluate", "p2d.tracking", "p2d.api"],
-    ["p2d.page"],
+    ["p2d.score"],
+    ["p2d.flow"],
+    ["p2d.discovery"],
+    ["p2d.recipes"],
+    ["p2d.evaluate"],
+    ["p2d.show"],
+    ["p2d.tracking"],
     ["p2d.cluster"],
-    ["p2d.pipeline", "p2d.bench"],
+    ["p2d.api", "p2d.pipeline", "p2d.bench"],
     ["p2d.cli"],
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
-ONLY = {"ray": "p2d/cluster/", "mlflow": "p2d/tracking.py", "pyarrow": "p2d/snapshots/"}
+ONLY = {"ray": "p2d/cluster/", "mlflow": "p2d/tracking/", "pyarrow": "p2d/snapshots/"}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
 
 

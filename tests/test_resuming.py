@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from p2d import simulation
-from p2d.dynamics import stepper
 from p2d.errors import UserError
-from p2d.simulation import is_finished, kept_shards, plan, simulate_here, simulate_samples, writing
+from p2d.snapshots import simulated as simulation
 from p2d.snapshots import store
 from p2d.snapshots.card import load_card
+from p2d.snapshots.simulated import is_finished, kept_shards, plan, simulate_here, simulate_samples, writing
+from p2d.systems import stepper
 
 from .snapshots.helpers import DAMAGES, altered, altered_card, contents, interrupted, small
 

@@ -28,16 +28,16 @@ from torch import Tensor
 
 from p2d.config import DenoiseConfig, ScoreConfig
 from p2d.config.bench import BenchDenoiseConfig
-from p2d.dynamics.noise import white_noise
 from p2d.progress import say
+from p2d.recipes.tasks import build
 from p2d.score import denoise, noise
 from p2d.score.model import ScoreModel
-from p2d.simulation import measured
+from p2d.snapshots.noise import white_noise
+from p2d.snapshots.simulated import measured
 from p2d.snapshots.store import Dataset
-from p2d.training.data import MemoryData, load_data
 from p2d.training.loop import fit
-from p2d.training.tasks import build
-from p2d.workers import Workers
+from p2d.training.states import MemoryData, load_data
+from p2d.training.workers import Workers
 
 WIDTHS = np.geomspace(0.3, 4.0, 24)  # of the Gaussian filter, cells
 

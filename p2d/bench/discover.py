@@ -22,15 +22,15 @@ from rich.table import Table
 from p2d.cluster.moments import ask
 from p2d.config import DiscoverConfig, Library, SimulateConfig
 from p2d.config.bench import BenchDiscoverConfig
-from p2d.dynamics import library
-from p2d.dynamics.gray_scott import PRESETS, GrayScott
-from p2d.dynamics.noise import LOOKED_AT
+from p2d.discovery import discover as closed_form
+from p2d.discovery import moments
 from p2d.evaluate import metrics
-from p2d.flow import discover as closed_form
-from p2d.flow import moments
 from p2d.progress import say
-from p2d.simulation import measured
+from p2d.snapshots.noise import LOOKED_AT
+from p2d.snapshots.simulated import measured
 from p2d.snapshots.store import Dataset, evenly, open_dataset
+from p2d.systems import library
+from p2d.systems.gray_scott import PRESETS, GrayScott
 
 KINDS = ("clean", "8 bits", "0.01", "0.02")  # of noise, in concentration
 LIBRARIES: tuple[Library, ...] = ("cubic", "gray-scott")
@@ -141,7 +141,7 @@ def _case(name: str, folder: Path, kind: str, counts: tuple[int, ...]) -> tuple[
 
 
 def _dataset(settings: dict[str, Any], config: BenchDiscoverConfig, out: Path) -> Dataset:
-    from p2d.cluster.simulate import simulate
+    from p2d.cluster.simulation import simulate
 
     simulation = SimulateConfig(**settings, num_samples=max(config.snapshots), height=config.size, width=config.size)
     return simulate(simulation, out / "data" / simulation.dataset_name)

@@ -28,11 +28,11 @@ from p2d.config.bench import BenchFlowConfig
 from p2d.errors import UserError
 from p2d.evaluate import metrics
 from p2d.progress import say
+from p2d.recipes.tasks import build
 from p2d.snapshots.store import Dataset
-from p2d.training.data import MemoryData, load_data
 from p2d.training.loop import fit
-from p2d.training.tasks import build
-from p2d.workers import Workers
+from p2d.training.states import MemoryData, load_data
+from p2d.training.workers import Workers
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it is": {},

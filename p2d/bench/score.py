@@ -34,14 +34,14 @@ from p2d.bench.reference_unet import NoisePrediction, ReferenceUNet
 from p2d.config import ScoreConfig
 from p2d.config.bench import BenchScoreConfig
 from p2d.progress import say
+from p2d.recipes.tasks import build, precision_of
 from p2d.score import noise
 from p2d.score.loss import DenoisingScoreMatching, squared_error
 from p2d.snapshots.store import Dataset
-from p2d.training.data import MemoryData, load_data
 from p2d.training.loop import CLIP, average_weights, copy_weights, ema_decay
 from p2d.training.optimizers import optimizers, set_rate
-from p2d.training.tasks import build, precision_of
-from p2d.workers import Workers
+from p2d.training.states import MemoryData, load_data
+from p2d.training.workers import Workers
 
 WARMUP = 0.02  # of the time
 EMA = 0.999

@@ -32,12 +32,12 @@ from rich.table import Table
 from torch.nn import functional
 
 from p2d.cluster import runtime
-from p2d.cluster.simulate import Simulator, run_actors
+from p2d.cluster.simulation import Simulator, run_actors
 from p2d.config import SimulateConfig
 from p2d.config.bench import BenchSimulateConfig
-from p2d.dynamics import initial, stepper
-from p2d.dynamics.gray_scott import PRESETS, GrayScott
-from p2d.simulation import ShardPlan, plan
+from p2d.snapshots.simulated import ShardPlan, plan
+from p2d.systems import initial, stepper
+from p2d.systems.gray_scott import PRESETS, GrayScott
 
 CHECKED_STEPS = 200  # fields of different steppers are compared here; chaos parts them later
 CONV_SHARE = 100  # the convolution takes this many times fewer steps
@@ -122,7 +122,7 @@ def _on_cpu(config: BenchSimulateConfig, state: np.ndarray, threads: int) -> dic
 
 
 def _on_gpu(config: BenchSimulateConfig) -> dict[str, Stepper]:
-    from p2d.dynamics import stepper_gpu
+    from p2d.systems import stepper_gpu
 
     params, samples = PRESETS[config.preset], config.gpu_samples
     state = initial.initial_states(0, np.arange(samples), config.height, config.width)

@@ -10,10 +10,10 @@ import numpy as np
 import ray
 
 from p2d.cluster import runtime
-from p2d.dynamics.noise import LOOKED_AT
-from p2d.flow import discover as closed_form
-from p2d.flow import moments
-from p2d.flow.moments import Fields
+from p2d.discovery import discover as closed_form
+from p2d.discovery import moments
+from p2d.discovery.moments import Fields
+from p2d.snapshots.noise import LOOKED_AT
 from p2d.snapshots.store import Dataset, evenly, open_dataset
 
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from p2d.snapshots.store import Dataset, open_dataset
-from p2d.streams import BLOCK, WINDOW, batches
-from p2d.training.data import MemoryData, load_data, training_states
-from p2d.workers import Workers
+from p2d.training.randomness import BLOCK, WINDOW, batches
+from p2d.training.states import MemoryData, load_data, training_states
+from p2d.training.workers import Workers
 
 MEMORY_SHARE = 0.25  # of the machine's memory, for the states that its workers keep
 PIECE = 32  # states that pass through Ray's object store at a time

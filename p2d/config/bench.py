@@ -7,7 +7,7 @@ from typing import Annotated, get_args
 
 from p2d.config.base import Config, at_least, one_of, option, within
 from p2d.config.learn import Library, Precision, check_alpha
-from p2d.dynamics import gray_scott
+from p2d.systems import gray_scott
 
 
 @dataclass(frozen=True)

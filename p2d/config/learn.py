@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from p2d.config.base import Config, at_least, one_of, option, widths, within
-from p2d.dynamics import expressions
 from p2d.errors import UserError
+from p2d.systems import expressions
 
 Objective = Literal["stationarity", "continuity", "training-free"]
 Activation = Literal["silu", "tanh", "softplus", "relu", "leaky_relu"]

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
 from p2d.config.base import HOW, Config, at_least, one_of, option
-from p2d.dynamics import gray_scott
-from p2d.dynamics.gray_scott import GrayScott
 from p2d.errors import UserError
+from p2d.systems import gray_scott
+from p2d.systems.gray_scott import GrayScott
 
 Device = Literal["auto", "cpu", "cuda"]
 Initial = Literal["discs", "centre", "noise"]

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from p2d.dynamics.gray_scott import GrayScott
 from p2d.flow.model import Flow
 from p2d.flow.stationarity import Observables, z_scores
 from p2d.flow.velocity import feature_statistics
 from p2d.snapshots.store import Dataset
+from p2d.systems.gray_scott import GrayScott
 
 OBSERVABLES = 40
 SEED = 20_000  # of the observables of the evaluation, which no training draws

@@ -16,8 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from p2d.dynamics.gray_scott import GrayScott
-from p2d.dynamics.stepper import run as simulate
 from p2d.evaluate import preservation
 from p2d.flow.integrate import DECAYING, NOISY, TURNING, Drift, heun, stable_step, stiffest_rate
 from p2d.flow.model import Flow
@@ -26,7 +24,9 @@ from p2d.flow.velocity import LocalField, feature_statistics
 from p2d.progress import Advance
 from p2d.score.model import ScoreModel
 from p2d.snapshots.store import Dataset
-from p2d.streams import normal_like
+from p2d.systems.gray_scott import GrayScott
+from p2d.systems.stepper import run as simulate
+from p2d.training.randomness import normal_like
 
 USUAL_RATE = 8 * 0.16  # per step of the simulator: the 5-point Laplacian's largest eigenvalue times D_u of most presets
 RATE_STATES = 2  # that the stiffest rate is taken over

@@ -12,9 +12,9 @@ from p2d.flow import divergence
 from p2d.flow.velocity import LocalField
 from p2d.score import noise
 from p2d.score.model import ScoreModel
-from p2d.streams import augmentation, augmented, sample_generator
-from p2d.task import Data, Task
-from p2d.workers import Workers
+from p2d.training.randomness import augmentation, augmented, sample_generator
+from p2d.training.task import Data, Task
+from p2d.training.workers import Workers
 
 MEAN_WEIGHT = 1e-3  # of the squared mean of s . v
 LOOKED_AT = 32  # snapshots that the direction of time is taken from

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import jvp
 
 from p2d.flow.velocity import LocalField
-from p2d.workers import Workers
+from p2d.training.workers import Workers
 
 CELLS = 2048  # taken together on a CPU, so that hidden layers stay in its cache: ten times as fast as all at once
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from p2d.dynamics.library import Equation, rate
+from p2d.systems.library import Equation, rate
 
 AFFINE = {"scale": 2.0, "shift": -1.0}  # training coordinates x = 2 c - 1
 

@@ -7,15 +7,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from p2d.checkpoint import read_checkpoint
 from p2d.config import FlowConfig
-from p2d.dynamics.library import Equation, rate
 from p2d.errors import UserError
 from p2d.flow.equation_field import AFFINE, EquationField
 from p2d.flow.skew import SkewField
 from p2d.flow.velocity import LocalField
 from p2d.score.model import ScoreModel, model_options
 from p2d.score.spectrum import Spectrum
+from p2d.systems.library import Equation, rate
+from p2d.training.checkpoint import read_checkpoint
 
 
 class Flow(nn.Module):

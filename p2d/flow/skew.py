@@ -18,8 +18,8 @@ from p2d.flow import divergence
 from p2d.flow.velocity import rings
 from p2d.score import noise
 from p2d.score.model import ScoreModel
-from p2d.streams import normal_like, sample_generator
-from p2d.task import Task
+from p2d.training.randomness import normal_like, sample_generator
+from p2d.training.task import Task
 
 
 class SkewField(nn.Module):

@@ -17,9 +17,9 @@ from p2d.flow import divergence
 from p2d.flow.solve import solve
 from p2d.flow.velocity import EDGES, LocalField, at_cells, edges
 from p2d.flow.verdict import Balance
-from p2d.streams import sample_generator, stream_seed
-from p2d.task import Data, Task
-from p2d.workers import Workers
+from p2d.training.randomness import sample_generator, stream_seed
+from p2d.training.task import Data, Task
+from p2d.training.workers import Workers
 
 STEP_OBSERVABLES = 64  # drawn at each gradient step
 HELD_OUT_OBSERVABLES = 40  # for validation alone

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from p2d.flow.velocity import at_cells, edges
-from p2d.streams import stream_seed
+from p2d.training.randomness import stream_seed
 
 UNITS = 200  # random smooth functions of (u, v)
 STRIDE = 3  # of the cells that are looked at

@@ -1,12 +1,12 @@
 """The stages as functions: the same for the `p2d` command, the jobs and `p2d run`. Finished work is found and kept."""
 
-from p2d.pipeline.data import simulate, verify
 from p2d.pipeline.discover import discover
 from p2d.pipeline.evaluate import evaluate
 from p2d.pipeline.generate import denoise, sample
 from p2d.pipeline.learn import train_flow, train_score
 from p2d.pipeline.rollout import rollout
 from p2d.pipeline.run import run
+from p2d.pipeline.simulate import simulate, verify
 from p2d.pipeline.stage import Outcome, Tracker
 from p2d.pipeline.sweep import sweep
 

@@ -31,7 +31,7 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
         refuse_other_settings(f"the equation {file}", made["settings"], asked)
         return Outcome("discover", False, file, made["found"])
     from p2d.cluster.moments import ask
-    from p2d.flow import discover as closed_form
+    from p2d.discovery import discover as closed_form
 
     start = time.monotonic()
     ids, _ = dataset.split(source.holdout)
@@ -55,8 +55,8 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
 
 def draw(path: Path, dataset: Dataset, ids: np.ndarray, facts: dict[str, Any]) -> None:
     """The equation's figure, beside the true system where that is one and known."""
-    from p2d.evaluate import equation_figure
     from p2d.evaluate.rollout import known_system
+    from p2d.show import equation_figure
 
     states = dataset.states(evenly(ids, equation_figure.PICTURED))
     equation_figure.equation(path, facts, known_system(dataset), states, short_name(dataset.folder.name))

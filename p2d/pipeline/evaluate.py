@@ -7,12 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from p2d.checkpoint import read_config
 from p2d.config import EvaluateConfig, Source, short_name, write_json
 from p2d.errors import UserError
-from p2d.pipeline.find import find_equation, optional_model, refuse_other_systems
+from p2d.pipeline.names import find_equation, optional_model, refuse_other_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.snapshots.store import Dataset, find_dataset
+from p2d.training.checkpoint import read_config
 
 
 def evaluate(config: EvaluateConfig, source: Source, out: Path, track: Tracker) -> Outcome:
@@ -33,7 +33,7 @@ def evaluate(config: EvaluateConfig, source: Source, out: Path, track: Tracker) 
     before = read_summary(folder)
     if before.get("inputs") == inputs:
         return Outcome("evaluate", False, folder, before)
-    from p2d.evaluate import report
+    from p2d.pipeline import report
 
     start = time.monotonic()
     with stage(track, "evaluate", folder, {**config.to_dict(), **source.to_dict()}) as child:

@@ -12,21 +12,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from p2d import derived
-from p2d.checkpoint import read_config
 from p2d.config import DenoiseConfig, SampleConfig, TrainSource, settings_hash, short_name, write_json
-from p2d.dynamics.noise import LEAST, LOOKED_AT, white_noise
 from p2d.errors import UserError
-from p2d.pipeline.data import dataset_facts
-from p2d.pipeline.find import find_model, refuse_other_systems
 from p2d.pipeline.learn import train_score
+from p2d.pipeline.names import find_model, refuse_other_systems
+from p2d.pipeline.simulate import dataset_facts
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import Advance, progress, say
 from p2d.score.model import ScoreModel
+from p2d.snapshots import made as derived
+from p2d.snapshots.noise import LEAST, LOOKED_AT, white_noise
 from p2d.snapshots.schema import Samples
 from p2d.snapshots.store import Dataset, evenly, find_dataset, open_dataset
-from p2d.tracking import Run
-from p2d.training.data import training_states
+from p2d.tracking.store import Run
+from p2d.training.checkpoint import read_config
+from p2d.training.states import training_states
 
 ROWS = 64  # of a shard
 COMPARED = 1024  # training snapshots, at most, that generated ones are compared with
@@ -121,7 +121,8 @@ def _judged(
     dataset: Dataset, compared: Dataset | None, holdout: float, folder: Path, config: SampleConfig, child: Run
 ) -> dict[str, Any]:
     """Draw generated patterns, and measure them beside the floor where the data are there that they should be like."""
-    from p2d.evaluate import figures, quality
+    from p2d.evaluate import quality
+    from p2d.show import figures
 
     name = short_name(dataset.folder.name)
     states = dataset.states(np.arange(dataset.card.samples))
@@ -226,7 +227,7 @@ def _estimated(dataset: Dataset, sample_ids: np.ndarray) -> float:
 
 def _draw_pair(path: Path, noisy: Dataset, clean: Dataset, sigma: float, channel: int) -> None:
     """A few snapshots above what has become of them."""
-    from p2d.evaluate import figures
+    from p2d.show import figures
 
     ids = noisy.living[:4]
     pair = np.concatenate([dataset.states(ids) for dataset in (noisy, clean)])

@@ -8,20 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from p2d.checkpoint import read_config, read_history
-from p2d.config import (
-    FlowConfig,
-    FlowSource,
-    ScoreConfig,
-    TrainSource,
-    check_channel,
-    short_name,
-)
+from p2d.config import FlowConfig, FlowSource, ScoreConfig, TrainSource, check_channel, short_name
 from p2d.errors import UserError
-from p2d.pipeline.find import find_model, refuse_other_levels, refuse_other_systems
+from p2d.pipeline.names import find_model, refuse_other_levels, refuse_other_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
 from p2d.snapshots.store import Dataset, find_dataset
+from p2d.training.checkpoint import read_config, read_history
 from p2d.training.identity import describe, is_trained
 
 FACTS = ("validation", "continuity", "z_", "epoch", "imbalance", "mean_divergence")  # of a training's last epoch
@@ -41,8 +34,8 @@ def _artist(folder: Path, dataset: Dataset, holdout: float, channel: int, name: 
     """Draws what a score model in training has come to."""
 
     def draw(model: Path, history: list[dict[str, float]]) -> list[Path]:
-        from p2d.evaluate import pictures
         from p2d.score.model import ScoreModel
+        from p2d.show import pictures
 
         _, held = dataset.split(holdout)
         state = dataset.states(held[:1])[0]
@@ -121,7 +114,7 @@ def train_into(
     """
     if is_trained(folder, describe(config, source, dataset, score)):
         return Outcome(name, False, folder, _training_facts(read_history(folder)))
-    from p2d.cluster.train import train
+    from p2d.cluster.training import train
 
     start = time.monotonic()
     parameters = {**config.to_dict(), **source.to_dict(), "dataset_hash": dataset.card.dataset_hash}

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from p2d.checkpoint import read_config
 from p2d.config import RolloutConfig, RolloutSource, settings_hash, short_name, write_json
 from p2d.errors import UserError
-from p2d.pipeline.find import (
+from p2d.pipeline.names import (
     find_equation,
     find_model,
     optional_model,
@@ -25,6 +24,7 @@ from p2d.pipeline.find import (
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
 from p2d.snapshots.store import Dataset, evenly, find_dataset
+from p2d.training.checkpoint import read_config
 
 if TYPE_CHECKING:
     from p2d.evaluate.rollout import Subject
@@ -67,8 +67,8 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
     before = json.loads(file.read_text()) if file.is_file() else {}
     if before.get("inputs") == inputs:
         return Outcome("rollout", False, place, before)
-    from p2d.evaluate import figures
     from p2d.evaluate import rollout as rolling
+    from p2d.show import figures
     from p2d.snapshots.frames import write_frames
 
     if not figures.can_animate(config.animation):

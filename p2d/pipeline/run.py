@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from p2d.config import EvaluateConfig, FlowSource, RunConfig, short_name, write_json
-from p2d.pipeline.data import simulate
 from p2d.pipeline.discover import discover
 from p2d.pipeline.evaluate import evaluate, read_summary
 from p2d.pipeline.learn import flow_name, train_flow, train_score
+from p2d.pipeline.simulate import simulate
 from p2d.pipeline.stage import Outcome, Tracker
 from p2d.progress import say
-from p2d.tracking import Run
+from p2d.tracking.store import Run
 
 
 def run(config: RunConfig, out: Path, track: Tracker) -> tuple[dict[str, Any], list[Outcome]]:

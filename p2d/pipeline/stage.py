@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from p2d.progress import say
-from p2d.tracking import Run
+from p2d.tracking.store import Run
 
 Tracker = Callable[[], Run]  # opened when there is work to track, as MLflow takes seconds to start
 

@@ -15,27 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from p2d.checkpoint import read_history
-from p2d.config import (
-    FlowSource,
-    ScoreConfig,
-    SweepConfig,
-    TrainSource,
-    refuse_other_settings,
-    short_name,
-    write_json,
-)
+from p2d.config import FlowSource, ScoreConfig, SweepConfig, TrainSource, refuse_other_settings, short_name, write_json
 from p2d.config.sweep import AUTO, METRICS, Point
 from p2d.errors import UserError
-from p2d.pipeline.find import find_model
 from p2d.pipeline.learn import check_score, train_into, train_score
+from p2d.pipeline.names import find_model
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import Advance, progress, say
 from p2d.snapshots.store import Dataset, find_dataset
-from p2d.tracking import Run
+from p2d.tracking.store import Run
+from p2d.training.checkpoint import read_history
 
 if TYPE_CHECKING:
-    from p2d.cluster.sweep import Row
+    from p2d.cluster.sweeps import Row
 
 SHOWN = 3  # snapshots in the picture of a trial's velocity
 TOLD = ("cosine", "z_rms", "validation_loss")  # of a trial, on the screen
@@ -61,7 +53,7 @@ def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker) ->
     file = folder / "sweep.json"
     if file.exists():
         return Outcome("sweep", False, folder, json.loads(file.read_text()))
-    from p2d.cluster import sweep as trials
+    from p2d.cluster import sweeps as trials
 
     start = time.monotonic()
     _check_levels(config, source, short, out, dataset)
@@ -212,8 +204,9 @@ class _Tracked:
         self.advance(1)
 
     def _pictures(self, trial: str, values: dict[str, float]) -> list[Path]:
-        from p2d.evaluate import figures, metrics
-        from p2d.evaluate.report import VALIDATION_LABELS
+        from p2d.evaluate import metrics
+        from p2d.pipeline.report import VALIDATION_LABELS
+        from p2d.show import figures
 
         flow = self.folder / "trials" / trial
         where, title = flow / "pictures", self.config.label(self.points[trial])
@@ -292,7 +285,7 @@ def _keep_best(facts: dict[str, Any], folder: Path) -> None:
 
 
 def _draw(config: SweepConfig, rows: list[Row], metric: str, folder: Path, name: str) -> None:
-    from p2d.evaluate import sweep_figures
+    from p2d.show import sweep_figures
 
     varied = config.varied or config.axes
     labels = [one.label for one in varied]

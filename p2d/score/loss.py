@@ -9,8 +9,8 @@ from torch import Tensor
 
 from p2d.score import noise
 from p2d.score.model import ScoreModel
-from p2d.streams import augmentation, augmented, normal_like, sample_generator
-from p2d.task import Task
+from p2d.training.randomness import augmentation, augmented, normal_like, sample_generator
+from p2d.training.task import Task
 
 REFERENCE_ALPHA = 0.8
 VALIDATION_ALPHAS = (0.5, 0.8, 0.95, 0.99)

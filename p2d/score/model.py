@@ -127,7 +127,7 @@ class ScoreModel(nn.Module):
         Raises:
             UserError: no checkpoint there, one of another kind, or weights that its config does not describe.
         """
-        from p2d.checkpoint import read_checkpoint
+        from p2d.training.checkpoint import read_checkpoint
 
         config, weights = read_checkpoint(Path(path), "score")
         try:

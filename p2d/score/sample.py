@@ -17,7 +17,7 @@ from p2d.config import fits_unet
 from p2d.errors import UserError
 from p2d.score import noise
 from p2d.score.model import ScoreModel
-from p2d.streams import sample_generator
+from p2d.training.randomness import sample_generator
 
 RHO = 7.0  # Karras et al. 2022, Eq. 5: how much denser noise levels lie towards the clear end
 TOGETHER = 8  # samples that are advanced together

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from p2d.checkpoint import read_config
 from p2d.config import FlowConfig, ScoreConfig, TrainSource, refuse_other_settings, settings_hash
 from p2d.snapshots.store import Dataset
+from p2d.training.checkpoint import read_config
 
 
 def describe(

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from p2d.errors import UserError
-from p2d.task import Data, Task
 from p2d.training.optimizers import optimizers, set_rate
-from p2d.workers import Workers
+from p2d.training.task import Data, Task
+from p2d.training.workers import Workers
 
 Report = Callable[[dict[str, float], dict[str, Any]], None]
 CLIP = 1.0  # largest norm of the gradient

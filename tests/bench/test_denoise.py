@@ -10,7 +10,7 @@ from p2d.cli import main
 from p2d.config import SimulateConfig
 from p2d.config.bench import BenchDenoiseConfig
 from p2d.errors import UserError
-from p2d.simulation import simulate_here
+from p2d.snapshots.simulated import simulate_here
 
 
 def test_the_command_prints_every_error_beside_its_yardsticks(tmp_path, capsys):

@@ -10,7 +10,7 @@ from p2d.cli import main
 from p2d.config import FlowConfig, SimulateConfig
 from p2d.config.bench import BenchFlowConfig
 from p2d.errors import UserError
-from p2d.simulation import simulate_here
+from p2d.snapshots.simulated import simulate_here
 from p2d.snapshots.store import Dataset
 
 from ..evaluate.helpers import dataset_of, patterns

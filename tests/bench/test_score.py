@@ -16,8 +16,8 @@ from p2d.errors import UserError
 from p2d.score import noise
 from p2d.score.loss import DenoisingScoreMatching
 from p2d.score.model import ScoreModel
-from p2d.simulation import simulate_here
-from p2d.training.data import MemoryData
+from p2d.snapshots.simulated import simulate_here
+from p2d.training.states import MemoryData
 
 CPU = torch.device("cpu")
 

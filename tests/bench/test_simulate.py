@@ -10,9 +10,9 @@ from torch.testing import assert_close
 from p2d.bench.simulate import Stepper, _rates, bench, conv2d_stepper
 from p2d.cli import main
 from p2d.config.bench import BenchSimulateConfig
-from p2d.dynamics import initial
-from p2d.dynamics.gray_scott import PRESETS
 from p2d.errors import UserError
+from p2d.systems import initial
+from p2d.systems.gray_scott import PRESETS
 
 SMALL = {"samples": 2, "height": 24, "width": 32, "steps": 100, "repeats": 1, "threads": 1, "scaling": False}
 

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from p2d.checkpoint import read_config, write_checkpoint
 from p2d.cli import main
 from p2d.config import ScoreConfig, SimulateConfig, TrainSource
-from p2d.simulation import simulate_here
+from p2d.recipes.tasks import build
+from p2d.snapshots.simulated import simulate_here
 from p2d.snapshots.store import open_dataset
-from p2d.training.data import load_data
+from p2d.training.checkpoint import read_config, write_checkpoint
 from p2d.training.identity import describe
 from p2d.training.loop import fit
-from p2d.training.tasks import build
-from p2d.workers import Workers
+from p2d.training.states import load_data
+from p2d.training.workers import Workers
 
 SIZE = {"num_samples": 32, "height": 32, "width": 32, "steps": 600, "device": "cpu", "threads": 1}
 SETTINGS = ScoreConfig(epochs=2, channels=(8, 8), precision="float32")

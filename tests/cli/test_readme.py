@@ -5,9 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from p2d.checkpoint import write_checkpoint
 from p2d.flow.velocity import LocalField
 from p2d.score.model import ScoreModel
+from p2d.training.checkpoint import write_checkpoint
 
 README = (Path(__file__).parent.parent.parent / "README.md").read_text()
 

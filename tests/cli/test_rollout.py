@@ -17,13 +17,13 @@ from PIL import Image
 import p2d
 from p2d.cli import main
 from p2d.config import RolloutConfig, RolloutSource
-from p2d.dynamics import library
-from p2d.dynamics.gray_scott import preset
-from p2d.dynamics.stepper import run
-from p2d.evaluate import figures
 from p2d.pipeline import rollout
+from p2d.show import figures
 from p2d.snapshots.frames import read_frames
 from p2d.snapshots.store import open_dataset
+from p2d.systems import library
+from p2d.systems.gray_scott import preset
+from p2d.systems.stepper import run
 
 from ..evaluate.helpers import dataset_of, field_of, linear_field, patterns, quiet_score, write_flow, write_score
 

@@ -23,8 +23,8 @@ import psutil
 import pytest
 
 from p2d.errors import UserError
-from p2d.page import serve
-from p2d.tracking import open_tracker
+from p2d.tracking.store import open_tracker
+from p2d.tracking.ui import serve
 
 TRIALS = {"alpha=0.5 sym=0": (0.5, 0.0), "alpha=0.95 sym=0.1": (0.95, 0.1), "alpha=0.99 sym=0.3": (0.99, 0.3)}
 COLUMNS = ("metrics.`cosine`", "metrics.`z_rms`", "params.`alpha`", "params.`sym`")

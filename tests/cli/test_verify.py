@@ -7,7 +7,7 @@ import pytest
 
 from p2d.cli import main
 from p2d.config import SimulateConfig
-from p2d.simulation import simulate_here
+from p2d.snapshots.simulated import simulate_here
 from p2d.snapshots.store import open_dataset
 
 SMALL = {"preset": ("maze",), "num_samples": 12, "height": 24, "width": 24, "steps": 400, "chunk": 3, "device": "cpu"}

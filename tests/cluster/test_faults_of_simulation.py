@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from p2d.cluster.simulate import simulate
+from p2d.cluster.simulation import simulate
 from p2d.config import SimulateConfig
 from p2d.errors import UserError
-from p2d.simulation import simulate_here
+from p2d.snapshots.simulated import simulate_here
 from p2d.snapshots.store import open_dataset
 from p2d.snapshots.verify import verify
 

@@ -5,11 +5,11 @@ import pytest
 
 from p2d.cluster.moments import collect
 from p2d.config import SimulateConfig
-from p2d.dynamics import library
-from p2d.dynamics.gray_scott import preset
+from p2d.discovery import discover, moments
 from p2d.errors import UserError
-from p2d.flow import discover, moments
-from p2d.simulation import simulate_here
+from p2d.snapshots.simulated import simulate_here
+from p2d.systems import library
+from p2d.systems.gray_scott import preset
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from p2d.cluster import runtime
-from p2d.cluster.simulate import place
+from p2d.cluster.simulation import place
 from p2d.config import SimulateConfig
 from p2d.errors import UserError
 
@@ -16,9 +16,9 @@ ON_LOGICAL_GPUS = """
 import json, os, sys, time
 from pathlib import Path
 import ray
-from p2d.cluster.simulate import Simulator, run_actors
+from p2d.cluster.simulation import Simulator, run_actors
 from p2d.config import SimulateConfig
-from p2d.simulation import plan
+from p2d.snapshots.simulated import plan
 
 class Teller(Simulator):
     def _entry(self, shard):

@@ -8,16 +8,16 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from p2d.checkpoint import read_history
-from p2d.cluster import train as cluster_train
+from p2d.cluster import training as cluster_train
 from p2d.cluster.stream import StreamedData, batches_a_stretch, open_data
 from p2d.config import FlowConfig, ScoreConfig, SimulateConfig, TrainSource
 from p2d.errors import UserError
-from p2d.simulation import simulate_here
+from p2d.snapshots.simulated import simulate_here
 from p2d.snapshots.store import Dataset, read_table, write_shard
-from p2d.streams import BLOCK, WINDOW
-from p2d.training.data import MemoryData, load_data
-from p2d.workers import Workers
+from p2d.training.checkpoint import read_history
+from p2d.training.randomness import BLOCK, WINDOW
+from p2d.training.states import MemoryData, load_data
+from p2d.training.workers import Workers
 
 from ..snapshots.helpers import samples_of, with_living
 

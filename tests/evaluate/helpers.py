@@ -7,15 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from p2d import derived
-from p2d.checkpoint import write_checkpoint
 from p2d.config import FlowConfig, FlowSource, ScoreConfig, TrainSource
-from p2d.dynamics.gray_scott import GrayScott, label
 from p2d.flow.velocity import LocalField, feature_statistics
 from p2d.score.model import ScoreModel
 from p2d.score.spectrum import Spectrum
+from p2d.snapshots import made as derived
 from p2d.snapshots.schema import label_rows
 from p2d.snapshots.store import Dataset
+from p2d.systems.gray_scott import GrayScott, label
+from p2d.training.checkpoint import write_checkpoint
 from p2d.training.identity import describe
 
 AFFINE = {"scale": 2.0, "shift": -1.0}

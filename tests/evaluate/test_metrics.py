@@ -8,10 +8,10 @@ from numpy.testing import assert_array_equal
 from torch.testing import assert_close
 
 from p2d.config import SimulateConfig
-from p2d.dynamics.gray_scott import PRESETS, laplacian
 from p2d.evaluate.metrics import cosine, stationarity, true_velocity
-from p2d.simulation import simulate_here
+from p2d.snapshots.simulated import simulate_here
 from p2d.snapshots.store import Dataset
+from p2d.systems.gray_scott import PRESETS, laplacian
 
 SHAPES = [(3, 2, 6, 6), (1, 2, 5, 9)]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from p2d.dynamics import library
-from p2d.dynamics.gray_scott import GrayScott, preset
-from p2d.evaluate import report
-from p2d.evaluate.summary import print_measurements, print_run
+from p2d.pipeline import report
 from p2d.pipeline.stage import Outcome
+from p2d.show.summary import print_measurements, print_run
+from p2d.systems import library
+from p2d.systems.gray_scott import GrayScott, preset
 
 from .helpers import (
     dataset_of,

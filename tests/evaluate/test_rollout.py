@@ -10,8 +10,6 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from p2d.config import SimulateConfig
-from p2d.dynamics.gray_scott import GrayScott, preset
-from p2d.dynamics.stepper import run
 from p2d.evaluate import rollout
 from p2d.evaluate.rollout import (
     LANGEVIN_ETA,
@@ -34,7 +32,9 @@ from p2d.flow.integrate import NOISY, heun, stable_step, stiffest_rate
 from p2d.flow.model import Flow
 from p2d.flow.skew import SkewField
 from p2d.flow.velocity import LocalField
-from p2d.simulation import simulate_here
+from p2d.snapshots.simulated import simulate_here
+from p2d.systems.gray_scott import GrayScott, preset
+from p2d.systems.stepper import run
 
 from .helpers import AFFINE, as_seen, dataset_of, field_of, linear_field, patterns, quiet_score, write_score
 

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from p2d.dynamics.gray_scott import laplacian
 from p2d.flow import divergence
 from p2d.flow.continuity import LOOKED_AT, Continuity
 from p2d.flow.velocity import LocalField
-from p2d.streams import sample_generator
-from p2d.training.data import MemoryData
-from p2d.workers import Workers
+from p2d.systems.gray_scott import laplacian
+from p2d.training.randomness import sample_generator
+from p2d.training.states import MemoryData
+from p2d.training.workers import Workers
 
 GRIDS = [(4, 5), (3, 3), (6, 8)]
 # Precision of the Gaussian: P x = (u - 0.4 lap u, 0.5 v - 0.2 lap v), and s = -P x.

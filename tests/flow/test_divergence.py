@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from p2d.flow import divergence
 from p2d.flow.velocity import LocalField, rings
-from p2d.workers import Workers
+from p2d.training.workers import Workers
 
 GRIDS = [(4, 5), (3, 3), (3, 6)]  # sides above the radius: no cell is its own neighbour
 RADII = [1.0, 1.5, 2.0]

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from p2d.checkpoint import write_checkpoint
 from p2d.config import FlowConfig
-from p2d.dynamics import library
-from p2d.dynamics.gray_scott import preset
 from p2d.errors import UserError
 from p2d.flow.model import Flow, field_options, skew_field
 from p2d.flow.skew import SkewField
 from p2d.flow.velocity import LocalField, rings
 from p2d.score.model import ScoreModel
 from p2d.score.spectrum import Spectrum
+from p2d.systems import library
+from p2d.systems.gray_scott import preset
+from p2d.training.checkpoint import write_checkpoint
 
 AFFINES = [{"scale": 2.0, "shift": -1.0}, {"scale": 1.0, "shift": 0.0}, {"scale": 0.5, "shift": 3.0}]
 SCORES = [

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from p2d.dynamics.gray_scott import laplacian
 from p2d.flow import divergence, stationarity
 from p2d.flow.solve import solve
 from p2d.flow.stationarity import (
@@ -27,8 +26,9 @@ from p2d.flow.stationarity import (
 )
 from p2d.flow.velocity import LocalField, feature_statistics, rings
 from p2d.flow.verdict import Balance
-from p2d.training.data import MemoryData
-from p2d.workers import Workers
+from p2d.systems.gray_scott import laplacian
+from p2d.training.states import MemoryData
+from p2d.training.workers import Workers
 
 GRIDS = [(8, 8), (6, 11), (3, 4)]
 RADII = [1.0, 1.5, 2.0]

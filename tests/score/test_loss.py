@@ -9,7 +9,7 @@ from p2d.score import noise
 from p2d.score.loss import BINS, DenoisingScoreMatching, draw, squared_error
 from p2d.score.model import ScoreModel
 from p2d.score.spectrum import Spectrum
-from p2d.streams import augmentation, augmented, normal_like, sample_generator
+from p2d.training.randomness import augmentation, augmented, normal_like, sample_generator
 
 MEAN, STD = torch.tensor([0.3, -0.7]), torch.tensor([0.5, 0.2])
 RANGE = (0.5, 0.999)

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from p2d.checkpoint import write_checkpoint
 from p2d.errors import UserError
 from p2d.score.model import ScoreModel, model_options
 from p2d.score.noise import add_noise, sigma_of
 from p2d.score.spectrum import Spectrum
+from p2d.training.checkpoint import write_checkpoint
 
 GRIDS = [(16, 16), (8, 24)]
 SMALL_GRIDS = [(8, 8), (4, 12)]  # whose covariances are small enough to be written down

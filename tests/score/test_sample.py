@@ -11,7 +11,7 @@ from p2d.score.model import ScoreModel
 from p2d.score.noise import START, sigma_of
 from p2d.score.sample import RHO, TOGETHER, check, generate, noise_levels, reverse
 from p2d.score.spectrum import Spectrum
-from p2d.streams import sample_generator
+from p2d.training.randomness import sample_generator
 
 GRIDS = [(8, 8), (4, 12)]
 MEAN = [0.3, -0.7]

@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from p2d import observables as ensemble
 from p2d.config import SimulateConfig
-from p2d.dynamics import ensemble
-from p2d.dynamics.gray_scott import preset
-from p2d.simulation import finish, plan, writing
 from p2d.snapshots.schema import PARAMETERS, Samples
+from p2d.snapshots.simulated import finish, plan, writing
 from p2d.snapshots.store import Dataset, open_dataset, write_shard
+from p2d.systems.gray_scott import preset
 
 
 def altered(data: bytes, place: int) -> bytes:

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from torch.testing import assert_close
 
-from p2d.dynamics import ensemble
-from p2d.dynamics.gray_scott import preset
+from p2d import observables as ensemble
 from p2d.errors import UserError
-from p2d.simulation import is_finished, simulate_here
 from p2d.snapshots.card import card_hash, dataset_hash, load_card, write_card
 from p2d.snapshots.schema import PARAMETERS, array_of
+from p2d.snapshots.simulated import is_finished, simulate_here
 from p2d.snapshots.store import file_hash, open_dataset, read_rows, shard_name
 from p2d.snapshots.verify import verify
+from p2d.systems.gray_scott import preset
 
 from .helpers import altered_card, small, with_living
 

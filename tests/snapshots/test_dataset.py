@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from p2d.errors import UserError
-from p2d.simulation import ALIVE_SPREAD, simulate_here, writing
+from p2d.snapshots.simulated import ALIVE_SPREAD, simulate_here, writing
 from p2d.snapshots.store import find_dataset, open_dataset, shard_name, write_shard
 
 from .helpers import samples_of, small, with_living

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from p2d.errors import UserError
-from p2d.simulation import is_finished, simulate_here, writing
 from p2d.snapshots import lock
 from p2d.snapshots.lock import sole_writer
+from p2d.snapshots.simulated import is_finished, simulate_here, writing
 from p2d.snapshots.store import open_dataset
 from p2d.snapshots.verify import verify
 
@@ -33,7 +33,7 @@ import sys
 from pathlib import Path
 import pyarrow.parquet as pq
 from p2d.config import SimulateConfig
-from p2d.simulation import simulate_here
+from p2d.snapshots.simulated import simulate_here
 
 whole = pq.write_table
 

@@ -7,14 +7,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from p2d import observables as ensemble
 from p2d.config import SimulateConfig
-from p2d.dynamics import ensemble, stepper
-from p2d.dynamics.gray_scott import preset
-from p2d.dynamics.initial import initial_states
 from p2d.errors import UserError
-from p2d.simulation import ShardPlan, labels_of, simulate_here
 from p2d.snapshots.schema import PARAMETERS, array_of, label_rows
+from p2d.snapshots.simulated import ShardPlan, labels_of, simulate_here
 from p2d.snapshots.store import checked_shard, file_hash, open_dataset, read_table, shard_entry, write_shard
+from p2d.systems import stepper
+from p2d.systems.gray_scott import preset
+from p2d.systems.initial import initial_states
 
 from .helpers import DAMAGES, rewritten, samples_of, small
 

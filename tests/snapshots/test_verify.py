@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from p2d.simulation import simulate_here, writing
 from p2d.snapshots.schema import array_of, digests_of
+from p2d.snapshots.simulated import simulate_here, writing
 from p2d.snapshots.store import file_hash, write_shard
 from p2d.snapshots.verify import Fault, verify
 

@@ -18,17 +18,17 @@ from torch import Tensor, distributed
 from torch.testing import assert_close
 
 import p2d
-from p2d.checkpoint import read_checkpoint, read_state, write_checkpoint
 from p2d.errors import UserError
 from p2d.flow.stationarity import Stationarity
 from p2d.flow.velocity import LocalField, feature_statistics
 from p2d.score.loss import DenoisingScoreMatching
 from p2d.score.model import ScoreModel
 from p2d.score.spectrum import Spectrum
-from p2d.training.data import MemoryData
+from p2d.training.checkpoint import read_checkpoint, read_state, write_checkpoint
 from p2d.training.loop import Schedule, fit
 from p2d.training.optimizers import MUON_RATE
-from p2d.workers import Workers
+from p2d.training.states import MemoryData
+from p2d.training.workers import Workers
 
 KINDS = ["score", "flow"]
 EPOCHS = 3

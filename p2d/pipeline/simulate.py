@@ -1,0 +1,81 @@
+"""Datasets: simulated, and verified."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from p2d.config import SimulateConfig
+from p2d.errors import UserError
+from p2d.pipeline.stage import Outcome, Tracker, stage
+from p2d.progress import progress, say
+from p2d.snapshots.card import load_card
+from p2d.snapshots.simulated import describe_ensembles, is_finished
+from p2d.snapshots.store import Dataset, find_folder, open_dataset
+from p2d.snapshots.verify import Fault
+from p2d.snapshots.verify import verify as check_dataset
+
+
+def simulate(config: SimulateConfig, out: Path, track: Tracker) -> Outcome:
+    """Simulate a dataset into OUT/data/NAME."""
+    folder = out / "data" / config.dataset_name
+    if is_finished(config, folder):
+        return Outcome("simulate", False, folder, dataset_facts(open_dataset(folder)))
+    from p2d.cluster.simulation import find_device
+    from p2d.cluster.simulation import simulate as simulate_on_ray
+
+    start = time.monotonic()
+    find_device(config.wished_device)  # refused before a run is tracked
+    total = config.num_samples * len(config.systems())
+    with stage(track, "simulate", folder, config.to_dict()) as child:
+        with progress("simulate", total, "samples") as advance:
+            dataset = simulate_on_ray(config, folder, advance)
+        for name, ensemble in dataset.card.ensembles.items():
+            prefix = f"{name}_" if len(dataset.card.ensembles) > 1 else ""
+            child.metrics({prefix + k: v for k, v in ensemble.items() if isinstance(v, int | float)})
+        child.artifact(folder / "card.json")
+    for line in describe_ensembles(dataset.card):
+        say(f"  {line}")
+    return Outcome("simulate", True, folder, dataset_facts(dataset), time.monotonic() - start)
+
+
+def dataset_facts(dataset: Dataset) -> dict[str, Any]:
+    """What --json tells of a dataset."""
+    card = dataset.card
+    facts = {"dataset_hash": card.dataset_hash, "samples": card.samples, "alive": card.alive}
+    return {**facts, "ensembles": card.ensembles}
+
+
+def verify(name: str, out: Path, repair: bool) -> tuple[Path, list[Fault]]:
+    """Re-read a whole dataset; with `repair`, simulate exactly its missing and damaged shards again.
+
+    A foreign shard is renamed, with '.foreign' at its end, so that no reader takes it for one of the dataset's.
+
+    Returns:
+        Its folder, and what is wrong with it (after the repair).
+
+    Raises:
+        UserError: no such dataset, or one whose card cannot be read; shards that come out otherwise than they were.
+    """
+    folder = find_folder(name, out)
+    faults = check_dataset(folder)
+    if not (faults and repair):
+        return folder, faults
+    for fault in faults:
+        say(f"  {fault}")
+    card = load_card(folder)
+    if card.origin:
+        command = {"generated": "sample", "denoised": "denoise"}[card.origin["kind"]]
+        raise UserError(f"{folder} was not simulated but {card.origin['kind']}; the same p2d {command} restores it")
+    config = SimulateConfig.from_dict({**card.settings, "chunk": card.chunk, "device": card.device or "auto"})
+    known = {entry["name"] for entry in card.shards}
+    for fault in faults:
+        if fault.name.endswith(".parquet") and fault.name not in known:
+            (folder / fault.name).rename(folder / f"{fault.name}.foreign")
+    if any(fault.name in known for fault in faults) or not card.complete:
+        from p2d.cluster.simulation import simulate as simulate_on_ray
+
+        with progress("repair", card.samples or config.num_samples * len(card.parameters), "samples") as advance:
+            simulate_on_ray(config, folder, advance)
+    return folder, check_dataset(folder)

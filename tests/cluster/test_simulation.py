@@ -1,0 +1,80 @@
+"""Ray Data actors write the same dataset as one process, however the work is shared."""
+
+import json
+import resource
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from p2d.cluster.simulation import Simulator, run_actors, simulate
+from p2d.config import SimulateConfig
+from p2d.errors import UserError
+from p2d.snapshots.simulated import plan, simulate_here
+
+SMALL = {"preset": ("worms", "maze"), "num_samples": 6, "height": 24, "width": 16, "steps": 300}
+
+
+@pytest.mark.parametrize(("actors", "chunk"), [(1, 6), (2, 4), (2, 1)])
+def test_the_dataset_hash_depends_on_neither_actors_nor_chunk(cluster, tmp_path, actors, chunk):
+    alone = simulate_here(SimulateConfig(**SMALL, chunk=3), tmp_path / "alone")
+    shared = simulate(SimulateConfig(**SMALL, actors=actors, chunk=chunk), tmp_path / "shared")
+    assert shared.card.dataset_hash == alone.card.dataset_hash
+    np.testing.assert_array_equal(shared.states(), alone.states())
+
+
+def test_only_missing_shards_are_made_again(cluster, tmp_path):
+    config = SimulateConfig(**SMALL, chunk=2)
+    first = simulate(config, tmp_path / "data")
+    whole = first.card.dataset_hash
+    kept, lost = sorted(first.folder.glob("shard-*.parquet"))[:2]
+    before = kept.stat().st_mtime_ns
+    lost.unlink()
+    counted = []
+    again = simulate(config, tmp_path / "data", lambda done, note="": counted.append((done, note)))
+    assert again.card.dataset_hash == whole
+    assert kept.stat().st_mtime_ns == before
+    assert counted[0] == (10, "5 shards kept") and sum(done for done, _ in counted) == 12
+
+
+def test_the_shards_open_in_plain_pyarrow(cluster, tmp_path):
+    dataset = simulate(SimulateConfig(**SMALL, chunk=6), tmp_path / "data")
+    table = pq.read_table(dataset.folder / "shard-00001.parquet")
+    assert table["state"].combine_chunks().to_numpy_ndarray().shape == (6, 2, 24, 16)
+    assert table["preset"].to_pylist() == ["maze"] * 6
+    assert table["sample_id"].to_pylist() == list(range(6, 12))
+
+
+def test_more_actors_than_cpus_are_refused(cluster, tmp_path):
+    with pytest.raises(UserError, match="actors = 64 is more than the 2 CPUs"):
+        simulate(SimulateConfig(**SMALL, actors=64), tmp_path / "data")
+
+
+def test_an_actors_mistake_comes_back_as_one_line(cluster, tmp_path, monkeypatch):
+    config = SimulateConfig(**SMALL, chunk=6)
+    folder = tmp_path / "data"
+    (folder / "shard-00000.parquet").mkdir(parents=True)
+    (folder / "shard-00000.parquet").rmdir()
+    simulate(config, tmp_path / "data")
+    (folder / "shard-00001.parquet").unlink()
+    (folder / "shard-00001.parquet").mkdir()  # a folder where the shard should go: it cannot be replaced
+    with pytest.raises(UserError, match=r"cannot write .*shard-00001"):
+        simulate(config, tmp_path / "data")
+    assert not list(folder.glob(".*.tmp"))
+
+
+class Weighed(Simulator):
+    """An actor that tells the most memory it has held."""
+
+    def _entry(self, shard):
+        return json.dumps(
+            {**json.loads(super()._entry(shard)), "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+        )
+
+
+def test_an_actors_memory_follows_the_chunk_and_not_the_number_of_samples(cluster, tmp_path):
+    config = SimulateConfig(num_samples=1536, height=128, width=128, steps=2, chunk=32, actors=1, device="cpu")
+    peaks = [entry["peak"] / 1024 for entry in run_actors(config, tmp_path, plan(config), "cpu", Weighed)]
+    # 192 MiB of states in all, 4 MiB a shard; the first shards find room for their buffers, the others reuse it
+    assert peaks[-1] < peaks[7] + 40
+    assert peaks[-1] < 1024

@@ -1,0 +1,167 @@
+"""Ray Train around the loop: one or two workers, a killed worker, an interrupted run."""
+
+import dataclasses
+import math
+import os
+import re
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from p2d.cluster import training as cluster_train
+from p2d.config import FlowConfig, ScoreConfig, SimulateConfig, TrainSource
+from p2d.errors import UserError
+from p2d.flow.model import Flow
+from p2d.score.model import ScoreModel
+from p2d.snapshots.simulated import simulate_here
+from p2d.training.checkpoint import read_config, read_history
+
+SCORE = ScoreConfig(epochs=2, batch_size=4, channels=(8, 8), warmup=2, precision="float32")
+FLOW = FlowConfig(epochs=1, batch_size=8, hidden=(8,), observables=48)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    config = SimulateConfig(preset=("pulsating_solitons",), num_samples=24, height=32, width=32, steps=1000, chunk=8)
+    return simulate_here(config, tmp_path_factory.mktemp("data") / "solitons_32x32")
+
+
+def trained(config, dataset, folder, workers, on_epoch=lambda metrics, model: None):
+    cluster_train.train(config, TrainSource(workers=workers), dataset, folder, on_epoch)
+    return load_file(folder / "model.safetensors"), read_history(folder)
+
+
+def test_two_workers_learn_what_one_learns(cluster, dataset, tmp_path):
+    one, history_one = trained(SCORE, dataset, tmp_path / "one", 1)
+    two, history_two = trained(SCORE, dataset, tmp_path / "two", 2)
+    # The same samples, noise and observables: only the order of float32 sums differs.
+    for key in one:
+        torch.testing.assert_close(two[key], one[key], rtol=5e-3, atol=5e-4)
+    for a, b in zip(history_one, history_two, strict=True):
+        assert b["validation_loss"] == pytest.approx(a["validation_loss"], rel=1e-2)
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")], "nothing is left beside the models"
+
+
+def test_two_workers_find_the_flow_that_one_finds(cluster, dataset, tmp_path):
+    histories = [trained(FLOW, dataset, tmp_path / name, workers)[1] for name, workers in (("one", 1), ("two", 2))]
+    states = torch.from_numpy(dataset.states())
+    with torch.no_grad():
+        one, two = (Flow.load(tmp_path / name).double()(states.double()) for name in ("one", "two"))
+    # Sums in another order, 1e-16 of their terms, and directions of the basis that are stretched up to 1e6 times; the
+    # weights come from float32 once they are loaded.
+    assert ((one - two).norm() / one.norm()).item() < 1e-5
+    for a, b in zip(*histories, strict=True):
+        assert b["validation_loss"] == pytest.approx(a["validation_loss"], rel=1e-6)
+        assert b["mean_divergence"] == pytest.approx(a["mean_divergence"], rel=1e-6)
+
+
+def kill_training_worker():
+    """SIGKILL to a training worker of this process's own cluster."""
+    for process in psutil.process_iter(["cmdline"]):
+        command = " ".join(process.info["cmdline"] or [])
+        if command.startswith("ray::RayTrainWorker") and os.getpid() in {p.pid for p in process.parents()}:
+            process.kill()
+            return
+    raise AssertionError("there is no training worker to kill")
+
+
+@pytest.mark.parametrize(("config", "epochs"), [(SCORE, 40), (FLOW, 8)], ids=["score", "flow"])
+def test_a_killed_worker_does_not_change_the_result(cluster, dataset, tmp_path, config, epochs):
+    config = dataclasses.replace(config, epochs=epochs)
+    undisturbed, _ = trained(config, dataset, tmp_path / "undisturbed", 1)
+    seen = []
+
+    def kill_once(metrics, _):
+        seen.append(metrics["epoch"])
+        if seen == [0, 1, 2]:
+            kill_training_worker()
+
+    disturbed, history = trained(config, dataset, tmp_path / "disturbed", 1, kill_once)
+    assert [h["epoch"] for h in history] == list(range(epochs + 1))
+    for key in undisturbed:
+        assert torch.equal(disturbed[key], undisturbed[key]), key
+
+
+def test_every_epoch_is_told_with_the_model_of_those_worth_a_picture(cluster, dataset, tmp_path):
+    told = []
+
+    def on_epoch(metrics, model):
+        weights = load_file(model / "model.safetensors") if model else None
+        told.append((metrics, weights, read_config(model, "score")["settings"] if model else None))
+
+    config = dataclasses.replace(SCORE, epochs=5)
+    weights, history = trained(config, dataset, tmp_path / "shown", 1, on_epoch)
+    assert [metrics for metrics, _, _ in told] == history
+    assert [metrics["epoch"] for metrics, model, _ in told if model] == [1, 2, 4, 5]
+    assert all(settings == config.identity() for _, model, settings in told if model)
+    torch.testing.assert_close(told[-1][1], weights, rtol=0, atol=0)
+    assert any(not torch.equal(told[-2][1][key], weights[key]) for key in weights)
+
+
+def test_a_target_that_is_reached_ends_the_training_with_its_model(cluster, dataset, tmp_path):
+    shown = {}
+
+    def on_epoch(metrics, model):
+        shown[metrics["epoch"]] = load_file(model / "model.safetensors") if model else None
+
+    config = dataclasses.replace(SCORE, epochs=3, sampling=0.0, ema=0.1, learning_rate=1e-2)  # learns fast
+    _, history = trained(config, dataset, tmp_path / "whole", 1, on_epoch)
+    losses = [metrics["validation_loss"] for metrics in history]
+    assert losses[2] < min(losses[:2])
+    early = dataclasses.replace(config, target_loss=losses[2])
+    weights, history = trained(early, dataset, tmp_path / "early", 1)
+    assert [metrics["validation_loss"] for metrics in history] == losses[:3]
+    assert "validation_loss_alpha_0.99" in history[-1], "it is validated as after the last epoch"
+    torch.testing.assert_close(weights, shown[2], rtol=0, atol=0)
+
+
+# A training that breaks down: a decay of more than twice the weights makes them grow from step to step, past float32
+
+BREAKS = ScoreConfig(
+    epochs=1, batch_size=4, channels=(8,), learning_rate=0.999, warmup=0, weight_decay=1e30, precision="float32"
+)
+
+
+def test_a_mistake_found_by_a_worker_comes_back_as_one_line(cluster, dataset, tmp_path):
+    with pytest.raises(UserError, match=r"^the loss is (nan|inf) at step \d+; try a smaller --learning-rate$"):
+        trained(BREAKS, dataset, tmp_path / "nan", 1)
+    assert list(tmp_path.iterdir()) == [], "of an untrained model nothing is kept"
+
+
+def test_the_model_of_the_last_epoch_before_a_break_down_is_kept_and_told(cluster, dataset, tmp_path):
+    # a warm-up that long lets the first epoch through
+    breaks_later = dataclasses.replace(BREAKS, epochs=1000, warmup=5000, learning_rate=0.5, weight_decay=200)
+    told = {}
+
+    def on_epoch(metrics, model):
+        told[metrics["epoch"]] = load_file(model / "model.safetensors") if model else None
+
+    stopped = tmp_path / "score" / "late_stopped"
+    with pytest.raises(UserError) as caught:
+        trained(breaks_later, dataset, tmp_path / "score" / "late", 1, on_epoch)
+    last = max(told)
+    assert re.fullmatch(
+        r"the loss is (nan|inf) at step \d+; try a smaller --learning-rate; "
+        + re.escape(f"the model of epoch {last} is kept in {stopped}"),
+        str(caught.value),
+    )
+    assert [path.name for path in stopped.parent.iterdir()] == [stopped.name]
+    history = read_history(stopped)
+    assert [metrics["epoch"] for metrics in history] == list(range(last + 1)) == list(told)
+    assert all(math.isfinite(metrics["validation_loss"]) for metrics in history)
+    weights = dict(ScoreModel.load(stopped).state_dict())
+    assert all(weight.isfinite().all() for weight in weights.values())
+    assert last in (1, 2), "so that its model was shown"
+    torch.testing.assert_close(weights, told[last], rtol=0, atol=0)
+
+
+def test_more_workers_than_cpus_are_refused(cluster, dataset, tmp_path):
+    with pytest.raises(UserError, match="workers = 64 is more than the 2 CPUs"):
+        trained(SCORE, dataset, tmp_path / "many", 64)
+
+
+def test_a_grid_that_does_not_fit_is_refused(cluster, dataset, tmp_path):
+    with pytest.raises(UserError, match="height = 32 does not fit"):
+        trained(ScoreConfig(channels=(4,) * 6), dataset, tmp_path / "deep", 1)

@@ -1,0 +1,264 @@
+"""The discovery: known equations come back with their errors, and what is said of ensembles that tell none."""
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+from torch.testing import assert_close
+
+import p2d
+from p2d.config import DiscoverConfig, SimulateConfig
+from p2d.discovery import discover, moments
+from p2d.errors import UserError
+from p2d.evaluate.metrics import cosine
+from p2d.snapshots.simulated import simulate_here
+from p2d.systems import library
+from p2d.systems.gray_scott import PRESETS
+
+WAVES = PRESETS["waves"]
+TRUTH = library.gray_scott_equation(WAVES)
+KEYS = ("D_u", "D_v", "F", "k")
+
+
+def simulated(place, preset="waves", count=96, steps=6000, size=64, **settings) -> np.ndarray:
+    config = SimulateConfig(preset=(preset,), num_samples=count, height=size, width=size, steps=steps, **settings)
+    dataset = simulate_here(config, place)
+    return dataset.states(dataset.living)
+
+
+@pytest.fixture(scope="module")
+def waves(tmp_path_factory) -> np.ndarray:
+    return simulated(tmp_path_factory.mktemp("waves") / "d")
+
+
+@pytest.fixture(scope="module")
+def cubic(waves) -> discover.Discovery:
+    return p2d.discover(waves)
+
+
+@pytest.fixture(scope="module")
+def tied(waves) -> discover.Discovery:
+    return p2d.discover(waves, "gray-scott")
+
+
+def parameters(found: discover.Discovery) -> dict[str, float]:
+    """D_u, D_v, F and k over their true values."""
+    return {key: value / getattr(WAVES, key) for key, value in library.gray_scott_parameters(found.equation).items()}
+
+
+def alike(found: discover.Discovery, states: np.ndarray) -> float:
+    states = states.astype(np.float64)
+    return cosine(library.rate(found.equation, states), WAVES.rate(states))["cosine"]
+
+
+def test_the_cubic_library_finds_gray_scott_s_terms_and_no_other(cubic, waves):
+    assert {s: set(terms) for s, terms in cubic.equation.items()} == {s: set(terms) for s, terms in TRUTH.items()}
+    assert alike(cubic, waves) > 0.9999  # signed: the direction of time is right too
+    assert cubic.verdict.startswith("dynamics identified") and "ensemble stationary" in cubic.verdict
+    assert cubic.gap > 20 and cubic.z_max < 4.5 and cubic.snapshots == len(waves)
+
+
+def test_gray_scott_s_parameters_come_back_to_one_per_cent(tied, cubic):
+    for found in (tied, cubic):
+        assert parameters(found) == pytest.approx(dict.fromkeys(KEYS, 1.0), abs=0.01)
+    u, v = tied.equation["u"], tied.equation["v"]
+    assert u["1"] == -u["u"] and u["u*v**2"] == -1 and v["u*v**2"] == 1, "tied to the last digit"
+
+
+def test_errors_and_intervals_are_of_what_is_free(tied):
+    assert tied.error["v"]["u*v**2"] == 0 == tied.error["u"]["u*v**2"]
+    for species, terms in tied.interval.items():
+        for term, (low, high) in terms.items():
+            value, error = tied.equation[species][term], tied.error[species][term]
+            assert low <= value <= high and error <= 0.03 * abs(value)
+            # normal errors: a 90 % interval is 3.3 deviations wide; by 100 draws
+            assert high - low == pytest.approx(3.3 * error, rel=0.4, abs=1e-12)
+
+
+@pytest.mark.parametrize("dt", [0.5, 1.0])
+def test_the_explicit_steps_that_made_the_snapshots_show(tmp_path, waves, dt):
+    states = waves if dt == 1 else simulated(tmp_path / "d", steps=12_000, dt=dt)
+    step, error = p2d.discover(states, "gray-scott").step
+    assert error < 0.25
+    assert abs(step - dt) < 3 * error
+
+
+def test_the_order_of_snapshots_does_not_matter_and_the_seed_draws_the_errors_alone(waves, tied):
+    permuted = p2d.discover(waves[np.random.default_rng(3).permutation(len(waves))], "gray-scott")
+    other = p2d.discover(waves, "gray-scott", seed=1)
+    for species, terms in tied.equation.items():
+        for term, value in terms.items():
+            # the same float64 sums in another order
+            assert permuted.equation[species][term] == pytest.approx(value, rel=1e-6)
+            assert other.equation[species][term] == value
+    assert other.error != tied.error
+
+
+def test_snapshots_of_one_run_count_once(waves, tied):
+    """Every snapshot twice: as runs of their own they would halve the variances."""
+    question = discover.question(DiscoverConfig(library="gray-scott"))
+    twice, runs = np.repeat(waves, 2, axis=0), np.repeat(np.arange(len(waves)), 2)
+    measure = discover.look(waves[::2], question)
+
+    def collect(task):
+        return moments.collect(task, np.arange(len(twice)), twice)
+
+    found = discover.discover(collect, runs, measure, question)
+    for key in ("equation", "error"):
+        for species, terms in getattr(tied, key).items():
+            assert getattr(found, key)[species] == pytest.approx(terms, rel=1e-6)
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.02])
+def test_noise_is_told_from_the_snapshots_and_corrected_for(waves, sigma):
+    noisy = waves + sigma * np.random.default_rng(5).normal(size=waves.shape)
+    found = p2d.discover(noisy, "gray-scott")
+    assert found.measure.noise == pytest.approx((sigma, sigma), rel=0.02)
+    assert found.measure.smoothing == moments.SMOOTHING
+    assert parameters(found) == pytest.approx(dict.fromkeys(KEYS, 1.0), abs=0.03)
+    assert alike(found, waves) > 0.999
+    ignored = p2d.discover(noisy.clip(0, 1), "gray-scott", noise=0, smoothing=0)
+    assert alike(ignored, waves) < 0.9, "without the correction the same snapshots tell something else"
+
+
+def test_eight_bit_images_are_seen_through_the_kernel_alone(waves):
+    found = p2d.discover(np.round(waves * 255) / 255)
+    assert found.measure.rounded and found.measure.noise == (0, 0) and found.step is None
+    assert alike(found, waves) > 0.995
+    assert found.verdict.endswith("of which small terms may be artefacts")
+
+
+def test_one_s_own_terms_take_the_place_of_a_library(waves):
+    found = p2d.discover(waves, terms="1, u, v, v*u*v, lap(u), lap(v), grad(u, v), exp(-v)")
+    assert {s: set(terms) for s, terms in found.equation.items()} == {s: set(terms) for s, terms in TRUTH.items()}
+    assert found.frequency["v"]["u*v**2"] == 1
+
+
+def test_without_the_reaction_the_unit_of_time_is_the_velocity_s(waves):
+    found = p2d.discover(waves, terms="1, u, v, u*v, lap(u), lap(v)")
+    assert found.unit_of_time == "mean square velocity 1"
+    velocity = library.rate(found.equation, waves.astype(np.float64))
+    assert (velocity**2).sum(axis=1).mean() == pytest.approx(1, rel=1e-6)
+    assert found.verdict.startswith("not stationary") and "library that holds its terms" in found.verdict
+
+
+def test_a_maze_is_called_static_and_its_steady_state_gives_the_parameters(tmp_path):
+    states = simulated(tmp_path / "d", "maze", count=16, steps=10_000)
+    for name in ("cubic", "gray-scott"):
+        found = p2d.discover(states, name)
+        assert found.verdict.startswith("static") and "cannot be known" in found.verdict
+        truth = PRESETS["maze"]
+        given = library.gray_scott_parameters(found.equation)
+        assert given == pytest.approx({key: getattr(truth, key) for key in KEYS}, rel=0.01)
+        assert found.unbalanced < 1e-4 and found.z_max is None
+
+
+def test_an_ensemble_that_is_still_changing_is_called_not_stationary(tmp_path):
+    states = simulated(tmp_path / "d", count=64, steps=500)
+    for name in ("cubic", "gray-scott"):
+        assert p2d.discover(states, name).verdict.startswith("not stationary")
+
+
+def test_an_ensemble_that_many_dynamics_keep_is_called_ambiguous():
+    # independent species, alike and white: both (v, -u) and (lap v, -lap u) keep it
+    states = np.clip(0.5 + 0.05 * np.random.default_rng(0).normal(size=(200, 2, 16, 16)), 0, 1)
+    found = p2d.discover(states, noise=0, smoothing=0)
+    assert found.gap < 20
+    assert found.verdict.startswith("ambiguous: ") and "dynamics fit about as well" in found.verdict
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.1])
+@pytest.mark.parametrize("level", [0.2, 0.5])
+def test_noise_alone_is_not_called_a_static_pattern(sigma, level):
+    states = level + sigma * np.random.default_rng(0).normal(size=(40, 2, 32, 32))
+    with pytest.raises(UserError, match=rf"^too noisy: no pattern is seen above noise of {sigma}"):
+        p2d.discover(states)
+
+
+def test_few_noisy_snapshots_are_not_said_to_tell_the_equation(waves):
+    noisy = waves[:16] + 0.04 * np.random.default_rng(6).normal(size=(16, *waves.shape[1:]))
+    assert not p2d.discover(noisy).verdict.startswith("dynamics identified")
+
+
+@pytest.mark.parametrize("name", ["cubic", "gray-scott"])
+@pytest.mark.parametrize("count", [8, 12, 16])
+def test_no_more_runs_than_observables_are_called_too_few_whatever_they_seem_to_tell(waves, count, name):
+    told = f"too few snapshots: {count} independent runs .* about 37 are needed$"
+    for some in (waves[:count], waves[-count:]):
+        assert re.match(told, p2d.discover(some, name, bootstrap=10).verdict)
+
+
+def test_as_many_runs_as_observables_are_not_called_too_few(waves):
+    assert p2d.discover(waves[:37], "gray-scott", bootstrap=10).verdict.startswith("dynamics identified")
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_too_few_snapshots_are_refused_with_their_number(waves, count):
+    dead = np.ones((3, *waves.shape[1:]))
+    with pytest.raises(UserError, match=f"{count} living runs are too few .* at least 8"):
+        p2d.discover(np.concatenate([waves[:count], dead]))
+
+
+def test_what_are_no_snapshots_is_refused(waves):
+    with pytest.raises(UserError, match=r"shape \[96?.*\]; they must be \[N, 2, H, W\]"):
+        p2d.discover(waves[:, :1])
+    broken = waves[:12].copy()
+    broken[3, 0, 5, 5] = np.nan
+    with pytest.raises(UserError, match="sample 3 holds values that are not finite"):
+        p2d.discover(broken)
+    broken[3, 0, 5, 5] = 7.0
+    with pytest.raises(UserError, match=r"sample 3 of 12 looked at: .* concentrations lie in \[0, 1\]"):
+        p2d.discover(broken)
+
+
+def test_a_summary_is_json_and_holds_the_equation_in_every_form(tied):
+    summary = json.loads(json.dumps(discover.summary(tied)))
+    assert summary["equation"] == tied.equation and summary["interval"] == tied.interval
+    assert set(summary["parameters"]) == set(KEYS)
+    assert {"gap", "verdict", "error", "text", "sympy", "latex", "py_pde", "noise", "step"} <= set(summary)
+    assert "parameters" not in discover.summary(dataclasses.replace(tied, equation={"u": {"v": 1.0}, "v": {}}))
+
+
+def test_known_equations_are_told_apart(waves):
+    question = discover.question(DiscoverConfig(library="gray-scott"))
+    measure = discover.look(waves, question)
+    first = moments.collect(moments.Rows(measure), np.arange(len(waves)), waves)
+    misfit = discover.misfits({name: library.gray_scott_equation(p) for name, p in PRESETS.items()}, first, measure)
+    assert min(misfit, key=misfit.__getitem__) == "waves"
+
+
+def test_intervals_of_ninety_per_cent_hold_the_truth_in_about_that_many_ensembles(tmp_path):
+    """Twenty ensembles of 64 snapshots; the first pass is measured once for all."""
+    size = 64
+    states = simulated(tmp_path / "d", count=1310)
+    question = discover.question(DiscoverConfig(library="gray-scott"))
+    measure = discover.look(states[:64], question)
+    whole = moments.collect(moments.Rows(measure), np.arange(len(states)), states)
+    held, ensembles = [], len(states) // size
+    for n in range(ensembles):
+        some = slice(n * size, (n + 1) * size)
+
+        def collect(task, some=some):
+            if isinstance(task, moments.Rows):
+                return {key: values[some] for key, values in whole.items()}
+            return moments.collect(task, np.arange(size), states[some])
+
+        found = discover.discover(collect, np.arange(size), measure, dataclasses.replace(question, seed=n))
+        for species, term in (("u", "lap(u)"), ("u", "1"), ("v", "lap(v)"), ("v", "v")):
+            low, high = found.interval[species][term]
+            held.append(low <= TRUTH[species][term] <= high)
+    assert ensembles >= 20
+    assert 0.8 <= np.mean(held) <= 0.97, np.mean(held)
+
+
+def test_the_energy_of_an_equation_is_one_at_the_unit_of_velocity():
+    states = np.random.default_rng(0).random((3, 2, 6, 8))
+    measure = moments.Measure(library.CUBIC_TERMS)
+    found = moments.collect(moments.Rows(measure), np.arange(3), states)
+    rates, _ = discover._rates(found, measure, library.library("cubic"))
+    c = np.random.default_rng(1).normal(size=24)
+    velocity = library.rate(library.library("cubic").equation(c), states)
+    # float64 sums of numbers of order 100, in another order
+    assert_close(c @ rates.gram @ c, (velocity**2).sum(axis=1).mean(), rtol=1e-12, atol=0)

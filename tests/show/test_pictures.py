@@ -1,0 +1,86 @@
+"""Pictures of a score model: which files there are, of how many panels, and that they show the model."""
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.image import imread
+from numpy.testing import assert_array_equal
+
+from p2d.score.model import ScoreModel
+from p2d.score.spectrum import Spectrum
+from p2d.show import pictures
+from p2d.show.figures import CELL
+
+AFFINE = {"scale": 2.0, "shift": -1.0}
+HISTORY = [
+    {"epoch": 0, "validation_loss": 1.0},
+    {
+        "epoch": 1,
+        "validation_loss": 0.5,
+        "training_loss": 0.6,
+        "gradient_norm": 0.1,
+        "learning_rate": 1e-3,
+        "samples_per_second": 9.0,
+    },
+]
+
+
+def model_of(alpha: tuple[float, ...], sampled: bool = False, seed: int = 0) -> ScoreModel:
+    """Of two levels of the U-Net; its output is not that of a fresh one, so that the seed shows."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        spectrum = Spectrum.white(torch.zeros(2), torch.ones(2) * 0.5)
+        model = ScoreModel((4, 4), alpha, spectrum, sampled)
+        torch.nn.init.normal_(model.net.head.bias)
+    return model.eval()
+
+
+def state_of(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).random((2, height, width), dtype=np.float32)
+
+
+def rows_of(path) -> int:
+    """Rows of square panels in a picture of 130 dots an inch, with 0.7 inches above them."""
+    rows = (imread(path).shape[0] / 130 - 0.7) / CELL
+    assert abs(rows - round(rows)) < 0.01
+    return round(rows)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "rows"), [((0.5, 0.999), 3), ((0.6, 0.9), 1), ((0.8,), 1), ((0.3,), 1), ((0.96, 0.99), 2)]
+)
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (12, 8)])
+def test_denoised_has_a_row_for_each_pictured_level_that_is_trained_or_for_the_ends(
+    tmp_path, height, width, alpha, rows
+):
+    pictures.denoised(tmp_path / "a.png", model_of(alpha), state_of(height, width), AFFINE, 1, "waves")
+    assert rows_of(tmp_path / "a.png") == rows
+
+
+def test_denoised_shows_the_model_and_is_the_same_twice(tmp_path):
+    for name, seed in (("one", 0), ("again", 0), ("other", 1)):
+        pictures.denoised(tmp_path / f"{name}.png", model_of((0.8,), seed=seed), state_of(8, 8), AFFINE, 0, "waves")
+    one, again, other = (imread(tmp_path / f"{name}.png") for name in ("one", "again", "other"))
+    assert_array_equal(one, again)
+    assert (one != other).any()
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_a_training_has_its_pictures_named_by_their_epoch(tmp_path, sampled):
+    model = model_of((0.5, 0.999), sampled)
+    made = pictures.of_training(tmp_path / "new", model, state_of(8, 8), AFFINE, HISTORY, 1, "waves")
+    names = ["denoised-0001.png", *(["generated-0001.png"] if sampled else []), "training.png"]
+    assert [path.name for path in made] == names
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == names
+    if sampled:
+        assert rows_of(tmp_path / "new" / "generated-0001.png") == 1  # four patterns, four a row
+
+
+def test_a_later_epoch_leaves_the_pictures_of_the_earlier(tmp_path):
+    model = model_of((0.8,))
+    pictures.of_training(tmp_path, model, state_of(8, 8), AFFINE, HISTORY, 1, "waves")
+    before = (tmp_path / "denoised-0001.png").read_bytes()
+    later = [*HISTORY, {**HISTORY[1], "epoch": 12}]
+    made = pictures.of_training(tmp_path, model, state_of(8, 8), AFFINE, later, 1, "waves")
+    assert [path.name for path in made] == ["denoised-0012.png", "training.png"]
+    assert (tmp_path / "denoised-0001.png").read_bytes() == before

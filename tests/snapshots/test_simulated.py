@@ -1,0 +1,293 @@
+"""What a simulated dataset holds: the same bytes for any chunk, of single runs and of several snapshots a run."""
+
+import json
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from p2d.snapshots.schema import PARAMETERS, array_of
+from p2d.snapshots.simulated import describe_ensembles, measured, plan, simulate_here
+from p2d.snapshots.store import Dataset, read_rows
+from p2d.snapshots.verify import verify
+from p2d.systems import stepper
+from p2d.systems.gray_scott import PRESETS, GrayScott
+from p2d.systems.initial import generator, initial_states
+
+from .helpers import contents, small, with_living
+
+WAVES = PRESETS["waves"]
+SEVERAL = {"snapshots_per_run": 3, "interval": 11}  # of 10 samples: three whole runs, and a fourth of one snapshot
+GRID = {"feed": (0.02, 0.03), "kill": (0.05, 0.055, 0.06)}
+
+
+def column(dataset: Dataset, name: str) -> list:
+    return dataset.index.column(name).to_pylist()
+
+
+def all_states(dataset: Dataset) -> np.ndarray:
+    """Of the dead, too."""
+    return dataset.states(np.arange(dataset.card.samples))
+
+
+# The plan
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 4, 5, 64])
+@pytest.mark.parametrize("each", [1, 2, 3, 12])
+@pytest.mark.parametrize("samples", [1, 10, 12])
+def test_the_plan_covers_every_sample_once_in_order_and_in_whole_runs(samples, each, chunk):
+    interval = 5 if each > 1 else 0
+    config = small(
+        preset=("waves", "life"), num_samples=samples, chunk=chunk, snapshots_per_run=each, interval=interval
+    )
+    shards = plan(config)
+    assert [shard.index for shard in shards] == list(range(len(shards)))
+    assert [i for s in shards for i in range(s.first, s.first + s.rows)] == list(range(2 * samples))
+    runs = -(-samples // each)
+    for shard in shards:
+        system, first = divmod(shard.first, samples)
+        assert shard.system == ("waves", "life")[system]
+        assert first % each == 0  # a shard begins with the first snapshot of a run
+        assert shard.first_run == system * runs + first // each
+        assert shard.rows <= max(chunk, each)
+
+
+# Single runs
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (12, 20)])
+def test_a_simulated_shard_is_the_simulation_to_the_last_bit(tmp_path, height, width):
+    dataset = simulate_here(small(height=height, width=width, seed=5), tmp_path)
+    expected = stepper.run(initial_states(5, np.arange(10), height, width), WAVES, 30, "cpu")
+    assert all_states(dataset).tobytes() == expected.tobytes()
+    ids, states = dataset.read_shard("shard-00001.parquet")
+    assert_array_equal(ids, [4, 5, 6, 7])
+    assert states.tobytes() == expected[4:8].tobytes()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"preset": ("waves", "life")}, SEVERAL, {**SEVERAL, "preset": ("waves", "life")}, {**GRID, "num_samples": 5}],
+    ids=["waves", "two presets", "several a run", "both", "grid"],
+)
+@pytest.mark.parametrize("chunk", [1, 3, 5, 10, 64])
+def test_the_hash_does_not_depend_on_the_chunk(tmp_path, chunk, settings):
+    reference = simulate_here(small(**settings), tmp_path / "a")
+    config = small(**settings, chunk=chunk)
+    other = simulate_here(config, tmp_path / "b")
+    whole_runs = max(1, chunk // config.snapshots_per_run) * config.snapshots_per_run
+    assert len(other.card.shards) == len(config.systems()) * -(-config.num_samples // whole_runs)
+    assert other.card.dataset_hash == reference.card.dataset_hash
+    assert all_states(other).tobytes() == all_states(reference).tobytes()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_same_settings_give_the_same_bytes(tmp_path, threads):
+    simulate_here(small(), tmp_path / "a")
+    simulate_here(small(threads=threads), tmp_path / "b")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+OTHERS = [
+    {"seed": 1},
+    {"steps": 31},
+    {"num_samples": 9},
+    {"preset": ("life",)},
+    {"height": 12},
+    {"feed": (0.019,)},
+    {"kill": (0.05,)},
+    {"diffusion_u": 0.17},
+    {"diffusion_v": 0.09},
+    {"dt": 0.5},
+    {"initial": "centre"},
+    {"initial": "noise"},
+    {"noise": 0.01},
+    {"noise": 0.02},
+    SEVERAL,
+]
+
+
+def test_other_contents_have_other_hashes(tmp_path):
+    hashes = [
+        simulate_here(small(**other), tmp_path / str(i)).card.dataset_hash for i, other in enumerate([{}, *OTHERS])
+    ]
+    assert len(set(hashes)) == len(hashes)
+
+
+# Several snapshots a run
+
+
+@pytest.mark.parametrize(("each", "interval", "samples", "chunk"), [(3, 11, 10, 4), (2, 1, 7, 1), (4, 30, 4, 64)])
+@pytest.mark.parametrize(("height", "width"), [(10, 12), (1, 7)])
+def test_a_snapshot_is_that_of_a_plain_run_to_the_last_bit(tmp_path, each, interval, samples, chunk, height, width):
+    several = {"snapshots_per_run": each, "interval": interval}
+    sizes = {"num_samples": samples, "height": height, "width": width, "chunk": chunk}
+    dataset = simulate_here(small(**several, **sizes, seed=2), tmp_path)
+    run, snapshot = np.divmod(np.arange(samples), each)
+    assert column(dataset, "sample_id") == list(range(samples))
+    assert column(dataset, "run_id") == run.tolist()
+    assert column(dataset, "steps") == (30 + snapshot * interval).tolist()
+    states = all_states(dataset)
+    for i in range(samples):
+        start = initial_states(2, run[i : i + 1], height, width)
+        expected = stepper.run(start, WAVES, 30 + int(snapshot[i]) * interval, "cpu")
+        assert states[i].tobytes() == expected[0].tobytes()
+
+
+def test_runs_of_a_second_system_are_others(tmp_path):
+    dataset = simulate_here(small(preset=("waves", "life"), **SEVERAL), tmp_path)
+    first = [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]
+    assert column(dataset, "run_id") == first + [run + 4 for run in first]
+    assert column(dataset, "steps") == [30, 41, 52, 30, 41, 52, 30, 41, 52, 30] * 2
+    life = stepper.run(initial_states(0, np.arange(4, 8), 10, 12), PRESETS["life"], 41, "cpu")
+    assert all_states(dataset)[[11, 14, 17]].tobytes() == life[:3].tobytes()
+
+
+def test_the_snapshots_of_a_run_stay_on_one_side_of_the_split(tmp_path):
+    dataset = simulate_here(small(num_samples=20, **SEVERAL), tmp_path)
+    runs = np.arange(20) // 3
+    for holdout in np.linspace(0.01, 0.99, 50):
+        train, held = dataset.split(holdout)
+        assert len(train) + len(held) == 20
+        assert not set(runs[train]) & set(runs[held])
+
+
+def test_the_change_of_an_ensemble_is_that_of_runs_and_not_of_snapshots(tmp_path):
+    # Later snapshots are further from the middle of the burn-in, and no independent draws.
+    single = simulate_here(small(num_samples=8), tmp_path / "a").card.ensembles["waves"]
+    several = simulate_here(small(num_samples=24, **SEVERAL), tmp_path / "b").card.ensembles["waves"]
+    assert (several["samples"], several["change"]) == (24, single["change"])
+    assert single["change"]["z"] is not None
+
+
+# Several systems
+
+
+def test_a_grid_of_rates_is_one_labelled_dataset(tmp_path):
+    config = small(**GRID, num_samples=3)
+    dataset = simulate_here(config, tmp_path)
+    pairs = [(feed, kill) for feed in GRID["feed"] for kill in GRID["kill"]]
+    labels = [f"F{feed}_k{kill}" for feed, kill in pairs]
+    systems = {name: GrayScott(0.16, 0.08, *pair) for name, pair in zip(labels, pairs, strict=True)}
+    assert column(dataset, "sample_id") == column(dataset, "run_id") == list(range(18))
+    assert column(dataset, "preset") == [name for name in labels for _ in range(3)]
+    for key in PARAMETERS:
+        assert column(dataset, key) == [getattr(params, key) for params in systems.values() for _ in range(3)]
+    assert list(dataset.card.parameters) == list(dataset.card.ensembles) == labels
+    states = all_states(dataset)
+    for number, params in enumerate(systems.values()):
+        runs = np.arange(3 * number, 3 * number + 3)
+        start = initial_states(0, runs, 10, 12)
+        assert states[runs].tobytes() == stepper.run(start, params, 30, "cpu").tobytes()
+        assert states[runs].tobytes() != stepper.run(start, WAVES, 30, "cpu").tobytes()
+
+
+# Measurement noise
+
+SYSTEMS = {"preset": ("waves", "life")}
+
+
+@pytest.mark.parametrize("std", [0.005, 0.1])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (12, 20)])
+def test_measurement_noise_is_white_and_of_the_asked_standard_deviation(std, height, width):
+    count = 200
+    states = np.full((count, 2, height, width), 0.5, np.float32)
+    noise = (measured(states, std, 7, np.arange(count)) - states).astype(float) / std
+    assert measured(states, std, 7, np.arange(count)).dtype == np.float32
+    standard_error = noise.size**-0.5
+    assert abs(noise.mean()) < 4 * standard_error
+    assert abs(noise.std() - 1) < 4 * standard_error * 2**-0.5
+    assert abs((noise**4).mean() - 3) < 4 * standard_error * 96**0.5  # Var x^4 = 105 - 9 of a normal number
+    others = {
+        "species": noise[:, 0] * noise[:, 1],
+        "rows": noise * np.roll(noise, 1, 2),
+        "columns": noise * np.roll(noise, 1, 3),
+        "samples": noise * np.roll(noise, 1, 0),
+    }
+    for name, product in others.items():
+        assert abs(product.mean()) < 4 * product.size**-0.5, name
+
+
+def test_measurement_noise_is_a_function_of_seed_and_id_alone():
+    states = np.zeros((6, 2, 4, 5), np.float32)
+    whole = measured(states, 0.1, 3, np.arange(6))
+    assert measured(states[:3], 0.1, 3, np.array([4, 0, 5])).tobytes() == whole[[4, 0, 5]].tobytes()
+    assert_array_equal(measured(states, 0.2, 3, np.arange(6)), 2 * whole)  # a power of two times the same numbers
+    for others in (measured(states, 0.1, 4, np.arange(6)), measured(states, 0.1, 3, np.arange(6) + 6)):
+        assert not np.isin(whole, others).any()
+
+
+def test_measurement_noise_at_the_largest_seed_is_drawn():
+    noise = measured(np.zeros((2, 2, 3, 3), np.float32), 0.1, 2**63 - 1, np.array([0, 1]))
+    assert len(np.unique(noise)) == noise.size
+
+
+def test_measurement_noise_is_not_the_stream_of_the_initial_state():
+    noise = measured(np.zeros((5, 2, 10, 12), np.float32), 1.0, 0, np.arange(5))
+    drawn = np.stack([generator(0, run).standard_normal((2, 10, 12), dtype=np.float32) for run in range(5)])
+    assert abs((noise * drawn).mean()) < 4 * noise.size**-0.5
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, SYSTEMS, SEVERAL, {**SYSTEMS, **SEVERAL}], ids=["waves", "two", "runs", "both"]
+)
+@pytest.mark.parametrize("chunk", [1, 3, 64])
+def test_noisy_bytes_do_not_depend_on_the_chunk(tmp_path, chunk, settings):
+    one = simulate_here(small(noise=0.02, **settings), tmp_path / "a")
+    other = simulate_here(small(noise=0.02, chunk=chunk, **settings), tmp_path / "b")
+    assert all_states(other).tobytes() == all_states(one).tobytes()
+    assert other.card.dataset_hash == one.card.dataset_hash
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, SYSTEMS, SEVERAL, {**SYSTEMS, **SEVERAL}], ids=["waves", "two", "runs", "both"]
+)
+def test_noise_is_added_to_the_very_simulation_each_snapshot_with_its_own(tmp_path, settings):
+    clean = simulate_here(small(**settings), tmp_path / "clean")
+    noisy = simulate_here(small(noise=0.02, **settings), tmp_path / "noisy")
+    expected = measured(all_states(clean), 0.02, 0, np.arange(clean.card.samples))
+    assert all_states(noisy).tobytes() == expected.tobytes()
+    noise = all_states(noisy).astype(float) - all_states(clean)
+    flat = noise.reshape(len(noise), -1) / 0.02
+    products = flat @ flat.T / flat.shape[1]
+    # 240 cells: products of independent normal numbers have a standard error of 0.065, and 190 pairs are looked at
+    assert np.abs(products - np.diag(np.diag(products))).max() < 5 * flat.shape[1] ** -0.5
+
+
+def test_noise_changes_neither_who_lives_nor_the_averages_of_the_ensemble(tmp_path):
+    settings = {"preset": ("holes",), "num_samples": 12, "height": 12, "width": 16, "steps": 300}
+    clean = simulate_here(small(**settings), tmp_path / "clean")
+    noisy = simulate_here(small(noise=0.05, **settings), tmp_path / "noisy")
+    assert 0 < clean.card.alive < 12  # noise makes the dead look alive: they vary by more than any that has died
+    assert all_states(noisy)[:, 1].std(axis=(1, 2)).min() > 0.04
+    assert column(noisy, "alive") == column(clean, "alive")
+    assert noisy.card.ensembles == clean.card.ensembles
+    names = [shard["name"] for shard in clean.card.shards]
+    for name in ("observed", "observed_before"):
+        one, other = (array_of(read_rows(d.folder, names), name) for d in (clean, noisy))
+        assert one.tobytes() == other.tobytes()
+
+
+def test_a_noisy_dataset_is_sound_and_found_again(tmp_path):
+    made = simulate_here(small(noise=0.02), tmp_path)
+    assert verify(tmp_path) == []
+    assert made.card.settings["noise"] == 0.02
+    assert simulate_here(small(noise=0.02), tmp_path).card == made.card
+
+
+def test_the_card_of_a_dataset_without_noise_says_nothing_of_it(tmp_path):
+    card = simulate_here(small(), tmp_path).card
+    assert "noise" not in card.settings
+    assert "origin" not in json.loads((tmp_path / "card.json").read_text())
+
+
+def test_each_system_of_a_dataset_has_a_line(tmp_path):
+    card = simulate_here(small(preset=("waves", "maze"), num_samples=7), tmp_path).card
+    told = "30 steps: too few steps or living runs to tell whether it is stationary"
+    assert describe_ensembles(card) == [f"waves: all alive; {told}", f"maze: all alive; {told}"]
+
+
+def test_the_dead_are_counted_in_the_line_of_their_system(tmp_path):
+    (line,) = describe_ensembles(with_living(tmp_path, [True, False] * 10).card)
+    assert line.startswith("waves: 10 of 20 patterns died out and are left out of training; 30 steps: still changing")
