@@ -1,30 +1,32 @@
-"""Terms of an equation as text, such as 'u*v**2' or 'lap(u)': parsed and never executed, evaluated on fields.
+"""Expressions of fields as text, such as 'D_u*lap(u) - u*v**2 + F*(1 - u)': parsed, never executed, then evaluated.
 
-    sums, products, quotients and powers of u, v and numbers;   exp, log, sqrt, sin, cos, tanh of these;
-    lap(f)       5-point Laplacian                              grad(f, g)   grad f . grad g
-
-The inner product of two gradients is (lap(f g) - f lap(g) - g lap(f)) / 2, which on a grid is the mean of forward and
-backward differences.
+sums, products, quotients and powers of species, parameters and numbers
+exp, log, sqrt, sin, cos, tanh    of these
+lap(f)       Laplacian            lap(lap(f)), too
+grad(f, g)   grad f . grad g
+d(f, x)      derivative along a row; d(f, y) from row to row
 """
 
 from __future__ import annotations
 
 import ast
 import functools
+import keyword
 import math
 import operator
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from p2d.errors import UserError
-from p2d.systems.gray_scott import laplacian
+from p2d.errors import UserError, nearest
 
-SPECIES = ("u", "v")
 SMOOTH = ("exp", "log", "sqrt", "sin", "cos", "tanh")
-ARGUMENTS = {"lap": 1, "grad": 2, **dict.fromkeys(SMOOTH, 1)}
-OPERATORS: dict[type, Callable[..., Any]] = {
+OPERATORS = {"lap": 1, "grad": 2, "d": 2}  # and how many arguments they take
+ARGUMENTS = {**OPERATORS, **dict.fromkeys(SMOOTH, 1)}
+DIRECTIONS = ("x", "y")
+ARITHMETIC: dict[type, Callable[..., Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -33,30 +35,56 @@ OPERATORS: dict[type, Callable[..., Any]] = {
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
 }
-KNOWN = (
-    f"known are u, v, numbers, + - * /, powers such as **2, and {', '.join(f'{name}()' for name in ARGUMENTS)} of these"
-)
-LONGEST, LARGEST, HIGHEST = 2000, 1e9, 9  # characters of a list, number in a term, exponent
+LONGEST, LARGEST, HIGHEST = 2000, 1e9, 9  # characters, number in a text, exponent
 
 
-def split(text: str) -> tuple[str, ...]:
+def parse(text: str, species: Iterable[str], parameters: Iterable[str] = ()) -> ast.expr:
+    """The tree of an expression in these names.
+
+    Raises:
+        UserError: text that cannot be read (says where), or a name that is not known (says the nearest).
+    """
+    return _parse(text, tuple(species), tuple(parameters))
+
+
+@functools.cache
+def _parse(text: str, species: tuple[str, ...], parameters: tuple[str, ...]) -> ast.expr:
+    node = _syntax(text)
+    _Reader(text, species, parameters).check(node)
+    return node
+
+
+def split(text: str, species: Iterable[str]) -> tuple[str, ...]:
     """The terms of a list such as '1, u, u*v**2, lap(u)', each in one form: 'v*u*v' is 'u*v**2'.
 
     Raises:
         UserError: a term that cannot be read (says where), or one that stands there twice.
     """
-    parsed = _parsed(text)
+    names = tuple(species)
+    parsed = _syntax(text)
     nodes = parsed.elts if isinstance(parsed, ast.Tuple) else [parsed]
     for node in nodes:
-        _check(node, text)
-    terms = tuple(_name(node) for node in nodes)
+        _Reader(text, names, ()).check(node)
+    terms = tuple(_name(node, names) for node in nodes)
     for term in terms:
         if terms.count(term) > 1:
             raise UserError(f"the term {term!r} stands twice in {text!r}; once would do")
     return terms
 
 
-def _parsed(text: str) -> ast.expr:
+def refuse_name(name: str, what: str) -> None:
+    """Refuse a name that cannot stand in an expression.
+
+    Args:
+        what: is named, such as 'species'.
+    """
+    if name in ARGUMENTS:
+        raise UserError(f"{what} {name!r} has the name of a function; call it otherwise")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or keyword.iskeyword(name):
+        raise UserError(f"{what} {name!r} cannot stand in an equation: letters, digits and _, a letter first")
+
+
+def _syntax(text: str) -> ast.expr:
     source = text.lstrip()
     try:
         if len(text) > LONGEST:
@@ -66,107 +94,113 @@ def _parsed(text: str) -> ast.expr:
         offset = getattr(error, "offset", None) or len(source) + 1  # 0 or None: it ended too early
         at = min(offset + len(text) - len(source), len(text) + 1)
         near = f"before {text[at - 1 : at + 7]!r}" if at <= len(text) else "at its end"
-        raise UserError(f"{_short(text)} cannot be read at character {at}, {near}; {KNOWN}") from None
+        raise UserError(f"{_short(text)} cannot be read at character {at}, {near}; {_known(())}") from None
 
 
 def _short(text: str) -> str:
     return repr(text if len(text) <= 80 else text[:77] + "...")
 
 
-def _check(node: ast.expr, text: str) -> None:
-    """Refuse what is no expression of fields, and say where it stands."""
-    wrong = node.right if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow) else node
-    parts = _parts(node)
-    if parts is None:
-        at = wrong.col_offset + 1 + len(text) - len(text.lstrip())
-        raise UserError(f"{ast.unparse(wrong)!r} at character {at} of {_short(text)} is not understood; {KNOWN}")
-    for part in parts:
-        _check(part, text)
+def _known(species: tuple[str, ...]) -> str:
+    names = ", ".join(species) or "species"
+    calls = ", ".join(f"{name}()" for name in ARGUMENTS)
+    return f"known are {names}, numbers, + - * /, powers such as **2, and {calls} of these"
 
 
-def _parts(node: ast.expr) -> list[ast.expr] | None:
-    """What an expression is made of; None where it is none, whatever it is made of."""
-    known: list[ast.expr] | None = None
-    if isinstance(node, ast.Name):
-        known = [] if node.id in SPECIES else None
-    elif isinstance(node, ast.Constant):
-        known = [] if type(node.value) in (int, float) and abs(float(str(node.value))) <= LARGEST else None
-    elif isinstance(node, ast.UnaryOp):
-        known = [node.operand] if type(node.op) in OPERATORS else None
-    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
-        known = [node.left] if _exponent(node) is not None else None
-    elif isinstance(node, ast.BinOp):
-        known = [node.left, node.right] if type(node.op) in OPERATORS else None
-    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        wanted = ARGUMENTS.get(node.func.id) == len(node.args) and not node.keywords
-        known = node.args if wanted and all(map(_is_field, node.args)) else None
-    return known
+class _Reader:
+    """Refuses what is no expression of these names, and says where it stands."""
+
+    def __init__(self, text: str, species: tuple[str, ...], parameters: tuple[str, ...]) -> None:
+        self.text, self.species, self.parameters = text, species, parameters
+
+    def check(self, node: ast.expr) -> None:
+        for part in self._parts(node):
+            self.check(part)
+
+    def _parts(self, node: ast.expr) -> list[ast.expr]:
+        """What an expression is made of."""
+        if isinstance(node, ast.Name) and node.id in (*self.species, *self.parameters):
+            return []
+        if isinstance(node, ast.Constant) and type(node.value) in (int, float) and abs(float(node.value)) <= LARGEST:
+            return []
+        if isinstance(node, ast.UnaryOp) and type(node.op) in ARITHMETIC:
+            return [node.operand]
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+            if self._is_exponent(node.right):
+                return [node.left]
+            raise self._refused(node.right)
+        if isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
+            return [node.left, node.right]
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
+            return self._arguments(node, node.func.id)
+        raise self._refused(node)
+
+    def _arguments(self, node: ast.Call, name: str) -> list[ast.expr]:
+        if ARGUMENTS.get(name) != len(node.args):
+            raise self._refused(node if name in ARGUMENTS else node.func)
+        if name == "d":
+            along = node.args[1]
+            if not (isinstance(along, ast.Name) and along.id in DIRECTIONS):
+                raise self._refused(along, "a derivative is along x or y, as in d(u, x)")
+            arguments = node.args[:1]
+        else:
+            arguments = node.args
+        constant_allowed = self.parameters and name in SMOOTH  # of numbers alone a term is none, and has no slope
+        if not constant_allowed and not all(fields_in(argument, self.species) for argument in arguments):
+            raise self._refused(node)
+        return arguments
+
+    def _is_exponent(self, node: ast.expr) -> bool:
+        """A number of at most 9, with or without a sign, or made of parameters."""
+        number = exponent(node)
+        if number is not None:
+            return abs(number) <= HIGHEST
+        if fields_in(node, self.species) or any(isinstance(part, ast.Call) for part in ast.walk(node)):
+            return False
+        self.check(node)
+        return bool(self.parameters)
+
+    def _refused(self, node: ast.expr, right: str = "") -> UserError:
+        at = node.col_offset + 1 + len(self.text) - len(self.text.lstrip())
+        if isinstance(node, ast.Name):
+            names = (*self.species, *self.parameters, *ARGUMENTS)
+            return UserError(
+                f"unknown name {node.id!r}{nearest(node.id, names)} at character {at} of {_short(self.text)}; "
+                f"{right or _known((*self.species, *self.parameters))}"
+            )
+        return UserError(
+            f"{ast.unparse(node)!r} at character {at} of {_short(self.text)} is not understood; "
+            f"{right or _known((*self.species, *self.parameters))}"
+        )
 
 
-def _exponent(power: ast.BinOp) -> float | None:
-    """A power's exponent, if it is a number of at most 9, with or without a sign."""
-    node = power.right
+def exponent(node: ast.expr) -> float | None:
+    """The number that a power's exponent is, with or without a sign; None of anything else."""
     sign = -1.0 if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) else 1.0
     number = node.operand if isinstance(node, ast.UnaryOp) else node
     if isinstance(number, ast.Constant) and type(number.value) in (int, float):
-        size = float(str(number.value))
-        return sign * size if size <= HIGHEST else None
+        return sign * float(number.value)
     return None
 
 
-def _is_field(node: ast.expr) -> bool:
-    return any(isinstance(part, ast.Name) and part.id in SPECIES for part in ast.walk(node))
-
-
-def _name(node: ast.expr) -> str:
-    powers = _powers(node)
-    return monomial_name(*powers) if powers else ast.unparse(node).replace(" ", "")
-
-
-def monomial_name(a: int, b: int) -> str:
-    """Name of u^a v^b, in Python's notation: '1', 'u', 'u*v**2'."""
-    powers = [name if p == 1 else f"{name}**{p}" for name, p in (("u", a), ("v", b)) if p]
-    return "*".join(powers) or "1"
-
-
-def _powers(node: ast.expr) -> tuple[int, int] | None:
-    """Exponents of a monomial in u and v; None of anything else."""
+def fields_in(node: ast.expr, species: Iterable[str]) -> set[str]:
+    """The species that an expression is made of."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        arguments = node.args[:1] if node.func.id == "d" else node.args
+        return set().union(*(fields_in(part, species) for part in arguments))
     if isinstance(node, ast.Name):
-        return (1, 0) if node.id == "u" else (0, 1)
-    if isinstance(node, ast.Constant):
-        return (0, 0) if node.value == 1 else None
-    if isinstance(node, ast.UnaryOp):
-        return _powers(node.operand) if isinstance(node.op, ast.UAdd) else None
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
-        left, right = _powers(node.left), _powers(node.right)
-        return (left[0] + right[0], left[1] + right[1]) if left and right else None
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
-        base, exponent = _powers(node.left), _exponent(node)
-        if base and exponent is not None and exponent >= 0 and exponent == int(exponent):
-            return base[0] * int(exponent), base[1] * int(exponent)
-    return None
+        return {node.id} & set(species)
+    return set().union(*(fields_in(part, species) for part in ast.iter_child_nodes(node) if isinstance(part, ast.expr)))
 
 
-def evaluate(term: str, u: Any, v: Any) -> Any:
-    """The field of a term at concentrations u and v, numpy arrays or torch tensors [..., H, W]; same kind back.
-
-    Raises:
-        UserError: a term that cannot be read.
-    """
-    module = np if isinstance(u, np.ndarray) else _torch()
-    functions = {name: getattr(module, name) for name in SMOOTH} | {"lap": laplacian, "grad": _gradients}
-    return 0 * u + value(term, {"u": u, "v": v}, functions)
+def reach(node: ast.expr) -> int:
+    """How many cells an expression's nested stencils reach."""
+    inner = max((reach(part) for part in ast.iter_child_nodes(node) if isinstance(part, ast.expr)), default=0)
+    return inner + (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in OPERATORS)
 
 
-def factor(term: str) -> str:
-    """A term as it stands behind a coefficient: sums, numbers and what begins with a sign in brackets."""
-    node = _tree(term)
-    is_sum = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub)
-    return term if not is_sum and (term[0].isalpha() or term[0] == "(") else f"({term})"
-
-
-def value(term: str, names: dict[str, Any], functions: dict[str, Callable[..., Any]]) -> Any:
-    """A term with these in the place of u and v, and of its functions."""
+def evaluate(node: ast.expr, names: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]]) -> Any:
+    """An expression with these in the place of its names and functions; integer powers as products from the left."""
 
     def of(node: ast.expr) -> Any:
         if isinstance(node, ast.Name):
@@ -174,17 +208,47 @@ def value(term: str, names: dict[str, Any], functions: dict[str, Callable[..., A
         if isinstance(node, ast.Constant):
             return node.value
         if isinstance(node, ast.UnaryOp):
-            return OPERATORS[type(node.op)](of(node.operand))
+            return ARITHMETIC[type(node.op)](of(node.operand))
         if isinstance(node, ast.BinOp):
-            return OPERATORS[type(node.op)](of(node.left), of(node.right))
+            return ARITHMETIC[type(node.op)](of(node.left), of(node.right))
         assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        if node.func.id == "d":
+            along = node.args[1]
+            assert isinstance(along, ast.Name)
+            return functions["d"](of(node.args[0]), along.id)
         return functions[node.func.id](*(of(argument) for argument in node.args))
 
-    return of(_tree(term))
+    return of(node)
 
 
-def degree(term: str) -> int:
-    """How involved a term is: its degree in the concentrations, 3 of u*v**2, 1 of lap(u), 2 of grad(u, v) and u/v.
+def smooth_functions(like: Any) -> dict[str, Callable[..., Any]]:
+    """exp and its like for numbers, numpy arrays or torch tensors."""
+    module: Any = np
+    if not isinstance(like, np.ndarray | float | int | np.generic):
+        import torch  # on use: the command line reads expressions and must start without torch
+
+        module = torch
+    return {name: getattr(module, name) for name in SMOOTH}
+
+
+def number(node: ast.expr, parameters: Mapping[str, float]) -> float:
+    """The value of an expression of parameters and numbers, in float64; nan where it has none."""
+    try:
+        with np.errstate(all="ignore"):
+            return float(evaluate(node, {k: np.float64(v) for k, v in parameters.items()}, smooth_functions(0.0)))
+    except (ZeroDivisionError, OverflowError, TypeError):
+        return math.nan
+
+
+def factor(term: str, species: Iterable[str]) -> str:
+    """A term as it stands behind a coefficient: sums, numbers and what begins with a sign in brackets."""
+    node = parse(term, species)
+    is_sum = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub)
+    return term if not is_sum and (term[0].isalpha() or term[0] == "(") else f"({term})"
+
+
+def degree(term: str, species: Iterable[str]) -> int:
+    """How involved a term is: its degree in the species, 3 of u*v**2, 1 of lap(u), 2 of grad(u, v) and u/v.
 
     One more for exp and such; fractions count up.
     """
@@ -197,29 +261,41 @@ def degree(term: str) -> int:
         if isinstance(node, ast.UnaryOp):
             return of(node.operand)
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
-            return math.ceil(abs(of(node.left) * (_exponent(node) or 0.0)))
+            return math.ceil(abs(of(node.left) * (exponent(node.right) or 0.0)))
         if isinstance(node, ast.BinOp):
             both = of(node.left), of(node.right)
             return max(both) if isinstance(node.op, ast.Add | ast.Sub) else sum(both)
         assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-        return sum(of(argument) for argument in node.args) + (node.func.id in SMOOTH)
+        arguments = node.args[:1] if node.func.id == "d" else node.args
+        return sum(of(argument) for argument in arguments) + (node.func.id in SMOOTH)
 
-    return of(_tree(term))
-
-
-@functools.cache
-def _tree(term: str) -> ast.expr:
-    node = _parsed(term)
-    _check(node, term)
-    return node
+    return of(parse(term, species))
 
 
-def _gradients(f: Any, g: Any) -> Any:
-    return (laplacian(f * g) - f * laplacian(g) - g * laplacian(f)) / 2
+def monomial_name(powers: Mapping[str, int]) -> str:
+    """Name of a product of powers, in Python's notation: '1', 'u', 'u*v**2'."""
+    return "*".join(name if p == 1 else f"{name}**{p}" for name, p in powers.items() if p) or "1"
 
 
-def _torch() -> Any:
-    # Imported on use: the command line checks terms and must start without torch.
-    import torch
+def _name(node: ast.expr, species: tuple[str, ...]) -> str:
+    powers = _powers(node, species)
+    return monomial_name(powers) if powers is not None else ast.unparse(node).replace(" ", "")
 
-    return torch
+
+def _powers(node: ast.expr, species: tuple[str, ...]) -> dict[str, int] | None:
+    """Exponents of a monomial in the species; None of anything else."""
+    none = dict.fromkeys(species, 0)
+    if isinstance(node, ast.Name):
+        return none | {node.id: 1}
+    if isinstance(node, ast.Constant):
+        return none if node.value == 1 else None
+    if isinstance(node, ast.UnaryOp):
+        return _powers(node.operand, species) if isinstance(node.op, ast.UAdd) else None
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        left, right = _powers(node.left, species), _powers(node.right, species)
+        return {s: left[s] + right[s] for s in species} if left and right else None
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+        base, power = _powers(node.left, species), exponent(node.right)
+        if base and power is not None and power >= 0 and power == int(power):
+            return {s: p * int(power) for s, p in base.items()}
+    return None

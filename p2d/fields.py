@@ -1,0 +1,302 @@
+"""Grids, species and the operators on their fields: the only place that knows edges and spacing.
+
+A field is a numpy array or a torch tensor [..., H, W]; what comes back is of the same kind. x runs along a row (the last
+axis), y from row to row. An axis of length 1 has no neighbours: it is one dimension less.
+
+    periodic   the opposite edge follows an edge
+    mirror     no flux: ghost cells repeat the edge, so that the Laplacian stays self-adjoint
+    open       nothing is known beyond: what needs neighbours is nan there
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from p2d.errors import UserError, nearest
+
+Edge = Literal["periodic", "mirror", "open"]
+Operator = Literal["5-point", "9-point", "spectral"]
+AXES = {"y": -2, "x": -1}
+REACH = 1  # cells that a stencil reaches
+# Weights of the neighbours of an edge and of a corner, over the spacing squared. The 9-point stencil is isotropic to
+# fourth order (Patra & Karttunen 2006, "Stencils with isotropic discretization error").
+STENCILS: dict[str, tuple[float, float]] = {"5-point": (1.0, 0.0), "9-point": (4 / 6, 1 / 6)}
+MOST_SPECIES = 8
+
+
+@dataclass(frozen=True)
+class Species:
+    """A species of a field.
+
+    Attributes:
+        name: as in equations.
+        unit: of its values, '' where it has none or it is not known.
+        low, high: the range of its values, in its unit.
+    """
+
+    name: str
+    unit: str = ""
+    low: float = 0.0
+    high: float = 1.0
+
+    @property
+    def span(self) -> float:
+        """From the lowest to the highest value."""
+        return self.high - self.low
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The affine map of each species between values c and training coordinates x = (c - shift) / scale.
+
+    Attributes:
+        shift, scale: of each of C species.
+    """
+
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    def to_training(self, values: Any) -> Any:
+        """Training coordinates of values [..., C, H, W]."""
+        shift, scale = self._like(values)
+        return (values - shift) / scale
+
+    def to_values(self, x: Any) -> Any:
+        """Values of training coordinates [..., C, H, W]."""
+        shift, scale = self._like(x)
+        return x * scale + shift
+
+    def velocity_to_training(self, velocity: Any) -> Any:
+        """Rates of change of training coordinates, of rates of change of values [..., C, H, W]."""
+        return velocity / self._like(velocity)[1]
+
+    def velocity_to_values(self, velocity: Any) -> Any:
+        """Rates of change of values, of rates of change of training coordinates [..., C, H, W]."""
+        return velocity * self._like(velocity)[1]
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """As JSON types."""
+        return {"shift": list(self.shift), "scale": list(self.scale)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Scaling:
+        """The scaling of a card, or of a checkpoint; that of version 2, x = scale c + shift, is one for both species."""
+        shift, scale = values["shift"], values["scale"]
+        if isinstance(scale, float | int):
+            return cls((-shift / scale,) * 2, (1 / scale,) * 2)
+        return cls(tuple(map(float, shift)), tuple(map(float, scale)))
+
+    def _like(self, fields: Any) -> tuple[Any, Any]:
+        shape = (len(self.scale), 1, 1)
+        if isinstance(fields, np.ndarray):
+            return tuple(np.array(v, fields.dtype).reshape(shape) for v in (self.shift, self.scale))  # type: ignore[return-value]
+        return tuple(fields.new_tensor(v).reshape(shape) for v in (self.shift, self.scale))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the cells of a field are.
+
+    Attributes:
+        shape: rows and columns.
+        spacing: from cell to cell, in `unit`.
+        edges: of the rows' axis (y) and of the columns' (x).
+        unit: of length; '' for cells.
+
+    Raises:
+        UserError: no cells, a spacing that is not above 0, or edges that are not known.
+    """
+
+    shape: tuple[int, int]
+    spacing: float = 1.0
+    edges: tuple[Edge, Edge] = ("periodic", "periodic")
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        if min(self.shape) < 1:
+            raise UserError(f"a grid of {self.shape[0]} x {self.shape[1]} has no cells; it needs 1 or more each way")
+        if not (math.isfinite(self.spacing) and self.spacing > 0):
+            raise UserError(f"spacing = {self.spacing} is not possible: it must be a finite number above 0")
+        for edge in self.edges:
+            if edge not in get_args(Edge):
+                raise UserError(f"unknown edges {edge!r}{nearest(edge, get_args(Edge))}; known: {_known(Edge)}")
+
+    @property
+    def cells(self) -> int:
+        """How many there are."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def dimensions(self) -> int:
+        """1 where an axis has the length 1, otherwise 2."""
+        return sum(size > 1 for size in self.shape) or 1
+
+    def refuse_operator(self, operator: str, reach: int = REACH) -> None:
+        """Refuse an operator that is not known, does not fit the edges, or reaches further than the grid.
+
+        Args:
+            reach: of nested stencils, in cells.
+        """
+        if operator not in get_args(Operator):
+            raise UserError(
+                f"unknown operator {operator!r}{nearest(operator, get_args(Operator))}; known: {_known(Operator)}"
+            )
+        if operator == "spectral":
+            if set(self.edges) != {"periodic"}:
+                raise UserError(
+                    f"the spectral operator does not fit {' and '.join(self.edges)} edges: it needs periodic ones; "
+                    "take 5-point or 9-point"
+                )
+            return
+        for name, size in zip(("height", "width"), self.shape, strict=True):
+            if 1 < size < 2 * reach + 1:
+                raise UserError(
+                    f"{name} = {size} is too small for a stencil that reaches {reach} cells: "
+                    f"it must be {2 * reach + 1} or above, or 1 for one dimension"
+                )
+
+    def shifted(self, field: Any, rows: int, columns: int) -> Any:
+        """The neighbours of each cell, so many rows down and columns to the right of it."""
+        for axis, by, edge in ((-2, rows, self.edges[0]), (-1, columns, self.edges[1])):
+            if by:
+                field = _shifted(field, by, axis, edge)
+        return field
+
+    def laplacian(self, field: Any, operator: Operator = "5-point") -> Any:
+        """Laplacian of a field."""
+        if operator == "spectral":
+            return self._in_modes(field, self.symbol("spectral"))
+        edge, corner = STENCILS[operator]
+        total = sum((self.shifted(field, *by) for by in ((0, -1), (0, 1), (-1, 0), (1, 0))), start=0.0)
+        if corner:
+            corners = sum((self.shifted(field, i, j) for i in (-1, 1) for j in (-1, 1)), start=0.0)
+            total = edge * total + corner * corners
+        total = total - 4 * (edge + corner) * field
+        return total if self.spacing == 1 else total / self.spacing**2
+
+    def gradients(self, f: Any, g: Any, operator: Operator = "5-point") -> Any:
+        """grad f . grad g = (lap(f g) - f lap g - g lap f) / 2: of stencils, the mean over both sides of a cell."""
+        if operator == "spectral":
+            return sum(self.derivative(f, axis, operator) * self.derivative(g, axis, operator) for axis in AXES)
+        first, second = self.laplacian(f, operator), self.laplacian(g, operator)
+        return (self.laplacian(f * g, operator) - f * second - g * first) / 2
+
+    def derivative(self, field: Any, axis: str, operator: Operator = "5-point") -> Any:
+        """Derivative along 'x' or 'y': the central difference, or the exact one of the modes."""
+        if operator == "spectral":
+            return self._in_modes(field, 1j * self.wavenumbers()[axis == "x"])
+        step = (0, 1) if axis == "x" else (1, 0)
+        return (self.shifted(field, *step) - self.shifted(field, -step[0], -step[1])) / (2 * self.spacing)
+
+    def operators(self, operator: Operator = "5-point") -> dict[str, Callable[..., Any]]:
+        """The operators of expressions on this grid, by name."""
+        return {
+            "lap": lambda f: self.laplacian(f, operator),
+            "grad": lambda f, g: self.gradients(f, g, operator),
+            "d": lambda f, axis: self.derivative(f, axis, operator),
+        }
+
+    def wavenumbers(self) -> tuple[np.ndarray, np.ndarray]:
+        """Along y and x, of the modes of rfft2, in radians per unit of length: [H, 1] and [1, W / 2 + 1].
+
+        The highest mode of an even axis is left out, as its derivative is not known.
+        """
+        height, width = self.shape
+        rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
+        return tuple(  # type: ignore[return-value]
+            np.where(np.abs(k) == 0.5, 0.0, 2 * np.pi * k / self.spacing) for k in (rows, columns)
+        )
+
+    def symbol(self, operator: Operator) -> np.ndarray:
+        """Eigenvalues of the Laplacian over the modes of rfft2, [H, W / 2 + 1], of a periodic grid."""
+        height, width = self.shape
+        rows = 2 * np.pi * np.fft.fftfreq(height)[:, None]
+        columns = 2 * np.pi * np.fft.rfftfreq(width)[None]
+        if operator == "spectral":
+            return -(rows**2 + columns**2) / self.spacing**2
+        edge, corner = STENCILS[operator]
+        total = 2 * edge * (np.cos(rows) + np.cos(columns)) + 4 * corner * np.cos(rows) * np.cos(columns)
+        return (total - 4 * (edge + corner)) / self.spacing**2
+
+    def stiffest(self, operator: Operator) -> float:
+        """The largest eigenvalue of minus the Laplacian, whatever the size of the grid: of its shortest wave."""
+        if operator == "spectral":
+            return self.dimensions * (np.pi / self.spacing) ** 2
+        edge, corner = STENCILS[operator]
+        if self.dimensions == 1:
+            return 4 * (edge + 2 * corner) / self.spacing**2
+        return max(8 * edge, 4 * edge + 8 * corner) / self.spacing**2
+
+    def cell_weight(self, operator: Operator) -> float:
+        """By how much the Laplacian at a cell changes with the cell itself."""
+        if operator == "spectral":
+            return float((self.symbol("spectral") * _multiplicity(self.shape[1])).sum() / self.cells)
+        return -self.dimensions * 2 * sum(STENCILS[operator]) / self.spacing**2
+
+    def turns(self) -> Iterator[Callable[[Any], Any]]:
+        """The symmetries that leave the grid as it is, as maps of fields: quarter turns of squares, and mirror images."""
+        square = self.shape[0] == self.shape[1] and self.edges[0] == self.edges[1]
+        for quarter in range(0, 4, 1 if square else 2):
+            for mirrored in (False, True):
+                yield lambda f, quarter=quarter, mirrored=mirrored: _turned(f, quarter, mirrored)
+
+    def _in_modes(self, field: Any, factor: np.ndarray) -> Any:
+        if isinstance(field, np.ndarray):
+            return np.fft.irfft2(np.fft.rfft2(field) * factor, s=self.shape)
+        import torch
+
+        modes = torch.fft.rfft2(field)
+        return torch.fft.irfft2(modes * torch.from_numpy(factor).to(modes), s=self.shape)
+
+
+def laplacian(field: Any) -> Any:
+    """5-point Laplacian of a field on a periodic grid of spacing 1."""
+    return Grid((int(field.shape[-2]), int(field.shape[-1]))).laplacian(field)
+
+
+def _known(kind: Any) -> str:
+    return ", ".join(get_args(kind))
+
+
+def _multiplicity(width: int) -> np.ndarray:
+    """How many modes of the full transform each column of rfft2 stands for, [W / 2 + 1]."""
+    count = np.full(width // 2 + 1, 2.0)
+    count[0] = 1
+    count[-1] -= width % 2 == 0 and width > 1
+    return count
+
+
+def _shifted(field: Any, by: int, axis: int, edge: Edge) -> Any:
+    if edge == "periodic":
+        if isinstance(field, np.ndarray):
+            return np.roll(field, -by, axis)
+        return field.roll(-by, axis)
+    size = field.shape[axis]
+    place = np.arange(size) + by
+    inside = np.clip(place, 0, size - 1)
+    moved = field[..., inside, :] if axis == -2 else field[..., inside]
+    if edge == "mirror":
+        # Ghost cells beyond the first repeat the field backwards: half-sample symmetric.
+        mirrored = np.where(place < 0, -1 - place, np.where(place >= size, 2 * size - 1 - place, place))
+        mirrored = np.clip(mirrored, 0, size - 1)
+        return field[..., mirrored, :] if axis == -2 else field[..., mirrored]
+    outside = np.flatnonzero(inside != place)
+    moved = moved.copy() if isinstance(moved, np.ndarray) else moved.clone()
+    if axis == -2:
+        moved[..., outside, :] = math.nan
+    else:
+        moved[..., outside] = math.nan
+    return moved
+
+
+def _turned(field: Any, quarter: int, mirrored: bool) -> Any:
+    if isinstance(field, np.ndarray):
+        turned = np.rot90(field, quarter, (-2, -1))
+        return np.ascontiguousarray(turned[..., ::-1] if mirrored else turned)
+    turned = field.rot90(quarter, (-2, -1))
+    return turned.flip(-1) if mirrored else turned

@@ -1,0 +1,112 @@
+"""How long a step may be, from the system linearised at its rest state: told before anything is simulated.
+
+A wave whose Laplacian is -q follows dc/dt = J(q) c near the rest state. Euler's step multiplies an eigenvector of
+eigenvalue mu by 1 + dt mu, which grows where it should decay if dt > -2 Re(mu) / |mu|^2.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from p2d.errors import UserError
+from p2d.fields import Grid, Operator
+from p2d.systems import expressions
+from p2d.systems.system import System
+
+WAVES = 33  # of each system, from uniform to the shortest
+SHIFT = 1e-6  # of a central difference, relative
+USUAL_SHARE = 0.5  # of the longest stable step
+SHORTEST = 1e-3  # of the diffusion's own bound; below it the linearisation says nothing of use
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The longest stable Euler step, and the decay that sets it; inf where nothing does.
+
+    Attributes:
+        overshoot: the longest step under which no species with limits is moved past its rest value, and which.
+    """
+
+    dt: float
+    decay: float
+    overshoot: float
+    species: str
+
+
+def jacobian(system: System, q: float, state: np.ndarray | None = None) -> np.ndarray:
+    """J(q) [C, C] of waves whose Laplacian is -q, at a uniform state [C], or at rest; first derivatives count as none."""
+    rest = system.amounts("rest") if state is None else state
+    count = len(rest)
+    shift = SHIFT * np.maximum(np.abs(rest), 1.0)
+    # The rest state, and each species moved up and down from it.
+    moved = np.concatenate([rest[None], rest + np.diag(shift), rest - np.diag(shift)])
+    functions = expressions.smooth_functions(rest) | {
+        "lap": lambda f: -q * (f - f[0]),
+        "grad": lambda f, g: 0 * (f + g),
+        "d": lambda f, _: 0 * f,
+    }
+    names = {**system.parameters, **{s: moved[:, i] for i, s in enumerate(system.species)}}
+    with np.errstate(all="ignore"):
+        rates = np.stack(
+            [0 * moved[:, 0] + expressions.evaluate(tree, names, functions) for tree in system.trees.values()]
+        )
+    return (rates[:, 1 : 1 + count] - rates[:, 1 + count :]) / (2 * shift)
+
+
+def longest_step(system: System, grid: Grid, operator: Operator) -> Bound:
+    """The longest stable Euler step of a system on a grid."""
+    longest, decay = math.inf, 0.0
+    for q in np.linspace(0.0, grid.stiffest(operator), WAVES):
+        matrix = jacobian(system, float(q))
+        if not np.isfinite(matrix).all():
+            continue
+        for mu in np.linalg.eigvals(matrix):
+            if mu.real < -1e-12 and -2 * mu.real / abs(mu) ** 2 < longest:
+                longest, decay = float(-2 * mu.real / abs(mu) ** 2), float(-mu.real)
+    overshoot, species = math.inf, ""
+    own = np.diag(jacobian(system, 0.0))
+    for s, rate in zip(system.species, own, strict=True):
+        if s in system.limits and rate < 0 and 1 / -rate < overshoot:
+            overshoot, species = float(1 / -rate), s
+    return Bound(longest, decay, overshoot, species)
+
+
+def refuse_long_step(system: System, grid: Grid, operator: Operator, dt: float) -> None:
+    """Refuse a step that the linearisation knows to be unstable, or under which a species would overshoot its rest.
+
+    Raises:
+        UserError: says the step, what makes it too long, and the longest that is not.
+    """
+    bound = longest_step(system, grid, operator)
+    if dt > bound.dt:
+        raise UserError(
+            f"dt = {dt:g} is unstable for {system.label}: its fastest wave decays at {bound.decay:.4g} a unit of time, "
+            f"and Euler needs dt <= {_rounded_down(bound.dt)}"
+        )
+    if dt > bound.overshoot:
+        raise UserError(
+            f"dt = {dt:g} is too long for {system.label}: a step would take {bound.species} past its rest value; "
+            f"it needs dt <= {_rounded_down(bound.overshoot)}"
+        )
+
+
+def usual_step(system: System, grid: Grid, operator: Operator) -> float:
+    """Half of the longest stable step, of two digits, for a system that says none.
+
+    Raises:
+        UserError: nothing bounds the step, as far as the rest state tells.
+    """
+    bound = longest_step(system, grid, operator)
+    longest = min(bound.dt, bound.overshoot)
+    if not math.isfinite(longest):
+        raise UserError(f"{system.label} says no step and its rest state sets none; give --dt")
+    return float(f"{USUAL_SHARE * longest:.1e}")
+
+
+def _rounded_down(value: float) -> str:
+    """Four digits that are no more than the value."""
+    scale = 10.0 ** (3 - math.floor(math.log10(value)))
+    return f"{math.floor(value * scale) / scale:.4g}"

@@ -1,0 +1,131 @@
+"""Euler steps on a GPU: reaction, diffusion, step and clamp in one pass over the cells, float32 throughout.
+
+Two kernels share a pass. `steps_kernel` gives a sample to one program for many steps in one launch: its two buffers
+stay in cache, and between steps there is a barrier instead of a launch. A batch that has too few samples to fill the
+GPU that way goes through `pass_kernels`, whose programs share a sample and so need a launch a pass. Both give the same
+bytes. TRITON_INTERPRET=1, set before a kernel is loaded, runs them on CPU tensors, slowly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+import torch
+
+from p2d.systems import kernels
+from p2d.systems.steppers import cpu
+from p2d.systems.stepping import Scheme
+from p2d.systems.system import System
+
+# Many steps a launch. At 128 x 128 1,024 threads of 52 registers fill a multiprocessor: no second sample competes for
+# its L1, and the samples under way (132 of 256 KiB on an H200) stay in L2. Four cells a thread are one 16-byte load,
+# which brings most of their left and right neighbours too; eight would not fit into the registers.
+STEPS_BLOCK = 4096
+STEPS_OPTIONS = {"num_warps": 32, "num_stages": 1, "enable_fp_fusion": False}  # one stage: no load before its turn
+UPDATES_PER_LAUNCH = 10**10  # cells times steps, a fraction of a second: no watchdog of a display stops it
+
+# One pass a launch.
+PASS_BLOCK = 1024  # 8 rows of a 128 x 128 grid, so that most neighbours are the block's own
+PASS_OPTIONS = {"enable_fp_fusion": False}
+STEPS_PER_GRAPH = 100  # even, so that a replay ends in the buffer it began in
+
+
+@dataclass(frozen=True)
+class _Launcher:
+    """The kernels of a system, with their numbers."""
+
+    module: ModuleType
+    numbers: list[float]
+    made: torch.Tensor  # fields that passes make for others, [B, M, H, W]
+
+    def step(self, state: torch.Tensor, after: torch.Tensor) -> None:
+        """Write the state one step after `state` into `after`."""
+        batch, _, height, width = state.shape
+        programs = batch * -(-height * width // PASS_BLOCK)
+        for kernel in self.module.pass_kernels:
+            kernel[(programs,)](state, self.made, after, *self.numbers, height, width, PASS_BLOCK, **PASS_OPTIONS)
+
+    def pairs(self, state: torch.Tensor, spare: torch.Tensor, pairs: int) -> None:
+        """Advance `state` in place by two steps a pair, one program a sample."""
+        batch, _, height, width = state.shape
+        at_a_time = max(1, UPDATES_PER_LAUNCH // (2 * batch * height * width))
+        for done in range(0, pairs, at_a_time):
+            few = min(at_a_time, pairs - done)
+            self.module.steps_kernel[(batch,)](
+                state, self.made, spare, few, *self.numbers, height, width, STEPS_BLOCK, **STEPS_OPTIONS
+            )
+
+    def replay(self, state: torch.Tensor, spare: torch.Tensor, times: int) -> None:
+        """Advance `state` in place by `times` replays of STEPS_PER_GRAPH steps.
+
+        On small batches a launch from Python takes longer than the step itself; a replayed graph needs no Python.
+        """
+        self.step(state, spare)  # compiles, which cannot be done during capture; only `spare` is written
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            for _ in range(STEPS_PER_GRAPH // 2):
+                self.step(state, spare)
+                self.step(spare, state)
+        for _ in range(times):
+            graph.replay()
+
+
+def advance(
+    state: torch.Tensor, system: System, scheme: Scheme, steps: int, *, one_program_a_sample: bool | None = None
+) -> torch.Tensor:
+    """Advance a batch by `steps` Euler steps on the device it is on.
+
+    Args:
+        state: float32 [B, C, H, W]; left unchanged. On the CPU only with TRITON_INTERPRET=1.
+        one_program_a_sample: which kernel takes the steps, with the same bytes; None for the faster one.
+
+    Returns:
+        float32 [B, C, H, W] on the same device.
+    """
+    state = state.clone(memory_format=torch.contiguous_format)
+    if state.numel() == 0:
+        return state
+    if one_program_a_sample is None:
+        one_program_a_sample = _one_program_a_sample(len(state), _multiprocessors(state.device))
+    spare = torch.empty_like(state)
+    launcher = _launcher(state, system, scheme)
+    with torch.cuda.device_of(state):  # Triton launches on the current device, whichever the tensors are on
+        if one_program_a_sample:
+            pairs, singles = divmod(steps, 2)
+            launcher.pairs(state, spare, pairs)
+        else:
+            graphs, singles = divmod(steps, STEPS_PER_GRAPH) if state.is_cuda else (0, steps)
+            if graphs:
+                launcher.replay(state, spare, graphs)
+        for _ in range(singles):
+            launcher.step(state, spare)
+            state, spare = spare, state
+    return state
+
+
+def run(states: np.ndarray, system: System, scheme: Scheme, steps: int) -> np.ndarray:
+    """Advance a batch of numpy states on the GPU: float32 [B, C, H, W] in and out, `states` left unchanged."""
+    on_gpu = torch.tensor(np.ascontiguousarray(states), dtype=torch.float32, device="cuda")
+    return advance(on_gpu, system, scheme, steps).cpu().numpy()
+
+
+def _launcher(state: torch.Tensor, system: System, scheme: Scheme) -> _Launcher:
+    program = cpu.program(system, scheme)
+    module = kernels.load(kernels.gpu_source(program, cpu.shape(system, scheme)), "gpu")
+    constants = program.values(system.parameters, scheme.grid.spacing, scheme.operator, scheme.dt)
+    # Infinite ends are never compared with.
+    ends = np.nan_to_num(np.stack(cpu.limits(system), axis=1), posinf=0.0, neginf=0.0)
+    made = program.fields - program.species
+    spare = torch.empty((len(state), max(made, 1), *state.shape[2:]), dtype=torch.float32, device=state.device)
+    return _Launcher(module, [float(x) for x in (*constants, *ends.ravel())], spare)
+
+
+def _one_program_a_sample(batch: int, multiprocessors: int) -> bool:
+    """Whether a program for each sample keeps at least half of the GPU's multiprocessors at work."""
+    return 2 * batch >= multiprocessors
+
+
+def _multiprocessors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1

@@ -1,0 +1,133 @@
+"""Advance states of a system in time, on the device that there is."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from p2d.errors import UserError, nearest
+from p2d.fields import Grid, Operator
+from p2d.systems import stability
+from p2d.systems.system import System
+
+DEVICES = ("auto", "cpu", "cuda")
+Integrator = Literal["euler", "etdrk4"]
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How a system is advanced: the grid, the Laplacian on it, the integrator and its step.
+
+    Attributes:
+        dt: step, in the system's unit of time.
+        operator: 5-point, 9-point, or spectral on periodic grids.
+        integrator: euler (forward), or etdrk4: fourth order, exact in each species' own diffusion and decay.
+
+    Raises:
+        UserError: what is not known, does not fit together, or a step that is not above 0.
+    """
+
+    grid: Grid
+    dt: float = 1.0
+    operator: Operator = "5-point"
+    integrator: Integrator = "euler"
+
+    def __post_init__(self) -> None:
+        if self.integrator not in get_args(Integrator):
+            known = get_args(Integrator)
+            raise UserError(
+                f"unknown integrator {self.integrator!r}{nearest(self.integrator, known)}; known: {', '.join(known)}"
+            )
+        if not (np.isfinite(self.dt) and self.dt > 0):
+            raise UserError(f"dt = {self.dt} is not possible: it must be a finite number above 0")
+        if "open" in self.grid.edges:
+            raise UserError("open edges cannot be simulated: nothing is known beyond them; take periodic or mirror")
+        self.grid.refuse_operator(self.operator)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {**asdict(self), "grid": asdict(self.grid)}
+
+    def refuse(self, system: System) -> None:
+        """Refuse a system that this scheme cannot advance: nested stencils that do not fit, a step that is too long.
+
+        Raises:
+            UserError: says what, and what would do.
+        """
+        self.grid.refuse_operator(self.operator, system.reach)
+        if self.integrator == "euler":
+            stability.refuse_long_step(system, self.grid, self.operator, self.dt)
+        elif set(self.grid.edges) != {"periodic"} and "d(" in "".join(system.rates.values()):
+            raise UserError(
+                f"etdrk4 cannot take first derivatives at mirror edges, which {system.name} has; take --integrator euler"
+            )
+
+
+def gpu_is_there() -> bool:
+    """Whether a CUDA device and a Triton to compile for it can be used."""
+    if shutil.which("nvidia-smi") is None or find_spec("triton") is None:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def pick_device(device: str) -> str:
+    """'cpu' or 'cuda' for a wish of 'auto', 'cpu' or 'cuda'.
+
+    Raises:
+        UserError: an unknown device, or 'cuda' where there is no GPU.
+    """
+    if device not in DEVICES:
+        raise UserError(f"unknown device {device!r}; known: {', '.join(DEVICES)}")
+    if device == "cpu":
+        return "cpu"
+    there = gpu_is_there()
+    if device == "cuda" and not there:
+        raise UserError("device 'cuda' was asked for, but no CUDA GPU can be used here; take --device cpu")
+    return "cuda" if there else "cpu"
+
+
+def run(
+    states: np.ndarray, system: System, scheme: Scheme, steps: int, device: str = "auto", threads: int | None = None
+) -> np.ndarray:
+    """Advance a batch by `steps` steps.
+
+    Args:
+        states: float32 [B, C, H, W], in the units of the system; left unchanged.
+        device: 'auto', 'cpu' or 'cuda'.
+        threads: CPU threads, all cores when None.
+
+    Returns:
+        float32 [B, C, H, W].
+
+    Raises:
+        UserError: another shape, a negative number of steps, or a device that is not there.
+    """
+    wanted = (len(system.species), *scheme.grid.shape)
+    if states.ndim != 4 or states.shape[1:] != wanted:
+        raise UserError(
+            f"a batch of states has shape {list(states.shape)}; it must be [B, {', '.join(map(str, wanted))}]"
+        )
+    if steps < 0:
+        raise UserError(f"steps = {steps} is not possible: it must be 0 or above")
+    if not np.isfinite(states).all():
+        raise UserError("a batch of states holds a value that is not finite")
+    if threads is not None and threads < 1:
+        raise UserError(f"threads = {threads} is not possible: it must be 1 or above")
+    device = pick_device(device)
+    if scheme.integrator == "etdrk4" or scheme.operator == "spectral":
+        from p2d.systems.steppers import modes
+
+        return modes.run(states, system, scheme, steps, device, threads)
+    if device == "cuda":
+        from p2d.systems.steppers import gpu
+
+        return gpu.run(states, system, scheme, steps)
+    from p2d.systems.steppers import cpu
+
+    return cpu.run(states, system, scheme, steps, threads)

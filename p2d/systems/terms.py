@@ -1,0 +1,141 @@
+"""A rate as a sum of terms: 'F*(1 - u)' is F times the term '1' and -F times the term 'u'.
+
+Sums of products are multiplied out; lap, grad and d are linear and are taken term by term; what is neither, such as
+1/(1 + u**2) or exp(u), stays as it is, as a factor.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+
+from p2d.errors import UserError
+from p2d.systems import expressions
+
+Product = tuple[tuple[str, float], ...]  # factors and their powers
+Sum = dict[Product, float]
+ONE: Product = ()
+MOST = 500  # products of one rate
+
+
+def terms(text: str, species: tuple[str, ...], parameters: Mapping[str, float]) -> dict[str, float]:
+    """Terms and coefficients of a rate with these parameters; those that vanish are left out.
+
+    Raises:
+        UserError: a rate that cannot be read, or that has more than 500 terms.
+    """
+    expansion = Expansion(species, parameters)
+    made = expansion.of(expressions.parse(text, species, parameters))
+    return {expansion.name(product): value for product, value in made.items()}
+
+
+class Expansion:
+    """Multiplies out expressions of these species; parameters count as their values."""
+
+    def __init__(self, species: tuple[str, ...], parameters: Mapping[str, float]) -> None:
+        self.species, self.parameters = species, parameters
+
+    def of(self, node: ast.expr) -> Sum:
+        """An expression as a sum."""
+        if not expressions.fields_in(node, self.species):
+            value = expressions.number(node, self.parameters)
+            return {ONE: value} if value else {}
+        if isinstance(node, ast.Name):
+            return {((node.id, 1.0),): 1.0}
+        if isinstance(node, ast.UnaryOp):
+            return _scaled(self.of(node.operand), -1.0 if isinstance(node.op, ast.USub) else 1.0)
+        if isinstance(node, ast.Call):
+            return self._call(node)
+        assert isinstance(node, ast.BinOp)
+        if isinstance(node.op, ast.Pow):
+            return self._power(self.of(node.left), expressions.number(node.right, self.parameters))
+        left, right = self.of(node.left), self.of(node.right)
+        if isinstance(node.op, ast.Add | ast.Sub):
+            return _added(left, _scaled(right, -1.0 if isinstance(node.op, ast.Sub) else 1.0))
+        return self._times(left, right if isinstance(node.op, ast.Mult) else self._power(right, -1.0))
+
+    def name(self, product: Product) -> str:
+        """A product as text, such as 'u*v**2' or 'u/(1.0+u**2)'."""
+        above = [_powered(f, p) for f, p in product if p > 0]
+        below = [_powered(f, -p) for f, p in product if p < 0]
+        return "/".join(["*".join(above) or "1", *below])
+
+    def _sorted(self, powers: dict[str, float]) -> Product:
+        def place(factor: str) -> tuple[int, str]:
+            return (self.species.index(factor), "") if factor in self.species else (len(self.species), factor)
+
+        return tuple((f, powers[f]) for f in sorted(powers, key=place) if powers[f])
+
+    def _times(self, left: Sum, right: Sum) -> Sum:
+        if len(left) * len(right) > MOST:
+            raise UserError(f"a rate has more than {MOST} terms when multiplied out; write it with fewer")
+        made: Sum = {}
+        for a, x in left.items():
+            for b, y in right.items():
+                powers = dict(a)
+                for factor, power in b:
+                    powers[factor] = powers.get(factor, 0.0) + power
+                made = _added(made, {self._sorted(powers): x * y})
+        return made
+
+    def _power(self, base: Sum, power: float) -> Sum:
+        if len(base) == 1:
+            ((product, value),) = base.items()
+            if value > 0 or power == int(power):
+                return {tuple((f, p * power) for f, p in product): value**power}
+        if power == int(power) and power >= 0:
+            made: Sum = {ONE: 1.0}
+            for _ in range(int(power)):
+                made = self._times(made, base)
+            return made
+        return {((f"({self._text(base)})", power),): 1.0}
+
+    def _call(self, node: ast.Call) -> Sum:
+        assert isinstance(node.func, ast.Name)
+        name = node.func.id
+        first = self.of(node.args[0])
+        if name in expressions.SMOOTH:
+            return {((f"{name}({self._text(first)})", 1.0),): 1.0}
+        made: Sum = {}
+        if name == "grad":
+            for a, x in first.items():
+                for b, y in self.of(node.args[1]).items():
+                    if a and b:
+                        pair = sorted((self.name(a), self.name(b)), key=self._place)
+                        made = _added(made, {((f"grad({pair[0]},{pair[1]})", 1.0),): x * y})
+            return made
+        along = f",{node.args[1].id}" if name == "d" and isinstance(node.args[1], ast.Name) else ""
+        for product, value in first.items():
+            if product:
+                made = _added(made, {((f"{name}({self.name(product)}{along})", 1.0),): value})
+        return made
+
+    def _place(self, name: str) -> tuple[int, str]:
+        return (self.species.index(name), "") if name in self.species else (len(self.species), name)
+
+    def _text(self, parts: Sum) -> str:
+        """A sum as text that can be read again."""
+        told = ""
+        for product, value in parts.items():
+            size = "" if abs(value) == 1 and product else f"{abs(value)!r}" + ("*" if product else "")
+            told += ("-" if value < 0 else "+" if told else "") + size + (self.name(product) if product else "")
+        return told or "0"
+
+
+def _powered(factor: str, power: float) -> str:
+    if power == 1:
+        return factor
+    return f"{factor}**{int(power) if power == int(power) else power!r}"
+
+
+def _scaled(parts: Sum, by: float) -> Sum:
+    return {product: by * value for product, value in parts.items()}
+
+
+def _added(left: Sum, right: Sum) -> Sum:
+    made = dict(left)
+    for product, value in right.items():
+        made[product] = made.get(product, 0.0) + value
+        if made[product] == 0:
+            del made[product]
+    return made
