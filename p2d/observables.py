@@ -1,76 +1,150 @@
-"""Averages that describe an ensemble of states, and whether they still change."""
+"""Averages over snapshots, in one list: what a card says of an ensemble, and what ensembles are compared by.
+
+Of C species: means and mean squares, gradient energies |grad c|^2, and products of pairs; and for the card's ranges the
+lowest and the highest value.
+"""
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-OBSERVED = ("u", "v", "u^2", "v^2", "u v^2", "|grad v|^2")  # averaged over the grid
+from p2d.fields import Grid
+
 FALSE_ALARMS = 1 / 3000  # share of stationary ensembles that are called changing
 FEWEST = 8  # runs below which a z-score says nothing
 
 
-def observe(states: np.ndarray) -> np.ndarray:
-    """The averages OBSERVED of each state: [N, 2, H, W] concentrations to float64 [N, 6]."""
-    return np.stack([_observe_one(state.astype(np.float64)) for state in states])
+def names(species: tuple[str, ...]) -> tuple[str, ...]:
+    """What `averages` gives, in order: K = 3 C + C (C - 1) / 2."""
+    pairs = itertools.combinations(species, 2)
+    return (*species, *(f"{s}^2" for s in species), *(f"|grad {s}|^2" for s in species), *(f"{a} {b}" for a, b in pairs))
 
 
-def _observe_one(state: np.ndarray) -> np.ndarray:
-    u, v = state
-    gradient = (np.roll(v, -1, 0) - v) ** 2 + (np.roll(v, -1, 1) - v) ** 2
-    return np.array([field.mean() for field in (u, v, u * u, v * v, u * v * v, gradient)])
+def averages(states: np.ndarray, grid: Grid, tile: tuple[int, int] | None = None) -> np.ndarray:
+    """Averages over tiles of the grid, or over all of it, of each state.
+
+    Gradients are taken on the whole grid, so that a tile is like a part of a larger pattern.
+
+    Args:
+        states: [N, C, H, W].
+        tile: rows and columns, which divide the grid's.
+
+    Returns:
+        float64 [N T, K], see `names`, of T tiles.
+    """
+    height, width = tile or grid.shape
+    made = []
+    for state in states:
+        fields = state.astype(np.float64)
+        squares = [sum((grid.shifted(f, *by) - f) ** 2 for by in ((1, 0), (0, 1))) / grid.spacing**2 for f in fields]
+        pairs = [a * b for a, b in itertools.combinations(fields, 2)]
+        every = np.stack([*fields, *(f * f for f in fields), *squares, *pairs])
+        rows, columns = every.shape[1] // height, every.shape[2] // width
+        tiles = every.reshape(len(every), rows, height, columns, width).mean(axis=(2, 4))
+        made.append(tiles.reshape(len(every), -1).T)
+    return np.concatenate(made)
 
 
-def moments(observed: np.ndarray) -> dict[str, float]:
-    """Mean and standard deviation of u and v over all cells of all states, from their averages [N, 6]."""
-    u, v, u2, v2 = observed[:, :4].mean(axis=0) if len(observed) else np.zeros(4)
-    return {"mean_u": u, "mean_v": v, "std_u": max(u2 - u * u, 0.0) ** 0.5, "std_v": max(v2 - v * v, 0.0) ** 0.5}
+def extremes(states: np.ndarray) -> np.ndarray:
+    """The lowest and the highest value of each species in each state [N, C, H, W], float64 [N, 2 C]."""
+    flat = states.reshape(*states.shape[:2], -1)
+    return np.concatenate([flat.min(axis=2), flat.max(axis=2)], axis=1).astype(np.float64)
 
 
-def largest_z(runs: int) -> float:
-    """What the largest of the averages' z-scores stays below in a stationary ensemble, but for FALSE_ALARMS.
+@dataclass(frozen=True)
+class Change:
+    """Whether averages of an ensemble change between two times.
 
-    Student's t, two sides, Bonferroni over the averages: 4.0 for many runs, 8.6 for eight.
+    Attributes:
+        z: the largest z-score by size; None where fewer than 8 runs leave it open.
+        average: which, relative: its change relative to its mean.
+        stationary: whether |z| is below `largest_z`.
+    """
+
+    z: float | None = None
+    average: str | None = None
+    relative: float | None = None
+    stationary: bool | None = None
+
+    @classmethod
+    def between(cls, before: np.ndarray, after: np.ndarray, species: tuple[str, ...]) -> Change:
+        """Between averages [N, K] of the same runs at two times.
+
+        The difference of each average is taken run by run, so what varies from run to run falls out; its mean over its
+        standard error is the z-score.
+        """
+        if len(after) < FEWEST:
+            return cls()
+        difference = after - before
+        error = difference.std(axis=0, ddof=1) / np.sqrt(len(after))
+        z = difference.mean(axis=0) / np.maximum(error, 1e-12 + 1e-9 * np.abs(after).mean(axis=0))
+        worst = int(np.abs(z).argmax())
+        return cls(
+            z=round(float(z[worst]), 2),
+            average=names(species)[worst],
+            relative=float(difference[:, worst].mean() / max(abs(after[:, worst].mean()), 1e-12)),
+            stationary=bool(abs(z[worst]) < largest_z(len(after), after.shape[1])),
+        )
+
+    def text(self, steps: int) -> str:
+        """In words: '10,000 steps: stationary (largest |z| 1.8)' or '2,000 steps: still changing, z = 9 (v +12 %)'."""
+        if self.z is None or self.relative is None:
+            return f"{steps:,} steps: too few steps or living runs to tell whether it is stationary"
+        if self.stationary:
+            return f"{steps:,} steps: stationary (largest |z| {abs(self.z):.1f})"
+        by = f"mean of {self.average} {100 * self.relative:+.2g} % over their second half"
+        return f"{steps:,} steps: still changing, z = {self.z:.0f} ({by})"
+
+
+def largest_z(runs: int, count: int) -> float:
+    """What the largest of so many averages' z-scores stays below in a stationary ensemble, but for FALSE_ALARMS.
+
+    Student's t, two sides, Bonferroni over the averages: of seven 4.0 for many runs, 8.8 for eight.
     """
     from scipy import stats  # on use: the command line must start without it
 
-    return float(stats.t.isf(FALSE_ALARMS / len(OBSERVED) / 2, runs - 1))
+    return float(stats.t.isf(FALSE_ALARMS / count / 2, runs - 1))
 
 
-def change(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
-    """Whether the averages of an ensemble change between two times.
+@dataclass(frozen=True)
+class Ensemble:
+    """The snapshots of one system.
 
-    The difference of each average is taken run by run, so what varies from run to run falls out; its mean over its
-    standard error is the z-score.
-
-    Args:
-        before: averages [N, 6] at the earlier time.
-        after: of the same runs at the later time.
-
-    Returns:
-        z: the largest z-score by size; average: which; relative: its change relative to its mean; stationary: whether
-        |z| is below `largest_z`, None where fewer than 8 runs leave it open.
+    Attributes:
+        samples, alive: how many, and of how many the pattern lives.
+        mean, std: of each species over all cells of the living.
+        change: whether the averages still change late in the burn-in.
     """
-    if len(after) < FEWEST:
-        return {"z": None, "average": None, "relative": None, "stationary": None}
-    difference = after - before
-    error = difference.std(axis=0, ddof=1) / np.sqrt(len(after))
-    z = difference.mean(axis=0) / np.maximum(error, 1e-12 + 1e-9 * np.abs(after).mean(axis=0))
-    worst = int(np.abs(z).argmax())
-    return {
-        "z": round(float(z[worst]), 2),
-        "average": OBSERVED[worst],
-        "relative": float(difference[:, worst].mean() / max(abs(after[:, worst].mean()), 1e-12)),
-        "stationary": bool(abs(z[worst]) < largest_z(len(after))),
-    }
 
+    samples: int
+    alive: int
+    mean: dict[str, float]
+    std: dict[str, float]
+    change: Change
 
-def say_change(found: dict[str, Any], steps: int) -> str:
-    """In words: '10,000 steps: stationary (largest |z| 1.8)' or '2,000 steps: still changing, z = 9 (v +12 %)'."""
-    if found["stationary"] is None:
-        return f"{steps:,} steps: too few steps or living runs to tell whether it is stationary"
-    if found["stationary"]:
-        return f"{steps:,} steps: stationary (largest |z| {abs(found['z']):.1f})"
-    told = f"mean of {found['average']} {100 * found['relative']:+.2g} % over their second half"
-    return f"{steps:,} steps: still changing, z = {found['z']:.0f} ({told})"
+    @classmethod
+    def measured(cls, samples: int, living: np.ndarray, species: tuple[str, ...], change: Change) -> Ensemble:
+        """Of the living's averages [N, K]."""
+        count = len(species)
+        means = living[:, : 2 * count].mean(axis=0) if len(living) else np.zeros(2 * count)
+        mean, square = means[:count], means[count:]
+        std = np.sqrt(np.maximum(square - mean * mean, 0.0))
+        told = ({s: round(float(v), 9) for s, v in zip(species, values, strict=True)} for values in (mean, std))
+        return cls(samples, len(living), *told, change)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types, flat: mean_u, std_u and so on."""
+        means = {f"{key}_{s}": v for key in ("mean", "std") for s, v in getattr(self, key).items()}
+        return {"samples": self.samples, "alive": self.alive, **means, "change": asdict(self.change)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Ensemble:
+        """The ensemble of a card."""
+        mean, std = (
+            {name.removeprefix(key): v for name, v in values.items() if name.startswith(key)} for key in ("mean_", "std_")
+        )
+        return cls(values["samples"], values["alive"], mean, std, Change(**values["change"]))

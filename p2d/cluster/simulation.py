@@ -14,11 +14,12 @@ from typing import Any
 import ray
 
 from p2d.cluster import runtime
-from p2d.config import SimulateConfig
+from p2d.config.simulate import SimulateConfig, Simulation
 from p2d.errors import UserError
 from p2d.snapshots import store
-from p2d.snapshots.simulated import ShardPlan, finish, kept_shards, plan, simulate_samples, writing
-from p2d.systems import stepper
+from p2d.snapshots import writing as shards
+from p2d.snapshots.simulated import ShardPlan, plan, shard_labels, simulate_samples, writing
+from p2d.systems import stepping
 
 SHARDS_IN_FLIGHT = 2  # of an actor: one is simulated while the one before is written
 
@@ -26,8 +27,8 @@ SHARDS_IN_FLIGHT = 2  # of an actor: one is simulated while the one before is wr
 class Simulator:
     """An actor: simulates the shards whose plans it is given. Two calls at a time: one simulates, the other writes."""
 
-    def __init__(self, config: dict[str, Any], folder: str, device: str, threads: int) -> None:
-        self.config = SimulateConfig.from_dict(config)
+    def __init__(self, simulation: Simulation, folder: str, device: str, threads: int) -> None:
+        self.simulation = simulation
         self.folder = Path(folder)
         self.device = device
         self.threads = threads
@@ -40,7 +41,7 @@ class Simulator:
     def _entry(self, shard: ShardPlan) -> str:
         try:
             with self.simulating:
-                samples = simulate_samples(self.config, shard, self.device, self.threads)
+                samples = simulate_samples(self.simulation, shard, self.device, self.threads)
             return json.dumps({"index": shard.index, **store.write_shard(self.folder, shard.index, samples)})
         except UserError as error:
             return json.dumps({"error": str(error)})
@@ -90,18 +91,21 @@ def find_device(wish: str) -> str:
         UserError: 'cuda' where there is no GPU.
     """
     if not os.environ.get("RAY_ADDRESS") or wish == "cpu":
-        return stepper.pick_device(wish)
+        return stepping.pick_device(wish)
     runtime.start()
     if wish == "cuda" and not runtime.gpus():
         raise UserError("device 'cuda' was asked for, but the cluster has no GPU; take --device cpu")
     return "cuda" if runtime.gpus() else "cpu"
 
 
-def simulate(config: SimulateConfig, folder: Path, advance: Callable[..., None] | None = None) -> store.Dataset:
+def simulate(
+    simulation: Simulation, config: SimulateConfig, folder: Path, advance: Callable[..., None] | None = None
+) -> store.Dataset:
     """Make a dataset with Ray Data actors; finished shards are kept, so an interrupted run goes on where it was.
 
     Args:
-        config: what to simulate.
+        simulation: what to simulate.
+        config: how: actors, threads, device.
         folder: the dataset's.
         advance: told the samples of each shard as it is finished.
 
@@ -113,23 +117,29 @@ def simulate(config: SimulateConfig, folder: Path, advance: Callable[..., None] 
     start = time.monotonic()
     device = find_device(config.wished_device)
     runtime.start()
-    place(config, config.num_samples, device)  # refused before anything is written
-    with writing(config, folder) as (card, config):
-        shards = plan(config)
-        entries = kept_shards(config, card, folder, shards)
-        missing = [s for s in shards if s.index not in entries]
-        if advance and len(missing) < len(shards):
-            advance(sum(s.rows for s in shards if s.index in entries), f"{len(entries)} shards kept")
-        for entry in run_actors(config, folder, missing, device) if missing else ():
+    place(config, simulation.num_samples, device)  # refused before anything is written
+    with writing(simulation, folder) as (card, simulation):
+        plans = plan(simulation)
+        entries = shards.kept_shards(folder, card, shard_labels(simulation, plans))
+        missing = [s for s in plans if s.index not in entries]
+        if advance and len(missing) < len(plans):
+            advance(sum(s.rows for s in plans if s.index in entries), f"{len(entries)} shards kept")
+        for entry in run_actors(simulation, config, folder, missing, device) if missing else ():
             entries[entry.pop("index")] = entry
             if advance:
                 advance(entry["rows"])
-        finish(folder, card, [entries[s.index] for s in shards], device, time.monotonic() - start)
+        made = [entries[s.index] for s in plans]
+        shards.finish(folder, card, made, device, time.monotonic() - start, simulation.normalize)
     return store.open_dataset(folder)
 
 
 def run_actors(
-    config: SimulateConfig, folder: Path, missing: list[ShardPlan], device: str, actor: type = Simulator
+    simulation: Simulation,
+    config: SimulateConfig,
+    folder: Path,
+    missing: list[ShardPlan],
+    device: str,
+    actor: type = Simulator,
 ) -> Iterator[dict[str, Any]]:
     """Card entries of the shards, with their index, as they are finished. A killed actor's shards are done again."""
     placement = place(config, len(missing), device)
@@ -137,7 +147,7 @@ def run_actors(
     results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         actor,
         fn_constructor_kwargs={
-            "config": config.to_dict(),
+            "simulation": simulation,
             "folder": str(folder),
             "device": device,
             "threads": placement.threads,

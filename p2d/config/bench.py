@@ -7,7 +7,7 @@ from typing import Annotated, get_args
 
 from p2d.config.base import Config, at_least, one_of, option, within
 from p2d.config.learn import Library, Precision, check_alpha
-from p2d.systems import gray_scott
+from p2d.systems.system import load_system
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class BenchSimulateConfig(Config):
     scaling: Annotated[bool, option(help="also time one simulating actor of one thread against two")] = True
 
     def __post_init__(self) -> None:
-        gray_scott.preset(self.preset)
+        load_system("gray_scott").at(self.preset)
         for key, least in (
             ("samples", 1),
             ("gpu_samples", 1),

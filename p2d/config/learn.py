@@ -236,7 +236,7 @@ class DiscoverConfig(Config):
         for key in ("noise", "smoothing"):
             number_or_auto(key, getattr(self, key))
         if self.terms:
-            expressions.split(self.terms)
+            expressions.split(self.terms, ("u", "v"))
 
 
 def number_or_auto(name: str, value: str) -> float | None:

@@ -1,19 +1,23 @@
-"""Settings of a simulated dataset."""
+"""Settings of a simulated dataset, and what they come to: systems with their parameters, and how each is advanced."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
+import math
+import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
 from p2d.config.base import HOW, Config, at_least, one_of, option
-from p2d.errors import UserError
-from p2d.systems import gray_scott
-from p2d.systems.gray_scott import GrayScott
+from p2d.errors import UserError, nearest
+from p2d.fields import Edge, Grid, Operator, Species
+from p2d.systems import initial, stability
+from p2d.systems.stepping import Integrator, Scheme
+from p2d.systems.system import Run, System, load_system
 
 Device = Literal["auto", "cpu", "cuda"]
-Initial = Literal["discs", "centre", "noise"]
 LARGEST_SEED = 2**63 - 1  # as the shards' column holds it
 LABELS_IN_A_NAME = 3
 
@@ -22,26 +26,37 @@ LABELS_IN_A_NAME = 3
 class SimulateConfig(Config):
     """Settings of a simulated dataset."""
 
-    preset: Annotated[tuple[str, ...], option("-p", help="presets to simulate, one or several")] = ("waves",)
-    feed: Annotated[
-        tuple[float, ...], option(help="feed rates F in place of the preset's; with --kill, each pair of a grid")
+    system: Annotated[str, option(help="system: its name (p2d systems lists them), or a TOML file of one's own")] = (
+        "gray_scott"
+    )
+    preset: Annotated[tuple[str, ...], option("-p", help="presets to simulate; the system's first when none is given")] = ()
+    set: Annotated[
+        tuple[str, ...], option(help="parameters in place of the preset's: F=0.014,0.018 k=0.05 makes every combination")
     ] = ()
-    kill: Annotated[tuple[float, ...], option(help="kill rates k in place of the preset's; likewise")] = ()
-    diffusion_u: Annotated[float | None, option(help="diffusion of u in place of the preset's, cells^2 / time")] = None
-    diffusion_v: Annotated[float | None, option(help="diffusion of v in place of the preset's, cells^2 / time")] = None
-    dt: Annotated[float | None, option(help="Euler step in place of the preset's 1, time")] = None
+    equation: Annotated[str, option(help="a discovered equation instead of a system, by name or path")] = ""
+    dt: Annotated[float, option(help="step, in the system's time; 0: the system's own")] = 0.0
     num_samples: Annotated[int, option(help="samples (snapshots) of each system")] = 512
-    height: Annotated[int, option(help="grid rows")] = 128
+    height: Annotated[int, option(help="grid rows; 1: one dimension")] = 128
     width: Annotated[int, option(help="grid columns")] = 128
-    initial: Annotated[Initial, option(help="initial states: random discs, one blot in the centre, or noise")] = "discs"
-    steps: Annotated[int, option(help="Euler steps before a snapshot; presets are stationary by about 10,000")] = 10_000
+    spacing: Annotated[str, option(help="from cell to cell, such as 0.5 or 0.65um; the system's own when empty")] = ""
+    edges: Annotated[tuple[Edge, ...], option(help="periodic or mirror (no flux), of both axes or of y and x")] = (
+        "periodic",
+    )
+    operator: Annotated[Operator, option(help="Laplacian; spectral on periodic grids alone")] = "5-point"
+    integrator: Annotated[
+        Integrator, option(help="forward Euler, or etdrk4: fourth order, for stiff systems and continuum-true data")
+    ] = "euler"
+    initial: Annotated[
+        str, option(help="initial states: discs, centre or noise, or a dataset; the system's own when empty")
+    ] = ""
+    steps: Annotated[int | None, option(help="steps before a snapshot; the system's own burn-in when not given")] = None
     snapshots_per_run: Annotated[int, option(help="snapshots taken of each run, from --steps on")] = 1
-    interval: Annotated[int, option(help="Euler steps from one snapshot of a run to the next")] = 0
+    interval: Annotated[int, option(help="steps from one snapshot of a run to the next")] = 0
     noise: Annotated[
-        float, option(help="standard deviation of measurement noise on the snapshots, in concentration")
+        float, option(help="standard deviation of measurement noise on the snapshots, as a share of a species' range")
     ] = 0.0
     seed: Annotated[int, option(help="dataset seed; a sample depends on (seed, sample id) alone")] = 0
-    normalize: Annotated[bool, option(help="train on 2 c - 1 rather than on concentrations c")] = True
+    normalize: Annotated[bool, option(help="train on values scaled to about -1 to 1 rather than on values")] = True
     name: Annotated[str, option(help="name under OUT/data; the systems and the size when empty")] = field(
         default="", metadata=HOW
     )
@@ -61,62 +76,122 @@ class SimulateConfig(Config):
     cuda: Annotated[bool, option(help="the same as --device cuda")] = field(default=False, metadata=HOW)
 
     def __post_init__(self) -> None:
-        if not self.preset:
-            raise UserError("no preset was given; known: " + ", ".join(gray_scott.PRESETS))
         for key in ("num_samples", "height", "width", "chunk", "snapshots_per_run"):
             at_least(key, getattr(self, key), 1)
         for key in ("steps", "interval", "seed", "actors", "threads"):
-            at_least(key, getattr(self, key), 0)
+            at_least(key, getattr(self, key) or 0, 0)
         if self.seed > LARGEST_SEED:
             raise UserError(f"seed = {self.seed} is not possible: it must be {LARGEST_SEED} or below")
         if not 0 <= self.noise < 1:
-            raise UserError(f"noise = {self.noise} is not possible: a concentration of 0 or above, and below 1")
+            raise UserError(f"noise = {self.noise} is not possible: a share of the range of 0 or above, and below 1")
+        if not (math.isfinite(self.dt) and self.dt >= 0):
+            raise UserError(f"dt = {self.dt} is not possible: it must be a finite number above 0, or 0 for the system's own")
+        if len(self.edges) not in (1, 2):
+            raise UserError(f"edges = {' '.join(self.edges)} is not possible: give one for both axes, or those of y and x")
         one_of("device", self.device, get_args(Device))
-        one_of("initial", self.initial, get_args(Initial))
-        self._check_snapshots()
-        self._check_devices()
-        self.systems()
+        self._refuse_snapshots()
+        self._refuse_devices()
+        if self.equation:
+            self._refuse_system_beside_equation()
+        else:
+            self.simulation()
 
-    def identity(self) -> dict[str, Any]:
-        """The fields that decide what comes out; of noise only where there is some, as cards say nothing of none."""
-        return {key: value for key, value in super().identity().items() if value or key != "noise"}
-
-    def _check_snapshots(self) -> None:
+    def _refuse_snapshots(self) -> None:
         if self.snapshots_per_run > 1 and not self.interval:
-            raise UserError("several snapshots a run need --interval, the Euler steps from one to the next (say 1000)")
+            raise UserError("several snapshots a run need --interval, the steps from one to the next (say 1000)")
         if self.interval and self.snapshots_per_run == 1:
             raise UserError(f"interval = {self.interval} needs --snapshots-per-run above 1")
 
-    def _check_devices(self) -> None:
+    def _refuse_devices(self) -> None:
         if self.cuda and self.device == "cpu":
             raise UserError("--cuda and --device cpu exclude each other; give one of them")
         share = self.gpus_per_actor
         if not (0 < share < 1 or (share >= 1 and float(share).is_integer())):
             raise UserError(f"gpus_per_actor = {share} is not possible: a share between 0 and 1, or a whole number")
 
-    def systems(self) -> dict[str, GrayScott]:
-        """The systems to simulate, by label: every preset, with every pair of the given feed and kill rates.
+    def _refuse_system_beside_equation(self) -> None:
+        if self.preset or self.set or self.system != SimulateConfig.system:
+            raise UserError("--equation is a system of its own: it takes no --system, --preset or --set")
+
+    def simulation(self, equation: System | None = None) -> Simulation:
+        """What these settings come to.
+
+        Args:
+            equation: the discovered one, where the settings name one.
 
         Raises:
-            UserError: an unknown preset, parameters that are not possible, or a system that is named twice.
+            UserError: a system, preset or parameter that is not known, or a scheme that cannot advance the system.
         """
-        given = {"D_u": self.diffusion_u, "D_v": self.diffusion_v, "dt": self.dt}
-        replaced = {key: value for key, value in given.items() if value is not None}
-        found: dict[str, GrayScott] = {}
-        for name in self.preset:
-            own = gray_scott.preset(name)
-            for feed, kill in itertools.product(self.feed or (own.F,), self.kill or (own.k,)):
-                params = dataclasses.replace(own, F=feed, k=kill, **replaced)
-                label = gray_scott.label(params)
-                if label in found:
-                    raise UserError(f"the system {label} is named twice; each may be given once")
-                found[label] = params
-        return found
+        systems = {equation.label: equation} if equation else self._systems()
+        length, unit = self._spacing(systems)
+        edges = self.edges * 2 if len(self.edges) == 1 else self.edges
+        grid = Grid((self.height, self.width), length, (edges[0], edges[1]), unit)
+        resolved = {}
+        for label, system in systems.items():
+            if self.initial in ("", *initial.KINDS):
+                initial.refuse_kind(system, self.initial or initial.usual_kind(system))
+            dt = self.dt or system.run.dt or stability.usual_step(system, grid, self.operator)
+            Scheme(grid, dt, self.operator, self.integrator).refuse(system)
+            steps = system.run.steps if self.steps is None else self.steps
+            resolved[label] = dataclasses.replace(system, run=Run(dt, steps, length))
+        shared = ("operator", "integrator", "num_samples", "snapshots_per_run", "interval", "noise", "seed")
+        return Simulation(
+            resolved,
+            grid,
+            initial=self.initial or initial.usual_kind(next(iter(systems.values()))),
+            normalize=self.normalize,
+            chunk=self.chunk,
+            **{key: getattr(self, key) for key in shared},
+        )
 
-    @property
-    def runs(self) -> int:
-        """Simulated runs of each system."""
-        return -(-self.num_samples // self.snapshots_per_run)
+    def _systems(self) -> dict[str, System]:
+        """The systems, by label: every preset, with every combination of the given parameters."""
+        base = load_system(self.system)
+        choices = [[(name, value) for value in values] for name, values in self._given(base).items()]
+        made: dict[str, System] = {}
+        for preset in self.preset or tuple(base.presets)[:1] or ("",):
+            for chosen in itertools.product(*choices):
+                system = base.at(preset, **dict(chosen))
+                if self.dt:
+                    system = dataclasses.replace(system, run=dataclasses.replace(system.run, dt=self.dt))
+                if system.label in made:
+                    raise UserError(f"the system {system.label} is named twice; each may be given once")
+                made[system.label] = system
+        return made
+
+    def _given(self, base: System) -> dict[str, tuple[float, ...]]:
+        """The values of --set by parameter."""
+        given: dict[str, tuple[float, ...]] = {}
+        for text in self.set:
+            name, equals, values = text.partition("=")
+            if name not in base.parameters:
+                raise UserError(
+                    f"{base.name} has no parameter {name!r}{nearest(name, base.parameters)}; "
+                    f"known: {', '.join(base.parameters)}"
+                )
+            if name in given:
+                raise UserError(f"{name} is set twice; give all its values together, as {name}=1,2")
+            try:
+                given[name] = tuple(float(value) for value in values.split(",")) if equals else ()
+            except ValueError:
+                given[name] = ()
+            if not given[name] or not all(map(math.isfinite, given[name])):
+                raise UserError(f"--set {text} is not possible: it must be NAME=NUMBER, or NAME=NUMBER,NUMBER")
+        return given
+
+    def _spacing(self, systems: dict[str, System]) -> tuple[float, str]:
+        """The grid's spacing, and its unit."""
+        if not self.spacing:
+            own = sorted({system.run.spacing for system in systems.values()})
+            if len(own) > 1:
+                raise UserError(f"the systems have spacings of {' and '.join(map(str, own))}; give one --spacing")
+            return own[0], ""
+        number = re.fullmatch(r"\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-zµ%]*)\s*", self.spacing)
+        try:
+            assert number is not None
+            return float(number[1]), number[2]
+        except (AssertionError, ValueError):
+            raise UserError(f"spacing = {self.spacing} is not possible: a number with or without a unit, such as 0.65um") from None
 
     @property
     def dataset_name(self) -> str:
@@ -124,14 +199,77 @@ class SimulateConfig(Config):
         return self.name or f"{self._name_of_systems()}_{self.height}x{self.width}"
 
     def _name_of_systems(self) -> str:
-        systems = self.systems()
+        if self.equation:
+            return f"{self.equation.rstrip('/').rsplit('/', 1)[-1].removesuffix('.json')}_equation"
+        systems = self._systems()
         if len(systems) <= max(LABELS_IN_A_NAME, len(self.preset)):
             return "+".join(systems)
-        rates = {"F": [p.F for p in systems.values()], "k": [p.k for p in systems.values()]}
-        ranges = (f"{key}{min(values):g}-{max(values):g}" for key, values in rates.items())
+        varied = {key: [s.parameters[key] for s in systems.values()] for key in self._given(load_system(self.system))}
+        ranges = (f"{key}{min(values):g}-{max(values):g}" for key, values in varied.items())
         return f"{'_'.join(ranges)}_{len(systems)}systems"
 
     @property
     def wished_device(self) -> str:
         """--device, or 'cuda' by its original option --cuda."""
         return "cuda" if self.cuda else self.device
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What is simulated, in full: one object from the command to the actor, and what a card keeps of it.
+
+    Attributes:
+        systems: by label; `run` of each says the step, the burn-in and the spacing that are taken.
+        initial: kind of the initial states, or the folder of a dataset of them.
+        chunk: samples simulated at a time, which does not decide what comes out.
+        others: see SimulateConfig, and Scheme.
+    """
+
+    systems: dict[str, System]
+    grid: Grid
+    operator: Operator
+    integrator: Integrator
+    initial: str
+    num_samples: int
+    snapshots_per_run: int
+    interval: int
+    noise: float
+    seed: int
+    normalize: bool
+    chunk: int = 64
+
+    def scheme(self, label: str) -> Scheme:
+        """How a system is advanced."""
+        return Scheme(self.grid, self.systems[label].run.dt, self.operator, self.integrator)
+
+    @property
+    def species(self) -> tuple[Species, ...]:
+        """Of all systems, whose ranges span those of each."""
+        each = [system.described() for system in self.systems.values()]
+        return tuple(
+            dataclasses.replace(same[0], low=min(s.low for s in same), high=max(s.high for s in same))
+            for same in zip(*each, strict=True)
+        )
+
+    @property
+    def runs(self) -> int:
+        """Simulated runs of each system."""
+        return -(-self.num_samples // self.snapshots_per_run)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the contents, as JSON types."""
+        told = dataclasses.asdict(dataclasses.replace(self, systems={}))
+        del told["chunk"]
+        told["systems"] = {label: system.to_dict() for label, system in self.systems.items()}
+        for system in told["systems"].values():
+            for key in ("source", "moves", "preset"):
+                del system[key]
+        return json.loads(json.dumps(told))
+
+    @classmethod
+    def of_settings(cls, settings: dict[str, Any], chunk: int) -> Simulation:
+        """The simulation that a card keeps, see `identity`."""
+        grid = settings["grid"]
+        systems = {label: System.from_dict(system) for label, system in settings["systems"].items()}
+        made = Grid(tuple(grid["shape"]), grid["spacing"], tuple(grid["edges"]), grid["unit"])
+        return cls(**{**settings, "systems": systems, "grid": made, "chunk": chunk})

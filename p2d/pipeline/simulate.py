@@ -2,49 +2,63 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
 
-from p2d.config import SimulateConfig
+from p2d.config.simulate import SimulateConfig, Simulation
 from p2d.errors import UserError
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
-from p2d.snapshots.card import load_card
-from p2d.snapshots.simulated import describe_ensembles, is_finished
-from p2d.snapshots.store import Dataset, find_folder, open_dataset
+from p2d.snapshots.card import VERSION, load_card
+from p2d.snapshots.simulated import is_finished, refuse_starts
+from p2d.snapshots.store import Dataset, find_dataset, find_folder, open_dataset
 from p2d.snapshots.verify import Fault
 from p2d.snapshots.verify import verify as check_dataset
+from p2d.snapshots.writing import ensembles_text
+from p2d.systems.initial import KINDS
 
 
 def simulate(config: SimulateConfig, out: Path, track: Tracker) -> Outcome:
     """Simulate a dataset into OUT/data/NAME."""
     folder = out / "data" / config.dataset_name
-    if is_finished(config, folder):
+    simulation = _simulation(config, out)
+    if is_finished(simulation, folder):
         return Outcome("simulate", False, folder, dataset_facts(open_dataset(folder)))
     from p2d.cluster.simulation import find_device
     from p2d.cluster.simulation import simulate as simulate_on_ray
 
     start = time.monotonic()
     find_device(config.wished_device)  # refused before a run is tracked
-    total = config.num_samples * len(config.systems())
+    total = config.num_samples * len(simulation.systems)
     with stage(track, "simulate", folder, config.to_dict()) as child:
         with progress("simulate", total, "samples") as advance:
-            dataset = simulate_on_ray(config, folder, advance)
+            dataset = simulate_on_ray(simulation, config, folder, advance)
         for name, ensemble in dataset.card.ensembles.items():
             prefix = f"{name}_" if len(dataset.card.ensembles) > 1 else ""
-            child.metrics({prefix + k: v for k, v in ensemble.items() if isinstance(v, int | float)})
+            child.metrics({prefix + k: v for k, v in ensemble.to_dict().items() if isinstance(v, int | float)})
         child.artifact(folder / "card.json")
-    for line in describe_ensembles(dataset.card):
+    for line in ensembles_text(dataset.card):
         say(f"  {line}")
     return Outcome("simulate", True, folder, dataset_facts(dataset), time.monotonic() - start)
+
+
+def _simulation(config: SimulateConfig, out: Path) -> Simulation:
+    """What the settings come to, with the equation and the dataset of initial states that they name."""
+    simulation = config.simulation(load_equation(config.equation, out) if config.equation else None)
+    if simulation.initial in KINDS:
+        return simulation
+    starts = find_dataset(simulation.initial, out)
+    refuse_starts(starts, simulation)
+    return dataclasses.replace(simulation, initial=str(starts.folder.resolve()))
 
 
 def dataset_facts(dataset: Dataset) -> dict[str, Any]:
     """What --json tells of a dataset."""
     card = dataset.card
     facts = {"dataset_hash": card.dataset_hash, "samples": card.samples, "alive": card.alive}
-    return {**facts, "ensembles": card.ensembles}
+    return {**facts, "ensembles": {label: ensemble.to_dict() for label, ensemble in card.ensembles.items()}}
 
 
 def verify(name: str, out: Path, repair: bool) -> tuple[Path, list[Fault]]:
@@ -68,7 +82,10 @@ def verify(name: str, out: Path, repair: bool) -> tuple[Path, list[Fault]]:
     if card.origin:
         command = {"generated": "sample", "denoised": "denoise"}[card.origin["kind"]]
         raise UserError(f"{folder} was not simulated but {card.origin['kind']}; the same p2d {command} restores it")
-    config = SimulateConfig.from_dict({**card.settings, "chunk": card.chunk, "device": card.device or "auto"})
+    if card.written != VERSION:
+        raise UserError(f"{folder} was written by an earlier p2d, which alone can repair it; simulate it anew under another --name")
+    simulation = Simulation.of_settings(card.settings, card.chunk)
+    config = SimulateConfig(device=card.device or "auto")
     known = {entry["name"] for entry in card.shards}
     for fault in faults:
         if fault.name.endswith(".parquet") and fault.name not in known:
@@ -76,6 +93,6 @@ def verify(name: str, out: Path, repair: bool) -> tuple[Path, list[Fault]]:
     if any(fault.name in known for fault in faults) or not card.complete:
         from p2d.cluster.simulation import simulate as simulate_on_ray
 
-        with progress("repair", card.samples or config.num_samples * len(card.parameters), "samples") as advance:
-            simulate_on_ray(config, folder, advance)
+        with progress("repair", card.samples or simulation.num_samples * len(card.systems), "samples") as advance:
+            simulate_on_ray(simulation, config, folder, advance)
     return folder, check_dataset(folder)

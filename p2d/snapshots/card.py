@@ -5,25 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from p2d.config import write_json
 from p2d.errors import UserError
+from p2d.fields import Grid, Scaling, Species
+from p2d.observables import Ensemble
+from p2d.runs import write_json
+from p2d.snapshots import version_2
+from p2d.systems.system import System
 
 FORMAT = "p2d dataset"
-VERSION = 2
+VERSION = 3
 ENTRY = {"name", "rows", "alive", "hash"}  # of a shard
-UNITS = {
-    "D_u": "cells^2 / time",
-    "D_v": "cells^2 / time",
-    "F": "1 / time",
-    "k": "1 / time",
-    "dt": "time",
-    "state": "concentration, 0 to 1",
-}
 PACKAGES = ("p2d", "numpy", "numba", "pyarrow", "torch", "ray")
 
 
@@ -33,47 +29,80 @@ class Card:
 
     Attributes:
         settings: what decides the contents; a rerun must ask for the same.
-        parameters: of each system, by label; see `units`.
-        grid: rows and columns, spacing 1, periodic.
-        burn_in: Euler steps from the initial state to the first snapshot of a run.
-        affine: training sees x = scale * c + shift of concentrations c.
+        species: names, units and ranges, in the order of the states.
+        grid: shape, spacing, edges and unit.
+        systems: by label, with the step and the burn-in that were taken; none where they are not known.
+        conditions: by label, what is known of how the samples were made, by name.
+        scaling: training sees x = (c - shift) / scale of values c; None until the dataset is complete.
         shards: name, rows and hash of each.
         dataset_hash: hash of the contents alone, the same for any chunk and number of actors.
         complete: False while the dataset is being written.
         samples, alive, dead_share: snapshots, those whose pattern lives, and the share of those that have died out.
-        ensembles: of each system, over its living samples: their number, mean and standard deviation of u and v, and
-            whether averages still change late in the burn-in (dynamics/ensemble.py).
+        ensembles: of each system, see observables.Ensemble.
         origin: of a dataset that was not simulated, its kind ('generated', 'denoised') and what it was made from.
         device, seconds, software: where, in what wall time and with which packages it was made.
+        written: version of the format of the shards.
     """
 
     settings: dict[str, Any]
-    parameters: dict[str, dict[str, float]]
-    grid: tuple[int, int]
-    burn_in: int
-    affine: dict[str, float]
+    species: tuple[Species, ...]
+    grid: Grid
     chunk: int
+    systems: dict[str, System] = field(default_factory=dict)
+    conditions: dict[str, dict[str, float]] = field(default_factory=dict)
+    scaling: Scaling | None = None
     complete: bool = False
     samples: int = 0
     alive: int = 0
     dead_share: float = 0.0
-    ensembles: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ensembles: dict[str, Ensemble] = field(default_factory=dict)
     device: str = ""
     seconds: float = 0.0
     software: dict[str, str] = field(default_factory=dict)
     shards: list[dict[str, Any]] = field(default_factory=list)
     dataset_hash: str = ""
-    units: dict[str, str] = field(default_factory=lambda: dict(UNITS))
     generator: str = "numpy Philox keyed by (seed, run id)"
-    boundary: str = "periodic, grid spacing 1, 5-point Laplacian"
     format: str = FORMAT
     version: int = VERSION
     card_hash: str = ""
     origin: dict[str, Any] = field(default_factory=dict)
+    written: int = VERSION
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the species."""
+        return tuple(species.name for species in self.species)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        told = {f.name: getattr(self, f.name) for f in fields(self)}
+        told["species"] = [asdict(species) for species in self.species]
+        told["grid"] = asdict(self.grid)
+        told["systems"] = {label: system.to_dict() for label, system in self.systems.items()}
+        told["scaling"] = self.scaling.to_dict() if self.scaling else None
+        told["ensembles"] = {label: ensemble.to_dict() for label, ensemble in self.ensembles.items()}
+        return told
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Card:
+        """The card of these JSON types.
+
+        Raises:
+            TypeError, KeyError, ValueError, UserError: they are none.
+        """
+        grid, scaling = values["grid"], values.get("scaling")
+        typed = {
+            "species": tuple(Species(**species) for species in values["species"]),
+            "grid": Grid(tuple(grid["shape"]), grid["spacing"], tuple(grid["edges"]), grid["unit"]),
+            "systems": {label: System.from_dict(system) for label, system in values["systems"].items()},
+            "scaling": Scaling.from_dict(scaling) if scaling else None,
+            "ensembles": {label: Ensemble.from_dict(e) for label, e in values.get("ensembles", {}).items()},
+        }
+        return cls(**{**values, **typed})
 
 
 def read_card(text: str, where: str) -> Card:
-    """A card from its JSON.
+    """A card from its JSON; that of version 2 as what it is, of Gray-Scott on a periodic grid of spacing 1.
 
     Raises:
         UserError: text that is no card of this format, or one from another version.
@@ -84,21 +113,21 @@ def read_card(text: str, where: str) -> Card:
         raise UserError(f"{where}/card.json is not JSON ({error}); simulate the dataset again") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise UserError(f"{where}/card.json is not the card of a {FORMAT}; p2d simulate makes one")
-    there = values.get("version")
-    if not isinstance(there, int):
-        raise UserError(f"{where}/card.json is damaged (its version is {there!r}); simulate the dataset again")
-    if there > VERSION:
-        raise UserError(f"{where}/card.json has version {there}, this p2d reads version {VERSION}: update p2d")
-    if there < VERSION:
+    own = values.get("version")
+    if not isinstance(own, int):
+        raise UserError(f"{where}/card.json is damaged (its version is {own!r}); simulate the dataset again")
+    if own > VERSION:
+        raise UserError(f"{where}/card.json has version {own}, this p2d reads version {VERSION}: update p2d")
+    if own < version_2.VERSION:
         raise UserError(
-            f"{where} was written by an earlier p2d (version {there} of the format, now {VERSION}); "
+            f"{where} was written by an earlier p2d (version {own} of the format, now {VERSION}); "
             "simulate it again under another --name"
         )
-    if not all(entry.keys() >= ENTRY for entry in values.get("shards", [])):
-        raise UserError(f"{where}/card.json is damaged (a shard without its hash); simulate the dataset again")
     try:
-        return Card(**{**values, "grid": tuple(values["grid"])})
-    except (TypeError, KeyError) as error:
+        if not all(entry.keys() >= ENTRY for entry in values.get("shards", [])):
+            raise KeyError("a shard without its hash")
+        return Card.from_dict(version_2.upgraded(values) if own == version_2.VERSION else values)
+    except (TypeError, KeyError, ValueError, AttributeError, UserError) as error:
         raise UserError(f"{where}/card.json is damaged ({error}); simulate the dataset again") from error
 
 
@@ -123,26 +152,21 @@ def dataset_hash(digests: list[bytes]) -> str:
 
 def software() -> dict[str, str]:
     """Versions of what took part in making the data."""
-    found = {"python": platform.python_version()}
+    made = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            made[package] = version(package)
         except ModuleNotFoundError:
             continue
-    return found
+    return made
 
 
 def write_card(folder: Path, card: Card) -> None:
     """Write card.json of a dataset, with a hash of all that it says."""
-    write_json(folder / "card.json", _said(replace(card, card_hash=card_hash(card))))
-
-
-def _said(card: Card) -> dict[str, Any]:
-    """A card as JSON types; a simulated dataset's says nothing of an origin, as it did before there were others."""
-    return {key: value for key, value in asdict(card).items() if value or key != "origin"}
+    write_json(folder / "card.json", replace(card, card_hash=card_hash(card)).to_dict())
 
 
 def card_hash(card: Card) -> str:
     """Hash of all that a card says but this hash."""
-    said = json.dumps(_said(replace(card, card_hash="")), sort_keys=True)
-    return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
+    told = json.dumps(replace(card, card_hash="").to_dict(), sort_keys=True)
+    return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()

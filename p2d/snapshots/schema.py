@@ -8,10 +8,53 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-PARAMETERS = ("D_u", "D_v", "F", "k", "dt")
 DIGEST_BYTES = 16
-LABELS = ("sample_id", "run_id", "seed", "preset", *PARAMETERS, "steps", "alive")  # all but averages and state
+LABELS = ("sample_id", "run_id", "seed", "system", "steps", "time", "alive")  # all but averages and state
+AVERAGES = ("averages", "averages_before")
+# Of version 2, which knew one system.
+OLD_LABELS = ("sample_id", "run_id", "seed", "preset", "D_u", "D_v", "F", "k", "dt", "steps", "alive")
+OLD_AVERAGES = ("observed", "observed_before")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the rows of a shard say of themselves, known before they are made.
+
+    Attributes:
+        sample_id: int64 [N].
+        run_id: int64 [N], the run that the snapshot was taken of.
+        steps: int64 [N], steps from the initial state to the snapshot.
+        time: float64 [N], the same in the system's time; nan where it is not known.
+        seed: of the dataset.
+        system: a label that leads to the card.
+    """
+
+    sample_id: np.ndarray
+    run_id: np.ndarray
+    steps: np.ndarray
+    time: np.ndarray
+    seed: int
+    system: str
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Each row's labels but `alive`, as they are read from a shard."""
+        times = (None if np.isnan(time) else float(time) for time in self.time)
+        return [
+            {"sample_id": int(i), "run_id": int(run), "seed": self.seed, "system": self.system, "steps": int(n), "time": t}
+            for i, run, n, t in zip(self.sample_id, self.run_id, self.steps, times, strict=True)
+        ]
+
+    @classmethod
+    def of(cls, rows: list[dict[str, Any]]) -> Labels:
+        """Of rows as they are read from a shard."""
+        ids, runs, steps = (np.array([row[key] for row in rows], np.int64) for key in ("sample_id", "run_id", "steps"))
+        time = np.array([np.nan if row["time"] is None else row["time"] for row in rows], np.float64)
+        return cls(ids, runs, steps, time, rows[0]["seed"], rows[0]["system"])
+
+    def __len__(self) -> int:
+        return len(self.sample_id)
 
 
 @dataclass(frozen=True)
@@ -19,65 +62,36 @@ class Samples:
     """Rows of a shard that share one system.
 
     Attributes:
-        state: float32 [N, 2, H, W], concentrations in [0, 1].
-        sample_id: int64 [N].
-        run_id: int64 [N], the simulated run that the snapshot was taken of.
-        steps: int64 [N], Euler steps from the initial state to the snapshot.
+        labels: of the rows.
+        state: float32 [N, C, H, W].
         alive: bool [N], False for a pattern that has died out (uniform).
-        observed: float64 [N, K], averages over the snapshot without measurement noise, see dynamics/ensemble.py.
-        observed_before: float64 [N, K], those of the same run after half of the burn-in.
-        seed, preset, parameters: the same for all rows; the system's label, and its parameters, see PARAMETERS; none of
-            a system that is not known.
+        averages: float64 [N, K], over the snapshot without measurement noise, see observables.averages.
+        averages_before: float64 [N, K], those of the same run after half of the burn-in.
     """
 
+    labels: Labels
     state: np.ndarray
-    sample_id: np.ndarray
-    run_id: np.ndarray
-    steps: np.ndarray
     alive: np.ndarray
-    observed: np.ndarray
-    observed_before: np.ndarray
-    seed: int
-    preset: str
-    parameters: dict[str, float]
+    averages: np.ndarray
+    averages_before: np.ndarray
 
     def table(self) -> pa.Table:
-        """The rows as an Arrow table; `state` is Arrow's own fixed_shape_tensor of shape [2, H, W]."""
-        n = len(self.state)
+        """The rows as an Arrow table; `state` is Arrow's own fixed_shape_tensor of shape [C, H, W]."""
+        n, own = len(self.state), self.labels
         columns: dict[str, pa.Array] = {
-            "sample_id": pa.array(self.sample_id, pa.int64()),
-            "run_id": pa.array(self.run_id, pa.int64()),
-            "seed": pa.array([self.seed] * n, pa.int64()),
-            "preset": pa.array([self.preset] * n, pa.string()),
-            **{key: pa.array([_parameter(self.parameters, key)] * n, pa.float64()) for key in PARAMETERS},
-            "steps": pa.array(self.steps, pa.int64()),
+            "sample_id": pa.array(own.sample_id, pa.int64()),
+            "run_id": pa.array(own.run_id, pa.int64()),
+            "seed": pa.array([own.seed] * n, pa.int64()),
+            "system": pa.array([own.system] * n, pa.string()),
+            "steps": pa.array(own.steps, pa.int64()),
+            "time": pa.array(own.time, pa.float64(), from_pandas=True),  # nan is null
             "alive": pa.array(self.alive, pa.bool_()),
-            "observed": _tensors(self.observed, np.float64),
-            "observed_before": _tensors(self.observed_before, np.float64),
+            "averages": _tensors(self.averages, np.float64),
+            "averages_before": _tensors(self.averages_before, np.float64),
             "state": _tensors(self.state, np.float32),
         }
         table = pa.table(columns)
         return table.append_column("digest", pa.array(digests_of(table), pa.binary(DIGEST_BYTES)))
-
-
-def _parameter(parameters: dict[str, float], key: str) -> float | None:
-    return float(parameters[key]) if parameters else None
-
-
-def label_rows(
-    sample_id: np.ndarray,
-    run_id: np.ndarray,
-    steps: np.ndarray,
-    seed: int,
-    preset: str,
-    parameters: dict[str, float],
-) -> list[dict[str, Any]]:
-    """The labels of rows that are not simulated yet, all but `alive`, as they will be read from their shard."""
-    common = {"seed": seed, "preset": preset, **{key: _parameter(parameters, key) for key in PARAMETERS}}
-    return [
-        {"sample_id": int(i), "run_id": int(run), **common, "steps": int(step)}
-        for i, run, step in zip(sample_id, run_id, steps, strict=True)
-    ]
 
 
 def _tensors(values: np.ndarray, dtype: Any) -> pa.Array:
@@ -85,8 +99,16 @@ def _tensors(values: np.ndarray, dtype: Any) -> pa.Array:
 
 
 def array_of(table: pa.Table, column: str) -> np.ndarray:
-    """A tensor column as an array: `state` as float32 [N, 2, H, W], the averages as float64 [N, K]."""
+    """A tensor column as an array: `state` as float32 [N, C, H, W], the averages as float64 [N, K]."""
     return table.column(column).combine_chunks().to_numpy_ndarray()
+
+
+def labels_of(table: pa.Table) -> pa.Table:
+    """The labels of rows, of version 2 as those of version 3."""
+    if "preset" not in table.column_names:
+        return table.select(LABELS)
+    time = pc.multiply(pc.cast(table["steps"], pa.float64()), table["dt"])
+    return table.rename_columns({"preset": "system"}).append_column("time", time).select(LABELS)
 
 
 def is_as_digested(table: pa.Table) -> bool:
@@ -96,9 +118,11 @@ def is_as_digested(table: pa.Table) -> bool:
 
 def digests_of(table: pa.Table) -> list[bytes]:
     """A hash a row over everything the row says but its digest; the dataset's hash is made of these."""
-    tensors = [array_of(table, column) for column in ("observed", "observed_before", "state")]
-    labels = table.select(LABELS).to_pylist()
-    return [_digest(repr([row[key] for key in LABELS]), arrays) for row, *arrays in zip(labels, *tensors, strict=True)]
+    old = "preset" in table.column_names
+    names, columns = (OLD_LABELS, OLD_AVERAGES) if old else (LABELS, AVERAGES)
+    tensors = [array_of(table, column) for column in (*columns, "state")]
+    labels = table.select(names).to_pylist()
+    return [_digest(repr([row[key] for key in names]), arrays) for row, *arrays in zip(labels, *tensors, strict=True)]
 
 
 def _digest(labels: str, arrays: list[np.ndarray]) -> bytes:

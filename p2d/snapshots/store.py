@@ -16,8 +16,10 @@ import pyarrow.parquet as pq
 
 from p2d.config import short_name
 from p2d.errors import UserError
+from p2d.fields import Scaling
 from p2d.snapshots import schema
-from p2d.snapshots.card import Card, load_card
+from p2d.snapshots.card import VERSION, Card, load_card
+from p2d.systems.system import System
 
 # Bytes of equal rank beside each other: states take 1.6 times less room than with zstd alone, and less time.
 PARQUET: dict[str, Any] = {
@@ -82,19 +84,18 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def checked_shard(path: Path, labels: list[dict[str, Any]], grid: tuple[int, int]) -> dict[str, Any] | None:
-    """The entry of a shard of rows with these labels, on this grid, each as its digest says; None for any other."""
+def checked_shard(path: Path, labels: schema.Labels, shape: tuple[int, ...]) -> dict[str, Any] | None:
+    """The entry of a shard of rows with these labels, states of this shape, as their digests say; None for others."""
     if not path.exists():
         return None
     try:
         entry = shard_entry(path)
         table = pq.read_table(path)
-        sound = table.select([key for key in schema.LABELS if key != "alive"]).to_pylist() == labels
-        sound = sound and schema.array_of(table, "state").shape[1:] == (2, *grid)
-        sound = sound and schema.is_as_digested(table)
+        kept = table.select([key for key in schema.LABELS if key != "alive"]).to_pylist() == labels.rows()
+        kept = kept and schema.array_of(table, "state").shape[1:] == shape and schema.is_as_digested(table)
     except DAMAGED:
         return None
-    return entry if sound else None
+    return entry if kept else None
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
@@ -110,11 +111,8 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
         raise UserError(f"{path} cannot be read ({told}); run the same p2d simulate again to restore it") from error
 
 
-ALL_BUT_STATES = (*schema.LABELS, "observed", "observed_before", "digest")
-
-
-def read_rows(folder: Path, names: list[str], columns: tuple[str, ...] = ALL_BUT_STATES) -> pa.Table:
-    """These columns, or all but the states, of these shards, in their order."""
+def read_rows(folder: Path, names: list[str], columns: tuple[str, ...]) -> pa.Table:
+    """These columns of these shards, in their order."""
     return pa.concat_tables(read_table(folder / name, list(columns)) for name in names)
 
 
@@ -134,7 +132,27 @@ class Dataset:
     def index(self) -> pa.Table:
         """The labels of all rows, without averages and states, in the order of sample ids."""
         names = [entry["name"] for entry in self.card.shards]
-        return read_rows(self.folder, names, schema.LABELS).sort_by("sample_id")
+        columns = schema.LABELS if self.card.written == VERSION else schema.OLD_LABELS
+        return schema.labels_of(read_rows(self.folder, names, columns)).sort_by("sample_id")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of a state: species, rows and columns."""
+        return (len(self.card.species), *self.card.grid.shape)
+
+    @property
+    def scaling(self) -> Scaling:
+        """Between values and training coordinates."""
+        assert self.card.scaling is not None  # of a complete dataset
+        return self.card.scaling
+
+    def systems_of(self, sample_ids: np.ndarray) -> list[System] | None:
+        """The system that each of these samples was simulated with; None where one is not known."""
+        ids, labels = (self.index.column(name).to_pylist() for name in ("sample_id", "system"))
+        place = dict(zip(ids, labels, strict=True))
+        known = self.card.systems
+        labels = [place[int(i)] for i in sample_ids]
+        return [known[label] for label in labels] if all(label in known for label in labels) else None
 
     @cached_property
     def living(self) -> np.ndarray:
@@ -182,7 +200,7 @@ class Dataset:
         return ids[np.isin(ids, sample_ids)]
 
     def read_shard(self, name: str, sample_ids: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Ids int64 [N] and states float32 [N, 2, H, W] of a shard; of the given ids only, in stored order."""
+        """Ids int64 [N] and states float32 [N, C, H, W] of a shard; of the given ids only, in stored order."""
         table = read_table(self.folder / name, ["sample_id", "state"])
         ids = table.column("sample_id").to_numpy()
         states = schema.array_of(table, "state")
@@ -192,7 +210,7 @@ class Dataset:
         return ids[wanted], states[wanted]
 
     def states(self, sample_ids: np.ndarray | None = None) -> np.ndarray:
-        """Concentrations, float32 [N, 2, H, W], of the given sample ids in their order; of all living when None.
+        """Values, float32 [N, C, H, W], of the given sample ids in their order; of all living when None.
 
         Raises:
             UserError: a shard that cannot be read, or a value that is not finite (names shard and sample).
@@ -200,7 +218,7 @@ class Dataset:
         if sample_ids is None:
             sample_ids = np.concatenate(self.split(0.1))
             sample_ids.sort()
-        out = np.empty((len(sample_ids), 2, *self.card.grid), np.float32)
+        out = np.empty((len(sample_ids), *self.shape), np.float32)
         place = {int(i): n for n, i in enumerate(sample_ids)}
         unknown = set(place) - set(self.index.column("sample_id").to_pylist())
         if unknown or len(place) < len(sample_ids):

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from p2d.snapshots import schema, store
-from p2d.snapshots.card import Card, card_hash, dataset_hash, load_card
+from p2d.snapshots.card import VERSION, Card, card_hash, dataset_hash, load_card
 
 
 @dataclass(frozen=True)
@@ -70,18 +70,17 @@ def _fault_of(folder: Path, entry: dict[str, Any]) -> Fault | None:
 
 
 def _faults_of_the_whole(folder: Path, card: Card) -> list[Fault]:
-    """What only shows when all shards are sound: a card whose words do not fit its rows."""
-    rows = store.read_rows(folder, [entry["name"] for entry in card.shards])
-    alive = sum(rows.column("alive").to_pylist())
-    systems = rows.select(["preset", *schema.PARAMETERS]).group_by(["preset", *schema.PARAMETERS]).aggregate([])
-    parameters = {row.pop("preset"): row for row in systems.to_pylist() if row["D_u"] is not None}
+    """What only shows when all shards are as they should be: a card whose words do not fit its rows."""
+    columns = ("digest", "alive", "system" if card.written == VERSION else "preset")
+    rows = store.read_rows(folder, [entry["name"] for entry in card.shards], columns)
+    labels = set(rows.column(columns[-1]).to_pylist())
     checks = {
         "dataset_hash": (card.dataset_hash, dataset_hash(rows.column("digest").to_pylist())),
         "samples": (card.samples, rows.num_rows),
-        "alive": (card.alive, alive),
-        "parameters": (card.parameters, parameters),
+        "alive": (card.alive, sum(rows.column("alive").to_pylist())),
+        "systems": (set(card.systems) or labels, labels),
     }
     faults = [Fault("card.json", f"{key} is not that of the rows") for key, (a, b) in checks.items() if a != b]
-    if not faults and card.card_hash != card_hash(card):
+    if not faults and card.written == VERSION and card.card_hash != card_hash(card):
         return [Fault("card.json", "altered since it was written")]
     return faults

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,11 +14,13 @@ import pyarrow as pa
 
 from p2d.config import refuse_other_settings
 from p2d.errors import UserError
+from p2d.fields import Scaling
+from p2d.observables import Change, Ensemble
 from p2d.snapshots import card as cards
-from p2d.snapshots import store
+from p2d.snapshots import schema, store
 from p2d.snapshots.lock import sole_writer
 
-Labels = dict[int, list[dict[str, Any]]]  # of the rows of each shard, by its number, as schema.label_rows tells them
+Labels = dict[int, schema.Labels]  # of the rows of each shard, by its number
 
 
 @contextmanager
@@ -60,6 +64,11 @@ def card_there(folder: Path, settings: dict[str, Any]) -> cards.Card | None:
         return None
     card = cards.load_card(folder)
     refuse_other_settings(f"the dataset {folder}", card.settings, settings)
+    if card.written != cards.VERSION and not card.complete:
+        raise UserError(
+            f"the dataset {folder} was begun by an earlier p2d, which alone can finish it; "
+            "take another --name or --out, or remove it"
+        )
     return card
 
 
@@ -78,7 +87,7 @@ def kept_shards(folder: Path, card: cards.Card, labels: Labels) -> dict[int, dic
             sound = entry and path.is_file() and store.file_hash(path) == entry["hash"]
             entry = entry if sound else None
         else:
-            entry = store.checked_shard(path, rows, card.grid)
+            entry = store.checked_shard(path, rows, (len(card.species), *card.grid.shape))
         if entry:
             found[index] = entry
     return found
@@ -95,46 +104,90 @@ def is_finished(folder: Path, settings: dict[str, Any], labels: Callable[[cards.
 
 
 def finish(
-    folder: Path,
-    card: cards.Card,
-    entries: list[dict[str, Any]],
-    device: str,
-    seconds: float,
-    ensembles: Callable[[pa.Table], dict[str, dict[str, Any]]],
+    folder: Path, card: cards.Card, entries: list[dict[str, Any]], device: str, seconds: float, normalize: bool = True
 ) -> cards.Card:
     """Complete the card: entries of all shards in order, what the ensembles are like, the dataset's hash.
 
     Args:
-        ensembles: describes each system of all rows, given without their states.
+        normalize: whether training is to see scaled values, where the card does not say how yet.
 
     Raises:
         UserError: the dataset was complete before, and what has been made again is not what it was.
     """
-    rows = store.read_rows(folder, [entry["name"] for entry in entries])
-    found = cards.dataset_hash(rows.column("digest").to_pylist())
+    rows = store.read_rows(folder, [entry["name"] for entry in entries], (*schema.LABELS, *schema.AVERAGES, "digest"))
+    dataset_hash = cards.dataset_hash(rows.column("digest").to_pylist())
     software = cards.software()
-    if card.complete and found != card.dataset_hash:
+    if card.complete and dataset_hash != card.dataset_hash:
         raise UserError(
             f"{folder}: the shards made again are not what they were: first made on {card.device} with "
-            f"{_told(card.software)}, now on {device} with {_told(software)}; make it anew under another --name"
+            f"{_packages(card.software)}, now on {device} with {_packages(software)}; "
+            "make it anew under another --name"
         )
     samples, alive = (sum(entry[key] for entry in entries) for key in ("rows", "alive"))
+    ensembles = _ensembles(rows, card)
     card = dataclasses.replace(
         card,
         complete=True,
         samples=samples,
         alive=alive,
         dead_share=round(1 - alive / samples, 6),
-        ensembles=ensembles(rows),
+        ensembles=ensembles,
+        scaling=card.scaling or _scaling(card, list(ensembles.values()), normalize),
         device=device,
         seconds=round(seconds + card.seconds, 3),
         software=software,
         shards=entries,
-        dataset_hash=found,
+        dataset_hash=dataset_hash,
     )
     cards.write_card(folder, card)
     return card
 
 
-def _told(software: dict[str, str]) -> str:
+def _ensembles(rows: pa.Table, card: cards.Card) -> dict[str, Ensemble]:
+    """For each system: its living samples, their moments, and whether averages still change late in the burn-in."""
+    column = {name: rows.column(name).to_numpy(zero_copy_only=False) for name in ("system", "alive", "steps")}
+    after, before = (schema.array_of(rows, name) for name in schema.AVERAGES)
+    made = {}
+    for label in dict.fromkeys(column["system"]):
+        own = column["system"] == label
+        living = own & column["alive"]
+        change = Change()
+        if label in card.systems and not card.origin and card.systems[label].run.steps > 1:  # one step has no half
+            first = living & (column["steps"] == card.systems[label].run.steps)
+            change = Change.between(before[first], after[first], card.names)
+        made[str(label)] = Ensemble.measured(int(own.sum()), after[living], card.names, change)
+    return made
+
+
+def _scaling(card: cards.Card, ensembles: list[Ensemble], normalize: bool) -> Scaling:
+    """Limits to -1 and 1; where a species has none, mean and twice the standard deviation of the living to 0 and 1."""
+    count = len(card.species)
+    if not normalize:
+        return Scaling((0.0,) * count, (1.0,) * count)
+    shift, scale = [], []
+    for species in card.species:
+        ends = {system.limits.get(species.name, (-math.inf, math.inf)) for system in card.systems.values()}
+        if ends and all(map(math.isfinite, itertools.chain(*ends))):
+            shift.append((species.low + species.high) / 2)
+            scale.append(species.span / 2)
+            continue
+        alive = sum(e.alive for e in ensembles) or 1
+        mean = sum(e.alive * e.mean[species.name] for e in ensembles) / alive
+        square = sum(e.alive * (e.std[species.name] ** 2 + e.mean[species.name] ** 2) for e in ensembles) / alive
+        shift.append(mean)
+        scale.append(2 * math.sqrt(max(square - mean**2, 0.0)) or 1.0)
+    return Scaling(tuple(shift), tuple(scale))
+
+
+def ensembles_text(card: cards.Card) -> list[str]:
+    """For each system a line: how many patterns live, and whether the ensemble is stationary."""
+    lines = []
+    for label, ensemble in card.ensembles.items():
+        dead = ensemble.samples - ensemble.alive
+        told = f"{dead} of {ensemble.samples} patterns died out and are left out of training" if dead else "all alive"
+        lines.append(f"{label}: {told}; {ensemble.change.text(card.systems[label].run.steps)}")
+    return lines
+
+
+def _packages(software: dict[str, str]) -> str:
     return ", ".join(f"{name} {software[name]}" for name in ("numba", "numpy") if name in software)
