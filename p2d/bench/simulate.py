@@ -1,15 +1,14 @@
-"""How fast the steppers are, beside a plain PyTorch stepper that takes the Laplacian by convolution.
+"""How fast a system's kernels are, beside the same text in PyTorch, compiled by torch.compile, and compiled by JAX.
 
 Notes of what it measured (G: 10^9 cell updates a second):
 
-- 2026-11-23, two cores of an AMD EPYC (Zen 4, 3.6 GHz), torch 2.13, waves, 8 x 128 x 128, three runs: the kernel 5.7 to
-  5.9 G on two threads, the convolution 0.099 to 0.114 G: 52 to 59 times. Largest difference after 200 steps 6.6e-7.
-  Slowest to fastest preset 1.02 times. Two actors of one thread beside one: 1.80 and 1.81 times, 1.44 in the run that
-  other work disturbed.
-- The kernel takes 20 processor cycles for 16 cells, of which its 23 floating-point vector operations need 12.
-  Aligned rows gave 5 % at most, cheaper clamps 3 %; columns interleaved so that neighbours are a vector apart ran
-  slower (2.2 G a core; its halo was not yet right). Three rows at a time, or buffers allocated elsewhere, keep the
-  compiler from vectorising at all.
+- 2026-11-25, two cores of an Intel Xeon (Granite Rapids class, 48 KiB L1, 2 MiB L2), torch 2.13: see the README. The
+  generated kernel of Gray-Scott has the bytes of the one that was written by hand. What bounds it are instructions, not
+  memory: 32 x 128 cells, which fit L1, are as fast as 128 x 128. 512-bit vectors, which LLVM has to be asked for on Intel,
+  gave 1.1 to 1.2 times the rate; forcing their width gave as much and a remark for each loop; interleaving by hand,
+  three or four rows at a time and raising LLVM's limit of pointer checks gave nothing or lost vectorisation.
+- 2026-11-23, two cores of an AMD EPYC (Zen 4, 3.6 GHz), the kernel written by hand, waves, 8 x 128 x 128: 5.7 to 5.9 G on
+  two threads; a periodic convolution in PyTorch 0.099 to 0.114 G. Two actors of one thread beside one: 1.8 times.
 - The GPU kernels have not been timed yet; where there is a GPU the same command does it.
 """
 
@@ -22,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,38 +29,22 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch.nn import functional
 
 from p2d.cluster import runtime
 from p2d.cluster.simulation import Simulator, run_actors
 from p2d.config import SimulateConfig
 from p2d.config.bench import BenchSimulateConfig
+from p2d.config.simulate import Simulation
 from p2d.snapshots.simulated import ShardPlan, plan
-from p2d.systems import initial, stepper
-from p2d.systems.gray_scott import PRESETS, GrayScott
+from p2d.systems import expressions, initial, stepping
+from p2d.systems.steppers import cpu
+from p2d.systems.stepping import Scheme
+from p2d.systems.system import System
 
 CHECKED_STEPS = 200  # fields of different steppers are compared here; chaos parts them later
-CONV_SHARE = 100  # the convolution takes this many times fewer steps
+SHARES = {"cpu": 1, "cuda": 1, "jax": 10, "torch.compile": 20, "torch": 100}  # how many times fewer steps are timed
 SCALING_SAMPLES = 256
-KERNEL = [[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]]
-
-
-def conv2d_stepper(state: torch.Tensor, params: GrayScott, steps: int) -> torch.Tensor:
-    """Forward Euler with one periodic 3 x 3 convolution a species and step: [B, 2, H, W] float32 in and out."""
-    kernel = torch.tensor(KERNEL, device=state.device)[None, None]
-
-    def laplacian(field: torch.Tensor) -> torch.Tensor:
-        return functional.conv2d(functional.pad(field, (1, 1, 1, 1), mode="circular"), kernel)
-
-    u, v = state[:, :1].clone(), state[:, 1:].clone()
-    with torch.no_grad():
-        for _ in range(steps):
-            reaction = u * v * v
-            du = params.D_u * laplacian(u) - reaction + params.F * (1 - u)
-            dv = params.D_v * laplacian(v) + reaction - (params.F + params.k) * v
-            u = (u + params.dt * du).clamp(0, 1)
-            v = (v + params.dt * dv).clamp(0, 1)
-    return torch.cat([u, v], dim=1)
+AGAINST = "gray_scott"  # whose rate per operation others are held against
 
 
 @dataclass(frozen=True)
@@ -82,72 +66,159 @@ def bench(config: BenchSimulateConfig) -> dict[str, Any]:
     """Cell updates a second of every stepper there is, taken in turn in one run, with ratios and differences.
 
     Returns:
-        threads; steppers: by name the samples and the median, lowest and highest rate [cell updates / s]; ratios of
-        medians; difference: largest between each stepper's fields and the convolution's after 200 steps; presets: rate
-        of the CPU kernel for each; scaling, where asked for.
+        threads; operations a cell; steppers: by name the samples and the median, lowest and highest rate [cell updates
+        / s]; ratios of medians; difference: largest between each stepper's fields and PyTorch's after 200 steps,
+        relative to the largest value; presets: rate of the CPU kernel for each; against: of Gray-Scott, in the same
+        run, its rate and the ratio of rates per operation; scaling, where asked for.
     """
     threads = config.threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
-    state = initial.initial_states(0, np.arange(config.samples), config.height, config.width)
-    steppers = _on_cpu(config, state, threads)
-    if stepper.gpu_is_there():
-        steppers |= _on_gpu(config)
+    simulation = _settings(config).simulation()
+    steppers = _on_cpu(config, simulation, threads)
+    if stepping.gpu_is_there():
+        steppers["cuda"] = _on_gpu(config, simulation)
     fields = {name: each.advance(CHECKED_STEPS)[: config.samples] for name, each in steppers.items()}  # also compiles
     cells = config.height * config.width
-    rates = _rates(steppers, cells, config.repeats)
-    presets = {name: Stepper(_kernel(state, name, threads), config.steps, config.samples) for name in PRESETS}
+    others = {AGAINST: _kernel(config, _usual(config), threads)} if config.system != AGAINST else {}
+    rates = _rates({**steppers, **others}, cells, config.repeats)
+    against = rates.pop(AGAINST, None)
+    operations = _operations(simulation)
+    presets = {
+        name: _kernel(config, each, threads) for name, each in _presets(config).items()
+    }
     found = {
         "threads": threads,
+        "operations": operations,
         "steppers": rates,
-        "ratios": _ratios(rates),
-        "difference": {
-            n: float(np.abs(f - fields["conv2d cpu"]).max()) for n, f in fields.items() if n != "conv2d cpu"
-        },
+        "ratios": {f"cpu / {name}": rates["cpu"]["median"] / rate["median"] for name, rate in rates.items() if name != "cpu"},
+        "difference": _differences(fields),
         "presets": {name: rate["median"] for name, rate in _rates(presets, cells, config.repeats).items()},
     }
+    if against:
+        own, other = rates["cpu"]["median"] * operations, against["median"] * _operations(_usual(config))
+        found["against"] = {"median": against["median"], "per_operation": own / other}
     return {**found, "scaling": scaling(config)} if config.scaling else found
 
 
-def _kernel(state: np.ndarray, preset: str, threads: int) -> Callable[[int], np.ndarray]:
-    return lambda steps: stepper.run(state, PRESETS[preset], steps, "cpu", threads)
+def _settings(config: BenchSimulateConfig, **others: Any) -> SimulateConfig:
+    preset = (config.preset,) if config.preset else ()
+    given = {"system": config.system, "preset": preset, "height": config.height, "width": config.width}
+    return SimulateConfig(**{**given, **others})
 
 
-def _on_cpu(config: BenchSimulateConfig, state: np.ndarray, threads: int) -> dict[str, Stepper]:
-    params, tensor = PRESETS[config.preset], torch.from_numpy(state)
-    few = max(1, config.steps // CONV_SHARE)
-    return {
-        "cpu": Stepper(_kernel(state, config.preset, threads), config.steps, len(state)),
-        "conv2d cpu": Stepper(lambda steps: conv2d_stepper(tensor, params, steps).numpy(), few, len(state)),
-    }
+def _usual(config: BenchSimulateConfig) -> Simulation:
+    return _settings(config, system=AGAINST, preset=()).simulation()
 
 
-def _on_gpu(config: BenchSimulateConfig) -> dict[str, Stepper]:
-    from p2d.systems import stepper_gpu
+def _presets(config: BenchSimulateConfig) -> dict[str, Simulation]:
+    names = tuple(_one(_settings(config).simulation())[0].presets)
+    return {name: _settings(config, preset=(name,)).simulation() for name in names}
 
-    params, samples = PRESETS[config.preset], config.gpu_samples
-    state = initial.initial_states(0, np.arange(samples), config.height, config.width)
-    tensor = torch.from_numpy(state).cuda()
 
-    def last_of(after: torch.Tensor) -> np.ndarray:
+def _one(simulation: Simulation) -> tuple[System, Scheme]:
+    """The one system of a simulation, and how it is advanced."""
+    ((label, system),) = simulation.systems.items()
+    return system, simulation.scheme(label)
+
+
+def _operations(simulation: Simulation) -> int:
+    return cpu.program(*_one(simulation)).operations
+
+
+def _initial(simulation: Simulation, samples: int) -> np.ndarray:
+    system, scheme = _one(simulation)
+    return initial.initial_states(system, 0, np.arange(samples), scheme.grid.shape, simulation.initial)
+
+
+def _kernel(config: BenchSimulateConfig, simulation: Simulation, threads: int) -> Stepper:
+    states = _initial(simulation, config.samples)
+    system, scheme = _one(simulation)
+    return Stepper(lambda steps: cpu.run(states, system, scheme, steps, threads), config.steps, len(states))
+
+
+def _on_cpu(config: BenchSimulateConfig, simulation: Simulation, threads: int) -> dict[str, Stepper]:
+    states = _initial(simulation, config.samples)
+    system, scheme = _one(simulation)
+    texts = {"torch": torch_text(system, scheme, states), "torch.compile": torch_text(system, scheme, states, torch.compile)}
+    if find_spec("jax"):
+        texts["jax"] = jax_text(system, scheme, states)
+    made = {name: Stepper(advance, max(10, config.steps // SHARES[name]), len(states)) for name, advance in texts.items()}
+    return {"cpu": _kernel(config, simulation, threads), **made}
+
+
+def _on_gpu(config: BenchSimulateConfig, simulation: Simulation) -> Stepper:
+    from p2d.systems.steppers import gpu
+
+    system, scheme = _one(simulation)
+    states = torch.from_numpy(_initial(simulation, config.gpu_samples)).cuda()
+
+    def advance(steps: int) -> np.ndarray:
+        after = gpu.advance(states, system, scheme, steps)
         torch.cuda.synchronize()
         return after[: config.samples].cpu().numpy()
 
-    return {
-        "cuda": Stepper(lambda steps: last_of(stepper_gpu.advance(tensor, params, steps)), config.steps, samples),
-        "conv2d cuda": Stepper(
-            lambda steps: last_of(conv2d_stepper(tensor, params, steps)), max(1, config.steps // 10), samples
-        ),
+    return Stepper(advance, config.steps, config.gpu_samples)
+
+
+def torch_text(
+    system: System, scheme: Scheme, states: np.ndarray, compiler: Callable[..., Any] = lambda step: step
+) -> Callable[[int], np.ndarray]:
+    """The system's text evaluated by PyTorch on the CPU: forward Euler with limits, as one would write it."""
+    low, high = (torch.from_numpy(ends)[:, None, None] for ends in cpu.limits(system))
+
+    @compiler
+    def step(x: torch.Tensor) -> torch.Tensor:
+        return torch.clamp(x + scheme.dt * system.rate(x, scheme.grid, scheme.operator), low, high)
+
+    def advance(steps: int) -> np.ndarray:
+        x = torch.from_numpy(states)
+        with torch.no_grad():
+            for _ in range(steps):
+                x = step(x)
+        return x.numpy()
+
+    return advance
+
+
+def jax_text(system: System, scheme: Scheme, states: np.ndarray) -> Callable[[int], np.ndarray]:
+    """The same text compiled by JAX on the CPU, all steps in one call; 5-point and periodic."""
+    import jax
+    import jax.numpy as jnp
+
+    h = scheme.grid.spacing
+
+    def shifted(f: Any, rows: int, columns: int) -> Any:
+        return jnp.roll(f, (-rows, -columns), (-2, -1))
+
+    def laplacian(f: Any) -> Any:
+        return (shifted(f, 0, -1) + shifted(f, 0, 1) + shifted(f, -1, 0) + shifted(f, 1, 0) - 4 * f) / h**2
+
+    functions = {name: getattr(jnp, name) for name in expressions.SMOOTH} | {
+        "lap": laplacian,
+        "grad": lambda f, g: (laplacian(f * g) - f * laplacian(g) - g * laplacian(f)) / 2,
+        "d": lambda f, axis: (shifted(f, axis == "y", axis == "x") - shifted(f, -(axis == "y"), -(axis == "x"))) / (2 * h),
     }
+    low, high = (jnp.asarray(ends)[:, None, None] for ends in cpu.limits(system))
+
+    def step(_: int, x: Any) -> Any:
+        names = {**system.parameters, **{s: x[:, i] for i, s in enumerate(system.species)}}
+        rates = [0 * x[:, 0] + expressions.evaluate(tree, names, functions) for tree in system.trees.values()]
+        return jnp.clip(x + scheme.dt * jnp.stack(rates, axis=1), low, high)
+
+    run = jax.jit(lambda x, steps: jax.lax.fori_loop(0, steps, step, x))
+    return lambda steps: np.asarray(run(jnp.asarray(states), steps))
 
 
 def _rates(steppers: dict[str, Stepper], cells: int, repeats: int) -> dict[str, dict[str, float]]:
     """Median, lowest and highest rate of each, timed in turn so that a noisy moment hits all alike."""
-    found: dict[str, list[float]] = {name: [] for name in steppers}
+    timed: dict[str, list[float]] = {name: [] for name in steppers}
+    for each in steppers.values():
+        each.advance(2)  # compiles
     for _ in range(repeats):
         for name, each in steppers.items():
             start = time.perf_counter()
             each.advance(each.steps)
-            found[name].append(each.samples * cells * each.steps / (time.perf_counter() - start))
+            timed[name].append(each.samples * cells * each.steps / (time.perf_counter() - start))
     return {
         name: {
             "samples": steppers[name].samples,
@@ -155,13 +226,13 @@ def _rates(steppers: dict[str, Stepper], cells: int, repeats: int) -> dict[str, 
             "lowest": min(rates),
             "highest": max(rates),
         }
-        for name, rates in found.items()
+        for name, rates in timed.items()
     }
 
 
-def _ratios(rates: dict[str, dict[str, float]]) -> dict[str, float]:
-    pairs = (("cpu", "conv2d cpu"), ("cuda", "conv2d cuda"), ("cuda", "cpu"))
-    return {f"{a} / {b}": rates[a]["median"] / rates[b]["median"] for a, b in pairs if a in rates and b in rates}
+def _differences(fields: dict[str, np.ndarray]) -> dict[str, float]:
+    size = np.abs(fields["torch"]).max()
+    return {n: float(np.abs(f - fields["torch"]).max() / size) for n, f in fields.items() if n != "torch"}
 
 
 class TimedSimulator(Simulator):
@@ -179,20 +250,13 @@ def scaling(config: BenchSimulateConfig) -> dict[str, float]:
     """
     runtime.start()
     rates: dict[str, float] = {}
+    sizes = {"num_samples": SCALING_SAMPLES, "chunk": SCALING_SAMPLES // 16, "steps": config.steps}
     for actors in (1, 2):
-        work = SimulateConfig(
-            preset=(config.preset,),
-            num_samples=SCALING_SAMPLES,
-            height=config.height,
-            width=config.width,
-            steps=config.steps,
-            chunk=SCALING_SAMPLES // 16,
-            actors=actors,
-            threads=1,
-            device="cpu",
-        )
+        work = _settings(config, **sizes, actors=actors, threads=1, device="cpu")
+        simulation = work.simulation()
         with tempfile.TemporaryDirectory() as folder:
-            entries = list(run_actors(work, Path(folder), plan(work), "cpu", TimedSimulator))
+            shards = plan(simulation)
+            entries = list(run_actors(simulation, work, Path(folder), shards, "cpu", TimedSimulator))
         seconds = max(e["end"] for e in entries) - min(e["begin"] for e in entries)
         rates[f"{actors} actors"] = SCALING_SAMPLES * config.height * config.width * config.steps / seconds
     return {**rates, "ratio": rates["2 actors"] / rates["1 actors"]}
@@ -205,16 +269,22 @@ def print_table(found: dict[str, Any], config: BenchSimulateConfig) -> None:
         span = f"{rate['lowest'] / 1e9:.4g} to {rate['highest'] / 1e9:.4g}"
         difference = f"{found['difference'][name]:.1e}" if name in found["difference"] else "(compared with)"
         table.add_row(name, f"{rate['samples']}", f"{rate['median'] / 1e9:.4g}", span, difference)
-    console = Console(highlight=False)
-    console.print(f"{config.preset}, {config.height} x {config.width}, {found['threads']} threads", table)
+    console = Console(highlight=False, soft_wrap=True)
+    size = f"{config.height} x {config.width}, {found['threads']} threads"
+    name = f"{config.system} {config.preset}".strip()
+    console.print(f"{name}, {size}, {found['operations']} operations a cell", table)
     for pair, ratio in found["ratios"].items():
         console.print(f"{pair}: {ratio:.3g} times")
-    presets = sorted(found["presets"].items(), key=lambda item: item[1])
-    (slow, low), (fast, high) = presets[0], presets[-1]
-    console.print(
-        f"presets on the CPU: slowest {slow} {low / 1e9:.3g} G/s, fastest {fast} {high / 1e9:.3g} G/s: "
-        f"{high / low:.2f} times"
-    )
+    if "against" in found:
+        rate, ratio = found["against"]["median"] / 1e9, found["against"]["per_operation"]
+        console.print(f"{AGAINST}: {rate:.3g} G/s; per operation this is {ratio:.2f} times its rate")
+    if found["presets"]:
+        presets = sorted(found["presets"].items(), key=lambda item: item[1])
+        (slow, low), (fast, high) = presets[0], presets[-1]
+        console.print(
+            f"presets on the CPU: slowest {slow} {low / 1e9:.3g} G/s, fastest {fast} {high / 1e9:.3g} G/s: "
+            f"{high / low:.2f} times"
+        )
     if "scaling" in found:
         one, two, ratio = found["scaling"].values()
         console.print(f"actors of one thread: one {one / 1e9:.3g} G/s, two {two / 1e9:.3g} G/s: {ratio:.2f} times")

@@ -14,12 +14,13 @@ from p2d.systems.system import load_system
 class BenchSimulateConfig(Config):
     """Settings of `p2d bench simulate`."""
 
-    preset: Annotated[str, option("-p", help="preset of the comparison")] = "waves"
+    system: Annotated[str, option(help="system: its name, or a TOML file")] = "gray_scott"
+    preset: Annotated[str, option("-p", help="preset of the comparison; the system's first when empty")] = ""
     samples: Annotated[int, option(help="samples advanced together")] = 8
     gpu_samples: Annotated[int, option(help="samples advanced together on a GPU, if there is one")] = 1024
     height: Annotated[int, option(help="grid rows")] = 128
     width: Annotated[int, option(help="grid columns")] = 128
-    steps: Annotated[int, option(help="Euler steps of a timing of the kernels; the convolution takes a hundredth")] = (
+    steps: Annotated[int, option(help="Euler steps of a timing of the kernels; PyTorch takes a hundredth")] = (
         10_000
     )
     repeats: Annotated[int, option(help="timings of each stepper, taken in turn; the median counts")] = 5
@@ -27,7 +28,7 @@ class BenchSimulateConfig(Config):
     scaling: Annotated[bool, option(help="also time one simulating actor of one thread against two")] = True
 
     def __post_init__(self) -> None:
-        load_system("gray_scott").at(self.preset)
+        load_system(self.system).at(self.preset)
         for key, least in (
             ("samples", 1),
             ("gpu_samples", 1),
