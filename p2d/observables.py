@@ -21,7 +21,12 @@ FEWEST = 8  # runs below which a z-score says nothing
 def names(species: tuple[str, ...]) -> tuple[str, ...]:
     """What `averages` gives, in order: K = 3 C + C (C - 1) / 2."""
     pairs = itertools.combinations(species, 2)
-    return (*species, *(f"{s}^2" for s in species), *(f"|grad {s}|^2" for s in species), *(f"{a} {b}" for a, b in pairs))
+    return (
+        *species,
+        *(f"{s}^2" for s in species),
+        *(f"|grad {s}|^2" for s in species),
+        *(f"{a} {b}" for a, b in pairs),
+    )
 
 
 def averages(states: np.ndarray, grid: Grid, tile: tuple[int, int] | None = None) -> np.ndarray:
@@ -145,6 +150,7 @@ class Ensemble:
     def from_dict(cls, values: dict[str, Any]) -> Ensemble:
         """The ensemble of a card."""
         mean, std = (
-            {name.removeprefix(key): v for name, v in values.items() if name.startswith(key)} for key in ("mean_", "std_")
+            {name.removeprefix(key): v for name, v in values.items() if name.startswith(key)}
+            for key in ("mean_", "std_")
         )
         return cls(values["samples"], values["alive"], mean, std, Change(**values["change"]))

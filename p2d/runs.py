@@ -10,7 +10,10 @@ def whole(path):
     yield tmp
     tmp.replace(path)
 
+
 import json
+
+
 def write_json(file, values):
     file.parent.mkdir(parents=True, exist_ok=True)
     with whole(file) as part:

@@ -83,14 +83,14 @@ def bench(config: BenchSimulateConfig) -> dict[str, Any]:
     rates = _rates({**steppers, **others}, cells, config.repeats)
     against = rates.pop(AGAINST, None)
     operations = _operations(simulation)
-    presets = {
-        name: _kernel(config, each, threads) for name, each in _presets(config).items()
-    }
+    presets = {name: _kernel(config, each, threads) for name, each in _presets(config).items()}
     found = {
         "threads": threads,
         "operations": operations,
         "steppers": rates,
-        "ratios": {f"cpu / {name}": rates["cpu"]["median"] / rate["median"] for name, rate in rates.items() if name != "cpu"},
+        "ratios": {
+            f"cpu / {name}": rates["cpu"]["median"] / rate["median"] for name, rate in rates.items() if name != "cpu"
+        },
         "difference": _differences(fields),
         "presets": {name: rate["median"] for name, rate in _rates(presets, cells, config.repeats).items()},
     }
@@ -139,10 +139,15 @@ def _kernel(config: BenchSimulateConfig, simulation: Simulation, threads: int) -
 def _on_cpu(config: BenchSimulateConfig, simulation: Simulation, threads: int) -> dict[str, Stepper]:
     states = _initial(simulation, config.samples)
     system, scheme = _one(simulation)
-    texts = {"torch": torch_text(system, scheme, states), "torch.compile": torch_text(system, scheme, states, torch.compile)}
+    texts = {
+        "torch": torch_text(system, scheme, states),
+        "torch.compile": torch_text(system, scheme, states, torch.compile),
+    }
     if find_spec("jax"):
         texts["jax"] = jax_text(system, scheme, states)
-    made = {name: Stepper(advance, max(10, config.steps // SHARES[name]), len(states)) for name, advance in texts.items()}
+    made = {
+        name: Stepper(advance, max(10, config.steps // SHARES[name]), len(states)) for name, advance in texts.items()
+    }
     return {"cpu": _kernel(config, simulation, threads), **made}
 
 
@@ -196,7 +201,9 @@ def jax_text(system: System, scheme: Scheme, states: np.ndarray) -> Callable[[in
     functions = {name: getattr(jnp, name) for name in expressions.SMOOTH} | {
         "lap": laplacian,
         "grad": lambda f, g: (laplacian(f * g) - f * laplacian(g) - g * laplacian(f)) / 2,
-        "d": lambda f, axis: (shifted(f, axis == "y", axis == "x") - shifted(f, -(axis == "y"), -(axis == "x"))) / (2 * h),
+        "d": lambda f, axis: (
+            (shifted(f, axis == "y", axis == "x") - shifted(f, -(axis == "y"), -(axis == "x"))) / (2 * h)
+        ),
     }
     low, high = (jnp.asarray(ends)[:, None, None] for ends in cpu.limits(system))
 

@@ -20,9 +20,7 @@ class BenchSimulateConfig(Config):
     gpu_samples: Annotated[int, option(help="samples advanced together on a GPU, if there is one")] = 1024
     height: Annotated[int, option(help="grid rows")] = 128
     width: Annotated[int, option(help="grid columns")] = 128
-    steps: Annotated[int, option(help="Euler steps of a timing of the kernels; PyTorch takes a hundredth")] = (
-        10_000
-    )
+    steps: Annotated[int, option(help="Euler steps of a timing of the kernels; PyTorch takes a hundredth")] = 10_000
     repeats: Annotated[int, option(help="timings of each stepper, taken in turn; the median counts")] = 5
     threads: Annotated[int, option(help="CPU threads; 0: all cores")] = 0
     scaling: Annotated[bool, option(help="also time one simulating actor of one thread against two")] = True

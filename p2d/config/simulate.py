@@ -29,9 +29,12 @@ class SimulateConfig(Config):
     system: Annotated[str, option(help="system: its name (p2d systems lists them), or a TOML file of one's own")] = (
         "gray_scott"
     )
-    preset: Annotated[tuple[str, ...], option("-p", help="presets to simulate; the system's first when none is given")] = ()
+    preset: Annotated[
+        tuple[str, ...], option("-p", help="presets to simulate; the system's first when none is given")
+    ] = ()
     set: Annotated[
-        tuple[str, ...], option(help="parameters in place of the preset's: F=0.014,0.018 k=0.05 makes every combination")
+        tuple[str, ...],
+        option(help="parameters in place of the preset's: F=0.014,0.018 k=0.05 makes every combination"),
     ] = ()
     equation: Annotated[str, option(help="a discovered equation instead of a system, by name or path")] = ""
     dt: Annotated[float, option(help="step, in the system's time; 0: the system's own")] = 0.0
@@ -85,9 +88,13 @@ class SimulateConfig(Config):
         if not 0 <= self.noise < 1:
             raise UserError(f"noise = {self.noise} is not possible: a share of the range of 0 or above, and below 1")
         if not (math.isfinite(self.dt) and self.dt >= 0):
-            raise UserError(f"dt = {self.dt} is not possible: it must be a finite number above 0, or 0 for the system's own")
+            raise UserError(
+                f"dt = {self.dt} is not possible: it must be a finite number above 0, or 0 for the system's own"
+            )
         if len(self.edges) not in (1, 2):
-            raise UserError(f"edges = {' '.join(self.edges)} is not possible: give one for both axes, or those of y and x")
+            raise UserError(
+                f"edges = {' '.join(self.edges)} is not possible: give one for both axes, or those of y and x"
+            )
         one_of("device", self.device, get_args(Device))
         self._refuse_snapshots()
         self._refuse_devices()
@@ -191,7 +198,9 @@ class SimulateConfig(Config):
             assert number is not None
             return float(number[1]), number[2]
         except (AssertionError, ValueError):
-            raise UserError(f"spacing = {self.spacing} is not possible: a number with or without a unit, such as 0.65um") from None
+            raise UserError(
+                f"spacing = {self.spacing} is not possible: a number with or without a unit, such as 0.65um"
+            ) from None
 
     @property
     def dataset_name(self) -> str:

@@ -83,7 +83,9 @@ def verify(name: str, out: Path, repair: bool) -> tuple[Path, list[Fault]]:
         command = {"generated": "sample", "denoised": "denoise"}[card.origin["kind"]]
         raise UserError(f"{folder} was not simulated but {card.origin['kind']}; the same p2d {command} restores it")
     if card.written != VERSION:
-        raise UserError(f"{folder} was written by an earlier p2d, which alone can repair it; simulate it anew under another --name")
+        raise UserError(
+            f"{folder} was written by an earlier p2d, which alone can repair it; simulate it anew under another --name"
+        )
     simulation = Simulation.of_settings(card.settings, card.chunk)
     config = SimulateConfig(device=card.device or "auto")
     known = {entry["name"] for entry in card.shards}

@@ -42,7 +42,14 @@ class Labels:
         """Each row's labels but `alive`, as they are read from a shard."""
         times = (None if np.isnan(time) else float(time) for time in self.time)
         return [
-            {"sample_id": int(i), "run_id": int(run), "seed": self.seed, "system": self.system, "steps": int(n), "time": t}
+            {
+                "sample_id": int(i),
+                "run_id": int(run),
+                "seed": self.seed,
+                "system": self.system,
+                "steps": int(n),
+                "time": t,
+            }
             for i, run, n, t in zip(self.sample_id, self.run_id, self.steps, times, strict=True)
         ]
 

@@ -15,7 +15,9 @@ VERSION = 2
 
 def upgraded(values: dict[str, Any]) -> dict[str, Any]:
     """The values of a card of version 2 as a card of version 3 has them; its shards stay as they are."""
-    kept = {k: v for k, v in values.items() if k not in ("parameters", "grid", "burn_in", "affine", "units", "boundary")}
+    kept = {
+        k: v for k, v in values.items() if k not in ("parameters", "grid", "burn_in", "affine", "units", "boundary")
+    }
     base = load_system("gray_scott")
     systems = {}
     for label, known in values["parameters"].items():

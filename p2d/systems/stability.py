@@ -28,12 +28,14 @@ class Bound:
 
     Attributes:
         overshoot: the longest step under which no species with limits is moved past its rest value, and which.
+        grows: whether the shortest waves grow, and faster than all others.
     """
 
     dt: float
     decay: float
     overshoot: float
     species: str
+    grows: bool
 
 
 def jacobian(system: System, q: float, state: np.ndarray | None = None) -> np.ndarray:
@@ -58,12 +60,14 @@ def jacobian(system: System, q: float, state: np.ndarray | None = None) -> np.nd
 
 def longest_step(system: System, grid: Grid, operator: Operator) -> Bound:
     """The longest stable Euler step of a system on a grid."""
-    longest, decay = math.inf, 0.0
+    longest, decay, growth = math.inf, 0.0, []
     for q in np.linspace(0.0, grid.stiffest(operator), WAVES):
         matrix = jacobian(system, float(q))
         if not np.isfinite(matrix).all():
             continue
-        for mu in np.linalg.eigvals(matrix):
+        eigenvalues = np.linalg.eigvals(matrix)
+        growth.append(eigenvalues.real.max())
+        for mu in eigenvalues:
             if mu.real < -1e-12 and -2 * mu.real / abs(mu) ** 2 < longest:
                 longest, decay = float(-2 * mu.real / abs(mu) ** 2), float(-mu.real)
     overshoot, species = math.inf, ""
@@ -71,7 +75,8 @@ def longest_step(system: System, grid: Grid, operator: Operator) -> Bound:
     for s, rate in zip(system.species, own, strict=True):
         if s in system.limits and rate < 0 and 1 / -rate < overshoot:
             overshoot, species = float(1 / -rate), s
-    return Bound(longest, decay, overshoot, species)
+    grows = bool(growth) and growth[-1] > max([0.0, *growth[:-1]])
+    return Bound(longest, decay, overshoot, species, grows)
 
 
 def refuse_long_step(system: System, grid: Grid, operator: Operator, dt: float) -> None:
@@ -81,6 +86,11 @@ def refuse_long_step(system: System, grid: Grid, operator: Operator, dt: float) 
         UserError: says the step, what makes it too long, and the longest that is not.
     """
     bound = longest_step(system, grid, operator)
+    if bound.grows:
+        raise UserError(
+            f"{system.label} is ill-posed: around its rest state the shortest waves grow the faster the shorter they "
+            "are, as under negative diffusion; check the signs of its parameters"
+        )
     if dt > bound.dt:
         raise UserError(
             f"dt = {dt:g} is unstable for {system.label}: its fastest wave decays at {bound.decay:.4g} a unit of time, "
