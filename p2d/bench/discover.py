@@ -26,6 +26,7 @@ from p2d.discovery import discover as closed_form
 from p2d.discovery import moments
 from p2d.evaluate import metrics
 from p2d.progress import say
+from p2d.runs import DATA
 from p2d.snapshots.noise import LOOKED_AT
 from p2d.snapshots.simulated import measured
 from p2d.snapshots.store import Dataset, evenly, open_dataset
@@ -144,7 +145,7 @@ def _dataset(settings: dict[str, Any], config: BenchDiscoverConfig, out: Path) -
     from p2d.cluster.simulation import simulate
 
     simulation = SimulateConfig(**settings, num_samples=max(config.snapshots), height=config.size, width=config.size)
-    return simulate(simulation, out / "data" / simulation.dataset_name)
+    return simulate(simulation, DATA.place(out, simulation.dataset_name))
 
 
 def _seen(clean: np.ndarray, kind: str) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The settings of every stage: one frozen dataclass each, checked on construction, to and from JSON."""
 
-from p2d.config.base import Config, option, refuse_other_settings, settings_hash, short_name, write_json
+from p2d.config.base import Config, option, refuse_other_settings, settings_hash
 from p2d.config.generate import DenoiseConfig, DenoiseSource, SampleConfig
 from p2d.config.learn import (
     Activation,
@@ -47,6 +47,4 @@ __all__ = [
     "option",
     "refuse_other_settings",
     "settings_hash",
-    "short_name",
-    "write_json",
 ]

@@ -10,16 +10,17 @@ from p2d.config import SimulateConfig
 from p2d.errors import UserError
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
+from p2d.runs import DATA
 from p2d.snapshots.card import load_card
 from p2d.snapshots.simulated import describe_ensembles, is_finished
-from p2d.snapshots.store import Dataset, find_folder, open_dataset
+from p2d.snapshots.store import Dataset, open_dataset
 from p2d.snapshots.verify import Fault
 from p2d.snapshots.verify import verify as check_dataset
 
 
 def simulate(config: SimulateConfig, out: Path, track: Tracker) -> Outcome:
     """Simulate a dataset into OUT/data/NAME."""
-    folder = out / "data" / config.dataset_name
+    folder = DATA.place(out, config.dataset_name)
     if is_finished(config, folder):
         return Outcome("simulate", False, folder, dataset_facts(open_dataset(folder)))
     from p2d.cluster.simulation import find_device
@@ -58,7 +59,7 @@ def verify(name: str, out: Path, repair: bool) -> tuple[Path, list[Fault]]:
     Raises:
         UserError: no such dataset, or one whose card cannot be read; shards that come out otherwise than they were.
     """
-    folder = find_folder(name, out)
+    folder = DATA.find(out, name)
     faults = check_dataset(folder)
     if not (faults and repair):
         return folder, faults

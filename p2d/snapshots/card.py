@@ -10,8 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from p2d.config import write_json
 from p2d.errors import UserError
+from p2d.runs import write_json
 
 FORMAT = "p2d dataset"
 VERSION = 2

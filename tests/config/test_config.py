@@ -21,10 +21,9 @@ from p2d.config import (
     fits_unet,
     refuse_other_settings,
     settings_hash,
-    short_name,
-    write_json,
 )
 from p2d.errors import UserError
+from p2d.runs import short_name, write_json
 
 CONFIGS = [
     SimulateConfig(),
