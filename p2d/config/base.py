@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -23,6 +23,13 @@ ConfigT = TypeVar("ConfigT", bound="Config")
 def option(*short: str, help: str) -> Any:
     """Help text of a field; `short` names the original scripts' forms of the option, which cli.SHORT translates."""
     return tyro.conf.arg(help=f"{help} [{', '.join(short)}]" if short else help)
+
+
+DatasetName = Annotated[
+    str,
+    tyro.conf.Positional,
+    tyro.conf.arg(metavar="DATASET", help="its name under OUT/data, or its path [-m, --model, --dataset]"),
+]
 
 
 def at_least(name: str, value: float, least: float) -> None:

@@ -7,7 +7,6 @@ import pytest
 
 from p2d.config import (
     DenoiseConfig,
-    DenoiseSource,
     DiscoverConfig,
     EvaluateConfig,
     FlowConfig,
@@ -34,7 +33,7 @@ CONFIGS = [
     Source(dataset="some/folder", holdout=0.25, workers=2),
     TrainSource(cpus_per_worker=3, memory=1.5),
     FlowSource(dataset="life", score="other", memory=0.25),
-    DenoiseSource(dataset="noisy", name="clean"),
+    TrainSource(dataset="noisy", name="clean"),
     ScoreConfig(),
     ScoreConfig(alpha=(0.8,), channels=(8,), augment=False),
     ScoreConfig(sampling=0.0, target_loss=0.1, data_noise=0.02, precision="bfloat16"),
