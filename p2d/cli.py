@@ -29,6 +29,7 @@ from p2d.config import (
     TrainSource,
     option,
 )
+from p2d.config.base import one_of
 from p2d.config.bench import (
     BenchDenoiseConfig,
     BenchDiscoverConfig,
@@ -61,15 +62,11 @@ SHORT_OF = {  # where a command means another thing by one
     "sample": {"-n": "--num-samples"},
     "rollout": {"-n": "--steps", "-m": "--from", "--model": "--from", DATASET: "--from"},
 }
-
-
+# Fields of a command that are of no config.
 CHANNEL: Field = ("plot_channel", Annotated[int, option(help="species shown in pictures: 0 is u, 1 is v")], 1)
 SCORE: Field = ("score", Annotated[str, option(help="score model, by name or path")])
-REPAIR: Field = (
-    "repair",
-    Annotated[bool, option(help="simulate missing and damaged shards again, and no others")],
-    False,
-)
+REPAIR_HELP = "simulate missing and damaged shards again, and no others"
+REPAIR: Field = ("repair", Annotated[bool, option(help=REPAIR_HELP)], False)
 PORT: Field = ("port", Annotated[int, option(help="port on this machine's loopback")], 5000)
 OUT: Field = ("out", Annotated[str, option("-o", help="output folder")], "runs")
 
@@ -242,14 +239,17 @@ def _perform(arguments: list[str]) -> None:
     Raises:
         UserError: there is no such command, or it cannot be given that.
     """
-    for words in (2, 1):
-        command = COMMANDS.get(" ".join(arguments[:words]))
+    for length in (2, 1):
+        command = COMMANDS.get(" ".join(arguments[:length]))
         if command is not None:
-            command.perform(_parse(command, arguments[words:]))
+            command.perform(_parse(command, arguments[length:]))
             return
-    group = f"{BENCH} " if arguments[:1] == [BENCH] else ""
-    names = [name.removeprefix(group) for name in (*COMMANDS, BENCH) if name.startswith(group)]
-    with told_in_one_line(f"p2d {group}".strip(), arguments, lambda: names, {}):
+    program = f"p2d {BENCH}" if arguments[:1] == [BENCH] else "p2d"
+    words = arguments[program.count(" ") :]
+    if words and not words[0].startswith("-"):
+        named = [f"p2d {name}".rpartition(" ") for name in (*COMMANDS, BENCH)]
+        one_of(f"{program} command", words[0], tuple(name for group, _, name in named if group == program))
+    with told_in_one_line(program, arguments, lambda: ["--help"]):
         _app().cli(
             prog="p2d",
             description="Pattern to Dynamics: from snapshots of a pattern, without time order, to its dynamics.",
@@ -260,7 +260,6 @@ def _perform(arguments: list[str]) -> None:
 def _parse(command: Command, arguments: list[str]) -> Any:
     """What a command is given, as attributes."""
     long = {**SHORT, **SHORT_OF.get(command.name, {})}
-
     program, translated, typed = f"p2d {command.name}", [], {}
     for argument in arguments:
         name, equals, value = argument.partition("=")

@@ -9,90 +9,98 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import tyro
 
 from p2d.errors import UserError, nearest
 
-Names = Callable[[], Iterable[str]]
+Known = Callable[[], Iterable[str]]
 
 
 def told_in_one_line(
-    program: str, arguments: list[str], known: Names, typed: dict[str, str]
+    program: str,
+    arguments: list[str],
+    known: Known,
+    typed: Mapping[str, str] | None = None,
 ) -> contextlib.AbstractContextManager[None]:
-    """While the block parses, every mistake in the arguments is a UserError.
+    """While the block parses, a mistake in the arguments is a UserError.
 
     Args:
         program: the words that the arguments follow, such as 'p2d train-score'.
         arguments: as tyro gets them.
-        known: names that could have been meant where one is not known.
-        typed: how options are written that the arguments have in another form.
+        known: options that could have been meant where one is unknown.
+        typed: how the user wrote options that the arguments have in another form.
     """
 
     def tell(event: Any) -> None:
-        kind = type(event).__name__
-        unknown = {"UnrecognizedArgs": "tokens", "MissingArgs": "unrecognized_tokens"}.get(kind)
-        if unknown and getattr(event, unknown):
-            raise _unknown(program, getattr(event, unknown), known, typed)
-        if kind == "MissingArgs":
-            raise _missing(program, [one.arg for one in event.missing_arguments])
-        if kind == "MissingSubcommand":
-            names = ", ".join(event.subcommand_spec.parser_from_name)
-            raise UserError(f"no command of {program} is given; known: {names}")
-        if kind == "InvalidChoice":
-            choices, name = event.choices, _name(event.argument).replace("-", "_")
-            near = nearest(event.value, choices)
-            raise UserError(f"unknown {name} {event.value!r}{near}; known: {', '.join(choices)}")
-        if kind == "BadValue":
-            raise UserError(f"--{_name(event.argument)} of {program} needs {_wanted(event.argument)}")
-        if kind == "InstantiationFailure" and event.argument is not None:
-            name = _name(event.argument)
-            value = " ".join(_values(name, arguments))
-            raise UserError(f"{name.replace('-', '_')} = {value} is not possible: it must be {_wanted(event.argument)}")
+        match type(event).__name__:
+            case "UnrecognizedArgs":
+                raise _unknown(program, event.tokens, known, typed or {})
+            case "MissingArgs" if event.unrecognized_tokens:  # a required option may be among them, misspelt
+                raise _unknown(program, event.unrecognized_tokens, known, typed or {})
+            case "MissingArgs":
+                missing = " and ".join(_shown(one.arg) for one in event.missing_arguments)
+                raise UserError(f"{program} needs {missing}; {program} --help tells what that is")
+            case "MissingSubcommand":
+                names = ", ".join(event.subcommand_spec.parser_from_name)
+                raise UserError(f"no command of {program} is given; known: {names}")
+            case "InvalidChoice":
+                near, choices = nearest(event.value, event.choices), ", ".join(event.choices)
+                raise UserError(f"unknown {_setting(event.argument)} {event.value!r}{near}; known: {choices}")
+            case "BadValue":
+                raise UserError(f"{_shown(event.argument)} of {program} needs {_kind(event.argument)}")
+            case "InstantiationFailure" if event.argument is not None:
+                setting, value = _setting(event.argument), " ".join(_values(event.argument, arguments))
+                raise UserError(f"{setting} = {value} is not possible: it must be {_kind(event.argument)}")
 
     hook = getattr(getattr(tyro, "_errors", None), "on_parse_error", None)
     return hook(tell) if hook else contextlib.nullcontext()
 
 
-def options(form: Any) -> list[str]:
+def options(form: type) -> list[str]:
     """The options of what tyro fills in, as its help lists them."""
     with contextlib.redirect_stdout(io.StringIO()) as page, contextlib.suppress(SystemExit):
         tyro.cli(form, args=["--help"])
     return re.findall(r"--[a-z][\w.-]*", page.getvalue())
 
 
-def _unknown(program: str, tokens: list[str], known: Names, typed: dict[str, str]) -> UserError:
-    """An option that there is not, or else a word too many: what follows an unknown option is likely its value."""
+def _unknown(program: str, tokens: list[str], known: Known, typed: Mapping[str, str]) -> UserError:
+    """The option that there is not, as words beside it may be its values; without one, a word too many."""
     token = next((token for token in tokens if token.startswith("-")), tokens[0]).partition("=")[0]
     token = typed.get(token, token)
-    what = "option" if token.startswith("-") else "argument" if " " in program.removeprefix("p2d bench") else "command"
-    return UserError(f"unknown {what} {token!r} of {program}{nearest(token, known())}")
+    what = "option" if token.startswith("-") else "argument"
+    near = nearest(token, known()) if token.startswith("--") else ""
+    return UserError(f"unknown {what} {token!r} of {program}{near}")
 
 
-def _missing(program: str, arguments: list[Any]) -> UserError:
-    named = [a.lowered.metavar if a.is_positional() else f"--{_name(a)}" for a in arguments]
-    return UserError(f"{program} needs {' and '.join(named)}; {program} --help tells what that is")
+def _shown(argument: Any) -> str:
+    """'--batch-size', 'DATASET'."""
+    return argument.lowered.metavar if argument.is_positional() else argument.lowered.name_or_flags[0]
 
 
-def _name(argument: Any) -> str:
-    """'batch-size', 'flow.hidden'."""
-    return argument.field.extern_name if argument.is_positional() else argument.lowered.name_or_flags[0].lstrip("-")
+def _setting(argument: Any) -> str:
+    """'batch_size', as mistakes that a config finds name it."""
+    return _shown(argument).lstrip("-").replace("-", "_")
 
 
-def _wanted(argument: Any) -> str:
+def _kind(argument: Any) -> str:
     """The kind of value that an argument takes, in words."""
     metavar = argument.lowered.metavar or ""
     kind = "whole number" if "INT" in metavar else "number" if "FLOAT" in metavar else "value"
     return f"{kind}s" if "..." in metavar else f"a {kind}"
 
 
-def _values(name: str, arguments: list[str]) -> list[str]:
-    """What is given for an option: the words after it, to the next option."""
-    for n, argument in enumerate(arguments):
-        option, equals, value = argument.partition("=")
-        if option.replace("_", "-") == f"--{name}":
-            following = re.split(r"\n--[a-z]", "\n".join(["", *arguments[n + 1 :]]))[0].split("\n")[1:]
-            return [value] if equals else following
-    return []
+def _values(argument: Any, arguments: list[str]) -> list[str]:
+    """The words that are given for an option: those after it, to the next option."""
+    values: list[str] = []
+    taken = False
+    for word in arguments:
+        name, equals, value = word.partition("=")
+        if word.startswith("--"):
+            taken = name.replace("_", "-") == _shown(argument)
+            values += [value] if taken and equals else []
+        elif taken:
+            values.append(word)
+    return values
