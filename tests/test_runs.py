@@ -136,7 +136,7 @@ def test_the_short_name_is_the_name_without_its_size(name, short):
 def test_an_output_folder_that_cannot_be_made_is_refused(tmp_path):
     assert make_output_folder(tmp_path / "a" / "b").is_dir()
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match="cannot make the output folder .*file/runs: Not a directory; take another"):
+    with pytest.raises(UserError, match=r"cannot make the output folder .*file/runs: Not a directory; take another"):
         make_output_folder(tmp_path / "file" / "runs")
 
 

@@ -3,7 +3,7 @@
 import pytest
 import tyro
 
-from p2d.cli import main
+from p2d.cli import TABLE, main
 from p2d.config import FlowConfig, ScoreConfig
 from p2d.mistakes import options
 
@@ -66,11 +66,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(case, tmp_path, monkeypatch, c
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["discover", "verify", "train-score", "train-flow", "evaluate", "denoise", "sweep", "bench score", "bench denoise"]
-    + ["bench flow", "bench discover"],
-)
+@pytest.mark.parametrize("command", [row.name for row in TABLE if row.takes_dataset])
 @pytest.mark.parametrize("form", ["nothing", "--json nothing", "-m nothing", "--model=nothing", "--dataset nothing"])
 def test_a_dataset_is_the_first_word_or_an_option(command, form, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
