@@ -1,7 +1,7 @@
 """The stage `p2d discover` as a job.
 
-python jobs/discover.py --out /shared/runs
-ray job submit --working-dir . -- python jobs/discover.py --out /shared/runs
+python jobs/discover.py waves --out /shared/runs
+ray job submit --working-dir . -- python jobs/discover.py waves --out /shared/runs
 """
 
 from p2d.cli import job

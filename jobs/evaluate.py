@@ -1,7 +1,7 @@
 """The stage `p2d evaluate` as a job.
 
-python jobs/evaluate.py --out /shared/runs
-ray job submit --working-dir . -- python jobs/evaluate.py --out /shared/runs
+python jobs/evaluate.py waves --out /shared/runs
+ray job submit --working-dir . -- python jobs/evaluate.py waves --out /shared/runs
 """
 
 from p2d.cli import job

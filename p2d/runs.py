@@ -195,5 +195,5 @@ def _beside(folder: Path) -> tuple[Path, Path]:
 
 def _flush(file: Path) -> None:
     """What was written to a file is on the disk: otherwise its new name may be there before it is."""
-    with file.open("rb+") as written:
+    with file.open("rb") as written:
         os.fsync(written.fileno())
