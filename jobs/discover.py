@@ -1,12 +1,10 @@
 """The stage `p2d discover` as a job.
 
-python jobs/discover.py --out /shared/runs
-ray job submit --working-dir . -- python jobs/discover.py --out /shared/runs
+python jobs/discover.py waves --out /shared/runs
+ray job submit --working-dir . -- python jobs/discover.py waves --out /shared/runs
 """
 
-import sys
-
-from p2d.cli import main
+from p2d.cli import job
 
 if __name__ == "__main__":
-    main(["discover", *sys.argv[1:]])
+    job("discover")

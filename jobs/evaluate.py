@@ -1,12 +1,10 @@
 """The stage `p2d evaluate` as a job.
 
-python jobs/evaluate.py --out /shared/runs
-ray job submit --working-dir . -- python jobs/evaluate.py --out /shared/runs
+python jobs/evaluate.py waves --out /shared/runs
+ray job submit --working-dir . -- python jobs/evaluate.py waves --out /shared/runs
 """
 
-import sys
-
-from p2d.cli import main
+from p2d.cli import job
 
 if __name__ == "__main__":
-    main(["evaluate", *sys.argv[1:]])
+    job("evaluate")

@@ -4,9 +4,7 @@ python jobs/pipeline.py --out /shared/runs
 ray job submit --working-dir . -- python jobs/pipeline.py --out /shared/runs
 """
 
-import sys
-
-from p2d.cli import main
+from p2d.cli import job
 
 if __name__ == "__main__":
-    main(["run", *sys.argv[1:]])
+    job("run")

@@ -4,9 +4,7 @@ python jobs/sample.py --score waves --out /shared/runs
 ray job submit --working-dir . -- python jobs/sample.py --score waves --out /shared/runs
 """
 
-import sys
-
-from p2d.cli import main
+from p2d.cli import job
 
 if __name__ == "__main__":
-    main(["sample", *sys.argv[1:]])
+    job("sample")

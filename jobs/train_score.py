@@ -1,12 +1,10 @@
 """The stage `p2d train-score` as a job.
 
-python jobs/train_score.py --out /shared/runs
-ray job submit --working-dir . -- python jobs/train_score.py --out /shared/runs
+python jobs/train_score.py waves --out /shared/runs
+ray job submit --working-dir . -- python jobs/train_score.py waves --out /shared/runs
 """
 
-import sys
-
-from p2d.cli import main
+from p2d.cli import job
 
 if __name__ == "__main__":
-    main(["train-score", *sys.argv[1:]])
+    job("train-score")

@@ -11,6 +11,7 @@ from p2d.config import DiscoverConfig, Library, SimulateConfig
 from p2d.discovery import discover as closed_form
 from p2d.discovery import moments
 from p2d.errors import UserError
+from p2d.runs import DATA
 from p2d.snapshots.noise import LOOKED_AT
 from p2d.snapshots.simulated import ALIVE_SPREAD, simulate_here
 from p2d.snapshots.store import Dataset, evenly, open_dataset
@@ -29,7 +30,7 @@ def simulate(*preset: str, out: str | Path = "runs", **settings: Any) -> Dataset
         UserError: settings that are not possible, or differ from those of the dataset that is there.
     """
     config = SimulateConfig(preset=preset or ("waves",), **settings)
-    return simulate_here(config, Path(out) / "data" / config.dataset_name)
+    return simulate_here(config, DATA.place(out, config.dataset_name))
 
 
 def discover(

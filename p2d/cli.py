@@ -1,22 +1,19 @@
-"""The `p2d` command: one subcommand a stage. Only settings are imported here, so that --help answers at once."""
+"""The `p2d` command: a table of stages. Only settings are imported here, so that --help answers at once."""
 
 from __future__ import annotations
 
 import errno
-import functools
 import json
-import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import tyro
 
+from p2d.commands import Command, Common, Field, Place, Screen, benchmark, stage
 from p2d.config import (
+    DatasetName,
     DenoiseConfig,
-    DenoiseSource,
     DiscoverConfig,
     EvaluateConfig,
     FlowConfig,
@@ -32,6 +29,7 @@ from p2d.config import (
     TrainSource,
     option,
 )
+from p2d.config.base import one_of
 from p2d.config.bench import (
     BenchDenoiseConfig,
     BenchDiscoverConfig,
@@ -40,119 +38,57 @@ from p2d.config.bench import (
     BenchSimulateConfig,
 )
 from p2d.errors import UserError
-
-if TYPE_CHECKING:
-    from p2d.pipeline import Outcome, Tracker
+from p2d.mistakes import options, told_in_one_line
+from p2d.show import summary as show
 
 FAULTY, USER_MISTAKE = 1, 2  # exit codes
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)  # a full disk, or one that may not be written
-FLAT = tyro.conf.arg(name="")  # the options of a config without a prefix
+DATASET = "--dataset"  # where a dataset is a command's first word, another way to name it
 # The original scripts' names of options.
 SHORT = {
     "-a": "--alpha",
     "-b": "--batch-size",
     "-g": "--gaussian-weight",
     "-l": "--learning-rate",
-    "-m": "--dataset",
+    "-m": DATASET,
     "-n": "--epochs",
     "-o": "--out",
     "-p": "--preset",
     "-s": "--schedule",
-    "--model": "--dataset",
+    "--model": DATASET,
     "--wb": "--tracking",
 }
 SHORT_OF = {  # where a command means another thing by one
     "sample": {"-n": "--num-samples"},
-    "rollout": {"-n": "--steps", "-m": "--from", "--model": "--from", "--dataset": "--from"},
+    "rollout": {"-n": "--steps", "-m": "--from", "--model": "--from", DATASET: "--from"},
 }
+# Fields of a command that are of no config.
+CHANNEL: Field = ("plot_channel", Annotated[int, option(help="species shown in pictures: 0 is u, 1 is v")], 1)
+SCORE: Field = ("score", Annotated[str, option(help="score model, by name or path")])
+REPAIR_HELP = "simulate missing and damaged shards again, and no others"
+REPAIR: Field = ("repair", Annotated[bool, option(help=REPAIR_HELP)], False)
+PORT: Field = ("port", Annotated[int, option(help="port on this machine's loopback")], 5000)
+OUT: Field = ("out", Annotated[str, option("-o", help="output folder")], "runs")
 
 
-@dataclass(frozen=True)
-class Screen:
-    """How a command speaks."""
-
-    json: Annotated[bool, option(help="print the result as one JSON object on standard output")] = False
-    debug: Annotated[bool, option(help="show the traceback of an error")] = False
-
-
-@dataclass(frozen=True)
-class Place(Screen):
-    """Where a command finds and puts its files."""
-
-    out: Annotated[str, option("-o", help="output folder")] = "runs"
-
-    @property
-    def path(self) -> Path:
-        """The output folder, there or not."""
-        return Path(self.out).expanduser()
-
-    @property
-    def folder(self) -> Path:
-        """The output folder, made if need be.
-
-        Raises:
-            UserError: it cannot be written.
-        """
-        path = self.path
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot make the output folder {path}: {error.strerror}; take another --out") from error
-        if not os.access(path, os.W_OK | os.X_OK):
-            raise UserError(f"cannot write to the output folder {path}; take another --out")
-        return path
-
-
-@dataclass(frozen=True)
-class Common(Place):
-    """Options of every command that makes something."""
-
-    tracking: Annotated[bool, option("--wb", help="track with MLflow, in OUT/mlflow.db or at MLFLOW_TRACKING_URI")] = (
-        True
-    )
-
-    def tracker(self) -> Tracker:
-        """Opens the tracking store, once, when there is something to track."""
-
-        @functools.cache
-        def track() -> Any:
-            from p2d.tracking.store import open_tracker
-
-            return open_tracker(self.folder, self.tracking)
-
-        return track
-
-
-def run(config: Annotated[RunConfig, FLAT], common: Annotated[Common, FLAT]) -> None:
-    """Everything, sized for a laptop: simulate, train-score, train-flow, discover, evaluate."""
+def run(given: Any) -> None:
+    """All stages: a table of what was made, or the summary."""
     from p2d import pipeline
-    from p2d.show.summary import print_run
 
-    summary, outcomes = pipeline.run(config, common.folder, common.tracker())
-    if common.json:
+    folder = given.common.folder
+    summary, outcomes = pipeline.run(given.config, folder, given.common.tracker())
+    if given.common.json:
         print(json.dumps(summary))
     else:
-        print_run(summary, outcomes, common.folder)
+        show.print_run(summary, outcomes, folder)
 
 
-def simulate(config: Annotated[SimulateConfig, FLAT], common: Annotated[Common, FLAT]) -> None:
-    """Simulate Gray-Scott patterns into a dataset of parquet shards."""
+def verify(given: Any) -> None:
+    """Faults on standard output; exit code 1 if there are any."""
     from p2d import pipeline
 
-    outcome = pipeline.simulate(config, common.folder, common.tracker())
-    _finish(outcome, common, f"p2d discover -m {config.dataset_name}")
-
-
-def verify(
-    dataset: Annotated[tyro.conf.Positional[str], option(help="dataset: its name under OUT/data, or its path")],
-    place: Annotated[Place, FLAT],
-    repair: Annotated[bool, option(help="simulate missing and damaged shards again, and no others")] = False,
-) -> None:
-    """Re-read a whole dataset and name every shard that is missing, cut, altered or foreign; exit code 1 if any is."""
-    from p2d import pipeline
-
-    folder, faults = pipeline.verify(dataset, place.path, repair)
-    if place.json:
+    folder, faults = pipeline.verify(given.dataset, given.place.path, given.repair)
+    if given.place.json:
         print(json.dumps({"dataset": str(folder), "faults": [vars(fault) for fault in faults]}))
     else:
         print("\n".join(map(str, faults)) or f"{folder}: sound")
@@ -160,243 +96,202 @@ def verify(
         sys.exit(FAULTY)
 
 
-def train_score(
-    source: Annotated[TrainSource, FLAT],
-    config: Annotated[ScoreConfig, FLAT],
-    common: Annotated[Common, FLAT],
-    plot_channel: Annotated[int, option(help="species shown in pictures: 0 is u, 1 is v")] = 1,
-) -> None:
-    """Train a score model on a dataset: denoising score matching at one signal level, or over a range."""
-    from p2d import pipeline
-
-    outcome = pipeline.train_score(config, source, common.folder, common.tracker(), plot_channel)
-    _finish(outcome, common, f"p2d train-flow -m {source.dataset}")
-
-
-def train_flow(
-    source: Annotated[FlowSource, FLAT], config: Annotated[FlowConfig, FLAT], common: Annotated[Common, FLAT]
-) -> None:
-    """Train a flow on a dataset: a velocity field that keeps the ensemble as it is."""
-    from p2d import pipeline
-
-    outcome = pipeline.train_flow(config, source, common.folder, common.tracker())
-    if not common.json and "verdict" in outcome.facts:
-        print(outcome.facts["verdict"])
-    _finish(outcome, common, f"p2d evaluate -m {source.dataset}")
-
-
-def sample(
-    score: Annotated[str, option(help="score model, by name or path")],
-    config: Annotated[SampleConfig, FLAT],
-    common: Annotated[Common, FLAT],
-) -> None:
-    """Generate new patterns by the reverse process, into a dataset, and hold them against held-out snapshots."""
-    from p2d import pipeline
-    from p2d.show.summary import print_quality
-
-    outcome = pipeline.sample(score, config, common.folder, common.tracker())
-    if not common.json and "quality" in outcome.facts:
-        print_quality(outcome.facts["quality"])
-    _finish(outcome, common, f"p2d discover -m {outcome.where.name}")
-
-
-def denoise(
-    source: Annotated[DenoiseSource, FLAT],
-    config: Annotated[DenoiseConfig, FLAT],
-    common: Annotated[Common, FLAT],
-    plot_channel: Annotated[int, option(help="species shown in pictures: 0 is u, 1 is v")] = 1,
-) -> None:
-    """Denoise a dataset, with a score model that is trained on its noisy snapshots alone."""
-    from p2d import pipeline
-
-    outcome = pipeline.denoise(source, config, common.folder, common.tracker(), plot_channel)
-    _finish(outcome, common, f"p2d discover -m {outcome.where.name}")
-
-
-def discover(
-    source: Annotated[Source, FLAT], config: Annotated[DiscoverConfig, FLAT], common: Annotated[Common, FLAT]
-) -> None:
-    """Find the equation that keeps the snapshots' ensemble as it is, in closed form."""
-    from p2d import pipeline
-    from p2d.show.summary import equation_text
-
-    outcome = pipeline.discover(config, source, common.folder, common.tracker())
-    if not common.json:
-        print(equation_text(outcome.facts))
-    _finish(outcome, common, f"p2d evaluate -m {source.dataset}")
-
-
-def evaluate(
-    source: Annotated[Source, FLAT], config: Annotated[EvaluateConfig, FLAT], common: Annotated[Common, FLAT]
-) -> None:
-    """Measure what was learnt on held-out snapshots: cosines, stationarity z-scores, figures."""
-    from p2d import pipeline
-    from p2d.show.summary import print_measurements
-
-    outcome = pipeline.evaluate(config, source, common.folder, common.tracker())
-    if not common.json:
-        print_measurements(outcome.facts)
-    _finish(outcome, common, "p2d ui")
-
-
-def rollout(
-    source: Annotated[RolloutSource, FLAT], config: Annotated[RolloutConfig, FLAT], common: Annotated[Common, FLAT]
-) -> None:
-    """Carry snapshots on in time by a flow, beside the true system: animation, panels, does the ensemble stay?"""
-    from p2d import pipeline
-    from p2d.show.summary import print_rollout
-
-    outcome = pipeline.rollout(source, config, common.folder, common.tracker())
-    if not common.json:
-        print_rollout(outcome.facts)
-    _finish(outcome, common, "p2d ui")
-
-
-def sweep(
-    source: Annotated[FlowSource, FLAT], config: Annotated[SweepConfig, FLAT], common: Annotated[Common, FLAT]
-) -> None:
-    """Train a flow at every point of a sweep, over signal levels and symmetry weights by default; keep the best."""
-    from p2d import pipeline
-    from p2d.show.summary import print_sweep
-
-    outcome = pipeline.sweep(config, source, common.folder, common.tracker())
-    if not common.json:
-        print_sweep(outcome.facts)
-    _finish(outcome, common, f"p2d ui, or p2d evaluate -m {source.dataset} --flow {outcome.where / 'best'}")
-
-
-def ui(
-    port: Annotated[int, option(help="port on this machine's loopback")] = 5000,
-    out: Annotated[str, option("-o", help="output folder")] = "runs",
-) -> None:
-    """Open the MLflow page of the runs under the output folder, on this machine only, until Ctrl-C."""
+def ui(given: Any) -> None:
+    """MLflow's page, until Ctrl-C."""
     from p2d.tracking.ui import serve
 
-    serve(Path(out), port)
+    serve(Path(given.out), given.port)
 
 
-def _finish(outcome: Outcome, common: Common, following: str) -> None:
-    """Say what was made, where, and what to run next."""
-    if common.json:
-        print(json.dumps(outcome.facts))
-        return
-    done = (
-        f"made {outcome.where} in {outcome.seconds:.0f} s"
-        if outcome.made
-        else f"nothing to do, {outcome.where} is there"
-    )
-    place = "" if common.out == "runs" else f" -o {common.out}"
-    print(f"{outcome.stage}: {done}\nnext: {following}{place}")
-
-
-def _tell(found: dict[str, Any], screen: Screen, print_table: Callable[[], None]) -> None:
-    """What a benchmark found, as JSON or as a table."""
-    if screen.json:
-        print(json.dumps(found))
-    else:
-        print_table()
-
-
-def bench_simulate(
-    config: Annotated[BenchSimulateConfig, FLAT],
-    screen: Annotated[Screen, FLAT],
-) -> None:
-    """Time the simulation kernels beside a convolution in PyTorch, preset by preset, and one actor beside two."""
-    from p2d.bench import simulate as benchmark
-
-    found = benchmark.bench(config)
-    _tell(found, screen, lambda: benchmark.print_table(found, config))
-
-
-def bench_score(
-    config: Annotated[BenchScoreConfig, FLAT],
-    place: Annotated[Place, FLAT],
-) -> None:
-    """Train the score network beside a U-Net at full resolution, for the same wall time."""
-    from p2d.bench import score as benchmark
-    from p2d.snapshots.store import find_dataset
-
-    found = benchmark.bench(config, find_dataset(config.dataset, place.path))
-    _tell(found, place, lambda: benchmark.print_table(found, config))
-
-
-def bench_denoise(
-    config: Annotated[BenchDenoiseConfig, FLAT],
-    place: Annotated[Place, FLAT],
-) -> None:
-    """Denoise snapshots with no clean data, beside a network with clean targets and a Gaussian filter."""
-    from p2d.bench import denoise as benchmark
-    from p2d.snapshots.store import find_dataset
-
-    found = benchmark.bench(config, find_dataset(config.dataset, place.path))
-    _tell(found, place, lambda: benchmark.print_table(found))
-
-
-def bench_flow(
-    config: Annotated[BenchFlowConfig, FLAT],
-    place: Annotated[Place, FLAT],
-) -> None:
-    """Train flows of several seeds and numbers of snapshots, and measure how well they recover the true velocity."""
-    from p2d.bench import flow as benchmark
-    from p2d.snapshots.store import find_dataset
-
-    found = benchmark.bench(config, find_dataset(config.dataset, place.path))
-    told = {"runs": found, "rank_correlation": benchmark.rank_correlation(found)}
-    _tell(told, place, lambda: benchmark.print_table(found))
-
-
-def bench_discover(
-    config: Annotated[BenchDiscoverConfig, FLAT],
-    place: Annotated[Place, FLAT],
-) -> None:
-    """Time the discovery of an equation; or --study: how well it does, by system, snapshots and noise."""
-    from p2d.bench import discover as benchmark
-    from p2d.snapshots.store import find_dataset
-
-    if config.study:
-        found = benchmark.study(config, place.folder)
-        _tell(found, place, lambda: benchmark.print_study(found))
-        return
-    found = benchmark.bench(config, find_dataset(config.dataset, place.path))
-    _tell(found, place, lambda: benchmark.print_table(found))
-
-
-COMMANDS: dict[str, Callable[..., Any]] = {
-    "run": run,
-    "simulate": simulate,
-    "verify": verify,
-    "train-score": train_score,
-    "train-flow": train_flow,
-    "sample": sample,
-    "denoise": denoise,
-    "discover": discover,
-    "evaluate": evaluate,
-    "rollout": rollout,
-    "sweep": sweep,
-    "ui": ui,
-}
-BENCHMARKS: dict[str, Callable[..., Any]] = {
-    "simulate": bench_simulate,
-    "score": bench_score,
-    "denoise": bench_denoise,
-    "flow": bench_flow,
-    "discover": bench_discover,
-}
+TABLE = (
+    Command(
+        "run",
+        "Everything, sized for a laptop: simulate, train-score, train-flow, discover, evaluate.",
+        (("config", RunConfig), ("common", Common)),
+        run,
+    ),
+    stage(
+        "simulate",
+        "Simulate Gray-Scott patterns into a dataset of parquet shards.",
+        ("config", SimulateConfig),
+        following=lambda given, made: f"p2d discover {given.config.dataset_name}",
+    ),
+    Command(
+        "verify",
+        "Re-read a whole dataset and name every shard that is missing, cut, altered or foreign; exit code 1 if any is.",
+        (("dataset", DatasetName), ("place", Place), REPAIR),
+        verify,
+    ),
+    stage(
+        "train-score",
+        "Train a score model on a dataset: denoising score matching at one signal level, or over a range.",
+        ("source", TrainSource),
+        ("config", ScoreConfig),
+        CHANNEL,
+        following=lambda given, made: f"p2d train-flow {given.source.dataset}",
+    ),
+    stage(
+        "train-flow",
+        "Train a flow on a dataset: a velocity field that keeps the ensemble as it is.",
+        ("source", FlowSource),
+        ("config", FlowConfig),
+        show=show.print_verdict,
+        following=lambda given, made: f"p2d evaluate {given.source.dataset}",
+    ),
+    stage(
+        "sample",
+        "Generate new patterns by the reverse process, into a dataset, and hold them against held-out snapshots.",
+        SCORE,
+        ("config", SampleConfig),
+        show=show.print_sample,
+        following=lambda given, made: f"p2d discover {made.where.name}",
+    ),
+    stage(
+        "denoise",
+        "Denoise a dataset, with a score model that is trained on its noisy snapshots alone.",
+        ("source", TrainSource),
+        ("config", DenoiseConfig),
+        CHANNEL,
+        following=lambda given, made: f"p2d discover {made.where.name}",
+    ),
+    stage(
+        "discover",
+        "Find the equation that keeps the snapshots' ensemble as it is, in closed form.",
+        ("source", Source),
+        ("config", DiscoverConfig),
+        show=show.print_equation,
+        following=lambda given, made: f"p2d evaluate {given.source.dataset}",
+    ),
+    stage(
+        "evaluate",
+        "Measure what was learnt on held-out snapshots: cosines, stationarity z-scores, figures.",
+        ("source", Source),
+        ("config", EvaluateConfig),
+        show=show.print_measurements,
+        following=lambda given, made: "p2d ui",
+    ),
+    stage(
+        "rollout",
+        "Carry snapshots on in time by a flow, beside the true system: animation, panels, does the ensemble stay?",
+        ("source", RolloutSource),
+        ("config", RolloutConfig),
+        show=show.print_rollout,
+        following=lambda given, made: "p2d ui",
+    ),
+    stage(
+        "sweep",
+        "Train a flow at every point of a sweep, over signal levels and symmetry weights by default; keep the best.",
+        ("source", FlowSource),
+        ("config", SweepConfig),
+        show=show.print_sweep,
+        following=lambda given, made: f"p2d ui, or p2d evaluate {given.source.dataset} --flow {made.where / 'best'}",
+    ),
+    Command(
+        "ui",
+        "Open the MLflow page of the runs under the output folder, on this machine only, until Ctrl-C.",
+        (PORT, OUT),
+        ui,
+    ),
+    benchmark(
+        "simulate",
+        "Time the simulation kernels beside a convolution in PyTorch, preset by preset, and one actor beside two.",
+        BenchSimulateConfig,
+        Screen,
+    ),
+    benchmark(
+        "score",
+        "Train the score network beside a U-Net at full resolution, for the same wall time.",
+        BenchScoreConfig,
+    ),
+    benchmark(
+        "denoise",
+        "Denoise snapshots with no clean data, beside a network with clean targets and a Gaussian filter.",
+        BenchDenoiseConfig,
+    ),
+    benchmark(
+        "flow",
+        "Train flows of several seeds and numbers of snapshots, and measure how well they recover the true velocity.",
+        BenchFlowConfig,
+    ),
+    benchmark(
+        "discover",
+        "Time the discovery of an equation; or --study: how well it does, by system, snapshots and noise.",
+        BenchDiscoverConfig,
+    ),
+)
+COMMANDS = {command.name: command for command in TABLE}
+BENCH = "bench"  # the first word of the benchmarks' names
 
 
 def _app() -> tyro.extras.SubcommandApp:
+    """All commands, for the pages that list them."""
     app, benchmarks = tyro.extras.SubcommandApp(), tyro.extras.SubcommandApp()
-    for commands, place in ((COMMANDS, app), (BENCHMARKS, benchmarks)):
-        for name, command in commands.items():
-            place.command(name=name)(command)
-    app.command(benchmarks, name="bench", help="Measure how fast a stage is on this machine, beside an alternative.")
+    for command in TABLE:
+        group, _, name = command.name.rpartition(" ")
+        (benchmarks if group else app).command(name=name)(command.form)
+    app.command(benchmarks, name=BENCH, help="Measure how fast a stage is on this machine, beside an alternative.")
     return app
 
 
-def _long_form(argument: str, command: str) -> str:
-    name, equals, value = argument.partition("=")
-    long = {**SHORT, **SHORT_OF.get(command, {})}
-    return long.get(name, name) + equals + value
+def _perform(arguments: list[str]) -> None:
+    """Find the command, parse what it is given, and do it.
+
+    Raises:
+        UserError: there is no such command, or it cannot be given that.
+    """
+    for length in (2, 1):
+        command = COMMANDS.get(" ".join(arguments[:length]))
+        if command is not None:
+            command.perform(_parse(command, arguments[length:]))
+            return
+    program = f"p2d {BENCH}" if arguments[:1] == [BENCH] else "p2d"
+    words = arguments[program.count(" ") :]
+    if words and not words[0].startswith("-"):
+        named = [f"p2d {name}".rpartition(" ") for name in (*COMMANDS, BENCH)]
+        one_of(f"{program} command", words[0], tuple(name for group, _, name in named if group == program))
+    with told_in_one_line(program, arguments, lambda: ["--help"]):
+        _app().cli(
+            prog="p2d",
+            description="Pattern to Dynamics: from snapshots of a pattern, without time order, to its dynamics.",
+            args=arguments,
+        )
+
+
+def _parse(command: Command, arguments: list[str]) -> Any:
+    """What a command is given, as attributes."""
+    long = {**SHORT, **SHORT_OF.get(command.name, {})}
+    program, translated, typed = f"p2d {command.name}", [], {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        translated.append(long.get(name, name) + equals + value)
+        typed[long.get(name, name)] = name
+    if command.takes_dataset:
+        translated = _dataset_first(translated)
+    with told_in_one_line(program, translated, lambda: options(command.form), typed):
+        return tyro.cli(command.form, prog=program, args=translated)
+
+
+def _dataset_first(arguments: list[str]) -> list[str]:
+    """A dataset that is named by an option, in its place before all others.
+
+    Raises:
+        UserError: the option is without a name, or another dataset is in that place.
+    """
+    names, others, words = [], [], iter(arguments)
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option != DATASET:
+            others.append(word)
+            continue
+        value = value if equals else next(words, "")
+        if not value or value.startswith("-"):
+            raise UserError(f"{DATASET} needs the name of a dataset, or its path")
+        names.append(value)
+    if names and others and not others[0].startswith("-"):
+        names.append(others.pop(0))
+    if len(set(names)) > 1:
+        raise UserError(f"two datasets are named, {names[-1]!r} and {names[0]!r}; name one")
+    return names[:1] + others
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -404,11 +299,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     try:
-        _app().cli(
-            prog="p2d",
-            description="Pattern to Dynamics: from snapshots of a pattern, without time order, to its dynamics.",
-            args=[_long_form(a, arguments[0]) for a in arguments],
-        )
+        _perform(arguments)
     except UserError as error:
         if debug:
             raise
@@ -425,6 +316,11 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("p2d: stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
+
+
+def job(stage: str) -> None:
+    """A stage as a script of its own, which takes the stage's options."""
+    main([stage, *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "p2d"
 # From the bottom up; modules of one line do not know each other, those of one folder may.
 LAYERS = [
     ["p2d.errors", "p2d.progress"],
+    ["p2d.runs"],
     ["p2d.systems"],
     ["p2d.config"],
     ["p2d.observables"],
@@ -25,6 +26,7 @@ LAYERS = [
     ["p2d.tracking"],
     ["p2d.cluster"],
     ["p2d.api", "p2d.pipeline", "p2d.bench"],
+    ["p2d.commands", "p2d.mistakes"],
     ["p2d.cli"],
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -34,12 +35,17 @@ from p2d.score import denoise, noise
 from p2d.score.model import ScoreModel
 from p2d.snapshots.noise import white_noise
 from p2d.snapshots.simulated import measured
-from p2d.snapshots.store import Dataset
+from p2d.snapshots.store import Dataset, find_dataset
 from p2d.training.loop import fit
 from p2d.training.states import MemoryData, load_data
 from p2d.training.workers import Workers
 
 WIDTHS = np.geomspace(0.3, 4.0, 24)  # of the Gaussian filter, cells
+
+
+def measure(config: BenchDenoiseConfig, out: Path) -> dict[str, Any]:
+    """What `p2d bench denoise` tells of its dataset."""
+    return bench(config, find_dataset(config.dataset, out))
 
 
 def bench(config: BenchDenoiseConfig, dataset: Dataset) -> dict[str, Any]:
@@ -105,7 +111,7 @@ def _filtered(states: Tensor, width: float) -> Tensor:
     return torch.from_numpy(ndimage.gaussian_filter(states.numpy(), (0, 0, width, width), mode="wrap"))
 
 
-def print_table(found: dict[str, Any]) -> None:
+def print_table(found: dict[str, Any], config: BenchDenoiseConfig) -> None:
     """The measurements as a table on standard output."""
     rows = {
         "before": "before",

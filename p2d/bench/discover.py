@@ -26,9 +26,10 @@ from p2d.discovery import discover as closed_form
 from p2d.discovery import moments
 from p2d.evaluate import metrics
 from p2d.progress import say
+from p2d.runs import DATA, make_output_folder
 from p2d.snapshots.noise import LOOKED_AT
 from p2d.snapshots.simulated import measured
-from p2d.snapshots.store import Dataset, evenly, open_dataset
+from p2d.snapshots.store import Dataset, evenly, find_dataset, open_dataset
 from p2d.systems import library
 from p2d.systems.gray_scott import PRESETS, GrayScott
 
@@ -40,6 +41,13 @@ STUDY: dict[str, dict[str, Any]] = {
     **{name: {"preset": (name,)} for name in ("maze", "spots")},
 }
 JUDGED = 32  # snapshots that the cosine is taken over, the last ones
+
+
+def measure(config: BenchDiscoverConfig, out: Path) -> dict[str, Any]:
+    """What `p2d bench discover` tells of its dataset, or of the systems of the study."""
+    if config.study:
+        return study(config, make_output_folder(out))
+    return bench(config, find_dataset(config.dataset, out))
 
 
 def bench(config: BenchDiscoverConfig, dataset: Dataset) -> dict[str, Any]:
@@ -64,8 +72,11 @@ def bench(config: BenchDiscoverConfig, dataset: Dataset) -> dict[str, Any]:
     return found
 
 
-def print_table(found: dict[str, Any]) -> None:
-    """The timings as text on standard output."""
+def print_table(found: dict[str, Any], config: BenchDiscoverConfig) -> None:
+    """The timings as text on standard output, or the tables of the study."""
+    if config.study:
+        print_study(found)
+        return
     console = Console(highlight=False)
     console.print(f"first pass, one core: {found['snapshots_per_second']:.0f} snapshots a second")
     table = Table("actors", "two passes", "fit", "in all")
@@ -144,7 +155,7 @@ def _dataset(settings: dict[str, Any], config: BenchDiscoverConfig, out: Path) -
     from p2d.cluster.simulation import simulate
 
     simulation = SimulateConfig(**settings, num_samples=max(config.snapshots), height=config.size, width=config.size)
-    return simulate(simulation, out / "data" / simulation.dataset_name)
+    return simulate(simulation, DATA.place(out, simulation.dataset_name))
 
 
 def _seen(clean: np.ndarray, kind: str) -> np.ndarray:

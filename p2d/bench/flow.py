@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from p2d.errors import UserError
 from p2d.evaluate import metrics
 from p2d.progress import say
 from p2d.recipes.tasks import build
-from p2d.snapshots.store import Dataset
+from p2d.snapshots.store import Dataset, find_dataset
 from p2d.training.loop import fit
 from p2d.training.states import MemoryData, load_data
 from p2d.training.workers import Workers
@@ -44,6 +45,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "corners in the stencil": {"radius": 1.5},
     "ReLU": {"activation": "relu"},
 }
+
+
+def measure(config: BenchFlowConfig, out: Path) -> dict[str, Any]:
+    """What `p2d bench flow` tells of its dataset: rows, and how well z-scores rank flows as the cosine does."""
+    rows = bench(config, find_dataset(config.dataset, out))
+    return {"runs": rows, "rank_correlation": rank_correlation(rows)}
 
 
 def bench(config: BenchFlowConfig, dataset: Dataset) -> list[dict[str, Any]]:
@@ -99,10 +106,10 @@ def rank_correlation(rows: list[dict[str, Any]]) -> float | None:
     return float(stats.spearmanr(np.abs(cosine), z).statistic) if len(cosine) > 2 else None
 
 
-def print_table(rows: list[dict[str, Any]]) -> None:
+def print_table(found: dict[str, Any], config: BenchFlowConfig) -> None:
     """The measurements as a table on standard output."""
     table = Table("of", "variant", "cosine", "lowest", "highest", "z rms", "imbalance", "time")
-    for row in rows:
+    for row in found["runs"]:
         cosine = row["cosine"]
         table.add_row(
             str(row["snapshots"]),
@@ -114,6 +121,5 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         )
     console = Console(highlight=False)
     console.print(table)
-    ranked = rank_correlation(rows)
-    if ranked is not None:
-        console.print(f"rank correlation of cosine and z rms: {ranked:.2f}")
+    if found["rank_correlation"] is not None:
+        console.print(f"rank correlation of cosine and z rms: {found['rank_correlation']:.2f}")

@@ -23,6 +23,7 @@ import math
 import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -37,7 +38,7 @@ from p2d.progress import say
 from p2d.recipes.tasks import build, precision_of
 from p2d.score import noise
 from p2d.score.loss import DenoisingScoreMatching, squared_error
-from p2d.snapshots.store import Dataset
+from p2d.snapshots.store import Dataset, find_dataset
 from p2d.training.loop import CLIP, average_weights, copy_weights, ema_decay
 from p2d.training.optimizers import optimizers, set_rate
 from p2d.training.states import MemoryData, load_data
@@ -78,6 +79,11 @@ def contender(name: str, config: BenchScoreConfig, data: MemoryData, device: tor
         size, rate, stepper = config.reference_batch_size, config.reference_learning_rate, "adamw"
     size = min(size or BATCH_SIZES[device.type][name], data.count)
     return Contender(task, size, rate, stepper, time.monotonic() - start)
+
+
+def measure(config: BenchScoreConfig, out: Path) -> dict[str, Any]:
+    """What `p2d bench score` tells of its dataset."""
+    return bench(config, find_dataset(config.dataset, out))
 
 
 def bench(config: BenchScoreConfig, dataset: Dataset) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class Stepper:
     samples: int
 
 
-def bench(config: BenchSimulateConfig) -> dict[str, Any]:
+def measure(config: BenchSimulateConfig) -> dict[str, Any]:
     """Cell updates a second of every stepper there is, taken in turn in one run, with ratios and differences.
 
     Returns:

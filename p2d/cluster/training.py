@@ -22,6 +22,7 @@ from p2d.cluster.stream import open_data
 from p2d.config import FlowConfig, ScoreConfig, TrainSource, fits_unet, settings_hash
 from p2d.errors import UserError
 from p2d.recipes import tasks
+from p2d.runs import copy_whole, recovered
 from p2d.snapshots.store import Dataset, open_dataset
 from p2d.training import loop
 from p2d.training.checkpoint import read_history, read_state, write_checkpoint
@@ -97,28 +98,19 @@ def train(
     if made is not None:
         learnt = read_history(made)[-1]["epoch"]
         if mistake is None:
-            _copy(made, folder)
+            copy_whole(made, folder)
         elif learnt:
             stopped = folder.with_name(f"{folder.name}_stopped")
-            shutil.rmtree(stopped, ignore_errors=True)
-            _copy(made, stopped)
+            copy_whole(made, stopped)
             kept = f"; the model of epoch {learnt:.0f} is kept in {stopped}"
     shutil.rmtree(storage, ignore_errors=True)
     if mistake is not None:
         raise UserError(mistake + kept)
 
 
-def _copy(made: Path, folder: Path) -> None:
-    """A checkpoint in its place, whole or not at all."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(made, temporary)
-    temporary.rename(folder)
-
-
 def _run_here(job: dict[str, Any], storage: Path, on_epoch: OnEpoch) -> tuple[Path | None, str | None]:
     """Train in this process: the newest checkpoint, and the user's mistake that has ended it, if one has."""
-    newest = storage / "checkpoint"
+    newest = recovered(storage / "checkpoint")
 
     def report(metrics: dict[str, float], state: dict[str, Any]) -> None:
         write_checkpoint(newest, job["description"], state["average"], state)

@@ -1,7 +1,7 @@
 """The settings of every stage: one frozen dataclass each, checked on construction, to and from JSON."""
 
-from p2d.config.base import Config, option, refuse_other_settings, settings_hash, short_name, write_json
-from p2d.config.generate import DenoiseConfig, DenoiseSource, SampleConfig
+from p2d.config.base import Config, DatasetName, option, refuse_other_settings, settings_hash
+from p2d.config.generate import DenoiseConfig, SampleConfig
 from p2d.config.learn import (
     Activation,
     DiscoverConfig,
@@ -24,8 +24,8 @@ from p2d.config.sweep import SweepConfig
 __all__ = [
     "Activation",
     "Config",
+    "DatasetName",
     "DenoiseConfig",
-    "DenoiseSource",
     "DiscoverConfig",
     "EvaluateConfig",
     "FlowConfig",
@@ -47,6 +47,4 @@ __all__ = [
     "option",
     "refuse_other_settings",
     "settings_hash",
-    "short_name",
-    "write_json",
 ]

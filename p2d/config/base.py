@@ -9,10 +9,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -25,6 +23,13 @@ ConfigT = TypeVar("ConfigT", bound="Config")
 def option(*short: str, help: str) -> Any:
     """Help text of a field; `short` names the original scripts' forms of the option, which cli.SHORT translates."""
     return tyro.conf.arg(help=f"{help} [{', '.join(short)}]" if short else help)
+
+
+DatasetName = Annotated[
+    str,
+    tyro.conf.Positional,
+    tyro.conf.arg(metavar="DATASET", help="its name under OUT/data, or its path [-m, --model, --dataset]"),
+]
 
 
 def at_least(name: str, value: float, least: float) -> None:
@@ -83,14 +88,6 @@ def settings_hash(identity: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def write_json(file: Path, values: dict[str, Any]) -> None:
-    """Write a JSON file, and its folder, so that a reader sees the old one or the new one, never a part."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_text(json.dumps(values, indent=2) + "\n")
-    temporary.replace(file)
-
-
 def refuse_other_settings(what: str, made_with: dict[str, Any], asked: dict[str, Any]) -> None:
     """Raise a UserError that names each setting in which `asked` differs from what is on disk."""
     keys = sorted(made_with.keys() | asked.keys())
@@ -98,8 +95,3 @@ def refuse_other_settings(what: str, made_with: dict[str, Any], asked: dict[str,
     if differing:
         told = "; ".join(f"{k} is {made_with.get(k)!r} there, {asked.get(k)!r} was asked" for k in differing)
         raise UserError(f"{what} was made with other settings: {told}. Take another --name or --out, or remove it")
-
-
-def short_name(dataset_name: str) -> str:
-    """A dataset's name without its size: 'waves' for 'waves_128x128'."""
-    return re.sub(r"_\d+x\d+$", "", dataset_name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, get_args
 
-from p2d.config.base import Config, at_least, one_of, option, within
+from p2d.config.base import Config, DatasetName, at_least, one_of, option, within
 from p2d.config.learn import Library, Precision, check_alpha
 from p2d.systems.system import load_system
 
@@ -43,7 +43,7 @@ class BenchSimulateConfig(Config):
 class BenchScoreConfig(Config):
     """Settings of `p2d bench score`."""
 
-    dataset: Annotated[str, option("-m", "--model", help="dataset: its name under OUT/data, or its path")] = "waves"
+    dataset: DatasetName = "waves"
     seconds: Annotated[float, option(help="training time of each network")] = 420.0
     share: Annotated[float, option(help="this network is also trained for this share (1 / SHARE) of the time")] = 6.0
     alpha: Annotated[float, option("-a", help="signal level")] = 0.8
@@ -74,9 +74,7 @@ class BenchScoreConfig(Config):
 class BenchDenoiseConfig(Config):
     """Settings of `p2d bench denoise`."""
 
-    dataset: Annotated[str, option("-m", "--model", help="clean dataset: its name under OUT/data, or its path")] = (
-        "waves"
-    )
+    dataset: DatasetName = "waves"
     noise: Annotated[tuple[float, ...], option(help="standard deviations of the noise, in concentration")] = (
         0.01,
         0.02,
@@ -99,7 +97,7 @@ class BenchDenoiseConfig(Config):
 class BenchFlowConfig(Config):
     """Settings of `p2d bench flow`."""
 
-    dataset: Annotated[str, option("-m", "--model", help="dataset: its name under OUT/data, or its path")] = "waves"
+    dataset: DatasetName = "waves"
     snapshots: Annotated[tuple[int, ...], option(help="numbers of training snapshots; 0: all of them")] = (0, 128)
     seeds: Annotated[int, option(help="trainings of each kind")] = 3
     variants: Annotated[bool, option(help="also variants of the training, one change at a time")] = False
@@ -118,7 +116,7 @@ class BenchFlowConfig(Config):
 class BenchDiscoverConfig(Config):
     """Settings of `p2d bench discover`."""
 
-    dataset: Annotated[str, option("-m", "--model", help="dataset: its name under OUT/data, or its path")] = "waves"
+    dataset: DatasetName = "waves"
     library: Annotated[Library, option(help="of the timings")] = "cubic"
     samples: Annotated[int, option(help="snapshots that are timed; 0: all that live")] = 0
     study: Annotated[bool, option(help="the study instead: eight systems, clean, rounded and noisy")] = False

@@ -6,10 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Annotated
 
-import tyro
-
 from p2d.config.base import HOW, Config, at_least, option, widths, within
-from p2d.config.learn import TrainSource
 from p2d.errors import UserError
 
 LARGEST_CHURN = 0.41  # a little below 2^(1/2) - 1 (Karras et al. 2022): no more new noise than there is
@@ -44,15 +41,6 @@ class SampleConfig(Config):
             raise UserError(f"churn = {self.churn} is not possible: a share between 0 and {LARGEST_CHURN}")
         if self.plot_channel not in (0, 1):
             raise UserError(f"plot_channel = {self.plot_channel} is not possible: 0 is u, 1 is v")
-
-
-@dataclass(frozen=True)
-class DenoiseSource(TrainSource):
-    """Which noisy dataset, and with what of the machine."""
-
-    dataset: Annotated[tyro.conf.Positional[str], option(help="dataset: its name under OUT/data, or its path")] = (
-        "waves"
-    )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
-from p2d.config.base import Config, at_least, one_of, option, widths, within
+from p2d.config.base import Config, DatasetName, at_least, one_of, option, widths, within
 from p2d.errors import UserError
 from p2d.systems import expressions
 
@@ -26,7 +26,7 @@ LARGEST_RADIUS = 8.0  # cells; a local field sees no further
 class Source(Config):
     """Which data a stage works on, what it holds out, what the result is called, and over how many processes."""
 
-    dataset: Annotated[str, option("-m", "--model", help="dataset: its name under OUT/data, or its path")] = "waves"
+    dataset: DatasetName = "waves"
     name: Annotated[str, option(help="name of the result; the dataset's name without its size when empty")] = ""
     holdout: Annotated[float, option(help="share of the snapshots held out for validation")] = 0.1
     workers: Annotated[int, option(help="processes; 0: as many as the machine is best used with")] = 0

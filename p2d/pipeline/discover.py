@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from p2d.config import DiscoverConfig, Source, refuse_other_settings, short_name, write_json
+from p2d.config import DiscoverConfig, Source, refuse_other_settings
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
+from p2d.runs import EQUATION, short_name, write_json
 from p2d.snapshots.store import Dataset, evenly, find_dataset
 
 PASSES = 2
@@ -24,7 +25,7 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
         UserError: too few living snapshots, samples that are no concentrations, an equation of other settings there.
     """
     dataset = find_dataset(source.dataset, out)
-    file = out / "discover" / (source.name or short_name(dataset.folder.name)) / "equation.json"
+    file = EQUATION.place(out, source.name or short_name(dataset.folder.name))
     asked = {**config.identity(), "dataset_hash": dataset.card.dataset_hash, "holdout": source.holdout}
     if file.exists():
         made = json.loads(file.read_text())

@@ -7,10 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from p2d.config import EvaluateConfig, Source, short_name, write_json
+from p2d.config import EvaluateConfig, Source
 from p2d.errors import UserError
-from p2d.pipeline.names import find_equation, optional_model, refuse_other_systems
+from p2d.pipeline.refuse import refuse_other_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
+from p2d.runs import EQUATION, FLOW, REPORT, SCORE, short_name, write_json
 from p2d.snapshots.store import Dataset, find_dataset
 from p2d.training.checkpoint import read_config
 
@@ -20,10 +21,10 @@ def evaluate(config: EvaluateConfig, source: Source, out: Path, track: Tracker) 
     dataset = find_dataset(source.dataset, out)
     short = short_name(dataset.folder.name)
     name = source.name or short
-    folder = out / "report" / name
-    score = optional_model("score", config.score, short, out)
-    flow = optional_model("flow", config.flow, short, out)
-    equation = find_equation(config.equation, short, out)
+    folder = REPORT.place(out, name)
+    score = SCORE.find_or_own(out, config.score, short)
+    flow = FLOW.find_or_own(out, config.flow, short)
+    equation = EQUATION.find_or_own(out, config.equation, short)
     if score is None and flow is None and equation is None:
         raise UserError(f"there is nothing to evaluate for {dataset.folder}: train or discover something of it first")
     for kind, model in (("score", score), ("flow", flow)):

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from p2d.config import DenoiseConfig, SampleConfig, TrainSource, settings_hash, short_name, write_json
+from p2d.config import DenoiseConfig, SampleConfig, TrainSource, settings_hash
 from p2d.errors import UserError
 from p2d.pipeline.learn import train_score
-from p2d.pipeline.names import find_model, refuse_other_systems
+from p2d.pipeline.refuse import refuse_other_systems
 from p2d.pipeline.simulate import dataset_facts
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import Advance, progress, say
+from p2d.runs import DATA, REPORT, SCORE, short_name, write_json
 from p2d.score.model import ScoreModel
 from p2d.snapshots import made as derived
 from p2d.snapshots.noise import LEAST, LOOKED_AT, white_noise
@@ -40,12 +41,12 @@ def sample(score: str, config: SampleConfig, out: Path, track: Tracker) -> Outco
         UserError: no such model, a size that its U-Net cannot take, one trained at a single level, a dataset to compare
             with that the model was not trained on.
     """
-    folder = find_model("score", score, out)
+    folder = SCORE.find(out, score)
     made = read_config(folder, "score")
     trained_on = made["data"]
     grid = (config.height or trained_on["grid"][0], config.width or trained_on["grid"][1])
     name = config.name or f"{folder.name}_generated_{grid[0]}x{grid[1]}"
-    place = out / "data" / name
+    place = DATA.place(out, name)
     origin = {
         "kind": derived.GENERATED,
         "score": settings_hash({**made["settings"], **trained_on}),
@@ -54,7 +55,7 @@ def sample(score: str, config: SampleConfig, out: Path, track: Tracker) -> Outco
     settings = {**config.identity(), "height": grid[0], "width": grid[1], **origin}
     labels = derived.generated_labels(config.num_samples, ROWS, config.seed)
     compared = _own_dataset(config.dataset, trained_on, folder, out)
-    report = out / "report" / name / "quality.json"  # by its full name: sizes may differ
+    report = REPORT.place(out, name) / "quality.json"  # by its full name: sizes may differ
     if derived.is_finished(place, settings, labels) and report.is_file():
         facts = {**dataset_facts(open_dataset(place)), **json.loads(report.read_text())}
         return Outcome("sample", False, place, facts)
@@ -109,8 +110,9 @@ def _own_dataset(name: str, trained_on: dict[str, Any], model: Path, out: Path) 
                 f"name the dataset of {trained_on['dataset_hash'][:8]}..., of which memory and likeness can be told"
             )
         return dataset
-    for card in sorted((out / "data").glob("*/card.json")):
-        if trained_on["dataset_hash"] in card.read_text():
+    for known in DATA.names(out):
+        card = DATA.place(out, known) / "card.json"
+        if card.is_file() and trained_on["dataset_hash"] in card.read_text():
             dataset = open_dataset(card.parent)
             if dataset.card.dataset_hash == trained_on["dataset_hash"]:
                 return dataset
@@ -161,7 +163,7 @@ def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracke
     dataset = find_dataset(source.dataset, out)
     grid, affine = dataset.card.grid, dataset.card.affine
     short = source.name or short_name(dataset.folder.name)
-    place = out / "data" / f"{short}_denoised_{grid[0]}x{grid[1]}"
+    place = DATA.place(out, f"{short}_denoised_{grid[0]}x{grid[1]}")
     train_ids, _ = dataset.split(source.holdout)
     spectrum = measure(training_states(dataset, part) for part in np.array_split(train_ids, -(-len(train_ids) // ROWS)))
     spread = (spectrum.variance(grid).sqrt() / affine["scale"]).tolist()
@@ -200,7 +202,7 @@ def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracke
     with stage(track, "denoise", place, {**config.to_dict(), **source.to_dict(), "noise": sigma}) as child:
         with progress("denoise", dataset.card.samples, "snapshots") as advance:
             made = derived.make(place, card, labels, samples, device, advance)
-        picture = out / "report" / place.name / "denoised.png"
+        picture = REPORT.place(out, place.name) / "denoised.png"
         _draw_pair(picture, dataset, made, sigma, plot_channel)
         child.artifact(picture)
     facts = {**dataset_facts(made), "noise": sigma, "noise_estimated": not config.noise, "score": str(trained.where)}

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from p2d.config import FlowConfig, FlowSource, ScoreConfig, TrainSource, check_channel, short_name
+from p2d.config import FlowConfig, FlowSource, ScoreConfig, TrainSource, check_channel
 from p2d.errors import UserError
-from p2d.pipeline.names import find_model, refuse_other_levels, refuse_other_systems
+from p2d.pipeline.refuse import refuse_other_levels, refuse_other_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
+from p2d.runs import FLOW, REPORT, SCORE, short_name
 from p2d.snapshots.store import Dataset, find_dataset
 from p2d.training.checkpoint import read_config, read_history
 from p2d.training.identity import describe, is_trained
@@ -26,8 +27,8 @@ def train_score(config: ScoreConfig, source: TrainSource, out: Path, track: Trac
     check_channel(plot_channel)
     dataset = find_dataset(source.dataset, out)
     name = source.name or short_name(dataset.folder.name)
-    artist = _artist(out / "report" / name / "training", dataset, source.holdout, plot_channel, name)
-    return train_into("train-score", config, source, dataset, out / "score" / name, track, artist=artist)
+    artist = _artist(REPORT.place(out, name) / "training", dataset, source.holdout, plot_channel, name)
+    return train_into("train-score", config, source, dataset, SCORE.place(out, name), track, artist=artist)
 
 
 def _artist(folder: Path, dataset: Dataset, holdout: float, channel: int, name: str) -> Artist:
@@ -50,12 +51,12 @@ def train_flow(config: FlowConfig, source: FlowSource, out: Path, track: Tracker
     short = short_name(dataset.folder.name)
     if config.objective == "stationarity":
         _warn_of_few(dataset, source)
-        folder = out / "flow" / (source.name or flow_name(short, config.objective))
+        folder = FLOW.place(out, source.name or flow_name(short, config.objective))
         outcome = train_into("train-flow", config, source, dataset, folder, track)
         return dataclasses.replace(outcome, facts=outcome.facts | _judged(outcome.facts, dataset, source))
-    score = find_model("score", source.score or short, out)
+    score = SCORE.find(out, source.score or short)
     check_score(config, dataset, score)
-    folder = out / "flow" / (source.name or flow_name(short, config.objective))
+    folder = FLOW.place(out, source.name or flow_name(short, config.objective))
     return train_into("train-flow", config, source, dataset, folder, track, score=score)
 
 

@@ -11,18 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from p2d.config import RolloutConfig, RolloutSource, settings_hash, short_name, write_json
+from p2d.config import RolloutConfig, RolloutSource, settings_hash
 from p2d.errors import UserError
-from p2d.pipeline.names import (
-    find_equation,
-    find_model,
-    optional_model,
-    refuse_other_levels,
-    refuse_other_systems,
-    refuse_systems,
-)
+from p2d.pipeline.refuse import refuse_other_levels, refuse_other_systems, refuse_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
+from p2d.runs import EQUATION, FLOW, REPORT, SCORE, short_name, write_json
 from p2d.snapshots.store import Dataset, evenly, find_dataset
 from p2d.training.checkpoint import read_config
 
@@ -47,7 +41,7 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
         refuse_systems(f"{what.where} is of", what.learnt_from, dataset, "an equation")
     else:
         refuse_other_systems("flow", what.where, dataset)
-    score = optional_model("score", source.score, short_name(learnt_from), out)
+    score = SCORE.find_or_own(out, source.score, short_name(learnt_from))
     if score is not None:
         refuse_other_systems("score", score, dataset)
         if read_config(score, "score")["data"]["affine"] != what.affine:
@@ -56,7 +50,7 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
             )
     _check_score(config, what.settings, score, what.where)
     starts, others = _split(dataset, config)
-    place = out / "report" / (source.name or what.name) / "rollout"
+    place = REPORT.place(out, source.name or what.name) / "rollout"
     inputs = {
         **config.identity(),
         what.kind: what.identity,
@@ -126,7 +120,7 @@ class _Carrier:
 
 
 def _flow(source: RolloutSource, out: Path) -> _Carrier:
-    folder = find_model("flow", source.flow, out)
+    folder = FLOW.find(out, source.flow)
     made = read_config(folder, "flow")
 
     def load(_: np.ndarray) -> Flow:
@@ -149,8 +143,7 @@ def _flow(source: RolloutSource, out: Path) -> _Carrier:
 def _equation(source: RolloutSource, out: Path) -> _Carrier:
     from p2d.flow.equation_field import AFFINE
 
-    file = find_equation(source.equation, "", out)
-    assert file is not None
+    file = EQUATION.find(out, source.equation)
     made = json.loads(file.read_text())
     equation = made["found"]["equation"]
 

@@ -8,13 +8,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from p2d.config import EvaluateConfig, FlowSource, RunConfig, short_name, write_json
+from p2d.config import EvaluateConfig, FlowSource, RunConfig
 from p2d.pipeline.discover import discover
 from p2d.pipeline.evaluate import evaluate, read_summary
 from p2d.pipeline.learn import flow_name, train_flow, train_score
 from p2d.pipeline.simulate import simulate
 from p2d.pipeline.stage import Outcome, Tracker
 from p2d.progress import say
+from p2d.runs import REPORT, short_name, write_json
 from p2d.tracking.store import Run
 
 
@@ -45,10 +46,10 @@ def run(config: RunConfig, out: Path, track: Tracker) -> tuple[dict[str, Any], l
             outcome = stage()
             outcomes.append(outcome)
             if outcome.made:
-                _add_seconds(out / "report" / name, key, outcome.seconds)
+                _add_seconds(REPORT.place(out, name), key, outcome.seconds)
             else:
                 say(f"{outcome.stage}: nothing to do, {outcome.where} is there")
-        summary = read_summary(out / "report" / name)
+        summary = read_summary(REPORT.place(out, name))
         if any(o.made for o in outcomes):
             parent().metrics({"validation_loss": summary["score"]["validation_loss"]})
             cosines = {f"{k}_cosine": summary[k]["cosine"] for k in ("flow", "discover")}

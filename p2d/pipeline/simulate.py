@@ -11,9 +11,10 @@ from p2d.config.simulate import SimulateConfig, Simulation
 from p2d.errors import UserError
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
+from p2d.runs import DATA
 from p2d.snapshots.card import VERSION, load_card
 from p2d.snapshots.simulated import is_finished, refuse_starts
-from p2d.snapshots.store import Dataset, find_dataset, find_folder, open_dataset
+from p2d.snapshots.store import Dataset, find_dataset, open_dataset
 from p2d.snapshots.verify import Fault
 from p2d.snapshots.verify import verify as check_dataset
 from p2d.snapshots.writing import ensembles_text
@@ -22,7 +23,7 @@ from p2d.systems.initial import KINDS
 
 def simulate(config: SimulateConfig, out: Path, track: Tracker) -> Outcome:
     """Simulate a dataset into OUT/data/NAME."""
-    folder = out / "data" / config.dataset_name
+    folder = DATA.place(out, config.dataset_name)
     simulation = _simulation(config, out)
     if is_finished(simulation, folder):
         return Outcome("simulate", False, folder, dataset_facts(open_dataset(folder)))
@@ -72,7 +73,7 @@ def verify(name: str, out: Path, repair: bool) -> tuple[Path, list[Fault]]:
     Raises:
         UserError: no such dataset, or one whose card cannot be read; shards that come out otherwise than they were.
     """
-    folder = find_folder(name, out)
+    folder = DATA.find(out, name)
     faults = check_dataset(folder)
     if not (faults and repair):
         return folder, faults

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from p2d.config import FlowSource, ScoreConfig, SweepConfig, TrainSource, refuse_other_settings, short_name, write_json
+from p2d.config import FlowSource, ScoreConfig, SweepConfig, TrainSource, refuse_other_settings
 from p2d.config.sweep import AUTO, METRICS, Point
 from p2d.errors import UserError
 from p2d.pipeline.learn import check_score, train_into, train_score
-from p2d.pipeline.names import find_model
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import Advance, progress, say
+from p2d.runs import SCORE, SWEEP, copy_whole, short_name, whole, write_json
 from p2d.snapshots.store import Dataset, find_dataset
 from p2d.tracking.store import Run
 from p2d.training.checkpoint import read_history
@@ -45,7 +44,7 @@ def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker) ->
     dataset = find_dataset(source.dataset, out)
     short = short_name(dataset.folder.name)
     name = source.name or (short if config.objective == "continuity" else f"{short}_{config.objective}")
-    folder = out / "sweep" / name
+    folder = SWEEP.place(out, name)
     metric = _metric(config, dataset, source.holdout)
     asked = _identity(config, source, dataset, metric)
     made = json.loads((folder / "settings.json").read_text()) if (folder / "settings.json").exists() else asked
@@ -132,10 +131,7 @@ def _check_levels(config: SweepConfig, source: FlowSource, short: str, out: Path
 
 def _shared(source: FlowSource, short: str, out: Path) -> Path | None:
     """The score model that all trials share, if it is there."""
-    folder = out / "score" / short
-    if source.score or (folder / "config.json").is_file():
-        return find_model("score", source.score or short, out)
-    return None
+    return SCORE.find_or_own(out, source.score, short)
 
 
 def _scores(
@@ -276,12 +272,8 @@ def _seconds(
 
 
 def _keep_best(facts: dict[str, Any], folder: Path) -> None:
-    """Copy the best trial's flow to FOLDER/best, whole or not at all."""
-    temporary, place = folder / ".best", folder / "best"
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(folder / "trials" / facts["best"]["trial"], temporary)
-    shutil.rmtree(place, ignore_errors=True)
-    temporary.rename(place)
+    """Copy the best trial's flow to FOLDER/best."""
+    copy_whole(folder / "trials" / facts["best"]["trial"], folder / "best")
 
 
 def _draw(config: SweepConfig, rows: list[Row], metric: str, folder: Path, name: str) -> None:
@@ -302,7 +294,7 @@ def _write_table(config: SweepConfig, rows: list[Row], file: Path) -> None:
     """All trials as comma-separated values: settings, state, last metrics, error."""
     measured = sorted({key for row in rows for key in row.values})
     axes = config.axes
-    with file.open("w", newline="") as lines:
+    with whole(file) as temporary, temporary.open("w", newline="") as lines:
         table = csv.writer(lines)
         table.writerow(["trial", *(one.label for one in axes), "state", *measured, "error"])
         for row in rows:

@@ -56,6 +56,23 @@ def print_measurements(summary: dict[str, Any]) -> None:
         console.print(f"flow: {summary['flow']['verdict']}", markup=False)
 
 
+def print_sample(facts: dict[str, Any]) -> None:
+    """How generated patterns compare with held-out snapshots, where there are such."""
+    if "quality" in facts:
+        print_quality(facts["quality"])
+
+
+def print_verdict(facts: dict[str, Any]) -> None:
+    """What a flow is worth, where that is told."""
+    if "verdict" in facts:
+        print(facts["verdict"])
+
+
+def print_equation(found: dict[str, Any]) -> None:
+    """An equation, and what it is worth."""
+    print(equation_text(found))
+
+
 def print_quality(found: dict[str, Any]) -> None:
     """How generated patterns compare with held-out snapshots, each distance beside its floor."""
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from p2d.runs import whole
+
 
 def write_frames(path: Path, times: list[int], frames: dict[str, np.ndarray]) -> None:
     """Write frames whole or not at all.
@@ -24,10 +26,8 @@ def write_frames(path: Path, times: list[int], frames: dict[str, np.ndarray]) ->
             "state": pa.FixedShapeTensorArray.from_numpy_ndarray(states),
         }
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    pq.write_table(table, temporary)
-    temporary.replace(path)
+    with whole(path) as temporary:
+        pq.write_table(table, temporary)
 
 
 def read_frames(path: Path) -> tuple[list[int], dict[str, np.ndarray]]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from p2d.config import short_name
 from p2d.errors import UserError
 from p2d.fields import Scaling
+from p2d.runs import DATA, whole
 from p2d.snapshots import schema
 from p2d.snapshots.card import VERSION, Card, load_card
 from p2d.systems.system import System
@@ -39,24 +37,19 @@ def shard_name(index: int) -> str:
 
 
 def write_shard(folder: Path, index: int, samples: schema.Samples) -> dict[str, Any]:
-    """Write one shard under a temporary name, flush it to disk, then rename it.
+    """Write one shard whole or not at all.
 
     Returns:
         Its entry for the card, see `shard_entry`.
 
     Raises:
-        UserError: the disk is full or the folder cannot be written; nothing half written is left.
+        UserError: the disk is full or the folder cannot be written.
     """
     path = folder / shard_name(index)
-    temporary = folder / f".{path.name}.{uuid.uuid4().hex}.tmp"
     try:
-        with temporary.open("wb") as file:
+        with whole(path) as temporary, temporary.open("wb") as file:
             pq.write_table(samples.table(), file, **PARQUET)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(
             f"cannot write {path}: {error.strerror or error}; free some space or take another --out"
         ) from error
@@ -267,22 +260,4 @@ def find_dataset(name: str, out: str | Path) -> Dataset:
     Raises:
         UserError: no such dataset (lists those that are there), several of that name, or one that cannot be opened.
     """
-    return open_dataset(find_folder(name, out))
-
-
-def find_folder(name: str, out: str | Path) -> Path:
-    """The folder of a dataset, see `find_dataset`."""
-    data = Path(out) / "data"
-    for folder in (data / name, Path(name)):
-        if folder.is_dir():
-            return folder
-    same = sorted(p for p in data.glob("*") if p.is_dir() and short_name(p.name) == name)
-    if len(same) == 1:
-        return same[0]
-    if same:
-        raise UserError(f"several datasets are called {name!r}: {', '.join(p.name for p in same)}; name one of them")
-    there = sorted(p.name for p in data.iterdir() if p.is_dir()) if data.is_dir() else []
-    raise UserError(
-        f"there is no dataset {name!r}, neither as a folder nor under {data} "
-        f"({'which holds ' + ', '.join(there) if there else 'which is empty'}); p2d simulate makes one"
-    )
+    return open_dataset(DATA.find(out, name))

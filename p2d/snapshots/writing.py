@@ -16,6 +16,7 @@ from p2d.config import refuse_other_settings
 from p2d.errors import UserError
 from p2d.fields import Scaling
 from p2d.observables import Change, Ensemble
+from p2d.runs import remove_unfinished
 from p2d.snapshots import card as cards
 from p2d.snapshots import schema, store
 from p2d.snapshots.lock import sole_writer
@@ -43,8 +44,7 @@ def writing(folder: Path, first_card: cards.Card) -> Iterator[cards.Card]:
                     f"{folder} holds files but no card.json, so it is no dataset; take another --name or --out"
                 )
             stack.enter_context(sole_writer(folder))
-            for left in folder.glob(".*.tmp"):
-                left.unlink(missing_ok=True)
+            remove_unfinished(folder)
             card = card_there(folder, first_card.settings)
             if card is None:
                 card = first_card

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from p2d.errors import UserError
+from p2d.runs import recovered, whole_folder, write_json
 
 FORMAT = "p2d checkpoint"
 VERSION = 1
@@ -21,7 +21,7 @@ VERSION = 1
 def write_checkpoint(
     folder: Path, config: dict[str, Any], weights: dict[str, Tensor], state: dict[str, Any] | None = None
 ) -> None:
-    """Write a checkpoint whole or not at all.
+    """Write a checkpoint whole or not at all; the one before goes when this one is whole.
 
     Args:
         config: kind ('score' or 'flow'), settings of the stage, and what was learnt from (hash and affine map; the
@@ -30,18 +30,13 @@ def write_checkpoint(
         state: what training needs to go on: tensors and numbers only. Its `history`, the metrics of each epoch, is
             also written as history.json.
     """
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file({k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}, temporary / "model.safetensors")
-    (temporary / "config.json").write_text(
-        json.dumps({"format": FORMAT, "version": VERSION, **config}, indent=2) + "\n"
-    )
-    if state is not None:
-        torch.save(state, temporary / "state.pt")
-        (temporary / "history.json").write_text(json.dumps(state["history"], indent=1) + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
+    with whole_folder(folder) as temporary:
+        save_file(own, temporary / "model.safetensors")
+        write_json(temporary / "config.json", {"format": FORMAT, "version": VERSION, **config})
+        if state is not None:
+            torch.save(state, temporary / "state.pt")
+            (temporary / "history.json").write_text(json.dumps(state["history"], indent=1) + "\n")
 
 
 def read_config(folder: Path, kind: str) -> dict[str, Any]:
@@ -50,7 +45,7 @@ def read_config(folder: Path, kind: str) -> dict[str, Any]:
     Raises:
         UserError: no checkpoint there, a damaged or newer one, or one of another kind.
     """
-    file = folder / "config.json"
+    file = recovered(folder) / "config.json"
     if not file.is_file():
         raise UserError(f"there is no {kind} model in {folder}; p2d train-{kind} makes one")
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from p2d.config import FlowConfig, ScoreConfig, TrainSource, refuse_other_settings, settings_hash
+from p2d.runs import recovered
 from p2d.snapshots.store import Dataset
 from p2d.training.checkpoint import read_config
 
@@ -38,7 +39,7 @@ def is_trained(folder: Path, description: dict[str, Any]) -> bool:
     Raises:
         UserError: it holds one of other settings (says which differ).
     """
-    if not (folder / "config.json").exists():
+    if not (recovered(folder) / "config.json").exists():
         return False
     kind = description["kind"]
     made = read_config(folder, kind)

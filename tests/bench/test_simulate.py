@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from p2d.bench.simulate import Stepper, _rates, bench, conv2d_stepper
+from p2d.bench.simulate import Stepper, _rates, conv2d_stepper, measure
 from p2d.cli import main
 from p2d.config.bench import BenchSimulateConfig
 from p2d.errors import UserError
@@ -38,7 +38,7 @@ def test_a_rate_is_cells_times_steps_over_the_time_taken(monkeypatch):
 
 
 def test_the_bench_measures_every_stepper_and_preset():
-    found = bench(BenchSimulateConfig(**SMALL))
+    found = measure(BenchSimulateConfig(**SMALL))
     assert found["presets"].keys() == PRESETS.keys()
     assert {"cpu", "conv2d cpu"} <= found["steppers"].keys()
     rates = {name: each["median"] for name, each in found["steppers"].items()}

@@ -7,7 +7,6 @@ import pytest
 
 from p2d.config import (
     DenoiseConfig,
-    DenoiseSource,
     DiscoverConfig,
     EvaluateConfig,
     FlowConfig,
@@ -21,8 +20,6 @@ from p2d.config import (
     fits_unet,
     refuse_other_settings,
     settings_hash,
-    short_name,
-    write_json,
 )
 from p2d.errors import UserError
 
@@ -35,7 +32,7 @@ CONFIGS = [
     Source(dataset="some/folder", holdout=0.25, workers=2),
     TrainSource(cpus_per_worker=3, memory=1.5),
     FlowSource(dataset="life", score="other", memory=0.25),
-    DenoiseSource(dataset="noisy", name="clean"),
+    TrainSource(dataset="noisy", name="clean"),
     ScoreConfig(),
     ScoreConfig(alpha=(0.8,), channels=(8,), augment=False),
     ScoreConfig(sampling=0.0, target_loss=0.1, data_noise=0.02, precision="bfloat16"),
@@ -275,27 +272,3 @@ def test_a_species_that_is_not_there_is_refused(channel):
     for make in (EvaluateConfig, RunConfig):
         with pytest.raises(UserError, match=f"plot_channel '{channel}'.*known: 0, 1"):
             make(plot_channel=channel)
-
-
-@pytest.mark.parametrize(
-    ("name", "short"),
-    [
-        ("waves_128x128", "waves"),
-        ("u_skate_64x32", "u_skate"),
-        ("waves+life_8x8", "waves+life"),
-        ("mine", "mine"),
-        ("a_8x8_b", "a_8x8_b"),
-        ("x_16x", "x_16x"),
-    ],
-)
-def test_the_short_name_is_the_name_without_its_size(name, short):
-    assert short_name(name) == short
-
-
-def test_a_json_file_that_cannot_be_made_leaves_the_old_one(tmp_path):
-    file = tmp_path / "new" / "settings.json"
-    write_json(file, {"a": [1, 2.5, None]})
-    with pytest.raises(TypeError):
-        write_json(file, {"a": object()})
-    assert json.loads(file.read_text()) == {"a": [1, 2.5, None]}
-    assert [p.name for p in file.parent.iterdir()] == ["settings.json"]

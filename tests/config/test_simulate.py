@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from p2d.config import SimulateConfig, settings_hash, short_name
+from p2d.config import SimulateConfig, settings_hash
 from p2d.errors import UserError
+from p2d.runs import short_name
 from p2d.systems.gray_scott import PRESETS, GrayScott
 
 WAVES, LIFE = PRESETS["waves"], PRESETS["life"]

@@ -89,6 +89,12 @@ def test_a_write_that_fails_leaves_the_checkpoint_before_it(tmp_path, monkeypatc
     assert_close(read_checkpoint(folder, "score")[1], some_weights(), rtol=0, atol=0)
 
 
+def test_a_checkpoint_is_read_that_was_put_aside_by_a_process_that_was_killed_then(tmp_path):
+    folder = written(tmp_path)
+    folder.rename(tmp_path / ".model.old")
+    assert_close(read_checkpoint(folder, "score")[1], some_weights(), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(("made", "asked"), [("score", "flow"), ("flow", "score")])
 def test_a_model_of_another_kind_is_refused(tmp_path, made, asked):
     folder = written(tmp_path, kind=made)

@@ -1,0 +1,71 @@
+"""The table of commands: every row names a function that takes what the row gives, and ends with what to run next."""
+
+import importlib
+import inspect
+import json
+
+import pytest
+
+from p2d import pipeline
+from p2d.cli import COMMANDS, TABLE, main
+from p2d.commands import Command
+from p2d.config import SimulateConfig
+from p2d.snapshots.simulated import simulate_here
+
+OTHERS = ("run", "verify", "ui")  # rows with a function of their own
+STAGES = [row for row in TABLE if " " not in row.name and row.name not in OTHERS]
+BENCHMARKS = [row for row in TABLE if row.name.startswith("bench ")]
+TAKE_A_DATASET = ["verify", "train-score", "train-flow", "denoise", "discover", "evaluate", "sweep"]
+TAKE_A_DATASET += ["bench score", "bench denoise", "bench flow", "bench discover"]
+
+
+@pytest.mark.parametrize("row", STAGES, ids=lambda row: row.name)
+def test_a_stage_is_called_with_what_its_row_gives(row):
+    function = getattr(pipeline, row.name.replace("-", "_"))
+    given = {name for name, *_ in row.fields} - {"common"}
+    assert inspect.signature(function).parameters.keys() == given | {"out", "track"}
+
+
+@pytest.mark.parametrize("row", BENCHMARKS, ids=lambda row: row.name)
+def test_a_benchmark_measures_and_prints(row):
+    module = importlib.import_module(f"p2d.{row.name.replace(' ', '.')}")
+    assert {"config"} <= inspect.signature(module.measure).parameters.keys() <= {"config", "out"}
+    assert list(inspect.signature(module.print_table).parameters) == ["found", "config"]
+
+
+def test_these_commands_take_a_dataset_as_their_first_word():
+    assert [row.name for row in TABLE if row.takes_dataset] == TAKE_A_DATASET
+
+
+def test_a_row_is_all_that_a_command_needs(monkeypatch, capsys):
+    row = Command("add", "Add two numbers.", (("a", int), ("b", int, 2)), lambda given: print(given.a + given.b))
+    monkeypatch.setitem(COMMANDS, "add", row)
+    main(["add", "--a", "3"])
+    assert capsys.readouterr().out == "5\n"
+    with pytest.raises(SystemExit):
+        main(["add", "--b", "3"])
+    assert capsys.readouterr().err == "p2d: p2d add needs --a; p2d add --help tells what that is\n"
+
+
+@pytest.fixture
+def out(tmp_path):
+    """An output folder with a dataset of 8 x 8."""
+    config = SimulateConfig(num_samples=2, height=8, width=8, steps=10, device="cpu", threads=1)
+    simulate_here(config, tmp_path / "data" / config.dataset_name)
+    return tmp_path
+
+
+def test_a_command_ends_with_what_to_run_next(out, capsys):
+    size = ["--num-samples", "2", "--height", "8", "--width", "8", "--steps", "10"]
+    main(["simulate", *size, "--no-tracking", "-o", str(out)])
+    place = out / "data" / "waves_8x8"
+    told = f"simulate: nothing to do, {place} is there\nnext: p2d discover waves_8x8 -o {out}\n"
+    assert capsys.readouterr().out == told
+    main(["simulate", *size, "--no-tracking", "-o", str(out), "--json"])
+    assert json.loads(capsys.readouterr().out)["samples"] == 2
+
+
+@pytest.mark.parametrize("form", ["waves", "waves_8x8", "{out}/data/waves_8x8", "-m waves", "--dataset=waves"])
+def test_a_dataset_is_named_by_name_or_path_as_first_word_or_option(form, out, capsys):
+    main(["verify", *form.format(out=out).split(), "-o", str(out)])
+    assert capsys.readouterr().out == f"{out}/data/waves_8x8: sound\n"
