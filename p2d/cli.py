@@ -40,6 +40,7 @@ from p2d.config.bench import (
 from p2d.errors import UserError
 from p2d.mistakes import options, told_in_one_line
 from p2d.show import summary as show
+from p2d.systems.system import catalogue, load_system
 
 FAULTY, USER_MISTAKE = 1, 2  # exit codes
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)  # a full disk, or one that may not be written
@@ -62,12 +63,17 @@ SHORT_OF = {  # where a command means another thing by one
     "sample": {"-n": "--num-samples"},
     "rollout": {"-n": "--steps", "-m": "--from", "--model": "--from", DATASET: "--from"},
 }
+# Parameters of Gray-Scott that version 1 had options for: --feed 0.014 0.018 is --set F=0.014,0.018.
+PARAMETERS = {"--feed": "F", "--kill": "k", "--diffusion-u": "D_u", "--diffusion-v": "D_v"}
+SET = "--set"
 # Fields of a command that are of no config.
 CHANNEL: Field = ("plot_channel", Annotated[int, option(help="species shown in pictures: 0 is u, 1 is v")], 1)
 SCORE: Field = ("score", Annotated[str, option(help="score model, by name or path")])
 REPAIR_HELP = "simulate missing and damaged shards again, and no others"
 REPAIR: Field = ("repair", Annotated[bool, option(help=REPAIR_HELP)], False)
 PORT: Field = ("port", Annotated[int, option(help="port on this machine's loopback")], 5000)
+NAME_HELP = "a system of the catalogue, or a TOML file; all when empty"
+NAME: Field = ("name", Annotated[tyro.conf.Positional[str], option(help=NAME_HELP)], "")
 OUT: Field = ("out", Annotated[str, option("-o", help="output folder")], "runs")
 
 
@@ -96,6 +102,17 @@ def verify(given: Any) -> None:
         sys.exit(FAULTY)
 
 
+def systems(given: Any) -> None:
+    """The catalogue, or one system of it or of a file."""
+    from p2d.show.systems import print_systems, systems_json
+
+    named = [load_system(given.name)] if given.name else list(catalogue().values())
+    if given.screen.json:
+        print(json.dumps(systems_json(named)))
+    else:
+        print_systems(named)
+
+
 def ui(given: Any) -> None:
     """MLflow's page, until Ctrl-C."""
     from p2d.tracking.ui import serve
@@ -110,9 +127,15 @@ TABLE = (
         (("config", RunConfig), ("common", Common)),
         run,
     ),
+    Command(
+        "systems",
+        "List the systems of the catalogue, or describe one: species, equation, presets, and whether each moves.",
+        (NAME, ("screen", Screen)),
+        systems,
+    ),
     stage(
         "simulate",
-        "Simulate Gray-Scott patterns into a dataset of parquet shards.",
+        "Simulate a system's patterns into a dataset of parquet shards.",
         ("config", SimulateConfig),
         following=lambda given, made: f"p2d discover {given.config.dataset_name}",
     ),
@@ -194,7 +217,7 @@ TABLE = (
     ),
     benchmark(
         "simulate",
-        "Time the simulation kernels beside a convolution in PyTorch, preset by preset, and one actor beside two.",
+        "Time a system's kernels beside the same text in PyTorch and JAX, preset by preset, and one actor beside two.",
         BenchSimulateConfig,
         Screen,
     ),
@@ -265,10 +288,32 @@ def _parse(command: Command, arguments: list[str]) -> Any:
         name, equals, value = argument.partition("=")
         translated.append(long.get(name, name) + equals + value)
         typed[long.get(name, name)] = name
+    translated = _parameters_set(translated)
     if command.takes_dataset:
         translated = _dataset_first(translated)
     with told_in_one_line(program, translated, lambda: options(command.form), typed):
         return tyro.cli(command.form, prog=program, args=translated)
+
+
+def _parameters_set(arguments: list[str]) -> list[str]:
+    """The options of PARAMETERS, each with the values behind it, as one --set of them all."""
+    others: list[str] = []
+    given: list[str] = []
+    name = ""  # of the option that values belong to
+    for word in arguments:
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            if name in PARAMETERS:
+                given.append(f"{PARAMETERS[name]}={value}")
+            elif name == SET:
+                given += [value] if equals else []
+            else:
+                others.append(word)
+        elif name in PARAMETERS:
+            given[-1] += word if given[-1].endswith("=") else f",{word}"
+        else:
+            (given if name == SET else others).append(word)
+    return [*others, SET, *given] if given else arguments
 
 
 def _dataset_first(arguments: list[str]) -> list[str]:
