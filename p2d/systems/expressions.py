@@ -172,7 +172,7 @@ class _Reader:
 
     def _is_exponent(self, node: ast.expr) -> bool:
         """A number of at most 9, with or without a sign, or made of parameters."""
-        value = exponent(node)
+        value = constant(node)
         if value is not None:
             return abs(value) <= HIGHEST
         if fields_in(node, self.species) or any(isinstance(part, ast.Call) for part in ast.walk(node)):
@@ -182,23 +182,19 @@ class _Reader:
 
     def _refused(self, node: ast.expr, right: str = "") -> UserError:
         at = node.col_offset + 1 + len(self.text) - len(self.text.lstrip())
-        if isinstance(node, ast.Name):
-            names = (*self.species, *self.parameters, *ARGUMENTS)
-            return UserError(
-                f"unknown name {node.id!r}{nearest(node.id, names)} at character {at} of {_short(self.text)}; "
-                f"{right or _known((*self.species, *self.parameters))}"
-            )
-        return UserError(
-            f"{ast.unparse(node)!r} at character {at} of {_short(self.text)} is not understood; "
-            f"{right or _known((*self.species, *self.parameters))}"
-        )
+        right = right or _known((*self.species, *self.parameters))
+        names = (*self.species, *self.parameters, *ARGUMENTS)
+        if isinstance(node, ast.Name) and node.id not in names:
+            close = nearest(node.id, names)
+            return UserError(f"unknown name {node.id!r}{close} at character {at} of {_short(self.text)}; {right}")
+        return UserError(f"{ast.unparse(node)!r} at character {at} of {_short(self.text)} is not understood; {right}")
 
 
-def exponent(node: ast.expr) -> float | None:
-    """The number that a power's exponent is, with or without a sign; None of anything else."""
+def constant(node: ast.expr) -> float | None:
+    """The number that an expression is, with or without a sign; None of anything else."""
     sign = -1.0 if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) else 1.0
-    constant = node.operand if isinstance(node, ast.UnaryOp) else node
-    value = constant.value if isinstance(constant, ast.Constant) else None
+    bare = node.operand if isinstance(node, ast.UnaryOp) else node
+    value = bare.value if isinstance(bare, ast.Constant) else None
     if isinstance(value, int | float) and not isinstance(value, bool):
         return sign * float(min(value, LARGEST))
     return None
@@ -242,7 +238,7 @@ def folded(node: ast.expr, species: Iterable[str], parameters: Mapping[str, floa
     """An expression with numbers in the place of what is made of parameters and numbers alone.
 
     Raises:
-        UserError: such a part has no finite value, or is an exponent above 9.
+        UserError: such a part has no finite value, divides and is 0, or is an exponent above 9.
     """
     if not fields_in(node, species):
         value = number(node, parameters)
@@ -256,10 +252,12 @@ def folded(node: ast.expr, species: Iterable[str], parameters: Mapping[str, floa
         return ast.UnaryOp(node.op, folded(node.operand, species, parameters))
     if isinstance(node, ast.BinOp):
         right = folded(node.right, species, parameters)
-        if isinstance(node.op, ast.Pow) and abs(exponent(right) or 0.0) > HIGHEST:
+        if isinstance(node.op, ast.Pow) and abs(constant(right) or 0.0) > HIGHEST:
             raise UserError(
-                f"the exponent {ast.unparse(node.right)!r} is {exponent(right):g}; {HIGHEST} is the highest"
+                f"the exponent {ast.unparse(node.right)!r} is {constant(right):g}; {HIGHEST} is the highest"
             )
+        if isinstance(node.op, ast.Div) and constant(right) == 0:
+            raise UserError(f"{ast.unparse(node.right)!r}, which divides, is 0 with these parameters")
         return ast.BinOp(folded(node.left, species, parameters), node.op, right)
     return node
 
@@ -323,7 +321,7 @@ def degree(term: str, species: Iterable[str]) -> int:
         if isinstance(node, ast.UnaryOp):
             return of(node.operand)
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
-            return math.ceil(abs(of(node.left) * (exponent(node.right) or 0.0)))
+            return math.ceil(abs(of(node.left) * (constant(node.right) or 0.0)))
         if isinstance(node, ast.BinOp):
             both = of(node.left), of(node.right)
             return max(both) if isinstance(node.op, ast.Add | ast.Sub) else sum(both)
@@ -356,7 +354,7 @@ def _powers(node: ast.expr, species: tuple[str, ...]) -> dict[str, int] | None:
         left, right = _powers(node.left, species), _powers(node.right, species)
         return {s: left[s] + right[s] for s in species} if left and right else None
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
-        base, power = _powers(node.left, species), exponent(node.right)
+        base, power = _powers(node.left, species), constant(node.right)
         if base and power is not None and power >= 0 and power == int(power):
             return {s: p * int(power) for s, p in base.items()}
     return None

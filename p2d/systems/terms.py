@@ -49,10 +49,15 @@ class Expansion:
         assert isinstance(node, ast.BinOp)
         if isinstance(node.op, ast.Pow):
             return self._power(self.of(node.left), expressions.number(node.right, self.parameters))
-        left, right = self.of(node.left), self.of(node.right)
-        if isinstance(node.op, ast.Add | ast.Sub):
-            return _added(left, _scaled(right, -1.0 if isinstance(node.op, ast.Sub) else 1.0))
-        return self._times(left, right if isinstance(node.op, ast.Mult) else self._power(right, -1.0))
+        left, right = self.of(node.left), node.right
+        if isinstance(node.op, ast.Div):
+            power = 1.0
+            if isinstance(right, ast.BinOp) and isinstance(right.op, ast.Pow):  # 1/(1 + u)**2 is not multiplied out
+                right, power = right.left, expressions.number(right.right, self.parameters)
+            return self._times(left, self._power(self.of(right), -power))
+        if isinstance(node.op, ast.Mult):
+            return self._times(left, self.of(right))
+        return _added(left, _scaled(self.of(right), -1.0 if isinstance(node.op, ast.Sub) else 1.0))
 
     def name(self, product: Product) -> str:
         """A product as text, such as 'u*v**2' or 'u/(1.0+u**2)'."""
