@@ -24,15 +24,15 @@ def refuse_system(system: System) -> None:
     """
     try:
         _refuse_names(system)
-        _refuse_strangers(system)
-        _refuse_numbers(system)
         for species, text in system.rates.items():
-            refuse_rate(system, species, text)
+            _refuse_rate(system, species, text)
+        _refuse_strangers(system)
+        _refuse_values(system)
     except UserError as error:
         raise UserError(f"system {system.name!r}: {error}") from None
 
 
-def refuse_rate(system: System, species: str, text: Any) -> None:
+def _refuse_rate(system: System, species: str, text: Any) -> None:
     """Refuse a rate that cannot be read, or of which a part has no value."""
     if not isinstance(text, str):
         raise UserError(f"the rate of {species} is {text!r}; write it as text, in quotes")
@@ -44,7 +44,7 @@ def refuse_rate(system: System, species: str, text: Any) -> None:
 
 
 def _refuse_names(system: System) -> None:
-    for key in ("rates", "parameters", "limits", "units", "presets"):
+    for key in ("rates", "parameters", "usual", "limits", "units", "presets"):
         _refuse_no_table(key, getattr(system, key))
     if not system.rates:
         raise UserError("there are no rates; [rates] needs one for each species")
@@ -52,8 +52,9 @@ def _refuse_names(system: System) -> None:
         raise UserError(f"there are {len(system.rates)} species; {MOST_SPECIES} are the most")
     for name in system.rates:
         expressions.refuse_name(name, "species")
-    for name in system.parameters:
+    for name, value in (*system.parameters.items(), *system.usual.items()):
         expressions.refuse_name(name, "parameter")
+        _refuse_no_number(f"parameter {name}", value)
         if name in system.rates:
             raise UserError(f"{name!r} is both a species and a parameter")
         if name in SETTINGS:
@@ -70,9 +71,7 @@ def _refuse_strangers(system: System) -> None:
         _refuse_unknown(f"presets.{name}", preset, (*system.parameters, *SETTINGS))
 
 
-def _refuse_numbers(system: System) -> None:
-    for name, value in (*system.parameters.items(), *system.usual.items()):
-        _refuse_no_number(f"parameter {name}", value)
+def _refuse_values(system: System) -> None:
     for name, preset in system.presets.items():
         for key, value in preset.items():
             if key == "moves":

@@ -251,7 +251,8 @@ class System:
     def label(self) -> str:
         """What the system is called in datasets: its preset or its parameters, behind its name unless Gray-Scott.
 
-        Parameters that every preset gives are always said, others (and the step) where they are not the usual ones.
+        Parameters that every preset gives are always said, others where they are not the usual ones, and so the step
+        of a system of the catalogue.
         """
         from p2d.systems.reading import is_in_catalogue, load_system
 

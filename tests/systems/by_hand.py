@@ -1,4 +1,4 @@
-"""The Euler step of Gray-Scott written by hand: version 1's CPU kernel, and its initial states, to hold p2d's against."""
+"""The Euler step of Gray-Scott written by hand: the CPU kernel and the initial states of version 1."""
 
 from __future__ import annotations
 

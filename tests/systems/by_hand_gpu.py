@@ -1,4 +1,4 @@
-"""The Euler step of Gray-Scott written by hand for the GPU: version 1's Triton kernel, to hold the generated one against."""
+"""The Euler step of Gray-Scott written by hand for the GPU: the Triton kernel of version 1."""
 
 import torch
 import triton

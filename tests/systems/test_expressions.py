@@ -203,7 +203,7 @@ def test_a_term_that_stands_twice_is_refused_by_its_name(text):
 @pytest.mark.parametrize("read", [split_terms, term_degree, lambda term: evaluate(term, *random_fields(4, 4))])
 def test_nothing_is_ever_executed(wrapped, read, tmp_path):
     effect = tmp_path / "executed"
-    with pytest.raises(UserError, match="is not understood|unknown name"):
+    with pytest.raises(UserError, match=r"is not understood|unknown name"):
         read(wrapped.format(SIDE_EFFECT.format(str(effect))))
     assert not effect.exists()
 
@@ -255,7 +255,7 @@ def test_a_name_that_cannot_stand_in_an_equation_is_refused(name):
 
 @pytest.mark.parametrize("text", ["-" * 1500 + "u", "+".join(["u"] * 500)])
 def test_depth_is_refused_and_never_a_crash(text):
-    with pytest.raises(UserError, match="nested more than 200 deep|cannot be read"):
+    with pytest.raises(UserError, match=r"nested more than 200 deep|cannot be read"):
         expressions.parse(text, ("u",))
 
 
@@ -315,7 +315,7 @@ def test_parts_of_parameters_are_folded_to_their_number(text, value):
 def test_a_part_without_a_finite_value_is_refused(text):
     parameters = {"a": 0.5, "b": 0.5}
     with pytest.raises(
-        UserError, match="is no finite number with these parameters|, which divides, is 0 with these parameters"
+        UserError, match=r"is no finite number with these parameters|, which divides, is 0 with these parameters"
     ):
         expressions.folded(expressions.parse(text, ("u",), parameters), ("u",), parameters)
 

@@ -5,10 +5,10 @@ import hashlib
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from p2d.systems.gray_scott import PRESETS
 from scipy.ndimage import label
 
 from p2d.systems import initial, stepper
-from p2d.systems.gray_scott import PRESETS
 from p2d.systems.initial import KINDS, discs, generator, initial_states
 
 GRIDS = [(32, 32), (24, 40), (15, 64)]
