@@ -27,6 +27,8 @@ def run(
     height, width = scheme.grid.shape
     twice = [edge == "mirror" and size > 1 for edge, size in zip(scheme.grid.edges, scheme.grid.shape, strict=True)]
     grid = replace(scheme.grid, shape=(height << twice[0], width << twice[1]), edges=("periodic", "periodic"))
+    if not len(states):
+        return np.array(states, np.float32)
     states = np.ascontiguousarray(states)  # torch takes no array that is turned or mirrored
     step = _Step(system, replace(scheme, grid=grid), device)
     before = torch.get_num_threads()
