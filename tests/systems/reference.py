@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from p2d.systems.gray_scott import PRESETS, GrayScott
 
+from p2d.systems.gray_scott import PRESETS, GrayScott
 from p2d.systems.initial import initial_states
 
 FILE = Path(__file__).with_suffix(".json")

@@ -7,8 +7,15 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.ndimage import label
 
-from p2d.systems import initial
-from p2d.systems.initial import KINDS, generator, initial_states
+from p2d.errors import UserError
+from p2d.fields import Grid
+from p2d.systems import initial, stepping
+from p2d.systems.initial import KINDS, generator
+from p2d.systems.stepping import Scheme
+from p2d.systems.system import Start, System
+
+from . import by_hand
+from .plain import GRAY_SCOTT
 
 GRIDS = [(32, 32), (24, 40), (15, 64)]
 TINY_GRIDS = [(1, 1), (1, 7), (7, 1), (3, 3), (5, 9)]
@@ -269,7 +276,7 @@ def test_white_noise_has_its_amplitudes_around_the_rest_state_and_keeps_the_limi
     assert abs(u.mean() - 3) < 5 * 0.5 / count**0.5
     assert abs(u.std() - 0.5) < 5 * 0.5 / (2 * count) ** 0.5
     assert abs((u[:, 1:] - 3).ravel() @ (u[:, :-1] - 3).ravel()) < 5 * 0.25 * count**0.5
-    # half of v, which rests at its lowest value, is cut off: the mean of the other half is sqrt(2 / pi) standard deviations
+    # half of v, which rests at its lowest value, is cut off: the other has a mean of sqrt(2 / pi) standard deviations
     assert v.min() == 0
     assert abs((v == 0).mean() - 0.5) < 5 * 0.5 / count**0.5
     assert abs(v.mean() - 0.1 / (2 * np.pi) ** 0.5) < 5 * 0.1 / count**0.5

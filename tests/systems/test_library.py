@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_array_equal
-from p2d.systems.gray_scott import PRESETS, GrayScott
 from torch.testing import assert_close
 
 from p2d.systems import expressions, library
+from p2d.systems.gray_scott import PRESETS, GrayScott
 from p2d.systems.library import Library
 
 GRIDS = [(8, 8), (6, 11), (9, 4)]

@@ -11,10 +11,10 @@ from math import hypot, sqrt
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from p2d.systems.gray_scott import PRESETS
 from scipy.stats import fisher_exact
 
 from p2d.systems import stepper
+from p2d.systems.gray_scott import PRESETS
 from p2d.systems.initial import initial_states
 
 from .reference import BANDS, FILE, STEPS, SYSTEMS, euler, statistics

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_array_equal
-from p2d.systems.gray_scott import PRESETS, GrayScott
 from torch.testing import assert_close
 
 from p2d.systems import stepper
+from p2d.systems.gray_scott import PRESETS, GrayScott
 from p2d.systems.initial import initial_states
 
 triton = pytest.importorskip("triton")

@@ -2,10 +2,10 @@
 
 import pytest
 import sympy
-from p2d.systems.gray_scott import preset
 
 from p2d.systems import library
 from p2d.systems import writing as equation
+from p2d.systems.gray_scott import preset
 
 WAVES = library.gray_scott_equation(preset("waves"))
 
