@@ -90,6 +90,7 @@ def test_the_kind_is_discs_unless_told_otherwise():
     assert_array_equal(initial_states(3, np.arange(4), 24, 40), initial_states(3, np.arange(4), 24, 40, "discs"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["centre", "noise"])
 @pytest.mark.parametrize("name", ["waves", "maze", "stripes", "worms", "fingerprints"])
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (48, 80)])
@@ -288,11 +289,11 @@ def test_one_dimension_is_seeded_as_wide_as_two(kind, turned):
     shape = (90, 1) if turned else (1, 90)
     v = initial.initial_states(GRAY_SCOTT, 0, np.arange(30), shape, kind)[:, 1].reshape(30, 90)
     widths = (v > 0).sum(axis=1)
-    assert (widths > 0).all() and (widths < 60).all()
+    assert (widths > 0).all() and (widths <= 75).all()  # five of up to 15 cells
     if kind == "centre":
         assert (widths == 18).all()
     if kind == "discs":
-        assert widths.max() > 20  # five of up to 15 cells
+        assert widths.max() > 20
 
 
 @pytest.mark.parametrize(
