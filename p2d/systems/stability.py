@@ -19,6 +19,7 @@ from p2d.systems.system import System
 WAVES = 33  # of each system, from uniform to the shortest
 SHIFT = 1e-6  # of a central difference, relative
 USUAL_SHARE = 0.5  # of the longest stable step
+WEAK = 0.02  # decay over frequency; what turns and decays less, as near a Hopf bifurcation, bounds no step
 ROUNDING = 1e-7  # relative, of a Jacobian by differences
 ROOT_STEPS, AT_REST = 60, 1e-12  # of Newton's method, and the rate that it ends at
 
@@ -90,7 +91,7 @@ def longest_step(system: System, grid: Grid, operator: Operator) -> Bound:
         if not np.isfinite(matrix).all():
             continue
         for mu in np.linalg.eigvals(matrix):
-            if mu.real < -1e-12 and -2 * mu.real / abs(mu) ** 2 < longest:
+            if -mu.real > max(WEAK * abs(mu), 1e-12) and -2 * mu.real / abs(mu) ** 2 < longest:
                 longest, decay = float(-2 * mu.real / abs(mu) ** 2), float(-mu.real)
     overshoot, species = math.inf, ""
     own = np.diag(jacobian(system, 0.0))

@@ -49,7 +49,8 @@ class Expansion:
         assert isinstance(node, ast.BinOp)
         if isinstance(node.op, ast.Pow):
             return self._power(self.of(node.left), expressions.number(node.right, self.parameters))
-        left, right = self.of(node.left), node.right
+        left = self.of(node.left)
+        right: ast.expr = node.right
         if isinstance(node.op, ast.Div):
             power = 1.0
             if isinstance(right, ast.BinOp) and isinstance(right.op, ast.Pow):  # 1/(1 + u)**2 is not multiplied out

@@ -112,6 +112,13 @@ def test_waves_that_grow_within_bounds_are_not_refused(rate):
     Scheme(SQUARE, 1e-3).refuse(system)
 
 
+def test_a_wave_that_turns_and_hardly_decays_sets_no_step():
+    # at a Hopf bifurcation the eigenvalues are imaginary but for rounding, and any step makes them grow
+    turning = {"u": "lap(u) - e*u - 3*v", "v": "lap(v) - e*v + 3*u"}
+    for e in (0.0, 1e-9):
+        assert stability.longest_step(System("a", turning, {"e": e}), SQUARE, "5-point").dt > 0.1
+
+
 def test_the_usual_step_is_half_of_the_longest():
     assert stability.usual_step(GRAY_SCOTT.at(D_u=0.25, F=0.0, k=0.0), SQUARE, "5-point") == 0.5
     assert stability.usual_step(System("a", {"u": "-3*u"}, limits={"u": (0.0, 1.0)}), SQUARE, "5-point") == 0.17
