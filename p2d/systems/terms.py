@@ -54,7 +54,8 @@ class Expansion:
         if isinstance(node.op, ast.Div):
             power = 1.0
             if isinstance(right, ast.BinOp) and isinstance(right.op, ast.Pow):  # 1/(1 + u)**2 is not multiplied out
-                right, power = right.left, expressions.number(right.right, self.parameters)
+                power = expressions.number(right.right, self.parameters)
+                right = right.left
             return self._times(left, self._power(self.of(right), -power))
         if isinstance(node.op, ast.Mult):
             return self._times(left, self.of(right))
