@@ -1,7 +1,7 @@
 """Grids, species and the operators on their fields: the only place that knows edges and spacing.
 
-A field is a numpy array or a torch tensor [..., H, W]; what comes back is of the same kind. x runs along a row (the last
-axis), y from row to row. An axis of length 1 has no neighbours: it is one dimension less.
+A field is a numpy array or a torch tensor [..., H, W]; what comes back is of the same kind. x runs along a row (the
+last axis), y from row to row. An axis of length 1 has no neighbours: it is one dimension less.
 
     periodic   the opposite edge follows an edge
     mirror     no flux: ghost cells repeat the edge, so that the Laplacian stays self-adjoint
@@ -10,6 +10,7 @@ axis), y from row to row. An axis of length 1 has no neighbours: it is one dimen
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ class Scaling:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Scaling:
-        """The scaling of a card, or of a checkpoint; that of version 2, x = scale c + shift, is one for both species."""
+        """The scaling of a card, or of a checkpoint; version 2 has one for both species, x = scale c + shift."""
         shift, scale = values["shift"], values["scale"]
         if isinstance(scale, float | int):
             return cls((-shift / scale,) * 2, (1 / scale,) * 2)
@@ -95,7 +96,7 @@ class Scaling:
         shape = (len(self.scale), 1, 1)
         if isinstance(fields, np.ndarray):
             return tuple(np.array(v, fields.dtype).reshape(shape) for v in (self.shift, self.scale))  # type: ignore[return-value]
-        return tuple(fields.new_tensor(v).reshape(shape) for v in (self.shift, self.scale))  # type: ignore[return-value]
+        return tuple(fields.new_tensor(v).reshape(shape) for v in (self.shift, self.scale))
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ class Grid:
     def shifted(self, field: Any, rows: int, columns: int) -> Any:
         """The neighbours of each cell, so many rows down and columns to the right of it."""
         for axis, by, edge in ((-2, rows, self.edges[0]), (-1, columns, self.edges[1])):
-            if by:
+            if by and field.shape[axis] > 1:
                 field = _shifted(field, by, axis, edge)
         return field
 
@@ -208,9 +209,7 @@ class Grid:
         """
         height, width = self.shape
         rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
-        return tuple(  # type: ignore[return-value]
-            np.where(np.abs(k) == 0.5, 0.0, 2 * np.pi * k / self.spacing) for k in (rows, columns)
-        )
+        return tuple(np.where(np.abs(k) == 0.5, 0.0, 2 * np.pi * k / self.spacing) for k in (rows, columns))  # type: ignore[return-value]
 
     def symbol(self, operator: Operator) -> np.ndarray:
         """Eigenvalues of the Laplacian over the modes of rfft2, [H, W / 2 + 1], of a periodic grid."""
@@ -233,17 +232,27 @@ class Grid:
         return max(8 * edge, 4 * edge + 8 * corner) / self.spacing**2
 
     def cell_weight(self, operator: Operator) -> float:
-        """By how much the Laplacian at a cell changes with the cell itself."""
+        """By how much the Laplacian at a cell changes with the cell itself, on average over the cells.
+
+        Beyond a mirror edge a cell is its own neighbour, as it is along an axis of length 1; cells at open edges, where
+        there is no Laplacian, do not count.
+        """
         if operator == "spectral":
             return float((self.symbol("spectral") * _multiplicity(self.shape[1])).sum() / self.cells)
-        return -self.dimensions * 2 * sum(STENCILS[operator]) / self.spacing**2
+        edge, corner = STENCILS[operator]
+        # Along each axis, the share of cells that are their own next neighbour.
+        y, x = (
+            1.0 if size == 1 else 1 / size if kind == "mirror" else 0.0
+            for size, kind in zip(self.shape, self.edges, strict=True)
+        )
+        return (2 * edge * (y + x) + 4 * corner * y * x - 4 * (edge + corner)) / self.spacing**2
 
     def turns(self) -> Iterator[Callable[[Any], Any]]:
-        """The symmetries that leave the grid as it is, as maps of fields: quarter turns of squares, and mirror images."""
+        """The symmetries that leave the grid as it is, as maps of fields: turns and mirror images."""
         square = self.shape[0] == self.shape[1] and self.edges[0] == self.edges[1]
         for quarter in range(0, 4, 1 if square else 2):
             for mirrored in (False, True):
-                yield lambda f, quarter=quarter, mirrored=mirrored: _turned(f, quarter, mirrored)
+                yield functools.partial(_turned, quarter=quarter, mirrored=mirrored)
 
     def _in_modes(self, field: Any, factor: np.ndarray) -> Any:
         if isinstance(field, np.ndarray):
@@ -252,11 +261,6 @@ class Grid:
 
         modes = torch.fft.rfft2(field)
         return torch.fft.irfft2(modes * torch.from_numpy(factor).to(modes), s=self.shape)
-
-
-def laplacian(field: Any) -> Any:
-    """5-point Laplacian of a field on a periodic grid of spacing 1."""
-    return Grid((int(field.shape[-2]), int(field.shape[-1]))).laplacian(field)
 
 
 def _known(kind: Any) -> str:
@@ -278,19 +282,12 @@ def _shifted(field: Any, by: int, axis: int, edge: Edge) -> Any:
         return field.roll(-by, axis)
     size = field.shape[axis]
     place = np.arange(size) + by
-    inside = np.clip(place, 0, size - 1)
+    # Ghost cells beyond a mirror repeat the field backwards: half-sample symmetric.
+    inside = np.where(place < 0, -1 - place, np.where(place >= size, 2 * size - 1 - place, place)).clip(0, size - 1)
     moved = field[..., inside, :] if axis == -2 else field[..., inside]
-    if edge == "mirror":
-        # Ghost cells beyond the first repeat the field backwards: half-sample symmetric.
-        mirrored = np.where(place < 0, -1 - place, np.where(place >= size, 2 * size - 1 - place, place))
-        mirrored = np.clip(mirrored, 0, size - 1)
-        return field[..., mirrored, :] if axis == -2 else field[..., mirrored]
-    outside = np.flatnonzero(inside != place)
-    moved = moved.copy() if isinstance(moved, np.ndarray) else moved.clone()
-    if axis == -2:
-        moved[..., outside, :] = math.nan
-    else:
-        moved[..., outside] = math.nan
+    if edge == "open":
+        outside = np.flatnonzero((place < 0) | (place >= size))
+        moved[(..., outside, slice(None)) if axis == -2 else (..., outside)] = math.nan
     return moved
 
 

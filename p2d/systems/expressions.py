@@ -26,16 +26,26 @@ SMOOTH = ("exp", "log", "sqrt", "sin", "cos", "tanh")
 OPERATORS = {"lap": 1, "grad": 2, "d": 2}  # and how many arguments they take
 ARGUMENTS = {**OPERATORS, **dict.fromkeys(SMOOTH, 1)}
 DIRECTIONS = ("x", "y")
+LONGEST, DEEPEST, LARGEST, HIGHEST = 2000, 200, 1e9, 9  # characters, nested parts, number in a text, exponent
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    """A power; whole ones as products from the left."""
+    base = float(base) if isinstance(base, int) else base  # else 9**9**9... would grow without end
+    if isinstance(exponent, int | float) and float(exponent).is_integer() and 1 <= exponent <= HIGHEST:
+        return functools.reduce(operator.mul, [base] * int(exponent))
+    return base**exponent
+
+
 ARITHMETIC: dict[type, Callable[..., Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
-    ast.Pow: operator.pow,
+    ast.Pow: _power,
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
 }
-LONGEST, LARGEST, HIGHEST = 2000, 1e9, 9  # characters, number in a text, exponent
 
 
 def parse(text: str, species: Iterable[str], parameters: Iterable[str] = ()) -> ast.expr:
@@ -89,12 +99,23 @@ def _syntax(text: str) -> ast.expr:
     try:
         if len(text) > LONGEST:
             raise SyntaxError
-        return ast.parse(source, mode="eval").body
+        node = ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         offset = getattr(error, "offset", None) or len(source) + 1  # 0 or None: it ended too early
         at = min(offset + len(text) - len(source), len(text) + 1)
         near = f"before {text[at - 1 : at + 7]!r}" if at <= len(text) else "at its end"
         raise UserError(f"{_short(text)} cannot be read at character {at}, {near}; {_known(())}") from None
+    try:
+        deep = _depth(node) > DEEPEST
+    except RecursionError:
+        deep = True
+    if deep:
+        raise UserError(f"{_short(text)} is nested more than {DEEPEST} deep; write it with fewer brackets and terms")
+    return node
+
+
+def _depth(node: ast.AST) -> int:
+    return 1 + max(map(_depth, ast.iter_child_nodes(node)), default=0)
 
 
 def _short(text: str) -> str:
@@ -121,7 +142,8 @@ class _Reader:
         """What an expression is made of."""
         if isinstance(node, ast.Name) and node.id in (*self.species, *self.parameters):
             return []
-        if isinstance(node, ast.Constant) and type(node.value) in (int, float) and abs(float(node.value)) <= LARGEST:
+        value = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST:
             return []
         if isinstance(node, ast.UnaryOp) and type(node.op) in ARITHMETIC:
             return [node.operand]
@@ -142,9 +164,7 @@ class _Reader:
             along = node.args[1]
             if not (isinstance(along, ast.Name) and along.id in DIRECTIONS):
                 raise self._refused(along, "a derivative is along x or y, as in d(u, x)")
-            arguments = node.args[:1]
-        else:
-            arguments = node.args
+        arguments = operands(node)
         constant_allowed = self.parameters and name in SMOOTH  # of numbers alone a term is none, and has no slope
         if not constant_allowed and not all(fields_in(argument, self.species) for argument in arguments):
             raise self._refused(node)
@@ -152,9 +172,9 @@ class _Reader:
 
     def _is_exponent(self, node: ast.expr) -> bool:
         """A number of at most 9, with or without a sign, or made of parameters."""
-        number = exponent(node)
-        if number is not None:
-            return abs(number) <= HIGHEST
+        value = constant(node)
+        if value is not None:
+            return abs(value) <= HIGHEST
         if fields_in(node, self.species) or any(isinstance(part, ast.Call) for part in ast.walk(node)):
             return False
         self.check(node)
@@ -162,45 +182,88 @@ class _Reader:
 
     def _refused(self, node: ast.expr, right: str = "") -> UserError:
         at = node.col_offset + 1 + len(self.text) - len(self.text.lstrip())
-        if isinstance(node, ast.Name):
-            names = (*self.species, *self.parameters, *ARGUMENTS)
-            return UserError(
-                f"unknown name {node.id!r}{nearest(node.id, names)} at character {at} of {_short(self.text)}; "
-                f"{right or _known((*self.species, *self.parameters))}"
-            )
-        return UserError(
-            f"{ast.unparse(node)!r} at character {at} of {_short(self.text)} is not understood; "
-            f"{right or _known((*self.species, *self.parameters))}"
-        )
+        right = right or _known((*self.species, *self.parameters))
+        names = (*self.species, *self.parameters, *ARGUMENTS)
+        if isinstance(node, ast.Name) and node.id not in names:
+            close = nearest(node.id, names)
+            return UserError(f"unknown name {node.id!r}{close} at character {at} of {_short(self.text)}; {right}")
+        return UserError(f"{ast.unparse(node)!r} at character {at} of {_short(self.text)} is not understood; {right}")
 
 
-def exponent(node: ast.expr) -> float | None:
-    """The number that a power's exponent is, with or without a sign; None of anything else."""
+def constant(node: ast.expr) -> float | None:
+    """The number that an expression is, with or without a sign; None of anything else."""
     sign = -1.0 if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) else 1.0
-    number = node.operand if isinstance(node, ast.UnaryOp) else node
-    if isinstance(number, ast.Constant) and type(number.value) in (int, float):
-        return sign * float(number.value)
+    bare = node.operand if isinstance(node, ast.UnaryOp) else node
+    value = bare.value if isinstance(bare, ast.Constant) else None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return sign * float(min(value, LARGEST))
     return None
+
+
+def operands(node: ast.Call) -> list[ast.expr]:
+    """The arguments of a function that are fields: the first of d(f, x), all of others."""
+    return node.args[:1] if function(node) == "d" else node.args
+
+
+def function(node: ast.expr) -> str:
+    """The name of the function that an expression is a call of; '' of anything else."""
+    return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+
+
+def functions_in(node: ast.expr) -> set[str]:
+    """The names of all functions that an expression calls."""
+    return {function(part) for part in ast.walk(node) if isinstance(part, ast.Call)}
 
 
 def fields_in(node: ast.expr, species: Iterable[str]) -> set[str]:
     """The species that an expression is made of."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        arguments = node.args[:1] if node.func.id == "d" else node.args
-        return set().union(*(fields_in(part, species) for part in arguments))
     if isinstance(node, ast.Name):
         return {node.id} & set(species)
-    return set().union(*(fields_in(part, species) for part in ast.iter_child_nodes(node) if isinstance(part, ast.expr)))
+    return set().union(*(fields_in(part, species) for part in parts(node)))
 
 
 def reach(node: ast.expr) -> int:
     """How many cells an expression's nested stencils reach."""
-    inner = max((reach(part) for part in ast.iter_child_nodes(node) if isinstance(part, ast.expr)), default=0)
-    return inner + (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in OPERATORS)
+    return max(map(reach, parts(node)), default=0) + (function(node) in OPERATORS)
+
+
+def parts(node: ast.expr) -> list[ast.expr]:
+    """What an expression is directly made of, but for directions."""
+    if isinstance(node, ast.Call):
+        return operands(node)
+    return [part for part in ast.iter_child_nodes(node) if isinstance(part, ast.expr)]
+
+
+def folded(node: ast.expr, species: Iterable[str], parameters: Mapping[str, float]) -> ast.expr:
+    """An expression with numbers in the place of what is made of parameters and numbers alone.
+
+    Raises:
+        UserError: such a part has no finite value, divides and is 0, or is an exponent above 9.
+    """
+    if not fields_in(node, species):
+        value = number(node, parameters)
+        if not math.isfinite(value):
+            raise UserError(f"{ast.unparse(node)!r} is no finite number with these parameters")
+        return ast.Constant(value)
+    if isinstance(node, ast.Call):
+        parts = [folded(part, species, parameters) for part in operands(node)]
+        return ast.Call(node.func, [*parts, *node.args[len(parts) :]], [])
+    if isinstance(node, ast.UnaryOp):
+        return ast.UnaryOp(node.op, folded(node.operand, species, parameters))
+    if isinstance(node, ast.BinOp):
+        right = folded(node.right, species, parameters)
+        if isinstance(node.op, ast.Pow) and abs(constant(right) or 0.0) > HIGHEST:
+            raise UserError(
+                f"the exponent {ast.unparse(node.right)!r} is {constant(right):g}; {HIGHEST} is the highest"
+            )
+        if isinstance(node.op, ast.Div) and constant(right) == 0:
+            raise UserError(f"{ast.unparse(node.right)!r}, which divides, is 0 with these parameters")
+        return ast.BinOp(folded(node.left, species, parameters), node.op, right)
+    return node
 
 
 def evaluate(node: ast.expr, names: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]]) -> Any:
-    """An expression with these in the place of its names and functions; integer powers as products from the left."""
+    """An expression with these in the place of its names and functions; whole powers as products from the left."""
 
     def of(node: ast.expr) -> Any:
         if isinstance(node, ast.Name):
@@ -211,12 +274,9 @@ def evaluate(node: ast.expr, names: Mapping[str, Any], functions: Mapping[str, C
             return ARITHMETIC[type(node.op)](of(node.operand))
         if isinstance(node, ast.BinOp):
             return ARITHMETIC[type(node.op)](of(node.left), of(node.right))
-        assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-        if node.func.id == "d":
-            along = node.args[1]
-            assert isinstance(along, ast.Name)
-            return functions["d"](of(node.args[0]), along.id)
-        return functions[node.func.id](*(of(argument) for argument in node.args))
+        assert isinstance(node, ast.Call)
+        direction = [ast.unparse(part) for part in node.args[1:]] if function(node) == "d" else []
+        return functions[function(node)](*map(of, operands(node)), *direction)
 
     return of(node)
 
@@ -261,13 +321,12 @@ def degree(term: str, species: Iterable[str]) -> int:
         if isinstance(node, ast.UnaryOp):
             return of(node.operand)
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
-            return math.ceil(abs(of(node.left) * (exponent(node.right) or 0.0)))
+            return math.ceil(abs(of(node.left) * (constant(node.right) or 0.0)))
         if isinstance(node, ast.BinOp):
             both = of(node.left), of(node.right)
             return max(both) if isinstance(node.op, ast.Add | ast.Sub) else sum(both)
-        assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-        arguments = node.args[:1] if node.func.id == "d" else node.args
-        return sum(of(argument) for argument in arguments) + (node.func.id in SMOOTH)
+        assert isinstance(node, ast.Call)
+        return sum(map(of, operands(node))) + (function(node) in SMOOTH)
 
     return of(parse(term, species))
 
@@ -295,7 +354,7 @@ def _powers(node: ast.expr, species: tuple[str, ...]) -> dict[str, int] | None:
         left, right = _powers(node.left, species), _powers(node.right, species)
         return {s: left[s] + right[s] for s in species} if left and right else None
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
-        base, power = _powers(node.left, species), exponent(node.right)
+        base, power = _powers(node.left, species), constant(node.right)
         if base and power is not None and power >= 0 and power == int(power):
             return {s: p * int(power) for s, p in base.items()}
     return None

@@ -37,7 +37,7 @@ def discs(system: System, rng: np.random.Generator, shape: Shape) -> np.ndarray:
         float32 [C, H, W].
     """
     state, blots = _resting(system, shape), system.blots
-    largest = max(1, (min(size for size in (*shape, max(shape)) if size > 1 or max(shape) == 1) - 1) // 2)
+    largest = max(1, (_shorter(shape) - 1) // 2)
     for number in range(DISCS):
         radius = min(int(rng.integers(RADIUS[0], RADIUS[1] + 1)), largest)
         centre = [0 if size == 1 else rng.integers(radius, max(radius + 1, size - radius)) for size in shape]
@@ -58,13 +58,13 @@ def centre(system: System, rng: np.random.Generator, shape: Shape) -> np.ndarray
         float32 [C, H, W].
     """
     state, blots = _resting(system, shape), system.blots
-    side = max(1, min(size for size in (*shape, max(shape)) if size > 1 or max(shape) == 1) // 5)
+    side = max(1, _shorter(shape) // 5)
     sides = [min(side, size) for size in shape]
     top, left = ((size - own) // 2 for size, own in zip(shape, sides, strict=True))
     noise = 1 + JITTER * rng.uniform(-1, 1, (len(system.species), *sides))
     share = np.minimum(np.arange(sides[1]) * len(blots) // sides[1], len(blots) - 1)
     state[:, top : top + sides[0], left : left + sides[1]] = blots[share].T[:, None, :] * noise
-    return state
+    return _within_limits(system, state)
 
 
 def noise(system: System, rng: np.random.Generator, shape: Shape) -> np.ndarray:
@@ -92,6 +92,11 @@ def _patches(rng: np.random.Generator, shape: Shape) -> np.ndarray:
     field = np.fft.irfft2(np.fft.rfft2(rng.standard_normal(shape)) * smoothing, s=shape)
     threshold = np.quantile(field, 1 - PATCHES)
     return np.clip((field - threshold) / max(min(field.std(), field.max() - threshold), 1e-12), 0, 1)
+
+
+def _shorter(shape: Shape) -> int:
+    """The shorter side; an axis of length 1 is none."""
+    return min((size for size in shape if size > 1), default=1)
 
 
 def _resting(system: System, shape: Shape) -> np.ndarray:
@@ -131,6 +136,11 @@ def refuse_kind(system: System, kind: str) -> None:
 
 
 def initial_states(system: System, seed: int, run_ids: np.ndarray, shape: Shape, kind: str = "") -> np.ndarray:
-    """Initial states of the given runs: float32 [N, C, H, W], in the system's units."""
-    make = KINDS[kind or usual_kind(system)]
-    return np.stack([make(system, generator(seed, int(i)), shape) for i in run_ids])
+    """Initial states of the given runs: float32 [N, C, H, W], in the system's units.
+
+    Raises:
+        UserError: a kind that is not known, or that the system gives no amounts for.
+    """
+    kind = kind or usual_kind(system)
+    refuse_kind(system, kind)
+    return np.stack([KINDS[kind](system, generator(seed, int(i)), shape) for i in run_ids])

@@ -26,6 +26,7 @@ from p2d.systems.lowering import Op, Pass, Program
 
 # Below this a value is 0: neither it nor its square comes near the denormal range, where arithmetic is slow.
 TINY = 1e-18
+SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "power": "**"}
 Limits = tuple[tuple[bool, bool], ...]  # of each species: whether it has a lowest, and a highest value
 
 
@@ -57,8 +58,8 @@ def load(source: str, kind: str) -> ModuleType:
         spec = importlib.util.spec_from_file_location(name, file)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
         spec.loader.exec_module(module)
+        sys.modules[name] = module
     return sys.modules[name]
 
 
@@ -91,7 +92,7 @@ class _Numba:
         "import numpy as np",
         f"TINY, ZERO = np.float32({TINY}), np.float32(0)",
         "# Contraction to fused multiply-adds is the one liberty the compiler has: what is not finite must stay so.",
-        "@numba.njit(nogil=True, cache=True, fastmath={'contract', 'nsz'})",
+        "@numba.njit(nogil=True, cache=True, fastmath={'contract', 'nsz'}, error_model='numpy')",
         "def run(state, constants, low, high, steps):",
         "    height, width = state.shape[1:]",
     )
@@ -180,8 +181,7 @@ class _Numba:
         a, *rest = (name(argument) for argument in op.arguments)
         if op.kind == "neg":
             return f"-{a}"
-        sign = {"add": "+", "sub": "-", "mul": "*", "div": "/", "power": "**"}[op.kind]
-        return f"{a} {sign} {rest[0]}"
+        return f"{a} {SIGNS[op.kind]} {rest[0]}"
 
 
 def gpu_source(program: Program, shape: Shape) -> str:
@@ -242,7 +242,8 @@ class _Triton:
         for n, place in each.results.items():
             value = self._name(each, place)
             if not last:
-                yield f"tl.store(made + {n - self.program.species} * CELLS + here, {value} + tl.zeros_like(here), mask=mask)"
+                target = f"made + {n - self.program.species} * CELLS + here"
+                yield f"tl.store({target}, {value} + tl.zeros([BLOCK], tl.float32), mask=mask)"
                 continue
             yield f"old = tl.load(state + {n} * CELLS + here, mask=mask, other=0.0)"
             yield f"new = tl.fma(dt, {value}, old)"
@@ -274,9 +275,8 @@ class _Triton:
             return self._load(*(int(a) for a in op.arguments))
         if op.kind == "call":
             x = self._name(each, op.arguments[1])
-            return (
-                f"1.0 - 2.0 / (tl.exp(2.0 * {x}) + 1.0)" if op.arguments[0] == "tanh" else f"tl.{op.arguments[0]}({x})"
-            )
+            tanh = f"1.0 - 2.0 / (tl.exp(2.0 * {x}) + 1.0)"
+            return tanh if op.arguments[0] == "tanh" else f"tl.{op.arguments[0]}({x})"
         if place in fused:
             product = fused[place]
             first, second = (self._name(each, a) for a in each.ops[product].arguments)
@@ -292,7 +292,7 @@ class _Triton:
             return f"-{a}"
         if op.kind == "power":
             return f"tl.exp2({more[0]} * tl.log2({a}))"
-        return f"{a} {dict(add='+', sub='-', mul='*', div='/')[op.kind]} {more[0]}"
+        return f"{a} {SIGNS[op.kind]} {more[0]}"
 
     def _load(self, number: int, i: int, j: int) -> str:
         field = f"state + {number}" if number < self.program.species else f"made + {number - self.program.species}"

@@ -130,11 +130,11 @@ class _Lowering:
 
     def _level(self, node: ast.expr) -> int:
         """In which pass an expression can be worked out, from 0; fields that it needs are numbered on the way."""
-        parts = [part for part in ast.iter_child_nodes(node) if isinstance(part, ast.expr)]
-        if not (isinstance(node, ast.Call) and _name(node) in expressions.OPERATORS):
-            return max((self._level(part) for part in parts), default=0)
+        parts = expressions.parts(node)
+        if expressions.function(node) not in expressions.OPERATORS:
+            return max(map(self._level, parts), default=0)
         level = 0
-        for argument in node.args[: 1 if _name(node) == "d" else None]:
+        for argument in parts:
             if isinstance(argument, ast.Name):
                 continue
             inner = self._level(argument)
@@ -179,10 +179,10 @@ class _Lowering:
             return into.place(kind, self._emit(node.left, into), self._emit(node.right, into))
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
             power = self._whole_exponent(node.right)
-            if power is None or power == 0:
+            if power is None:
                 return into.place("power", self._emit(node.left, into), self._constant(node.right, into))
-        if isinstance(node, ast.Call) and _name(node) in expressions.SMOOTH:
-            return into.place("call", _name(node), self._emit(node.args[0], into))
+        if isinstance(node, ast.Call) and expressions.function(node) in expressions.SMOOTH:
+            return into.place("call", expressions.function(node), self._emit(node.args[0], into))
         return self._product(node, into)
 
     def _product(self, node: ast.expr, into: Pass) -> int:
@@ -220,12 +220,12 @@ class _Lowering:
             self._factors(node.right, into, constants, above, below, inverse ^ isinstance(node.op, ast.Div))
         elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
             power = self._whole_exponent(node.right)
-            if power:
+            if power is None:
+                place.append(self._emit(node, into))
+            else:
                 for _ in range(abs(power)):
                     self._factors(node.left, into, constants, above, below, inverse ^ (power < 0))
-            else:
-                place.append(self._emit(node, into))
-        elif isinstance(node, ast.Call) and _name(node) in expressions.OPERATORS:
+        elif isinstance(node, ast.Call) and expressions.function(node) in expressions.OPERATORS:
             scale, value = self._operator(node, into)
             scaled: ast.expr = ast.Name(scale)
             constants.append(ast.BinOp(ast.Constant(1), ast.Div(), scaled) if inverse else scaled)
@@ -236,14 +236,14 @@ class _Lowering:
     def _whole_exponent(self, node: ast.expr) -> int | None:
         """An exponent that is a whole number, with the parameters' values; those are part of the kernel."""
         power = expressions.number(node, self.parameters)
-        return int(power) if abs(power) <= expressions.HIGHEST and power == int(power) else None
+        return int(power) if power.is_integer() and abs(power) <= expressions.HIGHEST else None
 
     def _operator(self, node: ast.Call, into: Pass) -> tuple[str, int]:
         """The scale and the value, before it is scaled, of an operator."""
         first = self._field(node.args[0])
-        if _name(node) == "lap":
+        if expressions.function(node) == "lap":
             return LAP_SCALE, self._laplacian(first, into)
-        if _name(node) == "grad":
+        if expressions.function(node) == "grad":
             return GRAD_SCALE, self._gradients(first, self._field(node.args[1]), into)
         along = node.args[1]
         assert isinstance(along, ast.Name)
@@ -293,8 +293,3 @@ def _sum(places: list[int], into: Pass) -> int:
     for place in places[1:]:
         total = into.place("add", total, place)
     return total
-
-
-def _name(node: ast.Call) -> str:
-    assert isinstance(node.func, ast.Name)
-    return node.func.id

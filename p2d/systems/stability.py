@@ -19,7 +19,9 @@ from p2d.systems.system import System
 WAVES = 33  # of each system, from uniform to the shortest
 SHIFT = 1e-6  # of a central difference, relative
 USUAL_SHARE = 0.5  # of the longest stable step
-SHORTEST = 1e-3  # of the diffusion's own bound; below it the linearisation says nothing of use
+WEAK = 0.02  # decay over frequency; what turns and decays less, as near a Hopf bifurcation, bounds no step
+ROUNDING = 1e-7  # relative, of a Jacobian by differences
+ROOT_STEPS, AT_REST = 60, 1e-12  # of Newton's method, and the rate that it ends at
 
 
 @dataclass(frozen=True)
@@ -28,18 +30,19 @@ class Bound:
 
     Attributes:
         overshoot: the longest step under which no species with limits is moved past its rest value, and which.
-        grows: whether the shortest waves grow, and faster than all others.
     """
 
     dt: float
     decay: float
     overshoot: float
     species: str
-    grows: bool
 
 
 def jacobian(system: System, q: float, state: np.ndarray | None = None) -> np.ndarray:
-    """J(q) [C, C] of waves whose Laplacian is -q, at a uniform state [C], or at rest; first derivatives count as none."""
+    """J(q) [C, C] of waves whose Laplacian is -q, at a uniform state [C], or at rest.
+
+    First derivatives count as none.
+    """
     rest = system.amounts("rest") if state is None else state
     count = len(rest)
     shift = SHIFT * np.maximum(np.abs(rest), 1.0)
@@ -50,33 +53,71 @@ def jacobian(system: System, q: float, state: np.ndarray | None = None) -> np.nd
         "grad": lambda f, g: 0 * (f + g),
         "d": lambda f, _: 0 * f,
     }
-    names = {**system.parameters, **{s: moved[:, i] for i, s in enumerate(system.species)}}
+    names = {s: moved[:, i] for i, s in enumerate(system.species)}
     with np.errstate(all="ignore"):
         rates = np.stack(
-            [0 * moved[:, 0] + expressions.evaluate(tree, names, functions) for tree in system.trees.values()]
+            [0 * moved[:, 0] + expressions.evaluate(tree, names, functions) for tree in system.folded.values()]
         )
     return (rates[:, 1 : 1 + count] - rates[:, 1 + count :]) / (2 * shift)
 
 
+def rest_state(system: System) -> np.ndarray:
+    """A uniform state [C] that the rates leave as it is, by Newton's method; where none is found, the nearest to zero.
+
+    It begins halfway between the limits of each species, at either end and beyond; without limits at 0.5, 0, 1 and -1.
+    """
+    ends = [system.limits.get(s, (-math.inf, math.inf)) for s in system.species]
+    low, high = (np.array(e, float) for e in zip(*ends, strict=True))
+    with np.errstate(all="ignore"):
+        for share in (0.5, 0.0, 1.0, -1.0):
+            state = np.where(np.isfinite(high - low), low + share * (high - low), share)
+            for _ in range(ROOT_STEPS):
+                rate, slope = system.rate(state[:, None, None])[:, 0, 0], jacobian(system, 0.0, state)
+                if not (np.isfinite(rate).all() and np.isfinite(slope).all()):
+                    break
+                if np.abs(rate).max() < AT_REST:
+                    if (state >= low).all() and (state <= high).all():
+                        return state
+                    break
+                state = state - np.linalg.lstsq(slope, rate, rcond=None)[0]
+    return np.clip(np.zeros(len(ends)), low, high)
+
+
 def longest_step(system: System, grid: Grid, operator: Operator) -> Bound:
     """The longest stable Euler step of a system on a grid."""
-    longest, decay, growth = math.inf, 0.0, []
+    longest, decay = math.inf, 0.0
     for q in np.linspace(0.0, grid.stiffest(operator), WAVES):
         matrix = jacobian(system, float(q))
         if not np.isfinite(matrix).all():
             continue
-        eigenvalues = np.linalg.eigvals(matrix)
-        growth.append(eigenvalues.real.max())
-        for mu in eigenvalues:
-            if mu.real < -1e-12 and -2 * mu.real / abs(mu) ** 2 < longest:
+        for mu in np.linalg.eigvals(matrix):
+            if -mu.real > max(WEAK * abs(mu), 1e-12) and -2 * mu.real / abs(mu) ** 2 < longest:
                 longest, decay = float(-2 * mu.real / abs(mu) ** 2), float(-mu.real)
     overshoot, species = math.inf, ""
     own = np.diag(jacobian(system, 0.0))
     for s, rate in zip(system.species, own, strict=True):
         if s in system.limits and rate < 0 and 1 / -rate < overshoot:
             overshoot, species = float(1 / -rate), s
-    grows = bool(growth) and growth[-1] > max([0.0, *growth[:-1]])
-    return Bound(longest, decay, overshoot, species, grows)
+    return Bound(longest, decay, overshoot, species)
+
+
+def refuse_growth(system: System, grid: Grid, operator: Operator) -> None:
+    """Refuse a system whose waves grow the faster the shorter they are, as with a negative diffusion.
+
+    Raises:
+        UserError: says the rate of growth of the grid's shortest wave.
+    """
+    shortest = grid.stiffest(operator)
+    # Far beyond the grid: what grows on it may still be a pattern.
+    matrices = [jacobian(system, scale * shortest) for scale in (1.0, 10.0, 100.0)]
+    if not np.isfinite(matrices).all():
+        return
+    here, beyond, far = (float(np.linalg.eigvals(matrix).real.max()) for matrix in matrices)
+    if far > 2 * beyond > 0:
+        raise UserError(
+            f"{system.label} cannot be simulated: its waves grow the faster the shorter they are (the grid's shortest "
+            f"at {here:.3g} a unit of time); is a diffusion negative?"
+        )
 
 
 def refuse_long_step(system: System, grid: Grid, operator: Operator, dt: float) -> None:
@@ -86,17 +127,12 @@ def refuse_long_step(system: System, grid: Grid, operator: Operator, dt: float) 
         UserError: says the step, what makes it too long, and the longest that is not.
     """
     bound = longest_step(system, grid, operator)
-    if bound.grows:
-        raise UserError(
-            f"{system.label} is ill-posed: around its rest state the shortest waves grow the faster the shorter they "
-            "are, as under negative diffusion; check the signs of its parameters"
-        )
-    if dt > bound.dt:
+    if dt > bound.dt * (1 + ROUNDING):
         raise UserError(
             f"dt = {dt:g} is unstable for {system.label}: its fastest wave decays at {bound.decay:.4g} a unit of time, "
             f"and Euler needs dt <= {_rounded_down(bound.dt)}"
         )
-    if dt > bound.overshoot:
+    if dt > bound.overshoot * (1 + ROUNDING):
         raise UserError(
             f"dt = {dt:g} is too long for {system.label}: a step would take {bound.species} past its rest value; "
             f"it needs dt <= {_rounded_down(bound.overshoot)}"
@@ -117,6 +153,7 @@ def usual_step(system: System, grid: Grid, operator: Operator) -> float:
 
 
 def _rounded_down(value: float) -> str:
-    """Four digits that are no more than the value."""
+    """Four digits that are no more than the value, but for its rounding."""
+    value *= 1 + ROUNDING
     scale = 10.0 ** (3 - math.floor(math.log10(value)))
     return f"{math.floor(value * scale) / scale:.4g}"

@@ -12,6 +12,7 @@ import numpy as np
 from p2d.errors import UserError, nearest
 from p2d.fields import Grid, Operator
 from p2d.systems import stability
+from p2d.systems.expressions import functions_in
 from p2d.systems.system import System
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -50,24 +51,25 @@ class Scheme:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
-        return {**asdict(self), "grid": asdict(self.grid)}
+        return asdict(self)
 
     def refuse(self, system: System) -> None:
-        """Refuse a system that this scheme cannot advance: nested stencils that do not fit, a step that is too long.
+        """Refuse a system that this scheme cannot advance: what does not fit the grid, or blows up with it.
 
         Raises:
             UserError: says what, and what would do.
         """
         self.grid.refuse_operator(self.operator, system.reach)
+        stability.refuse_growth(system, self.grid, self.operator)
         if self.integrator == "euler":
             stability.refuse_long_step(system, self.grid, self.operator, self.dt)
-        elif set(self.grid.edges) != {"periodic"} and "d(" in "".join(system.rates.values()):
+        elif "mirror" in self.grid.edges and any("d" in functions_in(tree) for tree in system.trees.values()):
             raise UserError(
-                f"etdrk4 cannot take first derivatives at mirror edges, which {system.name} has; take --integrator euler"
+                f"etdrk4 cannot take the first derivatives of {system.name} at mirror edges; take --integrator euler"
             )
 
 
-def gpu_is_there() -> bool:
+def has_gpu() -> bool:
     """Whether a CUDA device and a Triton to compile for it can be used."""
     if shutil.which("nvidia-smi") is None or find_spec("triton") is None:
         return False
@@ -76,8 +78,8 @@ def gpu_is_there() -> bool:
     return torch.cuda.is_available()
 
 
-def pick_device(device: str) -> str:
-    """'cpu' or 'cuda' for a wish of 'auto', 'cpu' or 'cuda'.
+def choose_device(device: str) -> str:
+    """'cpu' or 'cuda', of 'auto', 'cpu' or 'cuda'.
 
     Raises:
         UserError: an unknown device, or 'cuda' where there is no GPU.
@@ -86,10 +88,11 @@ def pick_device(device: str) -> str:
         raise UserError(f"unknown device {device!r}; known: {', '.join(DEVICES)}")
     if device == "cpu":
         return "cpu"
-    there = gpu_is_there()
-    if device == "cuda" and not there:
+    if has_gpu():
+        return "cuda"
+    if device == "cuda":
         raise UserError("device 'cuda' was asked for, but no CUDA GPU can be used here; take --device cpu")
-    return "cuda" if there else "cpu"
+    return "cpu"
 
 
 def run(
@@ -108,10 +111,10 @@ def run(
     Raises:
         UserError: another shape, a negative number of steps, or a device that is not there.
     """
-    wanted = (len(system.species), *scheme.grid.shape)
-    if states.ndim != 4 or states.shape[1:] != wanted:
+    shape = (len(system.species), *scheme.grid.shape)
+    if states.ndim != 4 or states.shape[1:] != shape:
         raise UserError(
-            f"a batch of states has shape {list(states.shape)}; it must be [B, {', '.join(map(str, wanted))}]"
+            f"a batch of states has shape {list(states.shape)}; it must be [B, {', '.join(map(str, shape))}]"
         )
     if steps < 0:
         raise UserError(f"steps = {steps} is not possible: it must be 0 or above")
@@ -119,7 +122,7 @@ def run(
         raise UserError("a batch of states holds a value that is not finite")
     if threads is not None and threads < 1:
         raise UserError(f"threads = {threads} is not possible: it must be 1 or above")
-    device = pick_device(device)
+    device = choose_device(device)
     if scheme.integrator == "etdrk4" or scheme.operator == "spectral":
         from p2d.systems.steppers import modes
 

@@ -11,18 +11,17 @@
     b = 3.0
     moves = true
 
-Optional are [limits] of species ([low, high]), [units] of species, [start] (rest, blot, noise: amounts by species, numbers
-or made of parameters; kind), and [run] (dt, steps, spacing): what a simulation does where nothing else is asked for. A
-preset may set what [run] sets, too, and says whether its patterns move.
+Optional are [limits] of species ([low, high]), [units] of species, [start] (rest, blot, noise: amounts by species,
+numbers or made of parameters; kind), and [run] (dt, steps, spacing): what a simulation does where nothing else is asked
+for. A preset may set what [run] sets, too, and says whether its patterns move.
 """
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
-import tomllib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -30,17 +29,16 @@ from typing import Any
 import numpy as np
 
 from p2d.errors import UserError, nearest
-from p2d.fields import MOST_SPECIES, Grid, Operator, Species
+from p2d.fields import Grid, Operator, Species
+from p2d.runs import whole
 from p2d.systems import expressions
+from p2d.systems.checks import SETTINGS, refuse_system
 from p2d.systems.terms import terms
 
-CATALOGUE = Path(__file__).parent / "catalogue"
 STEPS = 10_000  # of a system that says nothing
-RUN_KEYS = ("dt", "steps", "spacing")
 LISTED = 12  # parameters in a label
 UNSAID_NOISE = 0.01  # of the rest value, or of 1, of a system that says neither blot nor noise
 OUTGROWN = 10  # by how much patterns outgrow the noise that they grow from
-ROOT_STEPS = 60
 Amounts = dict[str, "float | str"]
 Equation = dict[str, dict[str, float]]  # coefficients of terms, by species
 
@@ -66,6 +64,10 @@ class Start:
         """The blots as a list, one or several."""
         return self.blot if isinstance(self.blot, list) else [self.blot]
 
+    def tables(self) -> Iterator[tuple[str, Amounts]]:
+        """All tables of amounts, with their names."""
+        yield from (("rest", self.rest), ("noise", self.noise), *(("blot", blot) for blot in self.blots))
+
 
 @dataclass(frozen=True)
 class Run:
@@ -88,6 +90,7 @@ class System:
         name: of the system.
         rates: d/dt of each species, as text, see expressions.py.
         parameters: by name.
+        usual: those of the system's file, which presets and labels start from; the same where not of the same names.
         limits: lowest and highest value of a species, which a step is clamped to; of those that have some.
         units: of species' values.
         start, run: see there.
@@ -103,6 +106,7 @@ class System:
     name: str
     rates: dict[str, str]
     parameters: dict[str, float] = field(default_factory=dict)
+    usual: dict[str, float] = field(default_factory=dict)
     limits: dict[str, tuple[float, float]] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
     start: Start = field(default_factory=Start)
@@ -113,61 +117,9 @@ class System:
     source: str = ""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.rates, dict) or not self.rates:
-            raise UserError(f"system {self.name!r} has no rates; [rates] needs one for each species")
-        if len(self.rates) > MOST_SPECIES:
-            raise UserError(f"system {self.name!r} has {len(self.rates)} species; {MOST_SPECIES} are the most")
-        for name in self.rates:
-            expressions.refuse_name(name, f"system {self.name!r}: species")
-        for name, value in self.parameters.items():
-            expressions.refuse_name(name, f"system {self.name!r}: parameter")
-            if name in self.rates:
-                raise UserError(f"system {self.name!r}: {name!r} is both a species and a parameter")
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise UserError(f"system {self.name!r}: parameter {name} = {value!r} is no finite number")
-        for name, text in self.rates.items():
-            self._refuse_rate(name, text)
-        for table in ("limits", "units"):
-            self._refuse_strangers(table, getattr(self, table), self.rates)
-        for key, table in (
-            ("rest", self.start.rest),
-            ("noise", self.start.noise),
-            *(("blot", b) for b in self.start.blots),
-        ):
-            self._refuse_strangers(f"start.{key}", table, self.rates)
-            for species, amount in table.items():
-                self._refuse_amount(f"start.{key}.{species}", amount)
-        for name, ends in self.limits.items():
-            if not (isinstance(ends, tuple) and len(ends) == 2 and ends[0] < ends[1]):
-                raise UserError(f"system {self.name!r}: limits of {name} are {ends!r}; give [lowest, highest]")
-        for name, preset in self.presets.items():
-            self._refuse_strangers(f"presets.{name}", preset, (*self.parameters, *RUN_KEYS, "moves"))
-
-    def _refuse_rate(self, species: str, text: Any) -> None:
-        try:
-            if not isinstance(text, str):
-                raise UserError(f"{text!r} is no text; write the rate in quotes")
-            expressions.parse(text, self.rates, self.parameters)
-        except UserError as error:
-            raise UserError(f"system {self.name!r}, rate of {species}: {error}") from None
-
-    def _refuse_amount(self, where: str, amount: Any) -> None:
-        try:
-            value = self._amount(amount)
-        except UserError as error:
-            raise UserError(f"system {self.name!r}, {where}: {error}") from None
-        if not math.isfinite(value):
-            raise UserError(f"system {self.name!r}, {where} = {amount!r} is no finite number")
-
-    def _refuse_strangers(self, table: str, given: Any, known: Any) -> None:
-        if not isinstance(given, dict):
-            raise UserError(f"system {self.name!r}: {table} is {given!r}; it must be a table")
-        for name in given:
-            if name not in known:
-                raise UserError(
-                    f"system {self.name!r}: unknown name {name!r} in [{table}]{nearest(name, known)}; "
-                    f"known: {', '.join(known)}"
-                )
+        refuse_system(self)
+        if set(self.usual) != set(self.parameters):
+            object.__setattr__(self, "usual", self.parameters)
 
     @property
     def species(self) -> tuple[str, ...]:
@@ -184,6 +136,11 @@ class System:
         """The rates as parsed."""
         return {s: expressions.parse(text, self.rates, self.parameters) for s, text in self.rates.items()}
 
+    @functools.cached_property
+    def folded(self) -> dict[str, Any]:
+        """The rates as parsed, with numbers in the place of what is made of parameters alone."""
+        return {s: expressions.folded(tree, self.rates, self.parameters) for s, tree in self.trees.items()}
+
     @property
     def reach(self) -> int:
         """How many cells the rates' nested stencils reach."""
@@ -197,8 +154,8 @@ class System:
         """
         grid = grid or Grid((int(state.shape[-2]), int(state.shape[-1])))
         functions = expressions.smooth_functions(state) | grid.operators(operator)
-        names = {**self.parameters, **{s: state[..., i, :, :] for i, s in enumerate(self.species)}}
-        made = [0 * names[s] + expressions.evaluate(tree, names, functions) for s, tree in self.trees.items()]
+        names = {s: state[..., i, :, :] for i, s in enumerate(self.species)}
+        made = [0 * names[s] + expressions.evaluate(tree, names, functions) for s, tree in self.folded.items()]
         if isinstance(state, np.ndarray):
             return np.stack(made, axis=-3)
         import torch
@@ -207,46 +164,32 @@ class System:
 
     def amounts(self, kind: str) -> np.ndarray:
         """Amounts of each species in the start's 'rest' or 'noise', float64 [C]."""
-        given = {s: self._amount(amount) for s, amount in getattr(self.start, kind).items()}
+        given = {s: self.value(amount) for s, amount in getattr(self.start, kind).items()}
         if kind == "rest" and not given:
-            return self._rest
+            return self._found_rest
         if kind == "noise" and not given and not self.start.blots:
             return UNSAID_NOISE * np.maximum(np.abs(self.amounts("rest")), 1.0)
         return np.array([given.get(s, 0.0) for s in self.species])
 
     @functools.cached_property
+    def _found_rest(self) -> np.ndarray:
+        from p2d.systems.stability import rest_state
+
+        return rest_state(self)
+
+    @functools.cached_property
     def blots(self) -> np.ndarray:
         """Amounts of each species in each of the start's K blots, float64 [K, C]; of the rest where not said."""
         rest = dict(zip(self.species, self.amounts("rest"), strict=True))
-        told = [rest | {s: self._amount(amount) for s, amount in blot.items()} for blot in self.start.blots]
-        return np.array([[blot[s] for s in self.species] for blot in told]).reshape(-1, len(rest))
+        blots = [rest | {s: self.value(amount) for s, amount in blot.items()} for blot in self.start.blots]
+        return np.array([list(blot.values()) for blot in blots]).reshape(-1, len(rest))
 
-    @functools.cached_property
-    def _rest(self) -> np.ndarray:
-        """A uniform state that the rates leave as it is, by Newton's method; zeros where none is found."""
-        from p2d.systems import stability
+    def value(self, amount: float | str) -> float:
+        """The number that an amount is with the system's parameters; nan where it has none.
 
-        ends = [self.limits.get(s, (-math.inf, math.inf)) for s in self.species]
-        low, high = (np.array(e, float) for e in zip(*ends, strict=True))
-        for guess in (0.5, 0.0, 1.0, -1.0):
-            bounded = np.isfinite(low) & np.isfinite(high)
-            state = np.where(
-                bounded, np.where(bounded, low, 0) * (1 - guess) + np.where(bounded, high, 0) * guess, guess
-            )
-            for _ in range(ROOT_STEPS):
-                rate = self.rate(state[:, None, None])[:, 0, 0]
-                slope = stability.jacobian(self, 0.0, state)
-                if not (np.isfinite(rate).all() and np.isfinite(slope).all()):
-                    break
-                if np.abs(rate).max() < 1e-12 * max(np.abs(state).max(), 1.0):
-                    break
-                state = state - np.linalg.lstsq(slope, rate, rcond=None)[0]
-            rate = self.rate(state[:, None, None])
-            if np.isfinite(rate).all() and np.abs(rate).max() < 1e-9 and (state >= low).all() and (state <= high).all():
-                return state
-        return np.clip(np.zeros(len(ends)), low, high)
-
-    def _amount(self, amount: float | str) -> float:
+        Raises:
+            UserError: text that cannot be read, or neither text nor number.
+        """
         if isinstance(amount, str):
             return expressions.number(expressions.parse(amount, (), self.parameters), self.parameters)
         if isinstance(amount, bool) or not isinstance(amount, int | float):
@@ -269,7 +212,7 @@ class System:
         return tuple(made)
 
     def at(self, preset: str = "", **parameters: float) -> System:
-        """The system with the parameters of a preset, and these in their place.
+        """The system with the parameters of a preset, otherwise as usual, and these in their place.
 
         Raises:
             UserError: a preset or a parameter that is not known (says the nearest).
@@ -277,20 +220,14 @@ class System:
         made = self
         if preset:
             if preset not in self.presets:
-                told = ", ".join(self.presets) or "none"
+                known = ", ".join(self.presets) or "none"
                 raise UserError(
-                    f"unknown preset {preset!r} of {self.name}{nearest(preset, self.presets)}; known: {told}"
+                    f"unknown preset {preset!r} of {self.name}{nearest(preset, self.presets)}; known: {known}"
                 )
             values = dict(self.presets[preset])
             moves = values.pop("moves", None)
-            run = {key: values.pop(key) for key in RUN_KEYS if key in values}
-            made = replace(
-                made,
-                parameters={**made.parameters, **values},
-                run=replace(made.run, **run),
-                moves=moves,
-                preset=preset,
-            )
+            run = replace(self.run, **{key: values.pop(key) for key in SETTINGS if key in values})
+            made = replace(self, parameters={**self.usual, **values}, run=run, moves=moves, preset=preset)
         for name in parameters:
             if name not in self.parameters:
                 raise UserError(
@@ -306,7 +243,7 @@ class System:
         """The preset that these parameters are of, '' for others."""
         for name, preset in self.presets.items():
             values = {key: value for key, value in preset.items() if key in self.parameters}
-            if {**self.parameters, **values} == parameters and set(preset) <= {*values, "moves"}:
+            if {**self.usual, **values} == parameters and set(preset) <= {*values, "moves"}:
                 return name
         return ""
 
@@ -314,23 +251,28 @@ class System:
     def label(self) -> str:
         """What the system is called in datasets: its preset or its parameters, behind its name unless Gray-Scott.
 
-        Parameters that every preset gives are always said, others (and the step) where they are not the usual ones.
+        Parameters that every preset gives are always said, others where they are not the usual ones, and so the step
+        of a system of the catalogue.
         """
+        from p2d.systems.reading import is_in_catalogue, load_system
+
         own = [] if self.name == "gray_scott" else [self.name]
-        usual = load_system(self.name) if is_in_catalogue(self.name) else self
-        dt = usual.presets.get(self.preset, {}).get("dt", usual.run.dt)
+        # A system read from a card has no presets.
+        known = load_system(self.name) if is_in_catalogue(self.name) else self
+        dt = known.presets.get(self.preset, {}).get("dt", known.run.dt)
         if self.preset and self.run.dt == dt:
             return "_".join([*own, self.preset])
-        always = set.intersection(*map(set, usual.presets.values())) if usual.presets else set()
-        said = [n for n in self.parameters if n in always]
-        said += [n for n, v in self.parameters.items() if n not in always and v != usual.parameters.get(n)]
-        told = [f"{name.replace('_', '')}{self.parameters[name]:.10g}" for name in said[:LISTED]]
-        return "_".join([*own, *told, *([f"dt{self.run.dt:.10g}"] if self.run.dt != dt else [])]) or self.name
+        always = set.intersection(*map(set, known.presets.values())) if known.presets else set()
+        names = [n for n in self.parameters if n in always]
+        names += [n for n, v in self.parameters.items() if n not in always and v != known.usual.get(n)]
+        words = [f"{name.replace('_', '')}{self.parameters[name]:.10g}" for name in names[:LISTED]]
+        return "_".join([*own, *words, *([f"dt{self.run.dt:.10g}"] if self.run.dt != dt else [])]) or self.name
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types; the presets are left out, as the parameters are those of one."""
-        values = {key: value for key, value in asdict(self).items() if key != "presets"}
-        values["limits"] = {s: [_told(end) for end in ends] for s, ends in self.limits.items()}
+        """As JSON types; without presets, as the parameters are those of one."""
+        left_out = {"presets", "usual"} if self.usual == self.parameters else {"presets"}
+        values = {key: value for key, value in asdict(self).items() if key not in left_out}
+        values["limits"] = {s: [end if math.isfinite(end) else None for end in ends] for s, ends in self.limits.items()}
         return values
 
     @classmethod
@@ -349,6 +291,8 @@ class System:
                 raise UserError(
                     f"system {name!r}: unknown table {key!r}{nearest(key, known)}; known: {', '.join(sorted(known))}"
                 )
+        if "rates" not in values:
+            raise UserError(f"system {name!r} has no rates; [rates] needs one for each species")
         made = dict(values)
         for key, kind in (("start", Start), ("run", Run)):
             table = made.get(key, {})
@@ -368,16 +312,33 @@ class System:
         Args:
             settings: its start, run, limits and so on.
         """
-        rates, parameters = {}, {}
+        rates: dict[str, str] = {}
+        parameters: dict[str, float] = {}
+        # Two where a species is called as a coefficient would be, such as u_1 beside u.
+        mark = "__" if any(re.fullmatch(f"{s}_[0-9]+", other) for s in equation for other in equation) else "_"
         for species, coefficients in equation.items():
-            names = [f"{species}_{n}" for n in range(1, len(coefficients) + 1)]
+            names = [f"{species}{mark}{n}" for n in range(1, len(coefficients) + 1)]
             parts = [
                 own if term == "1" else f"{own}*{expressions.factor(term, tuple(equation))}"
                 for own, term in zip(names, coefficients, strict=True)
             ]
             rates[species] = " + ".join(parts) or "0"
-            parameters |= dict(zip(names, coefficients.values(), strict=True))
+            parameters |= dict(zip(names, map(float, coefficients.values()), strict=True))
         return cls(name, rates, parameters, **settings)
+
+    @classmethod
+    def load(cls, name: str | Path) -> System:
+        """A system by its name in the catalogue, or by the path of its TOML file; see reading.py."""
+        from p2d.systems.reading import load_system
+
+        return load_system(name)
+
+    def save(self, path: str | Path) -> None:
+        """Write a TOML file that `load` reads as an equal system."""
+        from p2d.systems.reading import toml_text
+
+        with whole(Path(path)) as part:
+            part.write_text(toml_text(self), encoding="utf-8")
 
     def __str__(self) -> str:
         from p2d.systems.writing import text
@@ -390,55 +351,8 @@ class System:
         return r"$$\begin{aligned}" + r"\\".join(latex(self.terms).values()).replace("=", "&=") + r"\end{aligned}$$"
 
 
-def _told(end: float) -> float | None:
-    return end if math.isfinite(end) else None
-
-
 def _ends(ends: Any) -> Any:
     if not isinstance(ends, list | tuple):
         return ends
-    wide = (-math.inf, math.inf)
-    return tuple(wide[n] if end is None else end for n, end in enumerate(ends)) if len(ends) == 2 else tuple(ends)
-
-
-def is_in_catalogue(name: str) -> bool:
-    """Whether the catalogue holds a system of this name."""
-    return (CATALOGUE / f"{name.replace('-', '_')}.toml").is_file()
-
-
-def catalogue() -> dict[str, System]:
-    """All systems of the catalogue, by name."""
-    return {file.stem: load_system(file.stem) for file in sorted(CATALOGUE.glob("*.toml"))}
-
-
-def load_system(name: str) -> System:
-    """A system by its name in the catalogue, or by the path of its TOML file.
-
-    Raises:
-        UserError: no such system (says the nearest), or a file that is none (says the line).
-    """
-    if is_in_catalogue(name):
-        return _read(CATALOGUE / f"{name.replace('-', '_')}.toml")
-    file = Path(name).expanduser()
-    if file.is_file():
-        return _read(file)
-    known = sorted(f.stem for f in CATALOGUE.glob("*.toml"))
-    close = difflib.get_close_matches(name.replace("-", "_"), known, n=1, cutoff=0.5)
-    told = f" (did you mean {close[0]!r}?)" if close else ""
-    raise UserError(f"there is no system {name!r}{told}: give the path of its TOML file, or one of {', '.join(known)}")
-
-
-@functools.cache
-def _parsed(file: Path, _: float) -> System:
-    try:
-        return System.from_dict(tomllib.loads(file.read_text()))
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{file} is no TOML: {error}") from None
-    except (UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{file} cannot be read: {error}") from None
-    except UserError as error:
-        raise UserError(f"{file}: {error}") from None
-
-
-def _read(file: Path) -> System:
-    return _parsed(file, file.stat().st_mtime)
+    unlimited = (-math.inf, math.inf)
+    return tuple(wide if end is None else end for wide, end in zip(unlimited, ends, strict=False)) + tuple(ends[2:])

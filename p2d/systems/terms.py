@@ -49,10 +49,17 @@ class Expansion:
         assert isinstance(node, ast.BinOp)
         if isinstance(node.op, ast.Pow):
             return self._power(self.of(node.left), expressions.number(node.right, self.parameters))
-        left, right = self.of(node.left), self.of(node.right)
-        if isinstance(node.op, ast.Add | ast.Sub):
-            return _added(left, _scaled(right, -1.0 if isinstance(node.op, ast.Sub) else 1.0))
-        return self._times(left, right if isinstance(node.op, ast.Mult) else self._power(right, -1.0))
+        left = self.of(node.left)
+        right: ast.expr = node.right
+        if isinstance(node.op, ast.Div):
+            power = 1.0
+            if isinstance(right, ast.BinOp) and isinstance(right.op, ast.Pow):  # 1/(1 + u)**2 is not multiplied out
+                power = expressions.number(right.right, self.parameters)
+                right = right.left
+            return self._times(left, self._power(self.of(right), -power))
+        if isinstance(node.op, ast.Mult):
+            return self._times(left, self.of(right))
+        return _added(left, _scaled(self.of(right), -1.0 if isinstance(node.op, ast.Sub) else 1.0))
 
     def name(self, product: Product) -> str:
         """A product as text, such as 'u*v**2' or 'u/(1.0+u**2)'."""
@@ -60,11 +67,11 @@ class Expansion:
         below = [_powered(f, -p) for f, p in product if p < 0]
         return "/".join(["*".join(above) or "1", *below])
 
-    def _sorted(self, powers: dict[str, float]) -> Product:
-        def place(factor: str) -> tuple[int, str]:
-            return (self.species.index(factor), "") if factor in self.species else (len(self.species), factor)
+    def _place(self, name: str) -> tuple[int, str]:
+        return (self.species.index(name), "") if name in self.species else (len(self.species), name)
 
-        return tuple((f, powers[f]) for f in sorted(powers, key=place) if powers[f])
+    def _sorted(self, powers: dict[str, float]) -> Product:
+        return tuple((f, powers[f]) for f in sorted(powers, key=self._place) if powers[f])
 
     def _times(self, left: Sum, right: Sum) -> Sum:
         if len(left) * len(right) > MOST:
@@ -79,11 +86,13 @@ class Expansion:
         return made
 
     def _power(self, base: Sum, power: float) -> Sum:
-        if len(base) == 1:
+        whole = float(power).is_integer()
+        if len(base) == 1 and power:
             ((product, value),) = base.items()
-            if value > 0 or power == int(power):
+            # (u**2)**0.5 is |u|, and (u*v)**0.5 of two negative ones is a number: neither is a product of powers.
+            if whole or (value > 0 and [p for _, p in product] == [1.0]):
                 return {tuple((f, p * power) for f, p in product): value**power}
-        if power == int(power) and power >= 0:
+        if whole and power >= 0:
             made: Sum = {ONE: 1.0}
             for _ in range(int(power)):
                 made = self._times(made, base)
@@ -109,9 +118,6 @@ class Expansion:
             if product:
                 made = _added(made, {((f"{name}({self.name(product)}{along})", 1.0),): value})
         return made
-
-    def _place(self, name: str) -> tuple[int, str]:
-        return (self.species.index(name), "") if name in self.species else (len(self.species), name)
 
     def _text(self, parts: Sum) -> str:
         """A sum as text that can be read again."""

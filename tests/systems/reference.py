@@ -1,6 +1,6 @@
 """What the four study presets look like after 10,000 steps, computed without the fast kernels.
 
-    python tests/dynamics/reference.py
+    python tests/systems/reference.py
 
 writes reference.json beside this file: about five minutes on one core. Forward Euler in float64 with plain torch
 operations, so that neither a fused kernel nor float32 has a part in it.
@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from p2d.systems.gray_scott import PRESETS, GrayScott
 from p2d.systems.initial import initial_states
+from p2d.systems.reading import load_system
+from p2d.systems.system import System
 
 FILE = Path(__file__).with_suffix(".json")
 SYSTEMS = ("waves", "spirals", "maze", "life")
@@ -32,26 +33,27 @@ BANDS = ((1, 2), (2, 3), (3, 4), (4, 6), (6, 8), (8, 12), (12, 16), (16, 24), (2
 AT_A_TIME = 8  # samples: small enough for the cache
 
 
-def euler(states: np.ndarray, params: GrayScott, steps: int) -> np.ndarray:
-    """Forward Euler of `GrayScott.rate`, clamped to [0, 1]: [N, 2, H, W] to float64 of that shape."""
+def euler(states: np.ndarray, system: System, steps: int) -> np.ndarray:
+    """Forward Euler of Gray-Scott's `System.rate`, clamped to [0, 1]: [N, 2, H, W] to float64 of that shape."""
     chunks = torch.tensor(states, dtype=torch.float64).split(AT_A_TIME)
     for chunk in chunks:
-        _advance(chunk, params, steps)
+        _advance(chunk, system, steps)
     return torch.cat(chunks).numpy()
 
 
-def _advance(state: torch.Tensor, params: GrayScott, steps: int) -> None:
-    """Advance float64 [N, 2, H, W] in place, the sums in the order of `GrayScott.rate`."""
+def _advance(state: torch.Tensor, system: System, steps: int) -> None:
+    """Advance float64 [N, 2, H, W] in place, the sums in the order of `System.rate`."""
     change, reaction, feed = torch.empty_like(state), torch.empty_like(state[:, 0]), torch.empty_like(state[:, 0])
-    diffusion = torch.tensor([params.D_u, params.D_v], dtype=torch.float64)[:, None, None]
+    p = system.parameters
+    diffusion = torch.tensor([p["D_u"], p["D_v"]], dtype=torch.float64)[:, None, None]
     (u, v), (du, dv) = state.unbind(1), change.unbind(1)
     for _ in range(steps):
         _laplacian(state, change)
         change *= diffusion
         torch.mul(u, v, out=reaction).mul_(v)
-        du.sub_(reaction).add_(torch.sub(1, u, out=feed).mul_(params.F))
-        dv.add_(reaction).sub_(torch.mul(v, params.F + params.k, out=feed))
-        state.add_(change, alpha=params.dt).clamp_(0, 1)
+        du.sub_(reaction).add_(torch.sub(1, u, out=feed).mul_(p["F"]))
+        dv.add_(reaction).sub_(torch.mul(v, p["F"] + p["k"], out=feed))
+        state.add_(change, alpha=system.run.dt).clamp_(0, 1)
 
 
 def _laplacian(field: torch.Tensor, out: torch.Tensor) -> None:
@@ -103,14 +105,15 @@ def significant(number: float) -> float:
 
 def simulate(name: str) -> np.ndarray:
     """The samples of a preset at the last step: float64 [N, 2, SIZE, SIZE]."""
-    starts = [initial_states(seed, np.arange(SAMPLES_A_SEED), SIZE, SIZE) for seed in SEEDS]
-    return euler(np.concatenate(starts), PRESETS[name], STEPS)
+    system = load_system("gray_scott").at(name)
+    starts = [initial_states(system, seed, np.arange(SAMPLES_A_SEED), (SIZE, SIZE)) for seed in SEEDS]
+    return euler(np.concatenate(starts), system, STEPS)
 
 
 def write(systems: dict[str, Any]) -> None:
     scheme = "forward Euler in float64, dt = 1, clamped to [0, 1], plain operations of torch on one thread"
     reference = {
-        "made": f"tests/dynamics/reference.py: {scheme} (torch {torch.__version__}, numpy {np.__version__})",
+        "made": f"tests/systems/reference.py: {scheme} (torch {torch.__version__}, numpy {np.__version__})",
         "steps": STEPS,
         "grid": [SIZE, SIZE],
         "initial": "discs",

@@ -7,12 +7,22 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.ndimage import label
 
-from p2d.systems import initial, stepper
-from p2d.systems.gray_scott import PRESETS
-from p2d.systems.initial import KINDS, discs, generator, initial_states
+from p2d.errors import UserError
+from p2d.fields import Grid
+from p2d.systems import initial, stepping
+from p2d.systems.initial import KINDS, generator
+from p2d.systems.stepping import Scheme
+from p2d.systems.system import Start, System
+
+from . import by_hand
+from .plain import GRAY_SCOTT
 
 GRIDS = [(32, 32), (24, 40), (15, 64)]
 TINY_GRIDS = [(1, 1), (1, 7), (7, 1), (3, 3), (5, 9)]
+
+
+def initial_states(seed, run_ids, height, width, kind=""):
+    return initial.initial_states(GRAY_SCOTT, seed, run_ids, (height, width), kind)
 
 
 def lattice_disc(radius: int) -> np.ndarray:
@@ -49,7 +59,7 @@ def test_a_sample_does_not_depend_on_what_is_drawn_beside_it(kind, height, width
     whole = initial_states(7, np.arange(6), height, width, kind)
     parts = initial_states(7, np.array([4, 1]), height, width, kind)
     assert_array_equal(parts, whole[[4, 1]])
-    assert_array_equal(KINDS[kind](generator(7, 3), height, width), whole[3])
+    assert_array_equal(KINDS[kind](GRAY_SCOTT, generator(7, 3), (height, width)), whole[3])
 
 
 @pytest.mark.parametrize(
@@ -69,7 +79,10 @@ def test_seed_and_run_id_are_not_interchangeable(kind):
 
 def test_every_64_bit_seed_and_run_id_is_a_key():
     largest = 2**63 - 1
-    states = [discs(generator(*key), 32, 32).tobytes() for key in ((largest, 0), (0, largest), (largest, largest))]
+    states = [
+        initial.discs(GRAY_SCOTT, generator(*key), (32, 32)).tobytes()
+        for key in ((largest, 0), (0, largest), (largest, largest))
+    ]
     assert len(set(states)) == 3
 
 
@@ -77,13 +90,23 @@ def test_the_kind_is_discs_unless_told_otherwise():
     assert_array_equal(initial_states(3, np.arange(4), 24, 40), initial_states(3, np.arange(4), 24, 40, "discs"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["centre", "noise"])
 @pytest.mark.parametrize("name", ["waves", "maze", "stripes", "worms", "fingerprints"])
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (48, 80)])
 def test_patterns_grow_from_it_and_live(kind, name, height, width):
-    states = stepper.run(initial_states(0, np.arange(4), height, width, kind), PRESETS[name], 5000, "cpu", 1)
+    states, scheme = initial_states(0, np.arange(4), height, width, kind), Scheme(Grid((height, width)))
+    states = stepping.run(states, GRAY_SCOTT.at(name), scheme, 5000, "cpu")
     # patterns of these presets spread by 0.07 to 0.13, a dead one by 0
     assert states[:, 1].std(axis=(1, 2)).min() > 0.05
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("height", "width"), [*GRIDS, (128, 128), (33, 35), (5, 9), (3, 3)])
+def test_gray_scott_begins_with_the_bytes_of_version_1(kind, height, width):
+    made = initial_states(11, np.arange(6), height, width, kind)
+    expected = [by_hand.KINDS[kind](generator(11, run), height, width) for run in range(6)]
+    assert_array_equal(made, np.stack(expected))
 
 
 # Discs
@@ -208,3 +231,88 @@ def test_noise_is_patches_and_not_single_cells(axis):
 def test_noise_is_never_uniform(height, width):
     spread = initial_states(0, np.arange(200), height, width, "noise")[:, 1].std(axis=(1, 2))
     assert (spread < 1e-3).sum() == 0  # a uniform state stays uniform, whatever the preset
+
+
+# Other systems
+
+ROCK = System(
+    "rock",
+    {"a": "-a", "b": "-b", "c": "-c"},
+    {"k": 2.0},
+    limits={"c": (0.0, 4.01)},
+    start=Start({"a": 0.5, "b": "k"}, [{"a": 1.0}, {"b": "k/2", "c": 4.0}]),
+)
+WHITE = System(
+    "white", {"u": "-u", "v": "-v"}, limits={"v": (0.0, 9.0)}, start=Start({"u": 3}, noise={"u": 0.5, "v": 0.1})
+)
+
+
+def test_blots_are_taken_in_turn_by_discs(monkeypatch):
+    blots = np.float32([[1.0, 2.0, 0.0], [0.5, 1.0, 4.0]])
+    for count in (1, 2):
+        monkeypatch.setattr(initial, "DISCS", count)
+        states = initial.initial_states(ROCK, 0, np.arange(4), (40, 40), "discs")
+        for state in states:
+            values = {tuple(cell) for cell in state.reshape(3, -1).T}
+            assert values <= {(0.5, 2.0, 0.0), *map(tuple, blots[:count])}
+            assert tuple(blots[count - 1]) in values  # the last disc lies on top
+
+
+def test_blots_stand_side_by_side_in_the_central_square():
+    (state,) = initial.initial_states(ROCK, 0, np.arange(1), (40, 40), "centre")
+    inside = state[0] != 0.5  # 1 % of noise moves every value
+    rows, columns = np.nonzero(inside)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (16, 23, 16, 23)
+    assert_allclose(state[:, 16:24, 16:20], np.float32([1, 2, 0])[:, None, None] * np.ones((3, 8, 4)), rtol=0.0101)
+    assert_allclose(state[:2, 16:24, 20:24], np.float32([0.5, 1])[:, None, None] * np.ones((2, 8, 4)), rtol=0.0101)
+    # 4 and 1 % of noise, but no more than the limit
+    assert state[2].max() == np.float32(4.01)
+    assert (state[2, 16:24, 20:24] >= 3.96 - 1e-6).all()
+
+
+def test_white_noise_has_its_amplitudes_around_the_rest_state_and_keeps_the_limits():
+    states = initial.initial_states(WHITE, 0, np.arange(20), (40, 50)).astype(np.float64)
+    u, v = states[:, 0], states[:, 1]
+    count = u.size  # 40,000: within 5 standard errors
+    assert abs(u.mean() - 3) < 5 * 0.5 / count**0.5
+    assert abs(u.std() - 0.5) < 5 * 0.5 / (2 * count) ** 0.5
+    assert abs((u[:, 1:] - 3).ravel() @ (u[:, :-1] - 3).ravel()) < 5 * 0.25 * count**0.5
+    # half of v, which rests at its lowest value, is cut off: the other has a mean of sqrt(2 / pi) standard deviations
+    assert v.min() == 0
+    assert abs((v == 0).mean() - 0.5) < 5 * 0.5 / count**0.5
+    assert abs(v.mean() - 0.1 / (2 * np.pi) ** 0.5) < 5 * 0.1 / count**0.5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("turned", [False, True])
+def test_one_dimension_is_seeded_as_wide_as_two(kind, turned):
+    shape = (90, 1) if turned else (1, 90)
+    v = initial.initial_states(GRAY_SCOTT, 0, np.arange(30), shape, kind)[:, 1].reshape(30, 90)
+    widths = (v > 0).sum(axis=1)
+    assert (widths > 0).all() and (widths <= 75).all()  # five of up to 15 cells
+    if kind == "centre":
+        assert (widths == 18).all()
+    if kind == "discs":
+        assert widths.max() > 20
+
+
+@pytest.mark.parametrize(
+    ("system", "kind"),
+    [(GRAY_SCOTT, "discs"), (WHITE, "noise"), (System("a", {"u": "-u"}, start=Start(kind="noise")), "noise")],
+)
+def test_the_usual_kind_is_what_there_are_amounts_for(system, kind):
+    assert initial.usual_kind(system) == kind
+
+
+@pytest.mark.parametrize(
+    ("system", "kind", "message"),
+    [
+        (GRAY_SCOTT, "disc", "unknown initial 'disc' .did you mean 'discs'.*known: discs, centre, noise"),
+        (WHITE, "discs", "white has no blot for --initial discs; give .start. blot in its file, or take noise"),
+        (WHITE, "centre", "white has no blot for --initial centre"),
+        (System("still", {"u": "-u"}, start=Start(noise={"u": 0})), "noise", "still has no blot for --initial noise"),
+    ],
+)
+def test_a_kind_that_a_system_gives_no_amounts_for_is_refused(system, kind, message):
+    with pytest.raises(UserError, match=message):
+        initial.initial_states(system, 0, np.arange(2), (8, 8), kind)

@@ -17,7 +17,7 @@ from p2d.systems.lowering import Program, lower
 from p2d.systems.stepping import Scheme
 from p2d.systems.system import System
 
-TOGETHER = 2  # rows, of up to so many species
+TOGETHER = 2  # rows at a time, of up to as many species
 Compiled = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int], None]
 
 
@@ -42,8 +42,7 @@ def limits(system: System) -> tuple[np.ndarray, np.ndarray]:
 def compiled(system: System, scheme: Scheme) -> Compiled:
     """The kernel of a system, compiled on its first call and kept in a cache."""
     _prefer_wide_vectors()
-    single = scheme.grid.shape[0] == 1
-    rows = TOGETHER if len(system.species) <= TOGETHER and not single else 1
+    rows = TOGETHER if len(system.species) <= TOGETHER and scheme.grid.shape[0] > 1 else 1
     source = kernels.cpu_source(program(system, scheme), shape(system, scheme, rows))
     return kernels.load(source, "cpu").run
 

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from p2d.fields import Grid
 from p2d.systems.stepping import Scheme
 from p2d.systems.system import System
 
@@ -28,12 +27,15 @@ def run(
     height, width = scheme.grid.shape
     twice = [edge == "mirror" and size > 1 for edge, size in zip(scheme.grid.edges, scheme.grid.shape, strict=True)]
     grid = replace(scheme.grid, shape=(height << twice[0], width << twice[1]), edges=("periodic", "periodic"))
+    if not len(states):
+        return np.array(states, np.float32)
+    states = np.ascontiguousarray(states)  # torch takes no array that is turned or mirrored
     step = _Step(system, replace(scheme, grid=grid), device)
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
         with torch.no_grad():
-            parts = [_advanced(part, step, steps, twice, device) for part in torch.from_numpy(states).split(CHUNK)]
+            parts = [_advanced(part, step, steps, twice, device) for part in torch.tensor(states).split(CHUNK)]
     finally:
         torch.set_num_threads(before)
     return torch.cat(parts)[..., :height, :width].float().numpy()
@@ -55,9 +57,9 @@ class _Step:
         self.system, self.scheme, self.grid = system, scheme, scheme.grid
         ends = [system.limits.get(s, (-np.inf, np.inf)) for s in system.species]
         self.low, self.high = torch.tensor(ends, dtype=torch.float64, device=device).T[:, :, None, None]
-        linear = linear_part(system, self.grid, scheme)
-        self.linear = torch.from_numpy(linear).to(device)
         if scheme.integrator == "etdrk4":
+            linear = linear_part(system, scheme)
+            self.linear = torch.from_numpy(linear).to(device)
             self.weights = [torch.from_numpy(w).to(device) for w in etd_weights(linear, scheme.dt)]
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -85,9 +87,9 @@ class _Step:
         return torch.fft.irfft2(made, s=self.grid.shape)
 
 
-def linear_part(system: System, grid: Grid, scheme: Scheme) -> np.ndarray:
+def linear_part(system: System, scheme: Scheme) -> np.ndarray:
     """L of each species over the modes of rfft2, float64 [C, H, W / 2 + 1]: what of its rate is linear in itself."""
-    lap = grid.symbol(scheme.operator)
+    lap = scheme.grid.symbol(scheme.operator)
     parts = []
     for s, rate in system.terms.items():
         known = {s: np.ones_like(lap), f"lap({s})": lap, f"lap(lap({s}))": lap**2}
