@@ -91,7 +91,8 @@ class _Numba:
         "import numpy as np",
         f"TINY, ZERO = np.float32({TINY}), np.float32(0)",
         "# Contraction to fused multiply-adds is the one liberty the compiler has: what is not finite must stay so.",
-        "@numba.njit(nogil=True, cache=True, fastmath={'contract', 'nsz'})",
+        "# A quotient by 0 is inf or nan, as in numpy: a test of each divisor would keep loops from being vectorised.",
+        "@numba.njit(nogil=True, cache=True, fastmath={'contract', 'nsz'}, error_model='numpy')",
         "def run(state, constants, low, high, steps):",
         "    height, width = state.shape[1:]",
     )

@@ -228,20 +228,21 @@ class System:
 
         ends = [self.limits.get(s, (-math.inf, math.inf)) for s in self.species]
         low, high = (np.array(e, float) for e in zip(*ends, strict=True))
+        bounded = np.isfinite(low) & np.isfinite(high)
         for guess in (0.5, 0.0, 1.0, -1.0):
-            bounded = np.isfinite(low) & np.isfinite(high)
             state = np.where(
                 bounded, np.where(bounded, low, 0) * (1 - guess) + np.where(bounded, high, 0) * guess, guess
             )
-            for _ in range(ROOT_STEPS):
-                rate = self.rate(state[:, None, None])[:, 0, 0]
-                slope = stability.jacobian(self, 0.0, state)
-                if not (np.isfinite(rate).all() and np.isfinite(slope).all()):
-                    break
-                if np.abs(rate).max() < 1e-12 * max(np.abs(state).max(), 1.0):
-                    break
-                state = state - np.linalg.lstsq(slope, rate, rcond=None)[0]
-            rate = self.rate(state[:, None, None])
+            with np.errstate(all="ignore"):  # a guess may divide by 0
+                for _ in range(ROOT_STEPS):
+                    rate = self.rate(state[:, None, None])[:, 0, 0]
+                    slope = stability.jacobian(self, 0.0, state)
+                    if not (np.isfinite(rate).all() and np.isfinite(slope).all()):
+                        break
+                    if np.abs(rate).max() < 1e-12 * max(np.abs(state).max(), 1.0):
+                        break
+                    state = state - np.linalg.lstsq(slope, rate, rcond=None)[0]
+                rate = self.rate(state[:, None, None])
             if np.isfinite(rate).all() and np.abs(rate).max() < 1e-9 and (state >= low).all() and (state <= high).all():
                 return state
         return np.clip(np.zeros(len(ends)), low, high)
