@@ -26,6 +26,7 @@ from p2d.systems.lowering import Op, Pass, Program
 
 # Below this a value is 0: neither it nor its square comes near the denormal range, where arithmetic is slow.
 TINY = 1e-18
+SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "power": "**"}
 Limits = tuple[tuple[bool, bool], ...]  # of each species: whether it has a lowest, and a highest value
 
 
@@ -181,8 +182,7 @@ class _Numba:
         a, *rest = (name(argument) for argument in op.arguments)
         if op.kind == "neg":
             return f"-{a}"
-        sign = {"add": "+", "sub": "-", "mul": "*", "div": "/", "power": "**"}[op.kind]
-        return f"{a} {sign} {rest[0]}"
+        return f"{a} {SIGNS[op.kind]} {rest[0]}"
 
 
 def gpu_source(program: Program, shape: Shape) -> str:
@@ -243,7 +243,8 @@ class _Triton:
         for n, place in each.results.items():
             value = self._name(each, place)
             if not last:
-                yield f"tl.store(made + {n - self.program.species} * CELLS + here, {value} + tl.zeros_like(here), mask=mask)"
+                field = f"made + {n - self.program.species} * CELLS + here"
+                yield f"tl.store({field}, {value} + tl.zeros_like(here), mask=mask)"
                 continue
             yield f"old = tl.load(state + {n} * CELLS + here, mask=mask, other=0.0)"
             yield f"new = tl.fma(dt, {value}, old)"
@@ -293,7 +294,7 @@ class _Triton:
             return f"-{a}"
         if op.kind == "power":
             return f"tl.exp2({more[0]} * tl.log2({a}))"
-        return f"{a} {dict(add='+', sub='-', mul='*', div='/')[op.kind]} {more[0]}"
+        return f"{a} {SIGNS[op.kind]} {more[0]}"
 
     def _load(self, number: int, i: int, j: int) -> str:
         field = f"state + {number}" if number < self.program.species else f"made + {number - self.program.species}"

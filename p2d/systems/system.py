@@ -11,9 +11,9 @@
     b = 3.0
     moves = true
 
-Optional are [limits] of species ([low, high]), [units] of species, [start] (rest, blot, noise: amounts by species, numbers
-or made of parameters; kind), and [run] (dt, steps, spacing): what a simulation does where nothing else is asked for. A
-preset may set what [run] sets, too, and says whether its patterns move.
+Optional are [limits] of species ([low, high]), [units] of species, [start] (rest, blot, noise: amounts by species,
+numbers or made of parameters; kind), and [run] (dt, steps, spacing): what a simulation does where nothing else is asked
+for. A preset may set what [run] sets, too, and says whether its patterns move.
 """
 
 from __future__ import annotations
@@ -129,13 +129,10 @@ class System:
             self._refuse_rate(name, text)
         for table in ("limits", "units"):
             self._refuse_strangers(table, getattr(self, table), self.rates)
-        for key, table in (
-            ("rest", self.start.rest),
-            ("noise", self.start.noise),
-            *(("blot", b) for b in self.start.blots),
-        ):
-            self._refuse_strangers(f"start.{key}", table, self.rates)
-            for species, amount in table.items():
+        started = [("rest", self.start.rest), ("noise", self.start.noise), *(("blot", b) for b in self.start.blots)]
+        for key, amounts in started:
+            self._refuse_strangers(f"start.{key}", amounts, self.rates)
+            for species, amount in amounts.items():
                 self._refuse_amount(f"start.{key}.{species}", amount)
         for name, ends in self.limits.items():
             if not (isinstance(ends, tuple) and len(ends) == 2 and ends[0] < ends[1]):
@@ -369,7 +366,8 @@ class System:
         Args:
             settings: its start, run, limits and so on.
         """
-        rates, parameters = {}, {}
+        rates: dict[str, str] = {}
+        parameters: dict[str, float] = {}
         for species, coefficients in equation.items():
             names = [f"{species}_{n}" for n in range(1, len(coefficients) + 1)]
             parts = [
