@@ -2,9 +2,9 @@
 
 A system is species, the rate of change of each as text, and parameters with their values. From the one text come the
 rate on NumPy and torch arrays, a kernel for the CPU and one for the GPU, the terms that a discovered equation is held
-against, and the forms for SymPy, LaTeX and py-pde. Twelve stand in catalogue/: gray_scott, fitzhugh_nagumo, brusselator,
-schnakenberg, gierer_meinhardt, lambda_omega, barkley, klausmeier, swift_hohenberg, cahn_hilliard, kuramoto_sivashinsky
-and cyclic_competition. Wherever a system is asked for, the path of a file of your own does as well:
+against, and the forms for SymPy, LaTeX and py-pde. Twelve stand in catalogue/: gray_scott, fitzhugh_nagumo,
+brusselator, schnakenberg, gierer_meinhardt, lambda_omega, barkley, klausmeier, swift_hohenberg, cahn_hilliard,
+kuramoto_sivashinsky and cyclic_competition. Wherever a system is asked for, the path of a file of your own does, too:
 
     name = "my_system"
     source = "who, when, where"
@@ -35,8 +35,8 @@ and d(f, y) from row to row. Text is parsed, never executed, and what cannot be 
 Edges are periodic or mirror (no flux), each axis its own. A grid of one row is one dimension. The Laplacian is the
 5-point stencil, the 9-point one (alike in all directions to fourth order), or the spectral one on periodic grids.
 
-Integrators: euler runs in the kernels, of 32 bits, at 1.4 (three species) to 3 billion cell updates a second and core.
-A step that is too long for the rest state is refused beforehand; far from rest it may still be too long, and a state
+Integrators: euler runs in the kernels, of 32 bits, at 1.4 (three species) to 3 billion cell updates a second and core
+(log, sin, cos and powers that are not whole take ten times as long as all the rest of a rate). A step that is too long for the rest state is refused beforehand; far from rest it may still be too long, and a state
 that is not finite is reported. etdrk4 is of fourth order, of 64 bits, exact in what is linear in a species itself
 (diffusion, decay), and some hundred times slower a step: for checks, and for stiff systems.
 

@@ -41,7 +41,7 @@ class Bound:
 
 
 def jacobian(system: System, q: float, state: np.ndarray | None = None) -> np.ndarray:
-    """J(q) [C, C] of waves whose Laplacian is -q, at a uniform state [C], or at rest; first derivatives are left out."""
+    """J(q) [C, C] of waves whose Laplacian is -q, at a uniform state [C], or at rest; first derivatives left out."""
     rest = system.amounts("rest") if state is None else state
     count = len(rest)
     shift = SHIFT * np.maximum(np.abs(rest), 1.0)
