@@ -1,12 +1,12 @@
 """exp and tanh of 32 bits for generated kernels, as source that compilers turn into vectors.
 
-The mathematics library takes one number at a time, which made a kernel with an exp in it ten times slower. These are the
-polynomials of Cephes (Moshier 1989), right to 1.3e-7 of the value; what is not finite comes out as it should.
+The mathematics library takes one number at a time, which makes a kernel with an exp in it ten times slower. These are
+the polynomials of Cephes (Moshier 1989), right to 1.3e-7 of the value; what is not finite comes out as it should.
 """
 
 from __future__ import annotations
 
-EXP = '''
+EXP = """
 HIGHEST, LOWEST = np.float32(89), np.float32(-104)  # beyond, exp is infinite, or 0
 LOG2_E, LN2_HIGH, LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
 HALF, ONE, TWO = np.float32(0.5), np.float32(1), np.float32(2)
@@ -25,9 +25,9 @@ def exp(x):
     first = np.int32((half + BIAS) << MANTISSA).view(np.float32)
     second = np.int32((np.int32(n) - half + BIAS) << MANTISSA).view(np.float32)
     return (p * (r * r) + r + ONE) * first * second
-'''
+"""
 
-TANH = '''
+TANH = """
 T0, T1, T2 = np.float32(-5.70498872745e-3), np.float32(2.06390887954e-2), np.float32(-5.37397155531e-2)
 T3, T4, NEAR = np.float32(1.33314422036e-1), np.float32(-3.33332819422e-1), np.float32(0.625)
 @numba.njit(nogil=True, fastmath={'contract', 'nsz'}, error_model='numpy')
@@ -37,7 +37,7 @@ def tanh(x):
     far = ONE - TWO / (exp(TWO * abs(x)) + ONE)
     far = -far if x < ZERO else far
     return near if abs(x) < NEAR else far
-'''
+"""
 
 SOURCES = {"exp": (EXP,), "tanh": (EXP, TANH)}
 
