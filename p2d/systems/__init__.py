@@ -39,7 +39,7 @@ Integrators: euler runs in the kernels, of 32 bits, at 1.4 (three species) to 3 
 (log, sin, cos and powers that are not whole take ten times as long as all the rest of a rate). A step that is too long
 for the rest state is refused beforehand; far from rest it may still be too long, and a state that is not finite is
 reported. etdrk4 is of fourth order, of 64 bits, exact in what is linear in a species itself (diffusion, decay), and
-some hundred times slower a step: for checks, and for stiff systems.
+a thousand times slower a step: for checks, and for stiff systems.
 
 Kernels are generated as source, compiled once, and kept in a cache (P2D_CACHE, or p2d's folder in the user's cache):
 the first run of a system takes some seconds longer. CPU and GPU agree to rounding, which chaotic patterns let grow.
