@@ -22,6 +22,7 @@ from types import ModuleType
 
 from p2d.fields import Edge
 from p2d.runs import whole
+from p2d.systems import smooth
 from p2d.systems.lowering import Op, Pass, Program
 
 # Below this a value is 0: neither it nor its square comes near the denormal range, where arithmetic is slow.
@@ -91,7 +92,10 @@ class _Numba:
         "import numba",
         "import numpy as np",
         f"TINY, ZERO = np.float32({TINY}), np.float32(0)",
+    )
+    BEGIN = (
         "# Contraction to fused multiply-adds is the one liberty the compiler has: what is not finite must stay so.",
+        "# A quotient by 0 is inf or nan, as in numpy: a test of each divisor would keep loops from being vectorised.",
         "@numba.njit(nogil=True, cache=True, fastmath={'contract', 'nsz'}, error_model='numpy')",
         "def run(state, constants, low, high, steps):",
         "    height, width = state.shape[1:]",
@@ -103,7 +107,8 @@ class _Numba:
         self.made = range(program.species, program.fields)
 
     def lines(self) -> Iterator[str]:
-        yield from self.HEAD
+        calls = {str(op.arguments[0]) for each in self.program.passes for op in each.ops if op.kind == "call"}
+        yield from (*self.HEAD, *smooth.sources(calls), *self.BEGIN)
         yield from (f"    c{k} = constants[{k}]" for k in range(len(self.program.constants)))
         yield "    dt = constants[-1]"
         yield from (f"    low{s}, high{s} = low[{s}], high[{s}]" for s in self.species)
@@ -177,7 +182,8 @@ class _Numba:
             n, i, j = (int(a) for a in op.arguments)
             return f"f{n}[i + {i + row}, j + {j}]"
         if op.kind == "call":
-            return f"np.float32(math.{op.arguments[0]}({name(op.arguments[1])}))"
+            function, x = op.arguments[0], name(op.arguments[1])
+            return f"{function}({x})" if function in smooth.SOURCES else f"np.float32(math.{function}({x}))"
         a, *rest = (name(argument) for argument in op.arguments)
         if op.kind == "neg":
             return f"-{a}"

@@ -2,6 +2,10 @@
 
 A wave whose Laplacian is -q follows dc/dt = J(q) c near the rest state. Euler's step multiplies an eigenvector of
 eigenvalue mu by 1 + dt mu, which grows where it should decay if dt > -2 Re(mu) / |mu|^2.
+
+Where the rest state is itself unstable and waves grow at a rate g, some oscillate and neither grow nor decay. Any step
+makes those grow; patterns outgrow them as long as |1 + dt mu| <= 1 + dt g, so that this is all that is asked of
+oscillations that decay more slowly than g.
 """
 
 from __future__ import annotations
