@@ -40,7 +40,7 @@ from p2d.config.bench import (
 from p2d.errors import UserError
 from p2d.mistakes import options, told_in_one_line
 from p2d.show import summary as show
-from p2d.systems.system import catalogue, load_system
+from p2d.systems.reading import catalogue, load_system
 
 FAULTY, USER_MISTAKE = 1, 2  # exit codes
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)  # a full disk, or one that may not be written

@@ -7,7 +7,7 @@ from typing import Annotated, get_args
 
 from p2d.config.base import Config, DatasetName, at_least, one_of, option, within
 from p2d.config.learn import Library, Precision, check_alpha
-from p2d.systems.system import load_system
+from p2d.systems.reading import load_system
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from p2d.errors import UserError, nearest
 from p2d.fields import Edge, Grid, Operator, Species
 from p2d.systems import initial, stability
 from p2d.systems.stepping import Integrator, Scheme
-from p2d.systems.system import Run, System, load_system
+from p2d.systems.reading import load_system
+from p2d.systems.system import Run, System
 
 Device = Literal["auto", "cpu", "cuda"]
 LARGEST_SEED = 2**63 - 1  # as the shards' column holds it

@@ -8,7 +8,8 @@ from typing import Any
 
 from p2d.config.simulate import SimulateConfig
 from p2d.fields import Grid, Scaling, Species
-from p2d.systems.system import Run, load_system
+from p2d.systems.reading import load_system
+from p2d.systems.system import Run
 
 VERSION = 2
 
