@@ -75,7 +75,7 @@ def measure(config: BenchSimulateConfig) -> dict[str, Any]:
     torch.set_num_threads(threads)
     simulation = _settings(config).simulation()
     steppers = _on_cpu(config, simulation, threads)
-    if stepping.gpu_is_there():
+    if stepping.has_gpu():
         steppers["cuda"] = _on_gpu(config, simulation)
     fields = {name: each.advance(CHECKED_STEPS)[: config.samples] for name, each in steppers.items()}  # also compiles
     cells = config.height * config.width

@@ -91,7 +91,7 @@ def find_device(wish: str) -> str:
         UserError: 'cuda' where there is no GPU.
     """
     if not os.environ.get("RAY_ADDRESS") or wish == "cpu":
-        return stepping.pick_device(wish)
+        return stepping.choose_device(wish)
     runtime.start()
     if wish == "cuda" and not runtime.gpus():
         raise UserError("device 'cuda' was asked for, but the cluster has no GPU; take --device cpu")

@@ -264,7 +264,7 @@ def simulate_here(config: SimulateConfig, folder: Path) -> store.Dataset:
     start = time.monotonic()
     simulation = config.simulation()
     if not is_finished(simulation, folder):
-        device = stepping.pick_device(config.wished_device)
+        device = stepping.choose_device(config.wished_device)
         with writing(simulation, folder) as (card, simulation):
             plans = plan(simulation)
             entries: dict[int, dict[str, Any]] = shards.kept_shards(folder, card, shard_labels(simulation, plans))
