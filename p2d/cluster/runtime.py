@@ -121,4 +121,4 @@ def cpu_share(workers: int, most: float = 1.0) -> float:
 
 def shared_folder(path: Path) -> Path:
     """An absolute path that workers can use as it is."""
-    return path.expanduser().resolve()
+    return Path(os.path.abspath(path.expanduser()))
