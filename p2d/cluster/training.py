@@ -54,7 +54,7 @@ def train(job: TrainJob, on_epoch: OnEpoch) -> None:
             fits_unet(name, size, job.config.downsampling)
     runtime.start()
     batch = min(job.config.batch_size, job.training_snapshots)
-    workers = runtime.training_workers(job.source.workers, batch)
+    workers = runtime.choose_training_workers(job.source.workers, batch)
     if workers > batch:
         raise UserError(f"workers = {workers} is more than the {batch} snapshots of a batch; give {batch} or fewer")
     folder = job.folder
@@ -63,7 +63,7 @@ def train(job: TrainJob, on_epoch: OnEpoch) -> None:
         dataset=open_dataset(runtime.shared_folder(job.dataset.folder)),
         folder=runtime.shared_folder(folder),
         score=runtime.shared_folder(job.score) if job.score else None,
-        threads=runtime.threads(job.source.cpus_per_worker, workers),
+        threads=runtime.choose_threads(job.source.cpus_per_worker, workers),
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
     made, mistake = _train_here(job, on_epoch) if job.here and workers == 1 else _train_on(workers, job, on_epoch)

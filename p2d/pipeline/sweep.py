@@ -74,7 +74,7 @@ def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker) ->
         facts = _facts(config, metric, rows, folder)
         facts["seconds"] = _seconds(rows, watcher, scores, seconds, room.trials)
         _keep_best(facts, folder)
-        _draw(config, rows, metric, folder, name)
+        _draw_figures(config, rows, metric, folder, name)
         _write_table(config, rows, folder / "trials.csv")
         write_json(file, facts)
         counts = {state.lower(): sum(row.state == state for row in rows) for state in ("FINISHED", "KILLED", "FAILED")}
@@ -197,7 +197,7 @@ class _Tracked:
         run, values = self.runs.pop(trial), self.last.get(trial, {})
         self.seconds[trial] = time.monotonic() - self.begun[trial]
         if state == "FINISHED":
-            for picture in self._pictures(trial, values):
+            for picture in self._draw_pictures(trial, values):
                 run.artifact(picture)
         run.end(state, error or "stopped early: others were ahead")
         reported = ", ".join(f"{k} {values[k]:.4g}" for k in REPORTED if k in values)
@@ -205,7 +205,7 @@ class _Tracked:
         say(f"  {self.config.label(self.points[trial])}: {why} ({self.seconds[trial]:.0f} s)")
         self.advance(1)
 
-    def _pictures(self, trial: str, values: dict[str, float]) -> list[Path]:
+    def _draw_pictures(self, trial: str, values: dict[str, float]) -> list[Path]:
         from p2d.evaluate import metrics
         from p2d.pipeline.report import VALIDATION_LABELS
         from p2d.show import figures
@@ -286,7 +286,7 @@ def _keep_best(facts: dict[str, Any], folder: Path) -> None:
     temporary.rename(place)
 
 
-def _draw(config: SweepConfig, rows: list[Row], metric: str, folder: Path, name: str) -> None:
+def _draw_figures(config: SweepConfig, rows: list[Row], metric: str, folder: Path, name: str) -> None:
     from p2d.show import sweep_figures
 
     varied = config.varied or config.axes

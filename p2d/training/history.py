@@ -86,8 +86,9 @@ class History:
         if last is fresh:
             return f"epoch {last.number}: validation loss {last.validation_loss:.4g}"
         lowest = min(self.epochs, key=lambda e: e.validation_loss if math.isfinite(e.validation_loss) else math.inf)
+        epochs = f"{last.number} epoch" + "s" * (last.number > 1)
         return (
-            f"{last.number} epochs: validation loss {last.validation_loss:.4g}, from {fresh.validation_loss:.4g}\n"
+            f"{epochs}: validation loss {last.validation_loss:.4g}, from {fresh.validation_loss:.4g}\n"
             f"lowest in epoch {lowest.number}: {lowest.validation_loss:.4g}"
         )
 

@@ -51,7 +51,7 @@ def test_an_epoch_that_follows_leaves_the_history_before_it_as_it_was():
         (FALLING, "2 epochs: validation loss 0.75, from 2\nlowest in epoch 1: 0.25"),
         (
             [{"epoch": 0, "validation_loss": math.nan}, *FALLING[1:2]],
-            "1 epochs: validation loss 0.25, from nan\nlowest in epoch 1: 0.25",
+            "1 epoch: validation loss 0.25, from nan\nlowest in epoch 1: 0.25",
         ),
     ],
 )
