@@ -16,6 +16,7 @@ from typing import Any
 
 _HOMES = {
     "Flow": "p2d.flow.model",
+    "History": "p2d.training.history",
     "ScoreModel": "p2d.score.model",
     "UserError": "p2d.errors",
     "discover": "p2d.api",

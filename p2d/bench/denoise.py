@@ -30,7 +30,7 @@ from torch import Tensor
 from p2d.config import DenoiseConfig, ScoreConfig
 from p2d.config.bench import BenchDenoiseConfig
 from p2d.progress import say
-from p2d.recipes.tasks import build
+from p2d.recipes import build
 from p2d.score import denoise, noise
 from p2d.score.model import ScoreModel
 from p2d.snapshots.noise import white_noise
@@ -98,9 +98,9 @@ def _noisy(clean: MemoryData, sigma: float, seed: int) -> MemoryData:
 
 
 def _trained(settings: ScoreConfig, data: MemoryData, scale: float) -> ScoreModel:
-    task, schedule = build(settings, data, scale, torch.device("cpu"), None)
+    task = build(settings, data, scale, torch.device("cpu"), None)
     states: list[dict[str, Any]] = []
-    fit(task, data, schedule, Workers(), lambda _, state: states.append(state))
+    fit(task, data, settings, Workers(), lambda _, state: states.append(state))
     model = cast(ScoreModel, task.model)
     model.load_state_dict(states[-1]["average"])
     return model

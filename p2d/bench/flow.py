@@ -29,8 +29,9 @@ from p2d.config.bench import BenchFlowConfig
 from p2d.errors import UserError
 from p2d.evaluate import metrics
 from p2d.progress import say
-from p2d.recipes.tasks import build
+from p2d.recipes import build
 from p2d.snapshots.store import Dataset, find_dataset
+from p2d.training.history import Epoch
 from p2d.training.loop import fit
 from p2d.training.states import MemoryData, load_data
 from p2d.training.workers import Workers
@@ -81,11 +82,11 @@ def bench(config: BenchFlowConfig, dataset: Dataset) -> list[dict[str, Any]]:
 def _run(settings: FlowConfig, data: MemoryData, dataset: Dataset) -> dict[str, float]:
     affine = dataset.card.affine
     start = time.monotonic()
-    task, schedule = build(settings, data, affine["scale"], torch.device("cpu"), None)
-    kept: list[tuple[dict[str, float], dict[str, Any]]] = []
-    fit(task, data, schedule, Workers(), lambda told, state: kept.append((told, state)))
+    task = build(settings, data, affine["scale"], torch.device("cpu"), None)
+    kept: list[tuple[Epoch, dict[str, Any]]] = []
+    fit(task, data, settings, Workers(), lambda epoch, state: kept.append((epoch, state)))
     seconds = time.monotonic() - start
-    told, state = kept[-1]
+    epoch, state = kept[-1]
     task.model.load_state_dict(state["average"])
     with torch.no_grad():
         v = torch.cat([task.model(x) for x in data.held.double().split(1)]).numpy() / affine["scale"]
@@ -94,7 +95,7 @@ def _run(settings: FlowConfig, data: MemoryData, dataset: Dataset) -> dict[str, 
     assert truth is not None
     found = metrics.cosine(v, truth)["cosine"]
     z = metrics.stationarity(v, states)["z_rms"]
-    return {"cosine": found, "z_rms": z, "imbalance": told["imbalance"], "seconds": seconds}
+    return {"cosine": found, "z_rms": z, "imbalance": epoch.metrics["imbalance"], "seconds": seconds}
 
 
 def rank_correlation(rows: list[dict[str, Any]]) -> float | None:

@@ -35,7 +35,8 @@ from p2d.bench.reference_unet import NoisePrediction, ReferenceUNet
 from p2d.config import ScoreConfig
 from p2d.config.bench import BenchScoreConfig
 from p2d.progress import say
-from p2d.recipes.tasks import build, precision_of
+from p2d.recipes import build
+from p2d.recipes.score import choose_precision
 from p2d.score import noise
 from p2d.score.loss import DenoisingScoreMatching, squared_error
 from p2d.snapshots.store import Dataset, find_dataset
@@ -68,11 +69,11 @@ def contender(name: str, config: BenchScoreConfig, data: MemoryData, device: tor
     start = time.monotonic()
     if name == "p2d":
         settings = ScoreConfig(alpha=(config.alpha,), seed=config.seed, precision=config.precision)
-        task = cast(Trained, build(settings, data, 1.0, device, None)[0])
+        task = cast(Trained, build(settings, data, 1.0, device, None))
         size, rate, stepper = config.batch_size, config.learning_rate, settings.optimizer
     else:
         torch.manual_seed(config.seed)
-        precision = precision_of(config.reference_precision, device)
+        precision = choose_precision(config.reference_precision, device)
         task = NoisePrediction(ReferenceUNet(), config.alpha, config.seed, precision).to(device)
         if device.type == "cuda":
             task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -84,7 +84,7 @@ def worker_count(wished: int, at_most: int, what: str) -> int:
     return min(wished or cpus(), max(at_most, 1))
 
 
-def training_workers(wished: int, at_most: int) -> int:
+def choose_training_workers(wished: int, at_most: int) -> int:
     """Number of training processes: as wished, or (0) one a GPU, or one for every CPUS_OF_A_WORKER CPUs.
 
     Raises:
@@ -97,7 +97,7 @@ def training_workers(wished: int, at_most: int) -> int:
     return min(wished or gpus(), max(at_most, 1))
 
 
-def threads(wished: int, workers: int) -> int:
+def choose_threads(wished: int, workers: int) -> int:
     """CPU threads of each worker: as wished, or (0) the CPUs shared out.
 
     Raises:
@@ -121,4 +121,4 @@ def cpu_share(workers: int, most: float = 1.0) -> float:
 
 def shared_folder(path: Path) -> Path:
     """An absolute path that workers can use as it is."""
-    return path.expanduser().resolve()
+    return Path(os.path.abspath(path.expanduser()))

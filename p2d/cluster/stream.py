@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from p2d.snapshots.store import Dataset, open_dataset
+from p2d.training.job import TrainJob
 from p2d.training.randomness import BLOCK, WINDOW, batches
 from p2d.training.states import MemoryData, load_data, training_states
 from p2d.training.workers import Workers
@@ -123,23 +124,22 @@ class StreamedData:
         return training_states(self.dataset, self.train_ids[positions.numpy()])
 
 
-def open_data(
-    dataset: Dataset, holdout: float, epochs: int, memory: float, workers: Workers, beside: int, snapshots: int = 0
-) -> MemoryData | StreamedData:
+def open_data(job: TrainJob, workers: Workers, beside: int) -> MemoryData | StreamedData:
     """The states in memory where they fit, streamed where they do not: the same batches either way.
 
     Args:
-        memory: GiB that a worker may fill with states; 0 for a share of the machine's.
+        job: whose `source.memory` is the GiB that a worker may fill with states, 0 for a share of the machine's.
+        workers: this one, and how many there are.
         beside: workers on this machine.
-        snapshots: to train on; 0 for all.
 
     Raises:
         UserError: a value that is not finite (names shard and row), or too few living samples.
     """
-    limit = memory * 2**30 or MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / beside
+    dataset, source = job.dataset, job.source
+    limit = source.memory * 2**30 or MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / beside
     height, width = dataset.card.grid
     if dataset.card.alive * 2 * height * width * 4 <= limit:
-        return load_data(dataset, holdout, snapshots)
-    streamed = StreamedData(dataset, holdout, epochs, snapshots)
+        return load_data(dataset, source.holdout, source.snapshots)
+    streamed = StreamedData(dataset, source.holdout, job.config.passes, source.snapshots)
     streamed.check(workers)
     return streamed

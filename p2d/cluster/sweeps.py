@@ -1,4 +1,4 @@
-"""Trials of a sweep with Ray Tune. Each trains a flow, in a process that stays warm for the trial after it."""
+"""Sweeps with Ray Tune: how many trials run at a time, which, until when, and what is passed on of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-import numpy as np
 from ray import tune
 from ray.tune import TuneError
 from ray.tune.experiment import Trial
@@ -22,15 +21,12 @@ from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule, TrialSchedule
 from ray.tune.search import Searcher
 
 from p2d.cluster import runtime
-from p2d.cluster.training import cause, train
+from p2d.cluster.training import cause
+from p2d.cluster.trial import Room, Sweep, point_of, run_trial
 from p2d.config import FlowSource, SweepConfig
-from p2d.config.axes import settings_of
 from p2d.config.sweep import METRICS, Point
 from p2d.errors import UserError
-from p2d.evaluate import metrics
-from p2d.snapshots.store import Dataset, open_dataset
-from p2d.training.checkpoint import read_history
-from p2d.training.identity import describe, is_trained
+from p2d.snapshots.store import open_dataset
 
 RETRIES = 3  # of a trial whose process dies, each from its last checkpoint
 GRACE = 4  # a trial is let run for this share of its epochs, 1 / GRACE, before it is held against others
@@ -40,48 +36,19 @@ OF_TUNE = 0.1  # CPUs claimed by a trial that waits for its workers
 
 
 class Watcher(Protocol):
-    """What is told of the trials, in the process that runs the sweep."""
+    """What is called as trials go on, in the process that runs the sweep."""
 
     def started(self, trial: str, point: Point) -> None:
         """A trial has started, or started again after its process died."""
         ...
 
     def reported(self, trial: str, values: dict[str, float]) -> None:
-        """An epoch of a trial is done; `values` holds `epoch`, the losses and what `measure` gives."""
+        """An epoch of a trial is done; `values` holds `epoch`, the losses and what trial.measure gives."""
         ...
 
     def ended(self, trial: str, state: str, error: str) -> None:
         """A trial is FINISHED, was stopped early (KILLED), or has FAILED and why."""
         ...
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """What is swept over, and where.
-
-    Attributes:
-        metric: the best trial is chosen by, and trials are stopped by.
-        folder: of the sweep; its trials lie in folder/trials/NAME.
-        scores: score models by the name of the points that they are of; '' for one that all share.
-    """
-
-    config: SweepConfig
-    source: FlowSource
-    dataset: Dataset
-    metric: str
-    folder: Path
-    scores: dict[str, Path]
-
-    def trial_folder(self, trial: str) -> Path:
-        """Where the flow of a trial lies."""
-        return self.folder / "trials" / trial
-
-    def score_of(self, point: Point) -> Path | None:
-        """The score model of a point."""
-        for name, own in self.config.score_points().items():
-            if all(point.get(key, value) == value for key, value in own.items()):
-                return self.scores[name]
-        return self.scores.get("")
 
 
 @dataclass(frozen=True)
@@ -95,17 +62,8 @@ class Row:
     values: dict[str, float]
 
 
-@dataclass(frozen=True)
-class Room:
-    """How trials share the machine: `trials` at a time, each of `workers` processes of `threads` threads."""
-
-    trials: int
-    workers: int
-    threads: int
-
-
-def room(config: SweepConfig, source: FlowSource) -> Room:
-    """How many trials run at a time here.
+def choose_room(config: SweepConfig, source: FlowSource) -> Room:
+    """How many trials run at a time on this machine, and of how many workers and threads.
 
     Raises:
         UserError: a single trial does not fit, or not as many as asked for.
@@ -125,10 +83,10 @@ def room(config: SweepConfig, source: FlowSource) -> Room:
 
 
 def start(config: SweepConfig, source: FlowSource) -> None:
-    """Start Ray, for `room` and `run`.
+    """Start Ray, for `choose_room` and `run`.
 
     Raises:
-        UserError: Optuna is to propose the trials, and is not there.
+        UserError: Optuna is to propose the trials, and is not installed.
     """
     if config.search == "optuna":
         _import_optuna()
@@ -136,17 +94,17 @@ def start(config: SweepConfig, source: FlowSource) -> None:
     runtime.start(dashboard=source.workers > 1)
 
 
-def run(sweep: Sweep, watcher: Watcher, there: Room) -> list[Row]:
-    """Run all trials, or those that a sweep in this folder has not come to the end of, and tell how they ended."""
+def run(sweep: Sweep, watcher: Watcher, room: Room) -> list[Row]:
+    """Run all trials, or those that a sweep in this folder has not come to the end of; how each ended."""
     folder = runtime.shared_folder(sweep.folder)  # trials have a working directory of their own
     scores = {name: runtime.shared_folder(score) for name, score in sweep.scores.items()}
     dataset = open_dataset(runtime.shared_folder(sweep.dataset.folder))
     sweep = dataclasses.replace(sweep, folder=folder, scores=scores, dataset=dataset)
     (folder / "trials").mkdir(parents=True, exist_ok=True)
-    _be_quiet()
+    _silence_tune()
     live = _live[folder] = _Live(watcher, [])
     try:
-        _tuner(sweep, there).fit()
+        _tuner(sweep, room).fit()
     except TuneError as error:
         raise live.mistake or error from error
     finally:
@@ -159,9 +117,9 @@ def run(sweep: Sweep, watcher: Watcher, there: Room) -> list[Row]:
     return live.rows
 
 
-def _tuner(sweep: Sweep, there: Room) -> tune.Tuner:
+def _tuner(sweep: Sweep, room: Room) -> tune.Tuner:
     """A new sweep, or one that was interrupted: its scheduler and search know what they knew."""
-    trainable = tune.with_resources(functools.partial(_trial, sweep=sweep, room=there), _resources(there))
+    trainable = tune.with_resources(functools.partial(run_trial, sweep=sweep, room=room), _resources(room))
     place, config = sweep.folder / "tune", sweep.config
     if tune.Tuner.can_restore(str(place)):
         return tune.Tuner.restore(
@@ -176,10 +134,10 @@ def _tuner(sweep: Sweep, there: Room) -> tune.Tuner:
             scheduler=_scheduler(config),
             search_alg=_searcher(sweep),
             num_samples=config.samples if config.search == "optuna" else 1,
-            max_concurrent_trials=there.trials,
-            reuse_actors=there.workers == 1,
-            trial_name_creator=functools.partial(_name, config),
-            trial_dirname_creator=functools.partial(_name, config),
+            max_concurrent_trials=room.trials,
+            reuse_actors=room.workers == 1,
+            trial_name_creator=functools.partial(_trial_name, config),
+            trial_dirname_creator=functools.partial(_trial_name, config),
         ),
         run_config=tune.RunConfig(
             name=place.name,
@@ -191,7 +149,7 @@ def _tuner(sweep: Sweep, there: Room) -> tune.Tuner:
     )
 
 
-def _be_quiet() -> None:
+def _silence_tune() -> None:
     """Ours is the progress on the screen, and Ctrl-C."""
     os.environ |= {
         "RAY_AIR_NEW_OUTPUT": "0",
@@ -204,11 +162,11 @@ def _be_quiet() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def _resources(there: Room) -> dict[str, float]:
+def _resources(room: Room) -> dict[str, float]:
     """What Tune claims for a trial: a single worker is the trial's own process, several are claimed by Ray Train."""
-    if there.workers > 1:
+    if room.workers > 1:
         return {"CPU": OF_TUNE}
-    return {"CPU": runtime.cpu_share(there.trials, there.threads), "GPU": int(runtime.gpus() > 0)}
+    return {"CPU": runtime.cpu_share(room.trials, room.threads), "GPU": int(runtime.gpus() > 0)}
 
 
 def _space(config: SweepConfig) -> dict[str, Any]:
@@ -225,16 +183,9 @@ def _space(config: SweepConfig) -> dict[str, Any]:
     return space
 
 
-def _point(config: SweepConfig, chosen: dict[str, Any]) -> Point:
-    """The point that Tune has chosen."""
-    if "point" in chosen:
-        return chosen["point"]
-    return {one.key: one.rounded(chosen[one.key]) if one.is_range else chosen[one.key] for one in config.axes}
-
-
-def _name(config: SweepConfig, trial: Trial) -> str:
+def _trial_name(config: SweepConfig, trial: Trial) -> str:
     """A trial's name: its label; Optuna may propose a point twice, and then the trial's id tells them apart."""
-    label = config.label(_point(config, trial.config)).replace(" ", "_")
+    label = config.label(point_of(config, trial.config)).replace(" ", "_")
     return f"{label}_{trial.trial_id}" if config.search == "optuna" else label
 
 
@@ -267,74 +218,18 @@ def _import_optuna() -> ModuleType:
     return optuna
 
 
-def _trial(chosen: dict[str, Any], sweep: Sweep, room: Room) -> None:
-    """What a trial does: train a flow at its point as `train-flow` does, and report every epoch, measured."""
-    name = tune.get_context().get_trial_name()
-    try:
-        _train(name, _point(sweep.config, chosen), sweep, room)
-    except Exception as error:
-        # Not raised: Tune would try what is wrong with the settings again, each time in a process that it starts anew.
-        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        _failure(sweep, name).write_text(told or repr(error))
-
-
-def _train(name: str, point: Point, sweep: Sweep, room: Room) -> None:
-    folder, dataset = sweep.trial_folder(name), _opened(sweep.dataset.folder)
-    flow, score = sweep.config.flow(point), sweep.score_of(point)
-    source = dataclasses.replace(
-        sweep.source, workers=room.workers, cpus_per_worker=room.threads, **settings_of("data", point)
-    )
-
-    def tell(values: dict[str, float], model: Path) -> None:
-        tune.report({**values, **measure(dataset, source.holdout, model)})
-
-    def on_epoch(values: dict[str, float], model: Path | None) -> None:
-        if values["epoch"] < flow.passes and model is not None:
-            tell(values, model)
-
-    if not is_trained(folder, describe(flow, source, dataset, score)):
-        train(flow, source, dataset, folder, on_epoch, score, here=True, beside=room.trials)
-    tell(read_history(folder)[-1], folder)  # once the model is in its place: Tune may end a trial at any report
-
-
-def _failure(sweep: Sweep, trial: str) -> Path:
-    """Where it is written why a trial has failed."""
-    return sweep.folder / "trials" / f"{trial}.failed"
-
-
-@functools.lru_cache(maxsize=1)
-def _opened(folder: Path) -> Dataset:
-    return open_dataset(folder)
-
-
-@functools.lru_cache(maxsize=1)
-def _held_out(folder: Path, holdout: float) -> tuple[np.ndarray, np.ndarray | None]:
-    """Held-out states, and the true velocity there where it is known; kept for the trials of this process."""
-    dataset = _opened(folder)
-    _, ids = dataset.split(holdout)
-    states = dataset.states(ids)
-    return states, metrics.true_velocity(dataset, ids, states)
-
-
-def measure(dataset: Dataset, holdout: float, model: Path) -> dict[str, float]:
-    """What a flow does on the held-out snapshots: z-scores, and its cosine with the true velocity where it is known."""
-    states, truth = _held_out(dataset.folder, holdout)
-    velocity = metrics.flow_velocity(model, states)
-    return metrics.stationarity(velocity, states) | (metrics.cosine(velocity, truth) if truth is not None else {})
-
-
 @dataclass
 class _Live:
-    """What a running sweep is told to, how its trials ended, and what the watcher found wrong, which ends the sweep."""
+    """A running sweep: its watcher, how its trials ended, and the watcher's error, which ends the sweep."""
 
     watcher: Watcher
     rows: list[Row]
     mistake: UserError | None = None
 
-    def tell(self, what: Callable[..., None], *told: Any) -> None:
-        """Pass on to the watcher; Tune would put its own error in the place of what goes wrong there."""
+    def call(self, method: Callable[..., None], *values: Any) -> None:
+        """Call the watcher; Tune would put its own error in the place of one that is raised in it."""
         try:
-            what(*told)
+            method(*values)
         except UserError as error:
             self.mistake = error
             raise
@@ -344,24 +239,24 @@ _live: dict[Path, _Live] = {}  # by the sweep's folder
 
 
 class _Report(tune.Callback):
-    """Passes on what Tune tells of its trials. Tune keeps it on disk, so what is alive is looked up by the folder."""
+    """Passes on what Tune reports of its trials. Tune keeps it on disk, so what is alive is looked up by the folder."""
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         live = _live[self.sweep.folder]
-        live.tell(live.watcher.started, str(trial), _point(self.sweep.config, trial.config))
+        live.call(live.watcher.started, str(trial), point_of(self.sweep.config, trial.config))
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         live = _live[self.sweep.folder]
-        live.tell(live.watcher.reported, str(trial), _values(result))
+        live.call(live.watcher.reported, str(trial), _values(result))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         live, row = _live[self.sweep.folder], self._row(trial)
-        live.tell(live.watcher.ended, row.trial, row.state, row.error)
+        live.call(live.watcher.ended, row.trial, row.state, row.error)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.on_trial_complete(iteration, trials, trial)
@@ -370,8 +265,8 @@ class _Report(tune.Callback):
         _live[self.sweep.folder].rows.extend(map(self._row, trials))
 
     def _row(self, trial: Trial) -> Row:
-        point, values = _point(self.sweep.config, trial.config), _values(trial.last_result)
-        failure, error = _failure(self.sweep, str(trial)), trial.get_error()
+        point, values = point_of(self.sweep.config, trial.config), _values(trial.last_result)
+        failure, error = self.sweep.failure_file(str(trial)), trial.get_error()
         if trial.status == Trial.ERROR and error is not None:  # one that it has got over is kept too
             return Row(str(trial), point, FAILED, cause(error), values)
         if failure.exists():

@@ -116,6 +116,8 @@ class ScoreConfig(Config):
         check_alpha(self.alpha)
         widths("channels", self.channels)
 
+    schedule = "cosine"  # of the learning rate: no option, but the loop asks for it
+
     @property
     def passes(self) -> int:
         """Passes over the training snapshots."""
@@ -196,6 +198,9 @@ class FlowConfig(Config):
         check_alpha((self.alpha,))
         widths("hidden", self.hidden)
 
+    # No options of a flow, but the loop asks for them.
+    warmup, weight_decay, ema, optimizer, target_loss = 10, 0.0, 0.0, "adamw", 0.0
+
     @property
     def passes(self) -> int:
         """Passes over the training snapshots, the objective's own where none are asked for."""
@@ -204,6 +209,9 @@ class FlowConfig(Config):
     def identity(self) -> dict[str, Any]:
         """The fields that decide what comes out; the passes that are taken, asked for or not."""
         return super().identity() | {"epochs": self.passes}
+
+
+ModelConfig = ScoreConfig | FlowConfig
 
 
 @dataclass(frozen=True)

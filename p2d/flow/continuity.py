@@ -13,11 +13,11 @@ from p2d.flow.velocity import LocalField
 from p2d.score import noise
 from p2d.score.model import ScoreModel
 from p2d.training.randomness import augmentation, augmented, sample_generator
-from p2d.training.task import Data, Task
+from p2d.training.task import Data, Task, spread
 from p2d.training.workers import Workers
 
 MEAN_WEIGHT = 1e-3  # of the squared mean of s . v
-LOOKED_AT = 32  # snapshots that the direction of time is taken from
+DIRECTION_STATES = 32  # snapshots that the direction of time is taken from
 
 
 class Continuity(Task):
@@ -90,9 +90,8 @@ class Continuity(Task):
         )
 
     def after_epoch(self, data: Data, workers: Workers) -> None:
-        """Choose the direction of time, which the loss does not tell."""
-        chosen = torch.arange(data.count)[:: -(-data.count // LOOKED_AT)]
-        mine = workers.share(chosen)
+        """Choose the direction of time, which the loss does not know."""
+        mine = workers.share(spread(data.count, DIRECTION_STATES))
         draws = [sample_generator(self.seed, -1, i) for i in mine.tolist()]
         x = data.states(mine)
         divergence.choose_direction(self.model, self._noised(x, draws) if len(x) else x, workers)

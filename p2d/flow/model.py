@@ -15,7 +15,7 @@ from p2d.flow.velocity import LocalField
 from p2d.score.model import ScoreModel, model_options
 from p2d.score.spectrum import Spectrum
 from p2d.systems.library import Equation, rate
-from p2d.training.checkpoint import read_checkpoint
+from p2d.training.checkpoint import origin_text, read_checkpoint
 
 
 class Flow(nn.Module):
@@ -31,6 +31,8 @@ class Flow(nn.Module):
         alpha: signal level of the noised states that the field keeps as they are; None: it keeps the clean ones.
     """
 
+    origin = "not loaded from a checkpoint"  # objective and dataset of one that is
+
     def __init__(
         self, field: LocalField | SkewField | EquationField, affine: dict[str, float], alpha: float | None = None
     ) -> None:
@@ -43,6 +45,10 @@ class Flow(nn.Module):
         """Velocity [B, 2, H, W] at concentrations c [B, 2, H, W]."""
         scale, shift = self.affine["scale"], self.affine["shift"]
         return self.field(scale * c + shift) / scale
+
+    def __repr__(self) -> str:
+        level = "" if self.alpha is None else f", alpha {self.alpha:g}"
+        return f"Flow: {self.origin}{level}, {sum(parameter.numel() for parameter in self.parameters()):,} weights"
 
     @classmethod
     def of_equation(cls, equation: Equation, states: Tensor) -> Flow:
@@ -71,7 +77,9 @@ class Flow(nn.Module):
                 f"{path}/model.safetensors does not hold the flow that its config.json describes; train the flow again"
             ) from error
         noised = settings.objective != "stationarity"
-        return cls(field, config["data"]["affine"], settings.alpha if noised else None).eval()
+        flow = cls(field, config["data"]["affine"], settings.alpha if noised else None)
+        flow.origin = f"{settings.objective}, {origin_text(config)}"
+        return flow.eval()
 
 
 def field_options(settings: FlowConfig) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from p2d.flow.solve import solve
 from p2d.flow.velocity import EDGES, LocalField, at_cells, edges
 from p2d.flow.verdict import Balance
 from p2d.training.randomness import sample_generator, stream_seed
-from p2d.training.task import Data, Task
+from p2d.training.task import Data, Task, spread
 from p2d.training.workers import Workers
 
 STEP_OBSERVABLES = 64  # drawn at each gradient step
@@ -31,7 +31,7 @@ STRIDE, STEP_STRIDE = 2, 4  # of the solve, and of a gradient step
 # See `solve`: smooth random units are nearly dependent, and what matters lies in their small directions. Of nulls from
 # 1e-8 to 1e-14 and ridges from 1e-6 to 1e-1 these gave the best cosines on waves, life and spirals.
 NULL, RIDGE = 1e-12, 1e-4
-LOOKED_AT = 32  # snapshots that the direction of time and the balance are taken from
+DIRECTION_STATES = 32  # snapshots that the direction of time and the balance are taken from
 SOLVE_SNAPSHOTS = 512  # more add little: 128 give cosines of 0.995 and better, and rows take memory
 
 
@@ -104,7 +104,7 @@ class Stationarity(Task):
         self.model: LocalField = field.double()
         self.seed = seed
         self.observables = observables
-        self.told: dict[str, float] = {}
+        self.direction_metrics: dict[str, float] = {}
 
     def draw(self, count: int, *name: int | str) -> Observables:
         """Observables of the stream with this name."""
@@ -144,21 +144,21 @@ class Stationarity(Task):
     @torch.no_grad()
     def after_epoch(self, data: Data, workers: Workers) -> None:
         """Solve for the last layer over (evenly spread) training snapshots of all workers, and choose its sign."""
-        chosen = torch.arange(data.count)[:: math.ceil(data.count / SOLVE_SNAPSHOTS)]
+        positions = spread(data.count, SOLVE_SNAPSHOTS)
         device = self.model.mean.device
-        rows, gram = self._moments(data.states(workers.share(chosen)))
-        gram = workers.total(gram.to(device)).cpu() / len(chosen)
+        rows, gram = self._moments(data.states(workers.share(positions)))
+        gram = workers.total(gram.to(device)).cpu() / len(positions)
 
         def total(sums: np.ndarray) -> np.ndarray:
             return workers.total(torch.from_numpy(sums).to(device)).cpu().numpy()
 
-        found = solve(rows.numpy(), np.kron(np.eye(2), gram.numpy()), NULL, RIDGE, total)
+        solution = solve(rows.numpy(), np.kron(np.eye(2), gram.numpy()), NULL, RIDGE, total)
         # c' B c = E|v|^2 over both species, so this sets the mean square of an entry to 1.
-        last = torch.from_numpy(found.coefficients).view(2, -1) * math.sqrt(2)
+        last = torch.from_numpy(solution.coefficients).view(2, -1) * math.sqrt(2)
         self.model.last.copy_(last.to(self.model.last))
-        self._look(data.states(workers.share(chosen[:: math.ceil(len(chosen) / LOOKED_AT)])), workers)
+        self._choose_direction(data.states(workers.share(positions[spread(len(positions), DIRECTION_STATES)])), workers)
 
-    def _look(self, x: Tensor, workers: Workers) -> None:
+    def _choose_direction(self, x: Tensor, workers: Workers) -> None:
         """Of the two directions of time take that of negative mean divergence; note it, and how far the data is static.
 
         Args:
@@ -168,7 +168,7 @@ class Stationarity(Task):
         sums = balance.sums(x[:0].to(self.model.mean.device))
         for state in x.split(1) if len(x) else ():
             sums += balance.sums(state.to(self.model.mean.device))
-        self.told = {
+        self.direction_metrics = {
             "mean_divergence": divergence.choose_direction(self.model, x, workers),
             "imbalance": balance.imbalance(workers.total(sums)),
         }
@@ -201,7 +201,7 @@ class Stationarity(Task):
     def metrics(self, totals: dict[str, Tensor]) -> dict[str, float]:
         """Root mean square and largest of the held-out z-scores; the first, near 1 at best, is the validation loss.
 
-        With them what the training snapshots told: see `_look`.
+        With them what was measured on training snapshots: see `_choose_direction`.
         """
         first, second, count = totals["held_out"]
         mean = first / count
@@ -211,5 +211,5 @@ class Stationarity(Task):
             "z_rms": z.square().mean().sqrt().item(),
             "z_max": z.abs().max().item(),
             "validation_loss": z.square().mean().sqrt().item(),
-            **self.told,
+            **self.direction_metrics,
         }

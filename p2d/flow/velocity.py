@@ -161,20 +161,20 @@ class LocalField(nn.Module):
         How a layer answers to the cell's own u and v is carried through the layers beside its values; to first order
         in both, so that the gradient of a loss takes one more derivative and not two.
         """
-        seen = self.bounded(z)
+        within = self.bounded(z)
         own = [self.centre_response(species)[:, None] for species in range(2)]
-        if not torch.equal(seen, z):  # beyond the bounds nothing changes
-            own = [response * (seen == z) for response in own]
+        if not torch.equal(within, z):  # beyond the bounds nothing changes
+            own = [response * (within == z) for response in own]
         constant, linear, of_units = self.last.split([1, len(z), self.last.shape[1] - 1 - len(z)], dim=1)
         trace = sum(linear[species] @ response for species, response in enumerate(own))
-        h, slope = seen, None
+        h, slope = within, None
         for weight, bias in zip(self.weights, self.biases, strict=True):
             own = [weight @ (response if slope is None else slope * response) for response in own]
             h, slope = with_slope(self.activation_name, torch.addmm(bias, weight, h))
         # Added up before they meet the slopes: with one hidden layer they are constants still.
         answer = sum(of_units[species][:, None] * response for species, response in enumerate(own))
         trace = trace + (slope * answer).sum(dim=0)
-        return torch.addmm(constant, of_units, h) + linear @ seen, trace
+        return torch.addmm(constant, of_units, h) + linear @ within, trace
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or x.shape[1] != 2:

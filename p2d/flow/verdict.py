@@ -17,12 +17,12 @@ from p2d.flow.velocity import at_cells, edges
 from p2d.training.randomness import stream_seed
 
 UNITS = 200  # random smooth functions of (u, v)
-STRIDE = 3  # of the cells that are looked at
+STRIDE = 3  # of the cells that are measured
 # Of seven presets that do not move (u_skate, holes, maze, stripes, worms, fingerprints, spots) the largest is 5e-4 and
 # the others are below 1e-4; of those that move the least is 2.4e-3 (solitons).
 STATIC = 1e-3
 # 64 snapshots of 128 x 128: cosines of 0.990 to 0.998 on life, spirals, chaos and solitons; half as many 0.95 to 0.997.
-ENOUGH_CELLS = 2**20
+SUFFICIENT_CELLS = 2**20
 LARGEST_Z = 3.0
 
 
@@ -68,13 +68,13 @@ def is_static(imbalance: float) -> bool:
     return imbalance < STATIC
 
 
-def enough_snapshots(grid: tuple[int, int]) -> int:
-    """How many snapshots of this size are enough for a flow."""
-    return math.ceil(ENOUGH_CELLS / (grid[0] * grid[1]))
+def sufficient_snapshots(grid: tuple[int, int]) -> int:
+    """How many snapshots of this size suffice for a flow."""
+    return math.ceil(SUFFICIENT_CELLS / (grid[0] * grid[1]))
 
 
 def static(imbalance: float) -> str:
-    """What is said of data that does not move."""
+    """The words for data that does not move."""
     return (
         f"static: the velocity on the data is zero to within {100 * math.sqrt(imbalance):.1g} % of the diffusion, "
         "its direction is not identifiable"
@@ -91,11 +91,11 @@ def verdict(imbalance: float, z_rms: float, snapshots: int, grid: tuple[int, int
     """
     if is_static(imbalance):
         return static(imbalance)
-    enough = enough_snapshots(grid)
+    least = sufficient_snapshots(grid)
     if not z_rms <= LARGEST_Z:
-        more = f"; {enough} snapshots would do" if snapshots < enough else ": the ensemble may still be changing"
+        more = f"; {least} snapshots would do" if snapshots < least else ": the ensemble may still be changing"
         return f"doubtful: held-out observables are not stationary under it (z-scores of rms {z_rms:.1f}){more}"
-    few = f" from few snapshots ({enough} would do)" if snapshots < enough else ""
+    few = f" from few snapshots ({least} would do)" if snapshots < least else ""
     return (
         f"stationary{few}: the dynamics up to the unit of time; of its two directions, which snapshots cannot tell "
         "apart, the one under which diffusion damps"

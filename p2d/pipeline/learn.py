@@ -15,11 +15,12 @@ from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
 from p2d.runs import FLOW, REPORT, SCORE, short_name
 from p2d.snapshots.store import Dataset, find_dataset
-from p2d.training.checkpoint import read_config, read_history
-from p2d.training.identity import describe, is_trained
+from p2d.training.checkpoint import read_config
+from p2d.training.history import Epoch, History
+from p2d.training.job import TrainJob
 
 FACTS = ("validation", "continuity", "z_", "epoch", "imbalance", "mean_divergence")  # of a training's last epoch
-Artist = Callable[[Path, list[dict[str, float]]], list[Path]]  # draws a model in training, given its metrics so far
+Artist = Callable[[Path, History], list[Path]]  # draws a model in training, given its history so far
 
 
 def train_score(config: ScoreConfig, source: TrainSource, out: Path, track: Tracker, plot_channel: int = 1) -> Outcome:
@@ -27,20 +28,20 @@ def train_score(config: ScoreConfig, source: TrainSource, out: Path, track: Trac
     check_channel(plot_channel)
     dataset = find_dataset(source.dataset, out)
     name = source.name or short_name(dataset.folder.name)
-    artist = _artist(REPORT.place(out, name) / "training", dataset, source.holdout, plot_channel, name)
-    return train_into("train-score", config, source, dataset, SCORE.place(out, name), track, artist=artist)
+    job = TrainJob(config, source, dataset, SCORE.place(out, name))
+    return run_job("train-score", job, track, _artist(job, REPORT.place(out, name) / "training", plot_channel))
 
 
-def _artist(folder: Path, dataset: Dataset, holdout: float, channel: int, name: str) -> Artist:
+def _artist(job: TrainJob, folder: Path, channel: int) -> Artist:
     """Draws what a score model in training has come to."""
 
-    def draw(model: Path, history: list[dict[str, float]]) -> list[Path]:
+    def draw(model: Path, history: History) -> list[Path]:
         from p2d.score.model import ScoreModel
         from p2d.show import pictures
 
-        _, held = dataset.split(holdout)
-        state = dataset.states(held[:1])[0]
-        return pictures.of_training(folder, ScoreModel.load(model), state, dataset.card.affine, history, channel, name)
+        _, held = job.dataset.split(job.source.holdout)
+        state, affine = job.dataset.states(held[:1])[0], job.dataset.card.affine
+        return pictures.of_training(folder, ScoreModel.load(model), state, affine, history, channel, job.folder.name)
 
     return draw
 
@@ -49,15 +50,15 @@ def train_flow(config: FlowConfig, source: FlowSource, out: Path, track: Tracker
     """Train a flow into OUT/flow/NAME; with all objectives but stationarity, from a score model."""
     dataset = find_dataset(source.dataset, out)
     short = short_name(dataset.folder.name)
+    job = TrainJob(config, source, dataset, FLOW.place(out, source.name or flow_name(short, config.objective)))
     if config.objective == "stationarity":
-        _warn_of_few(dataset, source)
-        folder = FLOW.place(out, source.name or flow_name(short, config.objective))
-        outcome = train_into("train-flow", config, source, dataset, folder, track)
-        return dataclasses.replace(outcome, facts=outcome.facts | _judged(outcome.facts, dataset, source))
+        _warn_of_few_snapshots(job)
+        outcome = run_job("train-flow", job, track)
+        verdict = _verdict_text(job, outcome.facts)
+        return dataclasses.replace(outcome, facts={**outcome.facts, "verdict": verdict})
     score = SCORE.find(out, source.score or short)
-    check_score(config, dataset, score)
-    folder = FLOW.place(out, source.name or flow_name(short, config.objective))
-    return train_into("train-flow", config, source, dataset, folder, track, score=score)
+    refuse_other_score(config, dataset, score)
+    return run_job("train-flow", dataclasses.replace(job, score=score), track)
 
 
 def flow_name(short: str, objective: str) -> str:
@@ -65,25 +66,24 @@ def flow_name(short: str, objective: str) -> str:
     return short if objective == "stationarity" else f"{short}_{objective}"
 
 
-def _warn_of_few(dataset: Dataset, source: TrainSource) -> None:
+def _warn_of_few_snapshots(job: TrainJob) -> None:
     """Say how many snapshots would do, where there are fewer."""
-    from p2d.flow.verdict import enough_snapshots
+    from p2d.flow.verdict import sufficient_snapshots
 
-    there, enough = len(dataset.split(source.holdout, source.snapshots)[0]), enough_snapshots(dataset.card.grid)
-    if there < enough:
-        height, width = dataset.card.grid
-        say(f"warning: {there} training snapshots of {height} x {width} are few for a flow; {enough} would do")
+    count, least = job.training_snapshots, sufficient_snapshots(job.dataset.card.grid)
+    if count < least:
+        height, width = job.dataset.card.grid
+        say(f"warning: {count} training snapshots of {height} x {width} are few for a flow; {least} would do")
 
 
-def _judged(facts: dict[str, Any], dataset: Dataset, source: TrainSource) -> dict[str, Any]:
+def _verdict_text(job: TrainJob, facts: dict[str, Any]) -> str:
     """What a flow is worth, in words."""
     from p2d.flow.verdict import verdict
 
-    count = len(dataset.split(source.holdout, source.snapshots)[0])
-    return {"verdict": verdict(facts["imbalance"], facts["z_rms"], count, dataset.card.grid)}
+    return verdict(facts["imbalance"], facts["z_rms"], job.training_snapshots, job.dataset.card.grid)
 
 
-def check_score(config: FlowConfig, dataset: Dataset, score: Path) -> None:
+def refuse_other_score(config: FlowConfig, dataset: Dataset, score: Path) -> None:
     """Refuse a score model of another dataset or normalisation, or one that does not know the signal level."""
     refuse_other_systems("score", score, dataset)
     made = read_config(score, "score")
@@ -97,45 +97,37 @@ def check_score(config: FlowConfig, dataset: Dataset, score: Path) -> None:
     refuse_other_levels(score, config.alpha)
 
 
-def train_into(
-    name: str,
-    config: ScoreConfig | FlowConfig,
-    source: TrainSource,
-    dataset: Dataset,
-    folder: Path,
-    track: Tracker,
-    score: Path | None = None,
-    artist: Artist | None = None,
-) -> Outcome:
-    """Train a model into a folder, tracked under a name; nothing is done if it is there.
+def run_job(name: str, job: TrainJob, track: Tracker, artist: Artist | None = None) -> Outcome:
+    """Train a model, tracked under a name; nothing is done if it is in its folder already.
 
     Args:
-        score: folder of the score model that a flow needs.
         artist: draws the model as it learns.
     """
-    if is_trained(folder, describe(config, source, dataset, score)):
-        return Outcome(name, False, folder, _training_facts(read_history(folder)))
+    if job.is_trained():
+        return Outcome(name, False, job.folder, _facts(History.load(job.folder)))
     from p2d.cluster.training import train
 
     start = time.monotonic()
-    parameters = {**config.to_dict(), **source.to_dict(), "dataset_hash": dataset.card.dataset_hash}
-    with stage(track, name, folder, parameters) as child, progress(name, config.passes, "epochs") as advance:
-        history: list[dict[str, float]] = []
+    parameters = {**job.config.to_dict(), **job.source.to_dict(), "dataset_hash": job.dataset.card.dataset_hash}
+    with stage(track, name, job.folder, parameters) as child, progress(name, job.config.passes, "epochs") as advance:
+        history = History()
 
-        def on_epoch(metrics: dict[str, float], model: Path | None) -> None:
-            epoch = int(metrics["epoch"])
-            child.metrics(metrics, step=epoch)
+        def on_epoch(epoch: Epoch, model: Path | None) -> None:
+            nonlocal history
+            metrics = epoch.metrics
+            child.metrics(epoch.to_dict(), step=epoch.number)
             rate = f", {metrics['samples_per_second']:.1f} samples/s" if "samples_per_second" in metrics else ""
-            done = epoch - int(history[-1]["epoch"]) if history else epoch
-            advance(done, f"validation {metrics['validation_loss']:.4g}{rate}")
-            history.append(metrics)
+            done = epoch.number - (history.last.number if history.epochs else 0)
+            advance(done, f"validation {epoch.validation_loss:.4g}{rate}")
+            history = history.followed_by(epoch)
             if artist and model:
                 for picture in artist(model, history):
                     child.artifact(picture, "training")
 
-        train(config, source, dataset, folder, on_epoch, score)
-    return Outcome(name, True, folder, _training_facts(read_history(folder)), time.monotonic() - start)
+        train(job, on_epoch)
+    return Outcome(name, True, job.folder, _facts(History.load(job.folder)), time.monotonic() - start)
 
 
-def _training_facts(history: list[dict[str, float]]) -> dict[str, Any]:
-    return {k: v for k, v in history[-1].items() if k.startswith(FACTS)}
+def _facts(history: History) -> dict[str, Any]:
+    """What --json says of a training."""
+    return {name: value for name, value in history.last.to_dict().items() if name.startswith(FACTS)}

@@ -16,7 +16,8 @@ from p2d.score.model import ScoreModel
 from p2d.show import figures, pictures
 from p2d.snapshots.store import Dataset, evenly
 from p2d.systems import library
-from p2d.training.checkpoint import read_config, read_history
+from p2d.training.checkpoint import read_config
+from p2d.training.history import Epoch, History
 
 PICTURED_SNAPSHOTS = 3
 ROLLED_OUT, ROLLED_STEPS = 8, 200  # held-out snapshots, and how far a flow carries them on
@@ -59,19 +60,19 @@ def evaluate(subject: Subject, folder: Path, channel: int) -> dict[str, Any]:
     if truth is not None:
         found["truth"] = metrics.stationarity(truth, states)
     if subject.score is not None:
-        history = read_history(subject.score)
+        history = History.load(subject.score)
         histories["score"] = history
-        losses = {k: v for k, v in history[-1].items() if k.startswith("validation_loss")}
-        found["score"] = {**losses, "epochs": history[-1]["epoch"]}
+        losses = {k: v for k, v in history.last.metrics.items() if k.startswith("validation_loss")}
+        found["score"] = {**losses, "epochs": history.last.number}
         model, affine = ScoreModel.load(subject.score), subject.dataset.card.affine
         pictures.denoised(folder / "denoised.png", model, states[0], affine, channel, subject.name)
     if subject.flow is not None:
-        histories["flow"] = read_history(subject.flow)
+        histories["flow"] = History.load(subject.flow)
         fields["flow"] = metrics.flow_velocity(subject.flow, states)
         found["flow"] = {
             "objective": subject.objective,
             **_measured(fields["flow"], states, truth, imbalance),
-            **_judged(subject, histories["flow"][-1], states, imbalance),
+            **_judged(subject, histories["flow"].last, states, imbalance),
         }
     if subject.discovery is not None:
         fields["equation"] = library.rate(subject.discovery["equation"], states.astype(np.float64))
@@ -102,13 +103,13 @@ def _measured(
     }
 
 
-def _judged(subject: Subject, last: dict[str, float], states: np.ndarray, imbalance: float) -> dict[str, Any]:
+def _judged(subject: Subject, last: Epoch, states: np.ndarray, imbalance: float) -> dict[str, Any]:
     """The verdict on a flow, and whether an ensemble that it carries on stays what it is, which need no truth."""
     train_ids = np.setdiff1d(subject.dataset.living, subject.held_ids)
     if subject.objective == "stationarity":
         assert subject.flow is not None
         learnt_from = read_config(subject.flow, "flow")["data"].get("snapshots") or len(train_ids)
-        words = verdict.verdict(imbalance, last["z_rms"], learnt_from, subject.dataset.card.grid)
+        words = verdict.verdict(imbalance, last.metrics["z_rms"], learnt_from, subject.dataset.card.grid)
     else:
         words = verdict.static(imbalance) if verdict.is_static(imbalance) else ""
     found: dict[str, Any] = {"imbalance": imbalance, "verdict": words}

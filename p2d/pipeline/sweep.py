@@ -17,19 +17,20 @@ import torch
 from p2d.config import FlowSource, ScoreConfig, SweepConfig, TrainSource, refuse_other_settings
 from p2d.config.sweep import AUTO, METRICS, Point
 from p2d.errors import UserError
-from p2d.pipeline.learn import check_score, train_into, train_score
+from p2d.pipeline.learn import refuse_other_score, run_job, train_score
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import Advance, progress, say
 from p2d.runs import SCORE, SWEEP, copy_whole, short_name, whole, write_json
 from p2d.snapshots.store import Dataset, find_dataset
 from p2d.tracking.store import Run
-from p2d.training.checkpoint import read_history
+from p2d.training.history import History
+from p2d.training.job import TrainJob
 
 if TYPE_CHECKING:
     from p2d.cluster.sweeps import Row
 
 SHOWN = 3  # snapshots in the picture of a trial's velocity
-TOLD = ("cosine", "z_rms", "validation_loss")  # of a trial, on the screen
+REPORTED = ("cosine", "z_rms", "validation_loss")  # of a trial, on the screen
 
 
 def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker) -> Outcome:
@@ -39,39 +40,40 @@ def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker) ->
 
     Raises:
         UserError: a metric that cannot be had, a signal level that the score model does not know, trials that do not
-            fit the machine, a sweep of other settings there, or trials that have failed one and all.
+            fit the machine, a sweep of other settings in the folder, or trials that have failed one and all.
     """
     dataset = find_dataset(source.dataset, out)
     short = short_name(dataset.folder.name)
     name = source.name or (short if config.objective == "continuity" else f"{short}_{config.objective}")
     folder = SWEEP.place(out, name)
-    metric = _metric(config, dataset, source.holdout)
+    metric = _choose_metric(config, dataset, source.holdout)
     asked = _identity(config, source, dataset, metric)
     made = json.loads((folder / "settings.json").read_text()) if (folder / "settings.json").exists() else asked
     refuse_other_settings(f"the sweep {folder}", made, asked)
     file = folder / "sweep.json"
     if file.exists():
         return Outcome("sweep", False, folder, json.loads(file.read_text()))
-    from p2d.cluster import sweeps as trials
+    from p2d.cluster import sweeps
+    from p2d.cluster.trial import Sweep
 
     start = time.monotonic()
-    _check_levels(config, source, short, out, dataset)
-    parent = track()  # a store that does not answer is told of before anything is started
-    trials.start(config, source)
-    room = trials.room(config, source)
+    _refuse_unknown_levels(config, source, short, out, dataset)
+    parent = track()  # a store that does not answer ends it before anything is started
+    sweeps.start(config, source)
+    room = sweeps.choose_room(config, source)
     with stage(lambda: parent, f"sweep {name}", folder, {**config.to_dict(), **source.to_dict()}) as run:
         write_json(folder / "settings.json", asked)
-        scores = _scores(config, source, dataset, folder, out, lambda: run)
+        scores = _train_scores(config, source, dataset, folder, out, lambda: run)
         say(f"  {config.trials} trials, {room.trials} at a time, each of {room.workers} x {room.threads} threads")
         begun = time.monotonic()
         with progress("sweep", config.trials, "trials") as advance, _tracked(run, config, dataset, folder) as watcher:
             watcher.advance = advance
-            rows = trials.run(trials.Sweep(config, source, dataset, metric, folder, scores), watcher, room)
+            rows = sweeps.run(Sweep(config, source, dataset, metric, folder, scores), watcher, room)
         seconds = time.monotonic() - begun
         facts = _facts(config, metric, rows, folder)
         facts["seconds"] = _seconds(rows, watcher, scores, seconds, room.trials)
         _keep_best(facts, folder)
-        _draw(config, rows, metric, folder, name)
+        _draw_figures(config, rows, metric, folder, name)
         _write_table(config, rows, folder / "trials.csv")
         write_json(file, facts)
         counts = {state.lower(): sum(row.state == state for row in rows) for state in ("FINISHED", "KILLED", "FAILED")}
@@ -91,7 +93,7 @@ def _identity(config: SweepConfig, source: FlowSource, dataset: Dataset, metric:
     return json.loads(json.dumps(own))
 
 
-def _metric(config: SweepConfig, dataset: Dataset, holdout: float) -> str:
+def _choose_metric(config: SweepConfig, dataset: Dataset, holdout: float) -> str:
     """The metric that the best is chosen by.
 
     Raises:
@@ -111,16 +113,16 @@ def _metric(config: SweepConfig, dataset: Dataset, holdout: float) -> str:
     raise UserError(f"metric = cosine is not possible: {dataset.folder} {why}; take z_rms")
 
 
-def _check_levels(config: SweepConfig, source: FlowSource, short: str, out: Path, dataset: Dataset) -> None:
+def _refuse_unknown_levels(config: SweepConfig, source: FlowSource, short: str, out: Path, dataset: Dataset) -> None:
     """Refuse signal levels that the score model of the trials does not know, before anything is trained."""
     if config.objective == "stationarity" or config.score_points():
         return
     levels = [value for one in config.axes if one.key == "flow.alpha" for value in one.values]
     flows = [config.flow({"flow.alpha": level}) for level in levels] or [config.flow({})]
-    there = _shared(source, short, out)
+    shared = _shared_score(source, short, out)
     for flow in flows:
-        if there is not None:
-            check_score(flow, dataset, there)
+        if shared is not None:
+            refuse_other_score(flow, dataset, shared)
         elif not ScoreConfig().alpha[0] <= flow.alpha <= ScoreConfig().alpha[-1]:
             low, high = ScoreConfig().alpha
             raise UserError(
@@ -129,30 +131,30 @@ def _check_levels(config: SweepConfig, source: FlowSource, short: str, out: Path
             )
 
 
-def _shared(source: FlowSource, short: str, out: Path) -> Path | None:
-    """The score model that all trials share, if it is there."""
+def _shared_score(source: FlowSource, short: str, out: Path) -> Path | None:
+    """The score model that all trials share, if it is trained already."""
     return SCORE.find_or_own(out, source.score, short)
 
 
-def _scores(
+def _train_scores(
     config: SweepConfig, source: FlowSource, dataset: Dataset, folder: Path, out: Path, track: Tracker
 ) -> dict[str, Path]:
-    """Score models of the trials, trained where they are not there: one for all, or one for each that is needed."""
+    """Score models of the trials, trained where they are missing: one for all, or one for each that points ask for."""
     if config.objective == "stationarity":
         return {}
     settings = {k: v for k, v in source.to_dict().items() if k not in ("score", "name", "snapshots", "workers")}
     own = config.score_points()
     if not own:
         short = short_name(dataset.folder.name)
-        there = _shared(source, short, out)
-        return {"": there or train_score(ScoreConfig(), TrainSource(**settings), out, track).where}
-    found = {}
+        shared = _shared_score(source, short, out)
+        return {"": shared or train_score(ScoreConfig(), TrainSource(**settings), out, track).where}
+    scores = {}
     for name, point in own.items():
         score = config.own_score(point)
         assert score is not None
-        place = folder / "score" / name
-        found[name] = train_into(f"train-score {name}", score, TrainSource(**settings), dataset, place, track).where
-    return found
+        job = TrainJob(score, TrainSource(**settings), dataset, folder / "score" / name)
+        scores[name] = run_job(f"train-score {name}", job, track).where
+    return scores
 
 
 @dataclass
@@ -191,15 +193,15 @@ class _Tracked:
         run, values = self.runs.pop(trial), self.last.get(trial, {})
         self.seconds[trial] = time.monotonic() - self.begun[trial]
         if state == "FINISHED":
-            for picture in self._pictures(trial, values):
+            for picture in self._draw_pictures(trial, values):
                 run.artifact(picture)
         run.end(state, error or "stopped early: others were ahead")
-        told = ", ".join(f"{k} {values[k]:.4g}" for k in TOLD if k in values)
-        why = {"FAILED": f"failed: {error}", "KILLED": f"stopped early, {told}"}.get(state, told)
+        reported = ", ".join(f"{k} {values[k]:.4g}" for k in REPORTED if k in values)
+        why = {"FAILED": f"failed: {error}", "KILLED": f"stopped early, {reported}"}.get(state, reported)
         say(f"  {self.config.label(self.points[trial])}: {why} ({self.seconds[trial]:.0f} s)")
         self.advance(1)
 
-    def _pictures(self, trial: str, values: dict[str, float]) -> list[Path]:
+    def _draw_pictures(self, trial: str, values: dict[str, float]) -> list[Path]:
         from p2d.evaluate import metrics
         from p2d.pipeline.report import VALIDATION_LABELS
         from p2d.show import figures
@@ -207,7 +209,7 @@ class _Tracked:
         flow = self.folder / "trials" / trial
         where, title = flow / "pictures", self.config.label(self.points[trial])
         label = VALIDATION_LABELS.get(self.config.objective, "validation loss")
-        figures.losses(where / "losses.png", {"flow": read_history(flow)}, {"flow": label}, title)
+        figures.losses(where / "losses.png", {"flow": History.load(flow)}, {"flow": label}, title)
         ids = self.dataset.living[:SHOWN]
         states = self.dataset.states(ids)
         truth = metrics.true_velocity(self.dataset, ids, states)
@@ -230,7 +232,7 @@ def _tracked(parent: Run, config: SweepConfig, dataset: Dataset, folder: Path) -
 
 
 def _facts(config: SweepConfig, metric: str, rows: list[Row], folder: Path) -> dict[str, Any]:
-    """What --json tells: the trials, and the best of those that ran to their end.
+    """What --json says: the trials, and the best of those that ran to their end.
 
     Raises:
         UserError: there is none; says what has gone wrong.
@@ -242,7 +244,7 @@ def _facts(config: SweepConfig, metric: str, rows: list[Row], folder: Path) -> d
         raise UserError(f"of {len(rows)} trials none has come to its end: {why}")
     best = max(ranked, key=lambda row: sign * row.values[metric])
 
-    def told(row: Row) -> dict[str, Any]:
+    def to_dict(row: Row) -> dict[str, Any]:
         return {
             "trial": row.trial,
             "settings": {one.label: row.point[one.key] for one in config.axes},
@@ -251,7 +253,7 @@ def _facts(config: SweepConfig, metric: str, rows: list[Row], folder: Path) -> d
             "values": row.values,
         }
 
-    return {"metric": metric, "best": told(best), "trials": [told(row) for row in rows]}
+    return {"metric": metric, "best": to_dict(best), "trials": [to_dict(row) for row in rows]}
 
 
 def _seconds(
@@ -262,13 +264,13 @@ def _seconds(
     overhead: a trial's share of the time in which places for trials were not busy with epochs, start and end of the
     sweep too; of the trials that were run this time.
     """
-    learning = [sum(epoch["seconds"] for epoch in read_history(folder)) for folder in scores.values()]
+    learning = [History.load(folder).seconds for folder in scores.values()]
     busy = [watcher.trained.get(trial, 0.0) for trial in watcher.seconds]
-    found = {"score_models": sum(learning), "trials": wall}
+    seconds = {"score_models": sum(learning), "trials": wall}
     if learning:
         # A score model is trained on the whole machine: two at a time would take as long as one after the other.
-        found["score_in_each_trial"] = wall + len(rows) * sum(learning) / len(learning)
-    return found | ({"overhead": (at_a_time * wall - sum(busy)) / len(busy)} if busy else {})
+        seconds["score_in_each_trial"] = wall + len(rows) * sum(learning) / len(learning)
+    return seconds | ({"overhead": (at_a_time * wall - sum(busy)) / len(busy)} if busy else {})
 
 
 def _keep_best(facts: dict[str, Any], folder: Path) -> None:
@@ -276,7 +278,7 @@ def _keep_best(facts: dict[str, Any], folder: Path) -> None:
     copy_whole(folder / "trials" / facts["best"]["trial"], folder / "best")
 
 
-def _draw(config: SweepConfig, rows: list[Row], metric: str, folder: Path, name: str) -> None:
+def _draw_figures(config: SweepConfig, rows: list[Row], metric: str, folder: Path, name: str) -> None:
     from p2d.show import sweep_figures
 
     varied = config.varied or config.axes

@@ -14,7 +14,7 @@ from p2d.training.task import Task
 
 REFERENCE_ALPHA = 0.8
 VALIDATION_ALPHAS = (0.5, 0.8, 0.95, 0.99)
-BINS = 12  # of the noise levels, in which the training error is told
+BINS = 12  # of the noise levels, in which the training error is reported
 
 
 class DenoisingScoreMatching(Task):
@@ -55,7 +55,7 @@ class DenoisingScoreMatching(Task):
         self.sampling = sampling
         self.data_noise = data_noise
         self.precision = precision
-        # In a list, so that its weights are not told twice. Validation uses the plain network, as any user will.
+        # In a list, so that its weights are not counted twice. Validation uses the plain network, as any user will.
         self.network = [torch.compile(model.net) if compiled else model.net]
 
     def forward(self, x: Tensor, ids: list[int], step: int) -> Tensor:
@@ -74,8 +74,8 @@ class DenoisingScoreMatching(Task):
         uncertainty = self.model.uncertainty(sigma)
         weighed = error * (-uncertainty).exp() + uncertainty
         entries = float(x[0].numel())
-        found = torch.stack([error.detach(), torch.ones_like(error)])
-        bins = found.new_zeros(2, BINS).index_add_(1, (uniform * BINS).long(), found)
+        counted = torch.stack([error.detach(), torch.ones_like(error)])
+        bins = counted.new_zeros(2, BINS).index_add_(1, (uniform * BINS).long(), counted)
         return torch.cat([torch.stack([weighed.sum(), weighed.new_tensor(float(len(x)))]), bins.flatten()]) * entries
 
     def _pair(self, x: Tensor, eps: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
@@ -94,12 +94,12 @@ class DenoisingScoreMatching(Task):
         """Squared error of the network's target over an epoch, in all and by signal level, of sums over its batches."""
         errors, entries = sums[2:].view(2, BINS)
         middles = noise.draw_sigma(self.model.alpha, (torch.arange(BINS) + 0.5) / BINS, self.sampling)
-        told = {"training_loss": (errors.sum() / entries.sum()).item()}
+        whole = {"training_loss": (errors.sum() / entries.sum()).item()}
         if len(self.model.alpha) == 1:
-            return told
+            return whole
         levels = [f"{alpha:.6g}" for alpha in noise.alpha_of(middles).tolist()]
         drawn = [(level, e / n) for level, e, n in zip(levels, errors.tolist(), entries.tolist(), strict=True) if n]
-        return told | {f"training_loss_alpha_{level}": error for level, error in drawn}
+        return whole | {f"training_loss_alpha_{level}": error for level, error in drawn}
 
     def validation_levels(self, last: bool) -> tuple[float, ...]:
         """Signal levels to validate at: the reference, and after the last epoch all within the trained range."""
@@ -114,11 +114,11 @@ class DenoisingScoreMatching(Task):
     @torch.no_grad()
     def validate(self, x: Tensor, ids: list[int], last: bool) -> dict[str, Tensor]:
         """Squared error of the expected noise and number of entries at each level, with noise fixed by sample ids."""
-        found = {}
+        sums = {}
         for alpha in self.validation_levels(last):
             sigma = noise.sigma_of(torch.tensor(alpha)).item()
-            found[f"{alpha:g}"] = squared_error(self.model.posterior_mean, x, ids, sigma, self.seed, self._pair)
-        return found
+            sums[f"{alpha:g}"] = squared_error(self.model.posterior_mean, x, ids, sigma, self.seed, self._pair)
+        return sums
 
     def metrics(self, totals: dict[str, Tensor]) -> dict[str, float]:
         """Mean squared error of the expected noise at each level; the reference level's is the validation loss."""

@@ -34,6 +34,8 @@ class ScoreModel(nn.Module):
         sampled: whether it is trained for all noisier levels too, which sampling starts from.
     """
 
+    origin = "not loaded from a checkpoint"  # dataset of one that is
+
     def __init__(
         self,
         channels: tuple[int, ...],
@@ -120,6 +122,11 @@ class ScoreModel(nn.Module):
             raise UserError(f"alpha = {alpha} is not a signal level: it must lie between 0 and 1, ends excluded")
         return level
 
+    def __repr__(self) -> str:
+        levels = " to ".join(f"{alpha:g}" for alpha in self.alpha)
+        weights = sum(parameter.numel() for parameter in self.parameters())
+        return f"ScoreModel: {self.origin}, alpha {levels}, {weights:,} weights"
+
     @classmethod
     def load(cls, path: str | Path) -> ScoreModel:
         """The model of a checkpoint folder, on the CPU, in evaluation mode.
@@ -127,7 +134,7 @@ class ScoreModel(nn.Module):
         Raises:
             UserError: no checkpoint there, one of another kind, or weights that its config does not describe.
         """
-        from p2d.training.checkpoint import read_checkpoint
+        from p2d.training.checkpoint import origin_text, read_checkpoint
 
         config, weights = read_checkpoint(Path(path), "score")
         try:
@@ -139,6 +146,7 @@ class ScoreModel(nn.Module):
                 f"{path}/model.safetensors does not hold the score model that its config.json describes "
                 f"(channels {config['settings'].get('channels')}); train the score again"
             ) from error
+        model.origin = origin_text(config)
         return model.eval()
 
 

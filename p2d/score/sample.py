@@ -30,9 +30,9 @@ def noise_levels(model: ScoreModel, steps: int) -> list[float]:
         UserError: a model that has not learnt the noisy levels, or too few steps.
     """
     if not model.sampled:
-        told = " to ".join(f"{alpha:g}" for alpha in model.alpha)
+        levels = " to ".join(f"{alpha:g}" for alpha in model.alpha)
         raise UserError(
-            f"the score model knows alpha = {told} and nothing noisier, which sampling starts from: "
+            f"the score model knows alpha = {levels} and nothing noisier, which sampling starts from: "
             "train one with --alpha 0.5 0.999 and --sampling 0.15"
         )
     if steps < 2:

@@ -173,6 +173,6 @@ def _rings(power: Tensor, grid: torch.Size) -> tuple[Tensor, Tensor]:
         return torch.zeros(rings, dtype=torch.float64).index_add_(0, ring, (values * weight).flatten())
 
     count = summed(torch.ones_like(distance))
-    there = count > 0
-    wavenumber = (summed(distance) / count)[there]
-    return wavenumber, torch.stack([(summed(part) / count)[there] for part in power])
+    filled = count > 0
+    wavenumber = (summed(distance) / count)[filled]
+    return wavenumber, torch.stack([(summed(part) / count)[filled] for part in power])

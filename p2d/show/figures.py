@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.animation import FFMpegWriter, PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+
+from p2d.training.history import History
 
 SPECIES = ("u", "v")
 CELL = 2.1  # inches of a panel
@@ -106,50 +107,41 @@ def velocities(
         axes[0, 0].set_title(f"{SPECIES[channel]}", fontsize=9)
 
 
-def losses(path: Path, histories: dict[str, list[dict[str, float]]], labels: dict[str, str], name: str) -> None:
+def losses(path: Path, histories: dict[str, History], labels: dict[str, str], name: str) -> None:
     """Training and validation losses over epochs, a panel each.
 
     Args:
-        histories: metrics of each epoch, by training.
+        histories: by training.
         labels: what the validation loss of each training is.
     """
-    panels = []
-    for kind, history in histories.items():
-        for key, label in (("training_loss", "training loss"), ("validation_loss", labels[kind])):
-            points = [(h["epoch"], h[key]) for h in history if key in h]
-            if points:
-                panels.append((kind, label, points))
+    panels = [
+        (kind, metric, label)
+        for kind, history in histories.items()
+        for metric, label in (("training_loss", "training loss"), ("validation_loss", labels[kind]))
+        if history.curve(metric)
+    ]
     with grid(path, 1, len(panels), f"{name}: losses", width=3.4, height=2.9) as axes:
-        for place, (kind, label, points) in zip(axes[0], panels, strict=True):
-            place.plot(*zip(*points, strict=True), "o-", markersize=3)
-            if all(y > 0 for _, y in points):
-                place.set_yscale("log")
-            place.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-            place.set_xlabel("epoch")
+        for place, (kind, metric, label) in zip(axes[0], panels, strict=True):
+            histories[kind].plot(place, (metric,))
             place.set_title(f"{kind}: {label}", fontsize=8)
-            place.grid(alpha=0.3, which="both")
-            place.tick_params(labelsize=8, which="both")
 
 
-def training(path: Path, history: list[dict[str, float]], name: str) -> None:
+def training(path: Path, history: History, name: str) -> None:
     """How a training goes: losses, the loss by signal level, gradient norm, learning rate and samples a second."""
-    epochs = [h for h in history if "training_loss" in h]
-    levels = {key.rsplit("_", 1)[1]: epochs[-1][key] for key in epochs[-1] if key.startswith("training_loss_alpha_")}
+    prefix = "training_loss_alpha_"
+    levels = {k.removeprefix(prefix): loss for k, loss in history.last.metrics.items() if k.startswith(prefix)}
     curves = ["training_loss", "validation_loss", "gradient_norm", "learning_rate", "samples_per_second"]
     panels = [*curves, "loss by signal level"] if levels else curves
     with grid(path, 1, len(panels), f"{name}: training", width=2.7, height=2.5) as axes:
         for place, key in zip(axes[0], panels, strict=True):
             if key in curves:
-                points = [(h["epoch"], h[key]) for h in history if key in h]
-                place.plot(*zip(*points, strict=True), "o-", markersize=3)
-                place.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-                place.set_xlabel("epoch", fontsize=8)
+                history.plot(place, (key,))
             else:
                 noise = [((1 - float(alpha)) / float(alpha)) ** 0.5 for alpha in levels]
                 place.semilogx(noise, list(levels.values()), "o-", markersize=3)
                 place.set_xlabel("sigma = ((1 - alpha) / alpha)^(1/2)", fontsize=8)
-            if key in ("training_loss", "validation_loss", "gradient_norm"):
-                place.set_yscale("log")
+            if key in ("learning_rate", "samples_per_second"):
+                place.set_yscale("linear")
             place.set_title(key.replace("_", " "), fontsize=8)
             place.grid(alpha=0.3, which="both")
             place.tick_params(labelsize=7, which="both")

@@ -11,6 +11,7 @@ from p2d.score import noise
 from p2d.score.model import ScoreModel
 from p2d.score.sample import generate
 from p2d.show import figures
+from p2d.training.history import History
 
 PICTURED_ALPHAS = (0.5, 0.8, 0.95)
 GENERATED, STEPS = 4, 12  # samples of a picture, and steps of the solver for them
@@ -48,12 +49,12 @@ def of_training(
     model: ScoreModel,
     state: np.ndarray,
     affine: dict[str, float],
-    history: list[dict[str, float]],
+    history: History,
     channel: int,
     name: str,
 ) -> list[Path]:
     """Draw what a training has come to into `folder`, each picture named by its epoch; their paths."""
-    epoch = int(history[-1]["epoch"])
+    epoch = history.last.number
     title = f"{name}, epoch {epoch}"
     files = {key: folder / f"{key}-{epoch:04d}.png" for key in ("denoised", "generated")}
     denoised(files["denoised"], model, state, affine, channel, title)

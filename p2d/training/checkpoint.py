@@ -13,6 +13,7 @@ from torch import Tensor
 
 from p2d.errors import UserError
 from p2d.runs import recovered, whole_folder, write_json
+from p2d.training.history import History
 
 FORMAT = "p2d checkpoint"
 VERSION = 1
@@ -27,8 +28,8 @@ def write_checkpoint(
         config: kind ('score' or 'flow'), settings of the stage, and what was learnt from (hash and affine map; the
             dataset's and its systems' names).
         weights: the tensors to use.
-        state: what training needs to go on: tensors and numbers only. Its `history`, the metrics of each epoch, is
-            also written as history.json.
+        state: what training needs to go on: tensors and numbers only. Its `history`, as History.to_dicts
+            gives it, is also written as history.json.
     """
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
     with whole_folder(folder) as temporary:
@@ -36,7 +37,7 @@ def write_checkpoint(
         write_json(temporary / "config.json", {"format": FORMAT, "version": VERSION, **config})
         if state is not None:
             torch.save(state, temporary / "state.pt")
-            (temporary / "history.json").write_text(json.dumps(state["history"], indent=1) + "\n")
+            History.from_dicts(state["history"]).save(temporary)
 
 
 def read_config(folder: Path, kind: str) -> dict[str, Any]:
@@ -75,11 +76,12 @@ def read_checkpoint(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, 
         raise UserError(f"{folder}/model.safetensors cannot be read ({error}); train the {kind} again") from error
 
 
+def origin_text(config: dict[str, Any]) -> str:
+    """What a model was trained on, in words, as its config.json says."""
+    dataset = config.get("learnt_from", {}).get("dataset")
+    return f"trained on {dataset}" if dataset else "trained on an unnamed dataset"
+
+
 def read_state(folder: Path) -> dict[str, Any]:
     """What training goes on from; tensors and numbers only, so that nothing in it can run."""
     return torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
-
-
-def read_history(folder: Path) -> list[dict[str, float]]:
-    """Metrics of each epoch of a training."""
-    return json.loads((folder / "history.json").read_text())

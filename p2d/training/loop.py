@@ -5,62 +5,50 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from p2d.config import ModelConfig
 from p2d.errors import UserError
+from p2d.training.history import Epoch, History
 from p2d.training.optimizers import optimizers, set_rate
 from p2d.training.task import Data, Task
 from p2d.training.workers import Workers
 
-Report = Callable[[dict[str, float], dict[str, Any]], None]
+Report = Callable[[Epoch, dict[str, Any]], None]
 CLIP = 1.0  # largest norm of the gradient
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """What the loop needs to know of the settings.
+def rate_share(config: ModelConfig, step: int, steps: int) -> float:
+    """Share of the peak learning rate at a step: linear warm-up, then half a cosine down to 0, or constant."""
+    warmup = min(config.warmup, steps // 5)
+    if step < warmup:
+        return (step + 1) / warmup
+    if config.schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
-    `ema` of 0: no averaging; `decay`: 'cosine' or 'constant'; `optimizer`: see optimizers.py; the run ends early at a
-    validation loss of `target_loss`.
-    """
 
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    warmup: int
-    weight_decay: float
-    ema: float
-    decay: str
-    seed: int
-    optimizer: str = "adamw"
-    target_loss: float = -math.inf
-
-    def rate(self, step: int, steps: int) -> float:
-        """Share of the peak learning rate at a step: linear warm-up, then half a cosine down to 0, or constant."""
-        warmup = min(self.warmup, steps // 5)
-        if step < warmup:
-            return (step + 1) / warmup
-        if self.decay == "constant":
-            return 1.0
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+def is_reached(config: ModelConfig, loss: float) -> bool:
+    """Whether a validation loss is low enough to end the training early."""
+    return config.target_loss != 0 and loss <= config.target_loss
 
 
 def fit(
-    task: Task, data: Data, schedule: Schedule, workers: Workers, report: Report, start: dict[str, Any] | None = None
+    task: Task, data: Data, config: ModelConfig, workers: Workers, report: Report, start: dict[str, Any] | None = None
 ) -> None:
-    """Train, and report after every epoch the metrics and the state from which an equal run goes on bit for bit.
+    """Train, and report after every epoch its metrics and the state from which an equal run goes on bit for bit.
 
     Epoch 0 takes no gradient step: it reports what the fresh (or solved) model does. Sums over a batch are added over
     workers before the loss is taken of them, so that any number of workers has the same loss and gradient:
     d loss / d weights = sum over workers of (d loss / d sums) (d sums / d weights).
 
     Args:
-        report: called with metrics, and a state whose `average` holds the weights to use.
+        config: its passes, rates and seed; a flow's and a score model's have these alike.
+        report: called with the epoch, and a state whose `average` holds the weights to use.
         start: a state that was reported, to go on from.
 
     Raises:
@@ -69,22 +57,23 @@ def fit(
     device = next(task.parameters()).device
     # Buffers are constants of the data, the same on every worker: nothing to broadcast.
     wrapped = DistributedDataParallel(task, broadcast_buffers=False) if workers.size > 1 else task
-    steppers = optimizers(task, schedule.optimizer, schedule.learning_rate, schedule.weight_decay)
+    steppers = optimizers(task, config.optimizer, config.learning_rate, config.weight_decay)
     average = copy_weights(task.model)
-    first, step, history = 0, 0, list[dict[str, float]]()
+    first, step, history = 0, 0, History()
     if start is not None:
         task.model.load_state_dict(start["raw"])
         for stepper, state in zip(steppers, start["optimizers"], strict=True):
             stepper.load_state_dict(state)
         average = {k: v.to(device, copy=True) for k, v in start["average"].items()}
-        first, step, history = start["epoch"] + 1, start["step"], start["history"]
-    steps = schedule.epochs * (data.count // min(schedule.batch_size, data.count))
-    for epoch in range(first, schedule.epochs + 1):
-        if history and history[-1]["validation_loss"] <= schedule.target_loss:
+        first, step, history = start["epoch"] + 1, start["step"], History.from_dicts(start["history"])
+    batch = min(config.batch_size, data.count)
+    steps = config.passes * (data.count // batch)
+    for epoch in range(first, config.passes + 1):
+        if history.epochs and is_reached(config, history.last.validation_loss):
             return
         clock, losses, norms, total = time.monotonic(), list[float](), list[float](), torch.zeros(())
-        for x, ids in data.batches(schedule.seed, epoch, schedule.batch_size, workers) if epoch else ():
-            set_rate(steppers, schedule.rate(step, steps))
+        for x, ids in data.batches(config.seed, epoch, config.batch_size, workers) if epoch else ():
+            set_rate(steppers, rate_share(config, step, steps))
             sums = wrapped(x.to(device, non_blocking=True), ids, step)
             of_all = workers.total(sums).requires_grad_()
             loss = task.loss(of_all)
@@ -98,39 +87,38 @@ def fit(
             for stepper in steppers:
                 stepper.step()
             step += 1
-            average_weights(average, task.model, ema_decay(schedule.ema, step))
+            average_weights(average, task.model, ema_decay(config.ema, step))
             total = total + of_all.detach().double().cpu()
         task.after_epoch(data, workers)
-        if not schedule.ema:
+        if not config.ema:
             average_weights(average, task.model, 0.0)
-        metrics: dict[str, float] = {"epoch": epoch}
+        metrics: dict[str, float] = {}
         if losses:
             metrics["training_loss"] = sum(losses) / len(losses)
             metrics |= task.training_metrics(total)
             metrics["gradient_norm"] = sum(norms) / len(norms)
-            metrics["learning_rate"] = schedule.learning_rate * schedule.rate(step - 1, steps)
-            batch = min(schedule.batch_size, data.count)
+            metrics["learning_rate"] = config.learning_rate * rate_share(config, step - 1, steps)
             metrics["samples_per_second"] = len(losses) * batch / (time.monotonic() - clock)
         raw = copy_weights(task.model)
         task.model.load_state_dict(average)
-        metrics |= _validated(task, data, workers, last=epoch == schedule.epochs)
-        if metrics["validation_loss"] <= schedule.target_loss:
+        metrics |= _validated(task, data, workers, last=epoch == config.passes)
+        if is_reached(config, metrics["validation_loss"]):
             metrics |= _validated(task, data, workers, last=True)
         task.model.load_state_dict(raw)
         if losses:
             _refuse_broken(metrics["validation_loss"], history, epoch)
         metrics["seconds"] = time.monotonic() - clock
-        history = [*history, metrics]
+        history = history.followed_by(Epoch(epoch, metrics))
         kept = {"raw": raw, "average": average, "optimizers": [stepper.state_dict() for stepper in steppers]}
-        report(metrics, {**kept, "epoch": epoch, "step": step, "history": history})
+        report(history.last, {**kept, "epoch": epoch, "step": step, "history": history.to_dicts()})
 
 
-def _refuse_broken(loss: float, history: list[dict[str, float]], epoch: int) -> None:
-    """Raise if an epoch's last steps have broken the model, which no later loss would tell.
+def _refuse_broken(loss: float, history: History, epoch: int) -> None:
+    """Raise if an epoch's last steps have broken the model, which no later loss would show.
 
     A validation loss that was never finite (one held-out state has no z-score) says nothing.
     """
-    if not math.isfinite(loss) and all(math.isfinite(past["validation_loss"]) for past in history):
+    if not math.isfinite(loss) and all(math.isfinite(past.validation_loss) for past in history.epochs):
         raise UserError(f"the validation loss is {loss} after epoch {epoch}; try a smaller --learning-rate")
 
 

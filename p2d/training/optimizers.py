@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 BETAS = (0.9, 0.99)
-MUON_RATE = (
-    10.0  # its learning rate over AdamW's: a step turns a weight by about its rate, whatever the gradient's size
-)
+# Its learning rate over AdamW's: a step turns a weight by about its rate, whatever the gradient's size.
+MUON_RATE = 10.0
 MOMENTUM = 0.95
 # Newton-Schulz quintic that carries singular values from (0, 1] to about 1 in five steps (Jordan et al. 2024).
 QUINTIC, ITERATIONS = (3.4445, -4.7750, 2.0315), 5
@@ -28,12 +27,12 @@ def optimizers(model: nn.Module, kind: str, learning_rate: float, weight_decay: 
     trained = [p for p in model.parameters() if p.requires_grad]
     matrices = [p for p in trained if p.ndim == 4] if kind == "muon" else []
     rest = [p for p in trained if p.ndim != 4] if kind == "muon" else trained
-    found: list[Optimizer] = []
+    steppers: list[Optimizer] = []
     if matrices:
-        found.append(Muon(matrices, MUON_RATE * learning_rate, weight_decay))
+        steppers.append(Muon(matrices, MUON_RATE * learning_rate, weight_decay))
     if rest:
-        found.append(AdamW(rest, lr=learning_rate, weight_decay=weight_decay, betas=BETAS))
-    return found
+        steppers.append(AdamW(rest, lr=learning_rate, weight_decay=weight_decay, betas=BETAS))
+    return steppers
 
 
 def set_rate(steppers: list[Optimizer], share: float) -> None:

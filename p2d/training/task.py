@@ -1,10 +1,11 @@
-"""What a training is told: the states to learn from, and what to train, a model with a loss made of sums."""
+"""What a training is given: the states to learn from, and what to train, a model with a loss made of sums."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from p2d.training.workers import Workers
@@ -31,6 +32,11 @@ class Data(Protocol):
         ...
 
 
+def spread(count: int, most: int) -> Tensor:
+    """Positions of at most so many of `count` states, evenly spread, int64."""
+    return torch.arange(count)[:: -(-count // most)]
+
+
 class Task(nn.Module):
     """A model with its loss. `forward(x, ids, step)` turns a local batch into sums.
 
@@ -45,7 +51,7 @@ class Task(nn.Module):
         raise NotImplementedError
 
     def training_metrics(self, sums: Tensor) -> dict[str, float]:
-        """What the sums [K] over an epoch's batches tell beside the loss; nothing unless a task says otherwise."""
+        """Metrics beside the loss, of the sums [K] over an epoch's batches; nothing unless a task says otherwise."""
         return {}
 
     def validate(self, x: Tensor, ids: list[int], last: bool) -> dict[str, Tensor]:

@@ -25,10 +25,10 @@ class Workers:
             distributed.all_reduce(sums)
         return sums
 
-    def first_said(self, said: str | None) -> str | None:
-        """What the first of the workers that says anything says, told to all of them; None when all are silent."""
+    def first_message(self, message: str | None) -> str | None:
+        """The message of the first of the workers that has one, on all of them; None when none has."""
         if self.size == 1:
-            return said
-        heard: list[str | None] = [None] * self.size
-        distributed.all_gather_object(heard, said)
-        return next((words for words in heard if words is not None), None)
+            return message
+        messages: list[str | None] = [None] * self.size
+        distributed.all_gather_object(messages, message)
+        return next((text for text in messages if text is not None), None)

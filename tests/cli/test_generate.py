@@ -9,11 +9,11 @@ import torch
 
 from p2d.cli import main
 from p2d.config import ScoreConfig, SimulateConfig, TrainSource
-from p2d.recipes.tasks import build
+from p2d.recipes import build
 from p2d.snapshots.simulated import simulate_here
 from p2d.snapshots.store import open_dataset
 from p2d.training.checkpoint import read_config, write_checkpoint
-from p2d.training.identity import describe
+from p2d.training.job import TrainJob
 from p2d.training.loop import fit
 from p2d.training.states import load_data
 from p2d.training.workers import Workers
@@ -23,10 +23,11 @@ SETTINGS = ScoreConfig(epochs=2, channels=(8, 8), precision="float32")
 
 
 def score_model(dataset, folder: Path, settings: ScoreConfig = SETTINGS) -> None:
-    task, schedule = build(settings, load_data(dataset, 0.1), 2.0, torch.device("cpu"), None)
+    task = build(settings, load_data(dataset, 0.1), 2.0, torch.device("cpu"), None)
     states = []
-    fit(task, load_data(dataset, 0.1), schedule, Workers(), lambda _, state: states.append(state))
-    write_checkpoint(folder, describe(settings, TrainSource(), dataset, None), states[-1]["average"], states[-1])
+    fit(task, load_data(dataset, 0.1), settings, Workers(), lambda _, state: states.append(state))
+    job = TrainJob(settings, TrainSource(), dataset, folder)
+    write_checkpoint(folder, job.description, states[-1]["average"], states[-1])
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """States that do not fit in memory are streamed in the very batches of those that do, and teach the same."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from p2d.config import FlowConfig, ScoreConfig, SimulateConfig, TrainSource
 from p2d.errors import UserError
 from p2d.snapshots.simulated import simulate_here
 from p2d.snapshots.store import Dataset, read_table, write_shard
-from p2d.training.checkpoint import read_history
+from p2d.training.history import History
+from p2d.training.job import TrainJob
 from p2d.training.randomness import BLOCK, WINDOW
 from p2d.training.states import MemoryData, load_data
 from p2d.training.workers import Workers
@@ -131,7 +133,8 @@ def test_states_are_those_at_the_positions_in_memory(large, positions):
 @pytest.mark.parametrize("room", [0.99, 1.0, 0.0])
 def test_states_are_streamed_only_where_they_do_not_fit(large, room):
     memory = room * large.card.alive * 2 * 4 * 6 * 4 / 2**30  # GiB of the living: two species, 4 x 6 cells, 4 bytes
-    data = open_data(large, HOLDOUT, 1, memory, Workers(), beside=1)
+    job = TrainJob(FLOW, TrainSource(holdout=HOLDOUT, memory=memory), large, Path("flow"))
+    data = open_data(job, Workers(), beside=1)
     assert isinstance(data, StreamedData if room == 0.99 else MemoryData)
 
 
@@ -139,8 +142,8 @@ def test_states_are_streamed_only_where_they_do_not_fit(large, room):
 
 
 def trained(config, source, dataset, folder):
-    cluster_train.train(config, source, dataset, folder, lambda metrics, model: None)
-    return load_file(folder / "model.safetensors"), read_history(folder)
+    cluster_train.train(TrainJob(config, source, dataset, folder), lambda epoch, model: None)
+    return load_file(folder / "model.safetensors"), History.load(folder).to_dicts()
 
 
 @pytest.mark.parametrize(("config", "workers"), [(SCORE, 2), (FLOW, 1)], ids=["score by two", "flow by one"])
@@ -183,7 +186,9 @@ def test_a_value_that_is_no_number_is_told_before_training_starts(cluster, tmp_p
     told = rf"shard-{index:05d}\.parquet: row {row} \(sample {sample}\) holds a value that is not finite$"
     epochs = []
     with pytest.raises(UserError, match=told):
-        cluster_train.train(FLOW, source, dataset, tmp_path / "flow" / "a", lambda metrics, _: epochs.append(metrics))
+        cluster_train.train(
+            TrainJob(FLOW, source, dataset, tmp_path / "flow" / "a"), lambda epoch, _: epochs.append(epoch)
+        )
     assert epochs == []
     assert list((tmp_path / "flow").iterdir()) == []
 

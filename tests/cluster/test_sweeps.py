@@ -17,14 +17,14 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file
 
 from p2d import pipeline
-from p2d.cluster import runtime
-from p2d.cluster import sweeps as sweep
+from p2d.cluster import runtime, sweeps
+from p2d.cluster.trial import Room
 from p2d.config import FlowSource, SimulateConfig, SweepConfig
 from p2d.errors import UserError
 from p2d.flow.model import Flow
 from p2d.snapshots.simulated import simulate_here
 from p2d.tracking.store import EXPERIMENT, Run, open_tracker, store_uri
-from p2d.training.checkpoint import read_history
+from p2d.training.history import History
 
 FAST = ("flow.hidden=8", "flow.observables=16", "flow.epochs=2", "flow.batch_size=8")
 WIDTHS = SweepConfig(objective="stationarity", param=("flow.hidden=4,8", *FAST[1:]), scheduler="none")
@@ -90,7 +90,7 @@ def test_all_trials_share_one_score_model_which_is_trained_once(continuity, out)
         for t in continuity["trials"]
     }
     assert len(hashes) == 1
-    seconds, scored = continuity["seconds"], sum(h["seconds"] for h in read_history(out / "score" / "solitons"))
+    seconds, scored = continuity["seconds"], History.load(out / "score" / "solitons").seconds
     assert seconds["score_models"] == pytest.approx(scored)
     assert seconds["score_in_each_trial"] == pytest.approx(seconds["trials"] + 4 * scored)
 
@@ -349,7 +349,7 @@ GRID = SweepConfig(alpha=(0.5, 0.8, 0.9), sym=(0.0, 0.1))
 def test_as_many_trials_run_at_a_time_as_fit(machine, cpus, gpus, source, concurrent, expected):
     machine(cpus, gpus)
     config = dataclasses.replace(GRID, max_concurrent=concurrent)
-    assert sweep.room(config, FlowSource(**source)) == sweep.Room(*expected)
+    assert sweeps.choose_room(config, FlowSource(**source)) == Room(*expected)
 
 
 @pytest.mark.parametrize(
@@ -363,7 +363,7 @@ def test_as_many_trials_run_at_a_time_as_fit(machine, cpus, gpus, source, concur
 def test_trials_that_do_not_fit_are_refused(machine, source, concurrent, told):
     machine(2)
     with pytest.raises(UserError, match=told):
-        sweep.room(dataclasses.replace(GRID, max_concurrent=concurrent), FlowSource(**source))
+        sweeps.choose_room(dataclasses.replace(GRID, max_concurrent=concurrent), FlowSource(**source))
 
 
 def test_a_store_that_does_not_answer_ends_the_sweep_before_it_starts(out, monkeypatch, tmp_path):

@@ -16,7 +16,9 @@ from p2d.errors import UserError
 from p2d.flow.model import Flow
 from p2d.score.model import ScoreModel
 from p2d.snapshots.simulated import simulate_here
-from p2d.training.checkpoint import read_config, read_history
+from p2d.training.checkpoint import read_config
+from p2d.training.history import History
+from p2d.training.job import TrainJob
 
 SCORE = ScoreConfig(epochs=2, batch_size=4, channels=(8, 8), warmup=2, precision="float32")
 FLOW = FlowConfig(epochs=1, batch_size=8, hidden=(8,), observables=48)
@@ -28,9 +30,9 @@ def dataset(tmp_path_factory):
     return simulate_here(config, tmp_path_factory.mktemp("data") / "solitons_32x32")
 
 
-def trained(config, dataset, folder, workers, on_epoch=lambda metrics, model: None):
-    cluster_train.train(config, TrainSource(workers=workers), dataset, folder, on_epoch)
-    return load_file(folder / "model.safetensors"), read_history(folder)
+def trained(config, dataset, folder, workers, on_epoch=lambda epoch, model: None):
+    cluster_train.train(TrainJob(config, TrainSource(workers=workers), dataset, folder), on_epoch)
+    return load_file(folder / "model.safetensors"), History.load(folder).epochs
 
 
 def test_two_workers_learn_what_one_learns(cluster, dataset, tmp_path):
@@ -40,7 +42,7 @@ def test_two_workers_learn_what_one_learns(cluster, dataset, tmp_path):
     for key in one:
         torch.testing.assert_close(two[key], one[key], rtol=5e-3, atol=5e-4)
     for a, b in zip(history_one, history_two, strict=True):
-        assert b["validation_loss"] == pytest.approx(a["validation_loss"], rel=1e-2)
+        assert b.validation_loss == pytest.approx(a.validation_loss, rel=1e-2)
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")], "nothing is left beside the models"
 
 
@@ -53,8 +55,8 @@ def test_two_workers_find_the_flow_that_one_finds(cluster, dataset, tmp_path):
     # weights come from float32 once they are loaded.
     assert ((one - two).norm() / one.norm()).item() < 1e-5
     for a, b in zip(*histories, strict=True):
-        assert b["validation_loss"] == pytest.approx(a["validation_loss"], rel=1e-6)
-        assert b["mean_divergence"] == pytest.approx(a["mean_divergence"], rel=1e-6)
+        assert b.validation_loss == pytest.approx(a.validation_loss, rel=1e-6)
+        assert b.metrics["mean_divergence"] == pytest.approx(a.metrics["mean_divergence"], rel=1e-6)
 
 
 def kill_training_worker():
@@ -71,49 +73,49 @@ def kill_training_worker():
 def test_a_killed_worker_does_not_change_the_result(cluster, dataset, tmp_path, config, epochs):
     config = dataclasses.replace(config, epochs=epochs)
     undisturbed, _ = trained(config, dataset, tmp_path / "undisturbed", 1)
-    seen = []
+    reported = []
 
-    def kill_once(metrics, _):
-        seen.append(metrics["epoch"])
-        if seen == [0, 1, 2]:
+    def kill_once(epoch, _):
+        reported.append(epoch.number)
+        if reported == [0, 1, 2]:
             kill_training_worker()
 
     disturbed, history = trained(config, dataset, tmp_path / "disturbed", 1, kill_once)
-    assert [h["epoch"] for h in history] == list(range(epochs + 1))
+    assert [epoch.number for epoch in history] == list(range(epochs + 1))
     for key in undisturbed:
         assert torch.equal(disturbed[key], undisturbed[key]), key
 
 
-def test_every_epoch_is_told_with_the_model_of_those_worth_a_picture(cluster, dataset, tmp_path):
-    told = []
+def test_every_epoch_is_reported_with_the_model_of_those_worth_a_picture(cluster, dataset, tmp_path):
+    reported = []
 
-    def on_epoch(metrics, model):
+    def on_epoch(epoch, model):
         weights = load_file(model / "model.safetensors") if model else None
-        told.append((metrics, weights, read_config(model, "score")["settings"] if model else None))
+        reported.append((epoch, weights, read_config(model, "score")["settings"] if model else None))
 
     config = dataclasses.replace(SCORE, epochs=5)
     weights, history = trained(config, dataset, tmp_path / "shown", 1, on_epoch)
-    assert [metrics for metrics, _, _ in told] == history
-    assert [metrics["epoch"] for metrics, model, _ in told if model] == [1, 2, 4, 5]
-    assert all(settings == config.identity() for _, model, settings in told if model)
-    torch.testing.assert_close(told[-1][1], weights, rtol=0, atol=0)
-    assert any(not torch.equal(told[-2][1][key], weights[key]) for key in weights)
+    assert tuple(epoch for epoch, _, _ in reported) == history
+    assert [epoch.number for epoch, model, _ in reported if model] == [1, 2, 4, 5]
+    assert all(settings == config.identity() for _, model, settings in reported if model)
+    torch.testing.assert_close(reported[-1][1], weights, rtol=0, atol=0)
+    assert any(not torch.equal(reported[-2][1][key], weights[key]) for key in weights)
 
 
 def test_a_target_that_is_reached_ends_the_training_with_its_model(cluster, dataset, tmp_path):
     shown = {}
 
-    def on_epoch(metrics, model):
-        shown[metrics["epoch"]] = load_file(model / "model.safetensors") if model else None
+    def on_epoch(epoch, model):
+        shown[epoch.number] = load_file(model / "model.safetensors") if model else None
 
     config = dataclasses.replace(SCORE, epochs=3, sampling=0.0, ema=0.1, learning_rate=1e-2)  # learns fast
     _, history = trained(config, dataset, tmp_path / "whole", 1, on_epoch)
-    losses = [metrics["validation_loss"] for metrics in history]
+    losses = [epoch.validation_loss for epoch in history]
     assert losses[2] < min(losses[:2])
     early = dataclasses.replace(config, target_loss=losses[2])
     weights, history = trained(early, dataset, tmp_path / "early", 1)
-    assert [metrics["validation_loss"] for metrics in history] == losses[:3]
-    assert "validation_loss_alpha_0.99" in history[-1], "it is validated as after the last epoch"
+    assert [epoch.validation_loss for epoch in history] == losses[:3]
+    assert "validation_loss_alpha_0.99" in history[-1].metrics, "it is validated as after the last epoch"
     torch.testing.assert_close(weights, shown[2], rtol=0, atol=0)
 
 
@@ -130,31 +132,31 @@ def test_a_mistake_found_by_a_worker_comes_back_as_one_line(cluster, dataset, tm
     assert list(tmp_path.iterdir()) == [], "of an untrained model nothing is kept"
 
 
-def test_the_model_of_the_last_epoch_before_a_break_down_is_kept_and_told(cluster, dataset, tmp_path):
+def test_the_model_of_the_last_epoch_before_a_break_down_is_kept_and_named(cluster, dataset, tmp_path):
     # a warm-up that long lets the first epoch through
     breaks_later = dataclasses.replace(BREAKS, epochs=1000, warmup=5000, learning_rate=0.5, weight_decay=200)
-    told = {}
+    shown = {}
 
-    def on_epoch(metrics, model):
-        told[metrics["epoch"]] = load_file(model / "model.safetensors") if model else None
+    def on_epoch(epoch, model):
+        shown[epoch.number] = load_file(model / "model.safetensors") if model else None
 
     stopped = tmp_path / "score" / "late_stopped"
     with pytest.raises(UserError) as caught:
         trained(breaks_later, dataset, tmp_path / "score" / "late", 1, on_epoch)
-    last = max(told)
+    last = max(shown)
     assert re.fullmatch(
         r"the loss is (nan|inf) at step \d+; try a smaller --learning-rate; "
         + re.escape(f"the model of epoch {last} is kept in {stopped}"),
         str(caught.value),
     )
     assert [path.name for path in stopped.parent.iterdir()] == [stopped.name]
-    history = read_history(stopped)
-    assert [metrics["epoch"] for metrics in history] == list(range(last + 1)) == list(told)
-    assert all(math.isfinite(metrics["validation_loss"]) for metrics in history)
+    history = History.load(stopped).epochs
+    assert [epoch.number for epoch in history] == list(range(last + 1)) == list(shown)
+    assert all(math.isfinite(epoch.validation_loss) for epoch in history)
     weights = dict(ScoreModel.load(stopped).state_dict())
     assert all(weight.isfinite().all() for weight in weights.values())
     assert last in (1, 2), "so that its model was shown"
-    torch.testing.assert_close(weights, told[last], rtol=0, atol=0)
+    torch.testing.assert_close(weights, shown[last], rtol=0, atol=0)
 
 
 def test_more_workers_than_cpus_are_refused(cluster, dataset, tmp_path):

@@ -16,7 +16,7 @@ from p2d.snapshots.schema import label_rows
 from p2d.snapshots.store import Dataset
 from p2d.systems.gray_scott import GrayScott, label
 from p2d.training.checkpoint import write_checkpoint
-from p2d.training.identity import describe
+from p2d.training.job import TrainJob
 
 AFFINE = {"scale": 2.0, "shift": -1.0}
 HIDDEN = (48,)
@@ -94,7 +94,7 @@ def write_flow(folder: Path, dataset: Dataset, field: LocalField, z_rms: float =
     """A checkpoint of this field, as if it had been trained on the dataset."""
     config = FlowConfig(hidden=HIDDEN, **settings)
     history = [{"epoch": 0, "validation_loss": z_rms, "z_rms": z_rms, "z_max": 2 * z_rms}]
-    described = describe(config, FlowSource(), dataset, None)
+    described = TrainJob(config, FlowSource(), dataset, folder).description
     write_checkpoint(folder, described, field.state_dict(), {"history": history})
 
 
@@ -102,5 +102,5 @@ def write_score(folder: Path, dataset: Dataset, model: ScoreModel) -> None:
     """A checkpoint of this score model, as if it had been trained on the dataset."""
     config = ScoreConfig(channels=(4,), alpha=model.alpha)
     history = [{"epoch": 1, "validation_loss": 0.5, "training_loss": 0.6, "validation_loss_alpha_0.8": 0.4}]
-    described = describe(config, TrainSource(), dataset, None)
+    described = TrainJob(config, TrainSource(), dataset, folder).description
     write_checkpoint(folder, described, model.state_dict(), {"history": history})

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from p2d.flow import divergence
-from p2d.flow.continuity import LOOKED_AT, Continuity
+from p2d.flow.continuity import DIRECTION_STATES, Continuity
 from p2d.flow.velocity import LocalField
 from p2d.systems.gray_scott import laplacian
 from p2d.training.randomness import sample_generator
@@ -161,7 +161,7 @@ def test_after_an_epoch_the_field_is_the_one_under_which_diffusion_damps(sign):
         assert_close(field.last, damping.last, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("count", "spread"), [(20, 1), (LOOKED_AT, 1), (LOOKED_AT + 1, 2), (100, 4)])
+@pytest.mark.parametrize(("count", "spread"), [(20, 1), (DIRECTION_STATES, 1), (DIRECTION_STATES + 1, 2), (100, 4)])
 def test_the_direction_is_taken_from_states_that_are_evenly_spread_and_shared(monkeypatch, count, spread):
     seen = []
     monkeypatch.setattr(divergence, "choose_direction", lambda field, x, workers: seen.append(x))

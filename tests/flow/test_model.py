@@ -189,3 +189,13 @@ def test_an_equation_is_a_flow_in_the_unit_of_time_of_flows(height, width):
     ratio = flow(c) / waves.rate(c)
     assert_close(ratio, ratio.mean().expand_as(ratio), rtol=1e-9, atol=0)
     assert ratio.mean() > 0
+
+
+@pytest.mark.parametrize(("objective", "level"), [("stationarity", ""), ("continuity", ", alpha 0.7")])
+def test_a_flow_says_in_one_line_what_it_is(tmp_path, objective, level):
+    settings = FlowConfig(objective=objective, hidden=(4,), alpha=0.7)
+    field = random_field(settings)
+    weights = 4 * 4 + 4 + 2 * (1 + 4 + 4)  # hidden layer, and the last over a constant, features and units
+    assert str(Flow(field, AFFINES[0])) == f"Flow: not loaded from a checkpoint, {weights} weights"
+    folder = saved(tmp_path, settings, AFFINES[0], field.state_dict(), learnt_from={"dataset": "waves_64x64"})
+    assert repr(Flow.load(folder)) == f"Flow: {objective}, trained on waves_64x64{level}, {weights} weights"

@@ -349,7 +349,7 @@ def test_of_the_two_directions_of_time_the_damping_one_is_taken(seed, monkeypatc
     task = solved_task(x, field_seed=seed)
     mean = divergence.exact(task.model, x.double())[0].sum().item() / x.numel()
     assert mean < 0
-    assert_close(task.told["mean_divergence"], mean, rtol=1e-12, atol=0)  # float64: states one at a time
+    assert_close(task.direction_metrics["mean_divergence"], mean, rtol=1e-12, atol=0)  # float64: states one at a time
 
     def turned(*given):
         found = solve(*given)
@@ -358,7 +358,7 @@ def test_of_the_two_directions_of_time_the_damping_one_is_taken(seed, monkeypatc
     monkeypatch.setattr(stationarity, "solve", turned)
     again = solved_task(x, field_seed=seed)
     assert_close(again.model.last, task.model.last, rtol=0, atol=0)
-    assert again.told == task.told
+    assert again.direction_metrics == task.direction_metrics
 
 
 class Asked(MemoryData):
@@ -371,7 +371,7 @@ class Asked(MemoryData):
 
 def test_solve_and_direction_look_at_snapshots_that_are_evenly_spread(monkeypatch):
     monkeypatch.setattr(stationarity, "SOLVE_SNAPSHOTS", 10)
-    monkeypatch.setattr(stationarity, "LOOKED_AT", 4)
+    monkeypatch.setattr(stationarity, "DIRECTION_STATES", 4)
     x, counts = shaped_states(25), torch.zeros(25, dtype=torch.int64)
     task_on(x).after_epoch(Asked(x, counts, x[:0], counts[:0]), Workers())
     expected = torch.zeros(25, dtype=torch.int64)
@@ -393,7 +393,7 @@ def test_how_far_the_data_is_static_is_reported_with_the_z_scores():
     # of lap u = (sum of 4 neighbours) - 4 u, of equal variances, u tells 16 parts of 20; some 90 independent functions
     # in 1,920 cells tell 5 % of the rest, and its mean square has a standard error of 4 %
     assert_close(metrics["imbalance"], 0.2, rtol=0.2, atol=0)
-    assert metrics["mean_divergence"] == task.told["mean_divergence"] < 0
+    assert metrics["mean_divergence"] == task.direction_metrics["mean_divergence"] < 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -443,7 +443,7 @@ def test_several_workers_solve_what_one_solves(size, count):
     for task in tasks:
         # sums in float64, in another order, that the solve stretches up to 1e6 times
         assert_close(task.model(x).detach(), v, rtol=0, atol=1e-8)
-        assert_close(task.told, alone.told, rtol=1e-4, atol=0)  # see above for the imbalance
+        assert_close(task.direction_metrics, alone.direction_metrics, rtol=1e-4, atol=0)  # see above for the imbalance
         assert_close(task.model.last, tasks[0].model.last, rtol=0, atol=0)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from p2d.flow import verdict
-from p2d.flow.verdict import STATIC, STRIDE, Balance, enough_snapshots, imbalance, is_static
+from p2d.flow.verdict import STATIC, STRIDE, Balance, imbalance, is_static, sufficient_snapshots
 from p2d.systems.gray_scott import laplacian
 
 GRIDS = [(33, 48), (30, 60)]  # multiples of the stride
@@ -144,7 +144,7 @@ def test_a_random_pattern_is_not_static_and_a_balanced_one_is():
     ("grid", "enough"), [((128, 128), 64), ((64, 64), 256), ((256, 64), 64), ((100, 100), 105), ((2048, 2048), 1)]
 )
 def test_enough_snapshots_have_as_many_cells_as_64_of_128_x_128(grid, enough):
-    assert enough_snapshots(grid) == enough
+    assert sufficient_snapshots(grid) == enough
 
 
 @pytest.mark.parametrize(("share", "said"), [(4e-4, "2 %"), (1e-6, "0.1 %"), (2.5e-5, "0.5 %"), (0.0, "0 %")])

@@ -293,3 +293,14 @@ def test_weights_that_do_not_fit_their_config_are_refused(tmp_path):
         channels = re.escape(str(told["settings"]["channels"]))
         with pytest.raises(UserError, match=rf"model.safetensors does not hold .*channels {channels}.*train the score"):
             ScoreModel.load(tmp_path / "model")
+
+
+def test_a_model_says_in_one_line_what_it_is(tmp_path):
+    model = ScoreModel((4,), (0.5, 0.999))
+    weights = f"{sum(weight.numel() for weight in model.parameters()):,} weights"
+    assert str(model) == f"ScoreModel: not loaded from a checkpoint, alpha 0.5 to 0.999, {weights}"
+    settings = {"channels": [4], "alpha": [0.5, 0.999], "sampling": 0.0}
+    config = {"kind": "score", "settings": settings, "learnt_from": {"dataset": "waves_128x128"}}
+    write_checkpoint(tmp_path / "score", config, model.state_dict())
+    loaded = ScoreModel.load(tmp_path / "score")
+    assert repr(loaded) == f"ScoreModel: trained on waves_128x128, alpha 0.5 to 0.999, {weights}"

@@ -9,6 +9,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 
 from p2d.show import figures
+from p2d.training.history import History
 
 DOTS = 130  # an inch
 MARGIN = (0.6, 0.7)  # inches beside and above all panels
@@ -23,9 +24,9 @@ def panels_of(count: int, seed: int = 0) -> list[tuple[float, np.ndarray, np.nda
     return [(0.5 + 0.1 * i, noisy[i], mean[i]) for i in range(count)]
 
 
-def history(epochs: int, slope: float = 1.0) -> list[dict[str, float]]:
+def history(epochs: int, slope: float = 1.0) -> History:
     trained = [{"epoch": e, "training_loss": slope / e, "validation_loss": slope * 2 / e} for e in range(1, epochs + 1)]
-    return [{"epoch": 0, "validation_loss": 3.0}, *trained]
+    return History.from_dicts([{"epoch": 0, "validation_loss": 3.0}, *trained])
 
 
 def colours(picture: np.ndarray) -> int:
@@ -120,29 +121,29 @@ def test_losses_show_the_training_loss(tmp_path):
     assert (imread(tmp_path / "low.png") != imread(tmp_path / "high.png")).any()
 
 
-def told_of_training(epochs: int, levels: tuple[str, ...] = (), steepness: float = 1.0) -> list[dict[str, float]]:
+def reported(epochs: int, levels: tuple[str, ...] = (), steepness: float = 1.0) -> list[dict[str, float]]:
     """What a training reports: the fresh model's validation, then a loss that falls, with the loss by level if any."""
     curves = {"gradient_norm": 0.5, "learning_rate": 1e-3, "samples_per_second": 80.0}
     by_level = {f"training_loss_alpha_{level}": 0.1 * (1 + n) for n, level in enumerate(levels)}
-    return [{**h, **curves, **by_level} if h["epoch"] else h for h in history(epochs, steepness)]
+    return [{**h, **curves, **by_level} if h["epoch"] else h for h in history(epochs, steepness).to_dicts()]
 
 
 @pytest.mark.parametrize(
     ("epochs", "levels", "panels"), [(1, (), 5), (7, (), 5), (1, ("0.5", "0.8", "0.99"), 6), (7, ("0.00213", "0.9"), 6)]
 )
 def test_a_training_has_a_panel_for_each_curve_and_one_for_signal_levels(tmp_path, epochs, levels, panels):
-    figures.training(tmp_path / "new" / "a.png", told_of_training(epochs, levels), "waves")
+    figures.training(tmp_path / "new" / "a.png", History.from_dicts(reported(epochs, levels)), "waves")
     assert_has_panels(tmp_path / "new" / "a.png", 1, panels, (2.7, 2.5))
 
 
 def test_a_training_shows_its_losses_and_those_of_the_last_epoch_by_level(tmp_path):
-    one, steeper = (told_of_training(4, ("0.5", "0.9"), slope) for slope in (1.0, 30.0))
-    earlier, later = told_of_training(4, ("0.5", "0.9")), told_of_training(4, ("0.5", "0.9"))
+    one, steeper = (reported(4, ("0.5", "0.9"), slope) for slope in (1.0, 30.0))
+    earlier, later = reported(4, ("0.5", "0.9")), reported(4, ("0.5", "0.9"))
     earlier[1]["training_loss_alpha_0.9"] = 0.9  # by level the first epoch's is not shown, the last one's is
     later[-1]["training_loss_alpha_0.9"] = 0.9
     pictures = {}
-    for name, told in (("one", one), ("steeper", steeper), ("earlier", earlier), ("later", later)):
-        figures.training(tmp_path / f"{name}.png", told, "waves")
+    for name, epochs in (("one", one), ("steeper", steeper), ("earlier", earlier), ("later", later)):
+        figures.training(tmp_path / f"{name}.png", History.from_dicts(epochs), "waves")
         pictures[name] = imread(tmp_path / f"{name}.png")
     assert_array_equal(pictures["one"], pictures["earlier"])
     assert (pictures["one"] != pictures["steeper"]).any()

@@ -10,9 +10,10 @@ from p2d.score.model import ScoreModel
 from p2d.score.spectrum import Spectrum
 from p2d.show import pictures
 from p2d.show.figures import CELL
+from p2d.training.history import Epoch, History
 
 AFFINE = {"scale": 2.0, "shift": -1.0}
-HISTORY = [
+EPOCHS = [
     {"epoch": 0, "validation_loss": 1.0},
     {
         "epoch": 1,
@@ -23,6 +24,9 @@ HISTORY = [
         "samples_per_second": 9.0,
     },
 ]
+
+
+HISTORY = History.from_dicts(EPOCHS)
 
 
 def model_of(alpha: tuple[float, ...], sampled: bool = False, seed: int = 0) -> ScoreModel:
@@ -80,7 +84,7 @@ def test_a_later_epoch_leaves_the_pictures_of_the_earlier(tmp_path):
     model = model_of((0.8,))
     pictures.of_training(tmp_path, model, state_of(8, 8), AFFINE, HISTORY, 1, "waves")
     before = (tmp_path / "denoised-0001.png").read_bytes()
-    later = [*HISTORY, {**HISTORY[1], "epoch": 12}]
+    later = HISTORY.followed_by(Epoch(12, HISTORY.last.metrics))
     made = pictures.of_training(tmp_path, model, state_of(8, 8), AFFINE, later, 1, "waves")
     assert [path.name for path in made] == ["denoised-0012.png", "training.png"]
     assert (tmp_path / "denoised-0001.png").read_bytes() == before

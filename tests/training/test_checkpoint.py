@@ -11,7 +11,8 @@ from torch.testing import assert_close
 
 from p2d.errors import UserError
 from p2d.training import checkpoint
-from p2d.training.checkpoint import read_checkpoint, read_config, read_history, read_state, write_checkpoint
+from p2d.training.checkpoint import read_checkpoint, read_config, read_state, write_checkpoint
+from p2d.training.history import History
 
 CONFIG = {
     "kind": "score",
@@ -66,7 +67,7 @@ def test_the_state_of_training_comes_back_to_the_last_bit(tmp_path):
 
 
 def test_the_history_is_readable_beside_the_weights(tmp_path):
-    assert read_history(written(tmp_path)) == HISTORY
+    assert History.load(written(tmp_path)).to_dicts() == HISTORY
 
 
 def test_a_checkpoint_replaces_the_one_before_it_whole(tmp_path):

@@ -9,6 +9,7 @@ import itertools
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from p2d.score.loss import DenoisingScoreMatching
 from p2d.score.model import ScoreModel
 from p2d.score.spectrum import Spectrum
 from p2d.training.checkpoint import read_checkpoint, read_state, write_checkpoint
-from p2d.training.loop import Schedule, fit
+from p2d.training.loop import fit, rate_share
 from p2d.training.optimizers import MUON_RATE
 from p2d.training.states import MemoryData
 from p2d.training.workers import Workers
@@ -60,31 +61,40 @@ def task_of(kind: str, data: MemoryData, seed: int = 0) -> DenoisingScoreMatchin
     return score_task(data, seed) if kind == "score" else flow_task(data, seed)
 
 
-def schedule_of(kind: str, **settings) -> Schedule:
-    ema, decay, weight_decay = (0.9, "cosine", 1e-2) if kind == "score" else (0.0, "constant", 0.0)
-    usual = {"epochs": EPOCHS, "batch_size": 5, "learning_rate": 3e-3, "warmup": 2, "seed": 1}
-    own = {
-        "ema": ema,
-        "decay": decay,
-        "weight_decay": weight_decay,
-        "optimizer": "muon" if kind == "score" else "adamw",
-    }
-    return Schedule(**{**usual, **own, **settings})
+@dataclass(frozen=True)
+class Settings:
+    """What the loop reads of a config, with values that a config would refuse or does not offer."""
+
+    passes: int = EPOCHS
+    batch_size: int = 5
+    learning_rate: float = 3e-3
+    warmup: int = 2
+    seed: int = 1
+    ema: float = 0.0
+    schedule: str = "constant"
+    weight_decay: float = 0.0
+    optimizer: str = "adamw"
+    target_loss: float = 0.0
+
+
+def settings_of(kind: str, **settings) -> Settings:
+    own = {"ema": 0.9, "schedule": "cosine", "weight_decay": 1e-2, "optimizer": "muon"} if kind == "score" else {}
+    return Settings(**{**own, **settings})
 
 
 def train(
-    task, data: MemoryData, schedule: Schedule, start: dict[str, Any] | None = None, workers: Workers | None = None
+    task, data: MemoryData, settings: Settings, start: dict[str, Any] | None = None, workers: Workers | None = None
 ):
     """States reported, one an epoch, each as it was then."""
     states = []
-    fit(task, data, schedule, workers or Workers(), lambda _, state: states.append(copy.deepcopy(state)), start)
+    fit(task, data, settings, workers or Workers(), lambda _, state: states.append(copy.deepcopy(state)), start)
     return states
 
 
 @functools.cache
 def unbroken(kind: str) -> list[dict[str, Any]]:
     data = some_data()
-    return train(task_of(kind, data), data, schedule_of(kind))
+    return train(task_of(kind, data), data, settings_of(kind))
 
 
 def curve(state: dict[str, Any]) -> list[dict[str, float]]:
@@ -109,7 +119,7 @@ def assert_same_to_the_last_bit(one: dict[str, Any], two: dict[str, Any]) -> Non
 def test_going_on_from_a_reported_state_equals_the_unbroken_run(kind, epoch):
     data, whole = some_data(), unbroken(kind)
     fresh = task_of(kind, data, seed=99)  # other weights: all that counts comes from the state
-    rest = train(fresh, data, schedule_of(kind), start=copy.deepcopy(whole[epoch]))
+    rest = train(fresh, data, settings_of(kind), start=copy.deepcopy(whole[epoch]))
     assert len(rest) == EPOCHS - epoch
     for state, expected in zip(rest, whole[epoch + 1 :], strict=True):
         assert_same_to_the_last_bit(state, expected)
@@ -119,7 +129,7 @@ def test_going_on_from_a_reported_state_equals_the_unbroken_run(kind, epoch):
 def test_going_on_from_a_checkpoint_equals_the_unbroken_run(kind, tmp_path):
     data, whole = some_data(), unbroken(kind)
     write_checkpoint(tmp_path / "model", {"kind": kind}, whole[1]["average"], whole[1])
-    rest = train(task_of(kind, data, seed=99), data, schedule_of(kind), start=read_state(tmp_path / "model"))
+    rest = train(task_of(kind, data, seed=99), data, settings_of(kind), start=read_state(tmp_path / "model"))
     assert_same_to_the_last_bit(rest[-1], whole[-1])
     assert_close(read_checkpoint(tmp_path / "model", kind)[1], whole[1]["average"], rtol=0, atol=0)
 
@@ -134,15 +144,15 @@ def test_a_run_interrupted_while_it_reports_goes_on_from_there(kind):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(task_of(kind, data), data, schedule_of(kind), Workers(), stop_after_two)
-    rest = train(task_of(kind, data, seed=99), data, schedule_of(kind), start=kept[-1])
+        fit(task_of(kind, data), data, settings_of(kind), Workers(), stop_after_two)
+    rest = train(task_of(kind, data, seed=99), data, settings_of(kind), start=kept[-1])
     assert_same_to_the_last_bit(rest[-1], unbroken(kind)[-1])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_run_twice_is_the_same_to_the_last_bit(kind):
     data = some_data()
-    assert_same_to_the_last_bit(train(task_of(kind, data), data, schedule_of(kind))[-1], unbroken(kind)[-1])
+    assert_same_to_the_last_bit(train(task_of(kind, data), data, settings_of(kind))[-1], unbroken(kind)[-1])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -162,7 +172,7 @@ def test_epoch_0_takes_no_gradient_step():
     data = some_data()
     task = score_task(data)
     fresh = copy.deepcopy(task.model.state_dict())
-    (state,) = train(task, data, schedule_of("score", epochs=0))
+    (state,) = train(task, data, settings_of("score", passes=0))
     assert_close(state["raw"], dict(fresh), rtol=0, atol=0)
     assert_close(state["average"], dict(fresh), rtol=0, atol=0)
     assert state["step"] == 0
@@ -172,13 +182,13 @@ def test_epoch_0_takes_no_gradient_step():
 @pytest.mark.parametrize(("batch_size", "steps"), [(4, 2), (3, 3), (10, 1), (64, 1)])
 def test_an_epoch_takes_as_many_steps_as_there_are_whole_batches(batch_size, steps):
     data = some_data()
-    state = train(score_task(data), data, schedule_of("score", epochs=2, batch_size=batch_size))[-1]
+    state = train(score_task(data), data, settings_of("score", passes=2, batch_size=batch_size))[-1]
     assert state["step"] == 2 * steps
 
 
 def test_the_average_follows_the_weights_with_its_decay():
     data = some_data()
-    before, after = train(score_task(data), data, schedule_of("score", epochs=1, batch_size=10))
+    before, after = train(score_task(data), data, settings_of("score", passes=1, batch_size=10))
     # one step in an epoch: the decay at step 1 is min(0.9, 2 / 11)
     for name, value in after["average"].items():
         expected = before["raw"][name].lerp(after["raw"][name], 9 / 11)
@@ -187,7 +197,7 @@ def test_the_average_follows_the_weights_with_its_decay():
 
 def test_without_averaging_the_average_is_the_weights():
     data = some_data()
-    for state in train(score_task(data), data, schedule_of("score", ema=0.0)):
+    for state in train(score_task(data), data, settings_of("score", ema=0.0)):
         assert_close(state["average"], state["raw"], rtol=0, atol=0)
 
 
@@ -208,17 +218,17 @@ def test_what_is_validated_is_the_average(kind):
 @pytest.mark.parametrize("decay", ["cosine", "constant"])
 @pytest.mark.parametrize(("warmup", "steps", "used"), [(4, 100, 4), (10, 100, 10), (500, 100, 20)])
 def test_the_warm_up_rises_linearly_to_the_peak(decay, warmup, steps, used):
-    schedule = schedule_of("score", warmup=warmup, decay=decay)
-    rates = [schedule.rate(step, steps) for step in range(used + 1)]
+    settings = settings_of("score", warmup=warmup, schedule=decay)
+    rates = [rate_share(settings, step, steps) for step in range(used + 1)]
     # a fraction of two integers; at the step after the warm-up the cosine is at its top
     assert_close(rates, [min(1.0, (step + 1) / used) for step in range(used + 1)], rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize(("warmup", "steps"), [(0, 50), (10, 100), (500, 1000)])
 def test_a_cosine_falls_to_near_0(warmup, steps):
-    schedule = schedule_of("score", warmup=warmup, decay="cosine")
+    settings = settings_of("score", warmup=warmup, schedule="cosine")
     used = min(warmup, steps // 5)
-    rates = [schedule.rate(step, steps) for step in range(used, steps)]
+    rates = [rate_share(settings, step, steps) for step in range(used, steps)]
     assert all(later < earlier for earlier, later in itertools.pairwise(rates))
     # half a cosine: its middle is 1/2, and its last of n steps is (pi / 2 n)^2 to leading order
     assert_close(rates[len(rates) // 2], 0.5, rtol=0, atol=1e-12)
@@ -227,20 +237,20 @@ def test_a_cosine_falls_to_near_0(warmup, steps):
 
 @pytest.mark.parametrize(("warmup", "steps"), [(0, 50), (10, 100)])
 def test_a_constant_rate_stays(warmup, steps):
-    schedule = schedule_of("flow", warmup=warmup, decay="constant")
-    assert {schedule.rate(step, steps) for step in range(warmup, steps)} == {1.0}
+    settings = settings_of("flow", warmup=warmup, schedule="constant")
+    assert {rate_share(settings, step, steps) for step in range(warmup, steps)} == {1.0}
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
 def test_the_shortest_runs_have_no_warm_up(steps):
-    assert schedule_of("score", warmup=500).rate(0, steps) == 1.0
+    assert rate_share(settings_of("score", warmup=500), 0, steps) == 1.0
 
 
 def test_the_rate_of_the_schedule_is_the_optimizers():
-    schedule = schedule_of("score", epochs=4)
+    settings = settings_of("score", passes=4)
     data = some_data()
-    for state in train(score_task(data), data, schedule)[1:]:
-        expected = schedule.learning_rate * schedule.rate(state["step"] - 1, 4 * 2)
+    for state in train(score_task(data), data, settings)[1:]:
+        expected = settings.learning_rate * rate_share(settings, state["step"] - 1, 4 * 2)
         assert [o["param_groups"][0]["lr"] for o in state["optimizers"]] == [MUON_RATE * expected, expected]
         assert state["history"][-1]["learning_rate"] == expected
 
@@ -256,7 +266,7 @@ def losses_of(kind: str) -> list[float]:
 @pytest.mark.parametrize("epoch", range(EPOCHS + 1))
 def test_a_run_ends_after_the_first_epoch_that_reaches_the_target(kind, epoch):
     data, target = some_data(), losses_of(kind)[epoch]
-    states = train(task_of(kind, data), data, schedule_of(kind, target_loss=target))
+    states = train(task_of(kind, data), data, settings_of(kind, target_loss=target))
     last = next(number for number, loss in enumerate(losses_of(kind)) if loss <= target)
     assert [state["epoch"] for state in states] == list(range(last + 1))
     # the learning rate still falls as if all epochs were to come: up to its end the run is the unbroken one
@@ -267,13 +277,13 @@ def test_a_run_ends_after_the_first_epoch_that_reaches_the_target(kind, epoch):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_target_that_is_not_reached_changes_nothing(kind):
     data = some_data()
-    low = schedule_of(kind, target_loss=min(losses_of(kind)) * (1 - 1e-12))
+    low = settings_of(kind, target_loss=min(losses_of(kind)) * (1 - 1e-12))
     assert_same_to_the_last_bit(train(task_of(kind, data), data, low)[-1], unbroken(kind)[-1])
 
 
 def test_a_run_that_has_ended_early_is_validated_as_after_its_last_epoch():
     data = some_data()
-    (state,) = train(score_task(data), data, schedule_of("score", target_loss=losses_of("score")[0]))
+    (state,) = train(score_task(data), data, settings_of("score", target_loss=losses_of("score")[0]))
     task = score_task(data, seed=99)
     task.model.load_state_dict(state["average"])
     expected = task.metrics(task.validate(data.held, data.held_ids.tolist(), last=True))
@@ -285,11 +295,11 @@ def test_a_run_that_has_ended_early_is_validated_as_after_its_last_epoch():
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_a_run_that_has_ended_early_stays_ended(kind, epoch):
     data = some_data()
-    reached = schedule_of(kind, target_loss=losses_of(kind)[epoch])
+    reached = settings_of(kind, target_loss=losses_of(kind)[epoch])
     state = train(task_of(kind, data), data, reached)[-1]
     assert train(task_of(kind, data, seed=99), data, reached, start=state) == []
     # asked for less than it has reached, it goes on to where the unbroken run comes to
-    rest = train(task_of(kind, data, seed=99), data, schedule_of(kind), start=state)
+    rest = train(task_of(kind, data, seed=99), data, settings_of(kind), start=state)
     assert len(rest) == EPOCHS - state["epoch"]
     assert_close(rest[-1]["raw"], unbroken(kind)[-1]["raw"], rtol=0, atol=0)
 
@@ -301,7 +311,7 @@ def test_a_run_that_has_ended_early_stays_ended(kind, epoch):
 def test_an_infinite_learning_rate_is_stopped_at_the_step_after_it(kind):
     data = some_data()
     with pytest.raises(UserError, match=r"the loss is (nan|inf) at step 1; try a smaller --learning-rate"):
-        train(task_of(kind, data), data, schedule_of(kind, learning_rate=float("inf")))
+        train(task_of(kind, data), data, settings_of(kind, learning_rate=float("inf")))
 
 
 def test_a_weight_that_is_not_a_number_is_stopped_at_step_0():
@@ -309,7 +319,7 @@ def test_a_weight_that_is_not_a_number_is_stopped_at_step_0():
     task = score_task(data)
     torch.nn.init.constant_(task.model.net.head.bias, float("nan"))
     with pytest.raises(UserError, match="the loss is nan at step 0"):
-        train(task, data, schedule_of("score"))
+        train(task, data, settings_of("score"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -322,7 +332,7 @@ def test_epochs_before_a_loss_that_is_not_finite_are_reported(kind):
             data.train[:] = float("nan")
 
     with pytest.raises(UserError, match="the loss is nan at step 2"):
-        fit(task_of(kind, data), data, schedule_of(kind), Workers(), spoil)
+        fit(task_of(kind, data), data, settings_of(kind), Workers(), spoil)
     for state, expected in zip(reported, unbroken(kind), strict=False):
         assert_same_to_the_last_bit(state, expected)
     assert len(reported) == 2
@@ -339,7 +349,7 @@ def test_stripes_are_learnt():
     data = MemoryData(train_states, torch.arange(16), held, torch.tensor([16, 17]))
     task = score_task(data, alpha=(0.5,))
     task.augment = False
-    history = train(task, data, schedule_of("score", epochs=20, learning_rate=1e-2))[-1]["history"]
+    history = train(task, data, settings_of("score", passes=20, learning_rate=1e-2))[-1]["history"]
     # a factor of 3.5 and of 2.6 with these seeds: half is far from either
     assert history[-1]["validation_loss"] < history[0]["validation_loss"] / 2
     assert history[-1]["training_loss"] < history[1]["training_loss"] / 2
@@ -354,10 +364,10 @@ def train_as_one_of_two(rank: int, folder: Path) -> None:
     distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
     for kind in KINDS:
         data = some_data()
-        states = train(task_of(kind, data), data, schedule_of(kind), workers=Workers(rank, 2))
+        states = train(task_of(kind, data), data, settings_of(kind), workers=Workers(rank, 2))
         torch.save(states, folder / f"{kind}-{rank}.pt")
         if rank == 0:
-            torch.save(train(task_of(kind, data), data, schedule_of(kind)), folder / f"{kind}-alone.pt")
+            torch.save(train(task_of(kind, data), data, settings_of(kind)), folder / f"{kind}-alone.pt")
     distributed.destroy_process_group()
 
 

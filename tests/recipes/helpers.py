@@ -1,0 +1,13 @@
+"""Data that tasks are built on."""
+
+import torch
+
+from p2d.training.states import MemoryData
+
+CPU = torch.device("cpu")
+
+
+def data(count: int = 10) -> MemoryData:
+    states = torch.rand(count, 2, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    ids = torch.arange(count)
+    return MemoryData(states[:-2], ids[:-2], states[-2:], ids[-2:])
