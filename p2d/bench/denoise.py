@@ -29,6 +29,7 @@ from torch import Tensor
 
 from p2d.config import DenoiseConfig, ScoreConfig
 from p2d.config.bench import BenchDenoiseConfig
+from p2d.fields import Scaling
 from p2d.progress import say
 from p2d.recipes import build
 from p2d.score import denoise, noise
@@ -57,7 +58,7 @@ def bench(config: BenchDenoiseConfig, dataset: Dataset) -> dict[str, Any]:
     """
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
     clean = load_data(dataset, config.holdout)
-    scale = dataset.card.affine["scale"]
+    scaling, scale = dataset.scaling, dataset.scaling.gain
     found = {}
     for sigma in config.noise:
         say(f"noise {sigma:g}")
@@ -67,9 +68,9 @@ def bench(config: BenchDenoiseConfig, dataset: Dataset) -> dict[str, Any]:
             return (estimate - clean.held).square().mean().sqrt().item() / scale
 
         settings = denoise.training_settings(DenoiseConfig(epochs=config.epochs, seed=config.seed), sigma, scale)
-        own = _trained(settings, noisy, scale)
+        own = _trained(settings, noisy, scaling)
         at_level = (noise.alpha_of(torch.tensor(sigma * scale)).item(),)
-        bound = _trained(dataclasses.replace(settings, alpha=at_level, data_noise=0.0), clean, scale)
+        bound = _trained(dataclasses.replace(settings, alpha=at_level, data_noise=0.0), clean, scaling)
         linear, _ = own.spectrum.estimate(noisy.held, torch.tensor([sigma * scale]))
         widths = {width: error(_filtered(noisy.held, width)) for width in WIDTHS}
         row = {
@@ -91,14 +92,14 @@ def bench(config: BenchDenoiseConfig, dataset: Dataset) -> dict[str, Any]:
 def _noisy(clean: MemoryData, sigma: float, seed: int) -> MemoryData:
     """The same states, each with white noise of its own."""
     parts = [
-        torch.from_numpy(measured(states.numpy(), sigma, seed, ids.numpy()))
+        torch.from_numpy(measured(states.numpy(), np.full(states.shape[1], sigma), seed, ids.numpy()))
         for states, ids in ((clean.train, clean.train_ids), (clean.held, clean.held_ids))
     ]
     return MemoryData(parts[0], clean.train_ids, parts[1], clean.held_ids)
 
 
-def _trained(settings: ScoreConfig, data: MemoryData, scale: float) -> ScoreModel:
-    task = build(settings, data, scale, torch.device("cpu"), None)
+def _trained(settings: ScoreConfig, data: MemoryData, scaling: Scaling) -> ScoreModel:
+    task = build(settings, data, scaling, torch.device("cpu"), None)
     states: list[dict[str, Any]] = []
     fit(task, data, settings, Workers(), lambda _, state: states.append(state))
     model = cast(ScoreModel, task.model)

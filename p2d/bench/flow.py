@@ -61,7 +61,7 @@ def bench(config: BenchFlowConfig, dataset: Dataset) -> list[dict[str, Any]]:
         A row for each variant and number of snapshots: cosine with the true velocity (of each seed), stationarity
         z-scores (rms, of each seed), imbalance of the data, seconds of training (median over seeds).
     """
-    if not dataset.card.parameters:
+    if not dataset.card.systems:
         raise UserError(f"{dataset.folder} is of no known system, which flows are held against here; simulate one")
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
     whole = load_data(dataset, config.holdout)
@@ -80,17 +80,17 @@ def bench(config: BenchFlowConfig, dataset: Dataset) -> list[dict[str, Any]]:
 
 
 def _run(settings: FlowConfig, data: MemoryData, dataset: Dataset) -> dict[str, float]:
-    affine = dataset.card.affine
+    scaling = dataset.scaling
     start = time.monotonic()
-    task = build(settings, data, affine["scale"], torch.device("cpu"), None)
+    task = build(settings, data, scaling, torch.device("cpu"), None)
     kept: list[tuple[Epoch, dict[str, Any]]] = []
     fit(task, data, settings, Workers(), lambda epoch, state: kept.append((epoch, state)))
     seconds = time.monotonic() - start
     epoch, state = kept[-1]
     task.model.load_state_dict(state["average"])
     with torch.no_grad():
-        v = torch.cat([task.model(x) for x in data.held.double().split(1)]).numpy() / affine["scale"]
-    states = ((data.held - affine["shift"]) / affine["scale"]).numpy()
+        v = scaling.velocity_to_values(torch.cat([task.model(x) for x in data.held.double().split(1)]).numpy())
+    states = scaling.to_values(data.held).numpy()
     truth = metrics.true_velocity(dataset, data.held_ids.numpy(), states)
     assert truth is not None
     found = metrics.cosine(v, truth)["cosine"]

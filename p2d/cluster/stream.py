@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -137,8 +138,7 @@ def open_data(job: TrainJob, workers: Workers, beside: int) -> MemoryData | Stre
     """
     dataset, source = job.dataset, job.source
     limit = source.memory * 2**30 or MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / beside
-    height, width = dataset.card.grid
-    if dataset.card.alive * 2 * height * width * 4 <= limit:
+    if dataset.card.alive * 4 * math.prod(dataset.shape) <= limit:
         return load_data(dataset, source.holdout, source.snapshots)
     streamed = StreamedData(dataset, source.holdout, job.config.passes, source.snapshots)
     streamed.check(workers)

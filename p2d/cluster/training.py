@@ -51,7 +51,7 @@ def train(job: TrainJob, on_epoch: OnEpoch) -> None:
             FOLDER_stopped, and the message says so.
     """
     if isinstance(job.config, ScoreConfig):
-        for name, size in zip(("height", "width"), job.dataset.card.grid, strict=True):
+        for name, size in zip(("height", "width"), job.dataset.card.grid.shape, strict=True):
             fits_unet(name, size, job.config.downsampling)
     runtime.start()
     batch = min(job.config.batch_size, job.training_snapshots)
@@ -180,7 +180,7 @@ def _learn(
     """
     torch.set_num_threads(job.threads)
     data = _open_on_all(job, workers, beside)
-    task = build(job.config, data, job.dataset.card.affine["scale"], device, job.score)
+    task = build(job.config, data, job.dataset.scaling, device, job.score)
     start = read_state(before) if before is not None else None
     loop.fit(task, data, job.config, workers, report, start)
 

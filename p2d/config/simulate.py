@@ -14,8 +14,8 @@ from p2d.config.base import HOW, Config, at_least, one_of, option
 from p2d.errors import UserError, nearest
 from p2d.fields import Edge, Grid, Operator, Species
 from p2d.systems import initial, stability
-from p2d.systems.stepping import Integrator, Scheme
 from p2d.systems.reading import load_system
+from p2d.systems.stepping import Integrator, Scheme
 from p2d.systems.system import Run, System
 
 Device = Literal["auto", "cpu", "cuda"]

@@ -14,6 +14,7 @@ import torch
 
 from p2d.config import DenoiseConfig, SampleConfig, TrainSource, settings_hash
 from p2d.errors import UserError
+from p2d.fields import Grid, Scaling, Species
 from p2d.pipeline.learn import train_score
 from p2d.pipeline.refuse import refuse_other_systems
 from p2d.pipeline.simulate import dataset_facts
@@ -22,6 +23,7 @@ from p2d.progress import Advance, progress, say
 from p2d.runs import DATA, REPORT, SCORE, short_name, write_json
 from p2d.score.model import ScoreModel
 from p2d.snapshots import made as derived
+from p2d.snapshots.card import Card
 from p2d.snapshots.noise import LEAST, LOOKED_AT, white_noise
 from p2d.snapshots.schema import Samples
 from p2d.snapshots.store import Dataset, evenly, find_dataset, open_dataset
@@ -44,15 +46,15 @@ def sample(score: str, config: SampleConfig, out: Path, track: Tracker) -> Outco
     folder = SCORE.find(out, score)
     made = read_config(folder, "score")
     trained_on = made["data"]
-    grid = (config.height or trained_on["grid"][0], config.width or trained_on["grid"][1])
-    name = config.name or f"{folder.name}_generated_{grid[0]}x{grid[1]}"
+    shape = (config.height or trained_on["grid"][0], config.width or trained_on["grid"][1])
+    name = config.name or f"{folder.name}_generated_{shape[0]}x{shape[1]}"
     place = DATA.place(out, name)
     origin = {
         "kind": derived.GENERATED,
         "score": settings_hash({**made["settings"], **trained_on}),
         "learnt_from": trained_on["dataset_hash"],
     }
-    settings = {**config.identity(), "height": grid[0], "width": grid[1], **origin}
+    settings = {**config.identity(), "height": shape[0], "width": shape[1], **origin}
     labels = derived.generated_labels(config.num_samples, ROWS, config.seed)
     compared = _own_dataset(config.dataset, trained_on, folder, out)
     report = REPORT.place(out, name) / "quality.json"  # by its full name: sizes may differ
@@ -63,15 +65,16 @@ def sample(score: str, config: SampleConfig, out: Path, track: Tracker) -> Outco
 
     start = time.monotonic()
     model, device = _on_device(folder)
-    reverse.check(model, grid, config.steps)
-    affine = trained_on["affine"]
+    reverse.check(model, shape, config.steps)
+    card = derived.first_card(
+        settings, origin, _species(made), Grid(shape), Scaling.from_dict(trained_on["scaling"]), ROWS
+    )
 
     def samples(number: int) -> Samples:
-        ids = [row["sample_id"] for row in labels[number]]
-        parts = reverse.generate(model, ids, grid, config.steps, config.seed, config.churn)
-        return derived.samples_of(_concentrations(parts, affine, advance), labels[number])
+        ids = labels[number].sample_id.tolist()
+        parts = reverse.generate(model, ids, shape, config.steps, config.seed, config.churn)
+        return derived.samples_of(_values(parts, card, advance), labels[number], card)
 
-    card = derived.first_card(settings, origin, None, grid, affine, ROWS)
     with stage(track, "sample", place, {**config.to_dict(), "score": str(folder)}) as child:
         with progress("sample", config.num_samples, "patterns") as advance:
             dataset = derived.make(place, card, labels, samples, device, advance)
@@ -80,14 +83,21 @@ def sample(score: str, config: SampleConfig, out: Path, track: Tracker) -> Outco
     return Outcome("sample", True, place, {**dataset_facts(dataset), **found}, time.monotonic() - start)
 
 
-def _concentrations(parts: Iterable[torch.Tensor], affine: dict[str, float], advance: Advance) -> np.ndarray:
-    """States in training coordinates, in parts, as concentrations cut off at 0 and 1, float32 [N, 2, H, W]."""
+def _values(parts: Iterable[torch.Tensor], card: Card, advance: Advance) -> np.ndarray:
+    """States in training coordinates, in parts, as values cut off at the species' ranges, float32 [N, C, H, W]."""
     made = []
     for part in parts:
         made.append(part.cpu())
         advance(len(part))
-    x = torch.cat(made)
-    return ((x - affine["shift"]) / affine["scale"]).clamp(0, 1).numpy()
+    assert card.scaling is not None
+    low, high = (torch.tensor([getattr(s, end) for s in card.species])[:, None, None] for end in ("low", "high"))
+    return card.scaling.to_values(torch.cat(made)).clamp(low, high).numpy()
+
+
+def _species(made: dict[str, Any]) -> tuple[Species, ...]:
+    """The species that a score model was trained on; models of before knew u and v in [0, 1]."""
+    told = made.get("learnt_from", {}).get("species")
+    return tuple(Species(**species) for species in told) if told else (Species("u"), Species("v"))
 
 
 def _on_device(folder: Path) -> tuple[ScoreModel, str]:
@@ -135,15 +145,17 @@ def _judged(
     if compared is None:
         say("  the dataset that the score model was trained on is not here, so nothing is measured; -m names it")
         return {"contact_sheet": str(sheet)}
-    if any(large % small for large, small in zip(dataset.card.grid, compared.card.grid, strict=True)):
-        say(f"  {dataset.card.grid} is no multiple of {compared.card.grid} of the data, so nothing is measured")
+    if any(large % small for large, small in zip(dataset.card.grid.shape, compared.card.grid.shape, strict=True)):
+        say(
+            f"  {dataset.card.grid.shape} is no multiple of {compared.card.grid.shape} of the data, so nothing is measured"
+        )
         return {"contact_sheet": str(sheet)}
     train_ids, held_ids = compared.split(holdout)
     train = compared.states(evenly(train_ids, COMPARED))
     held = compared.states(evenly(held_ids, COMPARED))
     found = quality.compare(states, train, held)
     child.metrics(quality.flat(found))
-    if dataset.card.grid == compared.card.grid:
+    if dataset.card.grid.shape == compared.card.grid.shape:
         spectra = {"generated": states, "held out": held, "training": train}
         figures.spectra(folder / "spectra.png", {k: quality.spectra(v).mean(axis=0) for k, v in spectra.items()}, name)
         child.artifact(folder / "spectra.png")
@@ -161,12 +173,12 @@ def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracke
 
     start = time.monotonic()
     dataset = find_dataset(source.dataset, out)
-    grid, affine = dataset.card.grid, dataset.card.affine
+    grid, scaling = dataset.card.grid.shape, dataset.scaling
     short = source.name or short_name(dataset.folder.name)
     place = DATA.place(out, f"{short}_denoised_{grid[0]}x{grid[1]}")
     train_ids, _ = dataset.split(source.holdout)
     spectrum = measure(training_states(dataset, part) for part in np.array_split(train_ids, -(-len(train_ids) // ROWS)))
-    spread = (spectrum.variance(grid).sqrt() / affine["scale"]).tolist()
+    spread = (spectrum.variance(grid).sqrt() / scaling.gain).tolist()
     sigma = config.noise or _estimated(dataset, evenly(train_ids, LOOKED_AT))
     if sigma >= min(spread):
         raise UserError(
@@ -185,20 +197,19 @@ def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracke
     if derived.is_finished(place, settings, labels):
         return Outcome("denoise", False, place, {**dataset_facts(open_dataset(place)), "noise": sigma})
     trainer = TrainSource(**{**source.to_dict(), "name": f"{short}_denoiser"})
-    trained = train_score(
-        denoising.training_settings(config, sigma, affine["scale"]), trainer, out, track, plot_channel
-    )
+    trained = train_score(denoising.training_settings(config, sigma, scaling.gain), trainer, out, track, plot_channel)
     model, device = _on_device(trained.where)
     names = [entry["name"] for entry in dataset.card.shards]
 
     def samples(number: int) -> Samples:
         ids, states = dataset.read_shard(names[number])
-        x = torch.tensor(states, device=device) * affine["scale"] + affine["shift"]
-        parts = denoising.denoised(model, x, sigma * affine["scale"])
+        x = scaling.to_training(torch.tensor(states, device=device))
+        parts = denoising.denoised(model, x, sigma * scaling.gain)
         alive = np.isin(ids, dataset.living)
-        return derived.samples_of(_concentrations(parts, affine, advance), labels[number], alive)
+        return derived.samples_of(_values(parts, card, advance), labels[number], card, alive)
 
-    card = derived.first_card(settings, origin, dataset.card, grid, affine, dataset.card.chunk)
+    own = dataset.card
+    card = derived.first_card(settings, origin, own.species, own.grid, scaling, own.chunk, like=own)
     with stage(track, "denoise", place, {**config.to_dict(), **source.to_dict(), "noise": sigma}) as child:
         with progress("denoise", dataset.card.samples, "snapshots") as advance:
             made = derived.make(place, card, labels, samples, device, advance)

@@ -10,6 +10,7 @@ from typing import Any
 
 from p2d.config import FlowConfig, FlowSource, ScoreConfig, TrainSource, check_channel
 from p2d.errors import UserError
+from p2d.fields import Scaling
 from p2d.pipeline.refuse import refuse_other_levels, refuse_other_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
@@ -40,8 +41,8 @@ def _artist(job: TrainJob, folder: Path, channel: int) -> Artist:
         from p2d.show import pictures
 
         _, held = job.dataset.split(job.source.holdout)
-        state, affine = job.dataset.states(held[:1])[0], job.dataset.card.affine
-        return pictures.of_training(folder, ScoreModel.load(model), state, affine, history, channel, job.folder.name)
+        state, scaling = job.dataset.states(held[:1])[0], job.dataset.scaling
+        return pictures.of_training(folder, ScoreModel.load(model), state, scaling, history, channel, job.folder.name)
 
     return draw
 
@@ -70,9 +71,9 @@ def _warn_of_few_snapshots(job: TrainJob) -> None:
     """Say how many snapshots would do, where there are fewer."""
     from p2d.flow.verdict import sufficient_snapshots
 
-    count, least = job.training_snapshots, sufficient_snapshots(job.dataset.card.grid)
+    count, least = job.training_snapshots, sufficient_snapshots(job.dataset.card.grid.shape)
     if count < least:
-        height, width = job.dataset.card.grid
+        height, width = job.dataset.card.grid.shape
         say(f"warning: {count} training snapshots of {height} x {width} are few for a flow; {least} would do")
 
 
@@ -80,14 +81,14 @@ def _verdict_text(job: TrainJob, facts: dict[str, Any]) -> str:
     """What a flow is worth, in words."""
     from p2d.flow.verdict import verdict
 
-    return verdict(facts["imbalance"], facts["z_rms"], job.training_snapshots, job.dataset.card.grid)
+    return verdict(facts["imbalance"], facts["z_rms"], job.training_snapshots, job.dataset.card.grid.shape)
 
 
 def refuse_other_score(config: FlowConfig, dataset: Dataset, score: Path) -> None:
     """Refuse a score model of another dataset or normalisation, or one that does not know the signal level."""
     refuse_other_systems("score", score, dataset)
     made = read_config(score, "score")
-    if made["data"]["affine"] != dataset.card.affine:
+    if Scaling.from_dict(made["data"]["scaling"]) != dataset.scaling:
         raise UserError(
             f"{score} was trained with another normalisation than {dataset.folder} has; train it on this one"
         )

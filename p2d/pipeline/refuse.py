@@ -26,7 +26,7 @@ def refuse_systems(told: str, learnt_from: dict[str, Any], dataset: Dataset, wan
     Raises:
         UserError: begins with what is told, names both, and ends with what is wanted instead.
     """
-    there, here = learnt_from.get("systems"), list(dataset.card.parameters)
+    there, here = learnt_from.get("systems"), list(dataset.card.systems)
     if there and here and there != here:
         raise UserError(
             f"{told} {', '.join(there)} (dataset {learnt_from['dataset']}), and {dataset.folder} is of "

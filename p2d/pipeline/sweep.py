@@ -101,7 +101,7 @@ def _choose_metric(config: SweepConfig, dataset: Dataset, holdout: float) -> str
     """
     from p2d.flow import verdict
 
-    known = bool(dataset.card.parameters)
+    known = bool(dataset.card.systems)
     if config.metric not in (AUTO, "cosine"):
         return config.metric
     static = known and verdict.is_static(verdict.imbalance(torch.from_numpy(dataset.states(dataset.split(holdout)[1]))))

@@ -9,6 +9,7 @@ import torch
 
 from p2d.config import ScoreConfig
 from p2d.errors import UserError
+from p2d.fields import Scaling
 from p2d.score import noise, spectrum
 from p2d.score.loss import DenoisingScoreMatching
 from p2d.score.model import ScoreModel, model_options
@@ -22,14 +23,14 @@ CHUNK = 64
 CELLS_WORTH_COMPILING = {"cpu": 1e9, "cuda": 4e10}
 
 
-def score_task(config: ScoreConfig, data: Data, scale: float, device: torch.device) -> DenoisingScoreMatching:
-    """The training of a score model; `scale` is that of the training coordinates.
+def score_task(config: ScoreConfig, data: Data, scaling: Scaling, device: torch.device) -> DenoisingScoreMatching:
+    """The training of a score model; `scaling` is that of the training coordinates.
 
     Raises:
         UserError: levels clearer than the snapshots themselves.
     """
     torch.manual_seed(stream_seed("weights", config.seed) % 2**31)  # torch's layers draw from the global stream
-    data_noise = config.data_noise * scale
+    data_noise = config.data_noise * scaling.gain if config.data_noise else 0.0
     _refuse_clear_levels(config, data_noise)
     measured = spectrum.measure(data.states(part) for part in spread(data.count, SPECTRUM_STATES).split(CHUNK))
     model = ScoreModel(**model_options(config.to_dict()), spectrum=measured.without_noise(data_noise))

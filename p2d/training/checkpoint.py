@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from p2d.errors import UserError
+from p2d.fields import Scaling
 from p2d.runs import recovered, whole_folder, write_json
 from p2d.training.history import History
 
@@ -25,7 +26,7 @@ def write_checkpoint(
     """Write a checkpoint whole or not at all; the one before goes when this one is whole.
 
     Args:
-        config: kind ('score' or 'flow'), settings of the stage, and what was learnt from (hash and affine map; the
+        config: kind ('score' or 'flow'), settings of the stage, and what was learnt from (hash and scaling; the
             dataset's and its systems' names).
         weights: the tensors to use.
         state: what training needs to go on: tensors and numbers only. Its `history`, as History.to_dicts
@@ -60,6 +61,8 @@ def read_config(folder: Path, kind: str) -> dict[str, Any]:
     version = config.get("version")
     if not isinstance(version, int) or version > VERSION:
         raise UserError(f"{file} has version {version}, this p2d reads up to {VERSION}: update p2d")
+    if "affine" in config.get("data", {}):  # as it was written before species had scalings of their own
+        config["data"]["scaling"] = Scaling.from_dict(config["data"].pop("affine")).to_dict()
     return config
 
 

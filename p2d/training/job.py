@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -52,15 +52,19 @@ class TrainJob:
         card = self.dataset.card
         data: dict[str, Any] = {
             "dataset_hash": card.dataset_hash,
-            "affine": card.affine,
-            "grid": list(card.grid),
+            "scaling": self.dataset.scaling.to_dict(),
+            "grid": list(card.grid.shape),
             "holdout": self.source.holdout,
         }
         if self.source.snapshots:
             data["snapshots"] = self.source.snapshots
         if self.score is not None:
             data["score"] = settings_hash(read_config(self.score, "score"))
-        learnt_from = {"dataset": self.dataset.folder.name, "systems": list(card.parameters)}
+        learnt_from = {
+            "dataset": self.dataset.folder.name,
+            "systems": list(card.systems),
+            "species": [asdict(species) for species in card.species],
+        }
         description = {
             "kind": self.kind,
             "settings": self.config.identity(),

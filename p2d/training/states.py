@@ -57,9 +57,5 @@ def load_data(dataset: Dataset, holdout: float, snapshots: int = 0) -> MemoryDat
 
 
 def training_states(dataset: Dataset, ids: np.ndarray) -> Tensor:
-    """The states of these samples in training coordinates, float32 [N, 2, H, W]."""
-    affine = dataset.card.affine
-    states = dataset.states(ids)
-    states *= np.float32(affine["scale"])
-    states += np.float32(affine["shift"])
-    return torch.from_numpy(states)
+    """The states of these samples in training coordinates, float32 [N, C, H, W]."""
+    return torch.from_numpy(dataset.scaling.to_training(dataset.states(ids)))
