@@ -138,8 +138,8 @@ class Ensemble:
         means = living[:, : 2 * count].mean(axis=0) if len(living) else np.zeros(2 * count)
         mean, square = means[:count], means[count:]
         std = np.sqrt(np.maximum(square - mean * mean, 0.0))
-        rounded = ([float(f"{v:.{DIGITS}g}") for v in values] for values in (mean, std))
-        return cls(samples, len(living), *(dict(zip(species, values, strict=True)) for values in rounded), change)
+        mean, std = ({s: float(f"{v:.{DIGITS}g}") for s, v in zip(species, each, strict=True)} for each in (mean, std))
+        return cls(samples, len(living), mean, std, change)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types, flat: mean_u, std_u and so on."""

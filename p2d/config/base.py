@@ -109,7 +109,8 @@ def _differences(made: dict[str, Any], asked: dict[str, Any], inside: str = "") 
             continue
         tables = [value for value in pair if isinstance(value, dict)]
         if len(tables) < 2:
-            yield (f"{inside}{key}", *(list(value) if isinstance(value, dict) else value for value in pair))
+            made_value, asked_value = (list(value) if isinstance(value, dict) else value for value in pair)
+            yield f"{inside}{key}", made_value, asked_value
             continue
         one, other = tables
         if one.keys() != other.keys() and any(isinstance(value, dict) for value in (*one.values(), *other.values())):

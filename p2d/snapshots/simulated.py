@@ -264,7 +264,8 @@ def writing(simulation: Simulation, folder: Path) -> Iterator[tuple[cards.Card, 
 
 def _as_begun(simulation: Simulation, card: cards.Card) -> Simulation:
     """The simulation with the chunk and the order of systems that the shards have, neither of which is a setting."""
-    return replace(simulation, chunk=card.chunk, systems={label: simulation.systems[label] for label in card.systems})
+    systems = {label: simulation.systems[label] for label in card.settings["systems"]}
+    return replace(simulation, chunk=card.chunk, systems=systems)
 
 
 def _first_card(simulation: Simulation) -> cards.Card:
@@ -285,14 +286,14 @@ def is_finished(simulation: Simulation, folder: Path) -> bool:
         UserError: it holds a dataset of other settings (says which differ).
     """
 
-    def labels(card: cards.Card) -> shards.Labels:
+    def labels(card: cards.Card) -> shards.ShardLabels:
         begun = _as_begun(simulation, card)
         return shard_labels(begun, plan(begun))
 
     return shards.is_finished(folder, simulation.identity(), labels)
 
 
-def shard_labels(simulation: Simulation, plans: list[ShardPlan]) -> shards.Labels:
+def shard_labels(simulation: Simulation, plans: list[ShardPlan]) -> shards.ShardLabels:
     """The labels of the rows of each of these shards, by number."""
     return {shard.index: labels_of(simulation, shard) for shard in plans}
 

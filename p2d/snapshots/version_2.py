@@ -31,6 +31,7 @@ def upgraded(values: dict[str, Any]) -> dict[str, Any]:
         "species": [asdict(Species("u")), asdict(Species("v"))],
         "grid": asdict(Grid(tuple(values["grid"]))),
         "systems": systems,
+        "conditions": {label: system["parameters"] for label, system in systems.items()},
         "scaling": Scaling.from_dict(values["affine"]).to_dict(),
     }
 

@@ -20,7 +20,7 @@ from p2d.snapshots import card as cards
 from p2d.snapshots import schema, store
 from p2d.snapshots.lock import sole_writer
 
-Labels = dict[int, schema.Labels]  # of the rows of each shard, by its number
+ShardLabels = dict[int, schema.Labels]  # of the rows of each shard, by its number
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def card_there(folder: Path, settings: dict[str, Any]) -> cards.Card | None:
     return card
 
 
-def kept_shards(folder: Path, card: cards.Card, labels: Labels) -> dict[int, dict[str, Any]]:
+def kept_shards(folder: Path, card: cards.Card, labels: ShardLabels) -> dict[int, dict[str, Any]]:
     """Entries of the shards on disk that need not be made again, by number; each has been checked.
 
     A finished dataset's shards are held against the card, an interrupted one's against the labels that their rows must
@@ -93,7 +93,7 @@ def kept_shards(folder: Path, card: cards.Card, labels: Labels) -> dict[int, dic
     return found
 
 
-def is_finished(folder: Path, settings: dict[str, Any], labels: Callable[[cards.Card], Labels]) -> bool:
+def is_finished(folder: Path, settings: dict[str, Any], labels: Callable[[cards.Card], ShardLabels]) -> bool:
     """Whether the folder holds the dataset of these settings, complete, every shard with the hash its card says.
 
     Raises:
