@@ -26,6 +26,7 @@ from p2d.systems.system import System
 # can show.
 ALIVE_SHARE = 1e-3
 LARGEST_ROUGHNESS = 4.0  # mean square of the Laplacian over the variance
+LARGEST_CHANGE = 0.25  # mean square change of the Laplacian in a step over its own; 4 where all cells alternate
 SETTLED = 100  # steps by which diffusion has levelled the edges of an initial state
 
 
@@ -223,14 +224,15 @@ class _Runs:
     def _checkered(self, states: np.ndarray) -> np.ndarray:
         """Which states have become checkerboards under a step that is too long, for reaction or diffusion.
 
-        Their neighbouring cells alternate, and a step turns each into its opposite. Patterns as fine as the grid are
-        as rough and stay what they are.
+        Their neighbouring cells alternate, and with every step, too. Patterns as fine as the grid are as rough, and
+        change little within a step.
         """
         rough = np.flatnonzero([any(_is_rough(field, self.scheme.grid) for field in state) for state in states])
         if not len(rough):
             return rough
         now, then = (_relief(fields, self.scheme.grid) for fields in (states[rough], self._run(states[rough], 1)))
-        return rough[((now * then).mean(axis=(2, 3)) < 0).any(axis=1)]
+        change, size = ((fields**2).mean(axis=(2, 3)) for fields in (then - now, now))
+        return rough[(change > LARGEST_CHANGE * size).any(axis=1)]
 
 
 def _relief(fields: np.ndarray, grid: Grid) -> np.ndarray:

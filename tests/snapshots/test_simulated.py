@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from p2d.systems.gray_scott import PRESETS, GrayScott
 
 from p2d.snapshots.schema import PARAMETERS, array_of
 from p2d.snapshots.simulated import describe_ensembles, measured, plan, simulate_here
 from p2d.snapshots.store import Dataset, read_rows
 from p2d.snapshots.verify import verify
 from p2d.systems import stepper
-from p2d.systems.gray_scott import PRESETS, GrayScott
 from p2d.systems.initial import generator, initial_states
 
 from .helpers import contents, small, with_living
