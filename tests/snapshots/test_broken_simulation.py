@@ -124,5 +124,5 @@ def test_a_checkerboard_in_one_dimension_and_at_mirror_edges_is_told(tmp_path):
     # around 1 and -1, which are not the rest state, small waves follow d/dt = -(2 + 4 D) x or more: stable below 0.93
     for grid in ({"height": 1, "width": 64}, {"height": 16, "width": 24, "edges": ("mirror",)}):
         simulate_here(small(**settings, **grid, dt=0.5), tmp_path / f"short{grid['height']}")
-        with pytest.raises(UserError, match="has become a checkerboard by step 200: .* dt = 1.5; give a smaller"):
+        with pytest.raises(UserError, match=r"has become a checkerboard by step 200: .* dt = 1\.5; give a smaller"):
             simulate_here(small(**settings, **grid, dt=1.5), tmp_path / f"long{grid['height']}")
