@@ -167,7 +167,8 @@ def test_a_dataset_made_again_with_other_bytes_is_refused_and_its_card_left(tmp_
         ({"preset": ("waves", "life")}, "systems is ['waves'] there, ['waves', 'life'] was asked"),
         (
             {"preset": ("waves", "life"), "steps": 31},
-            "systems is ['waves'] there, ['waves', 'life'] was asked; systems.waves.run.steps is 30 there, 31 was asked",
+            "systems is ['waves'] there, ['waves', 'life'] was asked; "
+            "systems.waves.run.steps is 30 there, 31 was asked",
         ),
         ({"height": 12, "width": 10}, "grid.shape is [10, 12] there, [12, 10] was asked"),
         ({"edges": ("mirror",)}, "grid.edges is ['periodic', 'periodic'] there, ['mirror', 'mirror'] was asked"),

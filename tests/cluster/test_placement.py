@@ -27,7 +27,8 @@ class Teller(Simulator):
 
 ray.init(address="local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
 config = SimulateConfig(num_samples=16, chunk=1, gpus_per_actor=float(sys.argv[1]), actors=int(sys.argv[2]))
-print(json.dumps(list(run_actors(config, Path("."), plan(config), "cuda", Teller))))
+simulation = config.simulation()
+print(json.dumps(list(run_actors(simulation, config, Path("."), plan(simulation), "cuda", Teller))))
 """
 
 
