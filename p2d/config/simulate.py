@@ -276,8 +276,8 @@ class Simulation:
         del told["chunk"]
         told["systems"] = {label: system.to_dict() for label, system in self.systems.items()}
         for system in told["systems"].values():
-            for key in ("source", "moves", "preset"):
-                del system[key]
+            for key in ("source", "moves", "preset", "usual"):
+                system.pop(key, None)
         return json.loads(json.dumps(told))
 
     @classmethod

@@ -49,6 +49,11 @@ def writing(folder: Path, first_card: cards.Card) -> Iterator[cards.Card]:
             if card is None:
                 card = first_card
                 cards.write_card(folder, card)
+            elif card.written != cards.VERSION:
+                raise UserError(
+                    f"the dataset {folder} was begun by an earlier p2d, which alone can finish or mend it; "
+                    "take another --name or --out, or remove it"
+                )
         except OSError as error:
             raise UserError(f"cannot write to {folder}: {error.strerror or error}; take another --out") from error
         yield card
@@ -64,11 +69,6 @@ def card_there(folder: Path, settings: dict[str, Any]) -> cards.Card | None:
         return None
     card = cards.load_card(folder)
     refuse_other_settings(f"the dataset {folder}", card.settings, settings)
-    if card.written != cards.VERSION and not card.complete:
-        raise UserError(
-            f"the dataset {folder} was begun by an earlier p2d, which alone can finish it; "
-            "take another --name or --out, or remove it"
-        )
     return card
 
 

@@ -22,7 +22,7 @@ from p2d.snapshots.simulated import plan
 
 class Teller(Simulator):
     def _entry(self, shard):
-        time.sleep(0.5)
+        time.sleep(1.0)  # longer than from the first actor's start to the last one's
         return json.dumps({"index": shard.index, "gpu": os.environ["CUDA_VISIBLE_DEVICES"], "pid": os.getpid()})
 
 ray.init(address="local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)

@@ -10,11 +10,11 @@ import pytest
 
 from p2d.cluster.simulation import Simulator, run_actors, simulate
 from p2d.config import SimulateConfig
-from p2d.config.simulate import Simulation
 from p2d.errors import UserError
+from p2d.pipeline.simulate import verify
 from p2d.snapshots.simulated import plan, simulate_here
 from p2d.snapshots.store import Dataset, open_dataset
-from p2d.snapshots.verify import verify
+from p2d.snapshots.verify import Fault
 
 SMALL = {"preset": ("worms", "maze"), "num_samples": 6, "height": 24, "width": 16, "steps": 300}
 
@@ -55,11 +55,11 @@ def test_actors_know_a_system_of_ones_own_without_its_file(cluster, tmp_path):
     shared = simulate(simulation, config, tmp_path / "shared")
     assert shared.card.dataset_hash == alone.card.dataset_hash
     assert shared.card.names == ("alpha", "beta", "gamma")
-    # p2d verify --repair has the card alone
-    (tmp_path / "shared" / "shard-00001.parquet").unlink()
-    again = Simulation.of_settings(shared.card.settings, shared.card.chunk)
-    simulate(again, SimulateConfig(device="cpu"), tmp_path / "shared")
-    assert verify(tmp_path / "shared") == []
+    # a repair has the card alone
+    lost = tmp_path / "shared" / "shard-00001.parquet"
+    lost.unlink()
+    assert verify(str(tmp_path / "shared"), tmp_path, repair=False)[1] == [Fault(lost.name, "missing")]
+    assert verify(str(tmp_path / "shared"), tmp_path, repair=True) == (tmp_path / "shared", [])
     assert open_dataset(tmp_path / "shared").states().tobytes() == alone.states().tobytes()
 
 
