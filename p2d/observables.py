@@ -1,7 +1,6 @@
 """Averages over snapshots, in one list: what a card says of an ensemble, and what ensembles are compared by.
 
-Of C species: means and mean squares, gradient energies |grad c|^2, and products of pairs; and for the card's ranges the
-lowest and the highest value.
+Of C species: means and mean squares, gradient energies |grad c|^2, and products of pairs.
 """
 
 from __future__ import annotations
@@ -16,6 +15,8 @@ from p2d.fields import Grid
 
 FALSE_ALARMS = 1 / 3000  # share of stationary ensembles that are called changing
 FEWEST = 8  # runs below which a z-score says nothing
+ROUNDING = 1e-9  # relative: differences of averages below it are none
+DIGITS = 9  # of means and standard deviations on a card
 
 
 def names(species: tuple[str, ...]) -> tuple[str, ...]:
@@ -42,6 +43,7 @@ def averages(states: np.ndarray, grid: Grid, tile: tuple[int, int] | None = None
         float64 [N T, K], see `names`, of T tiles.
     """
     height, width = tile or grid.shape
+    mean = np.nanmean if "open" in grid.edges else np.mean  # gradients beyond an open edge are not known
     made = []
     for state in states:
         fields = state.astype(np.float64)
@@ -49,15 +51,9 @@ def averages(states: np.ndarray, grid: Grid, tile: tuple[int, int] | None = None
         pairs = [a * b for a, b in itertools.combinations(fields, 2)]
         every = np.stack([*fields, *(f * f for f in fields), *squares, *pairs])
         rows, columns = every.shape[1] // height, every.shape[2] // width
-        tiles = every.reshape(len(every), rows, height, columns, width).mean(axis=(2, 4))
+        tiles = mean(every.reshape(len(every), rows, height, columns, width), axis=(2, 4))
         made.append(tiles.reshape(len(every), -1).T)
     return np.concatenate(made)
-
-
-def extremes(states: np.ndarray) -> np.ndarray:
-    """The lowest and the highest value of each species in each state [N, C, H, W], float64 [N, 2 C]."""
-    flat = states.reshape(*states.shape[:2], -1)
-    return np.concatenate([flat.min(axis=2), flat.max(axis=2)], axis=1).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -86,12 +82,16 @@ class Change:
             return cls()
         difference = after - before
         error = difference.std(axis=0, ddof=1) / np.sqrt(len(after))
-        z = difference.mean(axis=0) / np.maximum(error, 1e-12 + 1e-9 * np.abs(after).mean(axis=0))
+        size = (np.abs(before) + np.abs(after)).mean(axis=0) / 2
+        means, squares = size[: len(species)], size[len(species) : 2 * len(species)]
+        size[: len(species)] = np.maximum(means, np.sqrt(squares))  # a mean near 0 is small beside its species
+        size = np.maximum(size, np.finfo(np.float64).tiny)
+        z = difference.mean(axis=0) / np.maximum(error, ROUNDING * size)
         worst = int(np.abs(z).argmax())
         return cls(
             z=round(float(z[worst]), 2),
             average=names(species)[worst],
-            relative=float(difference[:, worst].mean() / max(abs(after[:, worst].mean()), 1e-12)),
+            relative=float(difference[:, worst].mean() / max(abs(after[:, worst].mean()), ROUNDING * size[worst])),
             stationary=bool(abs(z[worst]) < largest_z(len(after), after.shape[1])),
         )
 
@@ -138,8 +138,8 @@ class Ensemble:
         means = living[:, : 2 * count].mean(axis=0) if len(living) else np.zeros(2 * count)
         mean, square = means[:count], means[count:]
         std = np.sqrt(np.maximum(square - mean * mean, 0.0))
-        told = ({s: round(float(v), 9) for s, v in zip(species, values, strict=True)} for values in (mean, std))
-        return cls(samples, len(living), *told, change)
+        mean, std = ({s: float(f"{v:.{DIGITS}g}") for s, v in zip(species, each, strict=True)} for each in (mean, std))
+        return cls(samples, len(living), mean, std, change)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types, flat: mean_u, std_u and so on."""

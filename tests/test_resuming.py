@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from p2d.errors import UserError
-from p2d.snapshots import simulated as simulation
-from p2d.snapshots import store
+from p2d.snapshots import simulated, store
 from p2d.snapshots.card import load_card
-from p2d.snapshots.simulated import is_finished, kept_shards, plan, simulate_here, simulate_samples, writing
-from p2d.systems import stepper
+from p2d.snapshots.simulated import is_finished, plan, shard_labels, simulate_here, simulate_samples, writing
+from p2d.snapshots.writing import kept_shards
+from p2d.systems import stepping
 
-from .snapshots.helpers import DAMAGES, altered, altered_card, contents, interrupted, small
+from .snapshots.helpers import DAMAGES, altered, altered_card, contents, interrupted, simulation_of, small
 
 SEVERAL = {"snapshots_per_run": 3, "interval": 11}
 
@@ -27,9 +27,9 @@ def test_any_altered_byte_of_a_finished_dataset_is_noticed(tmp_path, place):
     simulate_here(small(), tmp_path)
     file = tmp_path / "shard-00000.parquet"
     data = file.read_bytes()
-    assert is_finished(small(), tmp_path)
+    assert is_finished(simulation_of(), tmp_path)
     file.write_bytes(altered(data, place if isinstance(place, int) else int(place * len(data))))
-    assert not is_finished(small(), tmp_path)
+    assert not is_finished(simulation_of(), tmp_path)
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
@@ -40,24 +40,25 @@ def test_a_damaged_shard_is_noticed_and_remade(tmp_path, damage, finished):
     if not finished:
         interrupted(tmp_path)
     file.write_bytes(damage(file.read_bytes()))
-    assert not is_finished(small(), tmp_path)
-    assert kept_shards(small(), load_card(tmp_path), tmp_path, plan(small())).keys() == {0, 2}
+    assert not is_finished(simulation_of(), tmp_path)
+    labels = shard_labels(simulation_of(), plan(simulation_of()))
+    assert kept_shards(tmp_path, load_card(tmp_path), labels).keys() == {0, 2}
     mended = simulate_here(small(), tmp_path)
     assert mended.card.dataset_hash == made.card.dataset_hash
     assert contents(tmp_path) == sound
-    assert is_finished(small(), tmp_path)
+    assert is_finished(simulation_of(), tmp_path)
 
 
 # Interruption
 
 
 def interrupt_at_shard(monkeypatch, index: int) -> None:
-    def simulate(config, shard, *where):
+    def simulate(simulation, shard, *where):
         if shard.index == index:
             raise KeyboardInterrupt
-        return simulate_samples(config, shard, *where)
+        return simulate_samples(simulation, shard, *where)
 
-    monkeypatch.setattr(simulation, "simulate_samples", simulate)
+    monkeypatch.setattr(simulated, "simulate_samples", simulate)
 
 
 @pytest.mark.parametrize("settings", [{}, SEVERAL], ids=["single", "several a run"])
@@ -72,20 +73,41 @@ def test_an_interrupted_dataset_goes_on_and_keeps_its_shards(tmp_path, monkeypat
     assert contents(folder).keys() == {"shard-00000.parquet", "shard-00001.parquet"}
     written = {file.name: file.stat().st_mtime_ns for file in folder.glob("*.parquet")}
     later = small(**{**settings, "chunk": chunk_asked_later})
-    assert not is_finished(later, folder)
+    assert not is_finished(later.simulation(), folder)
     dataset = simulate_here(later, folder)
     assert dataset.card.dataset_hash == whole.card.dataset_hash
     assert contents(folder) == contents(tmp_path / "whole")
     assert {name: (folder / name).stat().st_mtime_ns for name in written} == written
-    assert is_finished(later, folder)
+    assert is_finished(later.simulation(), folder)
 
 
 def test_the_writer_is_told_the_chunk_that_the_shards_have(tmp_path):
-    with writing(small(), tmp_path):
+    with writing(simulation_of(), tmp_path):
         pass
-    with writing(small(chunk=9, threads=2), tmp_path) as (card, config):
-        assert config == small(threads=2)
+    with writing(simulation_of(chunk=9), tmp_path) as (card, simulation):
+        assert simulation == simulation_of()
         assert card == load_card(tmp_path)
+
+
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "interrupted"])
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        ({"preset": ("waves", "life")}, {"preset": ("life", "waves")}),
+        ({"set": ("F=0.02,0.03", "k=0.05,0.06")}, {"set": ("k=0.06,0.05", "F=0.02,0.03")}),
+    ],
+    ids=["presets", "parameters"],
+)
+def test_systems_in_another_order_are_the_same_dataset_in_its_own_order(tmp_path, first, again, finished):
+    made = simulate_here(small(**first), tmp_path)
+    sound = contents(tmp_path)
+    if not finished:
+        interrupted(tmp_path)
+        (tmp_path / "shard-00001.parquet").unlink()
+    else:
+        assert is_finished(simulation_of(**again), tmp_path)
+    assert simulate_here(small(**again), tmp_path).card.dataset_hash == made.card.dataset_hash
+    assert contents(tmp_path) == sound
 
 
 def test_a_dataset_with_a_shard_gone_and_an_open_card_goes_on(tmp_path):
@@ -110,7 +132,7 @@ def test_a_dataset_made_again_with_other_bytes_is_refused_and_its_card_left(tmp_
     made = simulate_here(small(), tmp_path)
     card, sound = (tmp_path / "card.json").read_bytes(), contents(tmp_path)
     (tmp_path / "shard-00001.parquet").unlink()
-    run = stepper.run
+    run = stepping.run
 
     def rounds_otherwise(*arguments):
         after = run(*arguments)
@@ -123,12 +145,12 @@ def test_a_dataset_made_again_with_other_bytes_is_refused_and_its_card_left(tmp_
         f"now on cpu with {numbers}; make it anew under another --name"
     )
     with monkeypatch.context() as patched:
-        patched.setattr(simulation.stepper, "run", rounds_otherwise)
+        patched.setattr(simulated.stepping, "run", rounds_otherwise)
         for _ in range(2):  # the second finds the shard of the first, which is not the one that the card knows
             with pytest.raises(UserError, match=f"^{re.escape(told)}$"):
                 simulate_here(small(), tmp_path)
             assert (tmp_path / "card.json").read_bytes() == card
-            assert not is_finished(small(), tmp_path)
+            assert not is_finished(simulation_of(), tmp_path)
     assert simulate_here(small(), tmp_path).card.dataset_hash == made.card.dataset_hash
     assert contents(tmp_path) == sound
 
@@ -140,16 +162,31 @@ def test_a_dataset_made_again_with_other_bytes_is_refused_and_its_card_left(tmp_
     ("other", "told"),
     [
         ({"seed": 1}, "seed is 0 there, 1 was asked"),
-        ({"steps": 31}, "steps is 30 there, 31 was asked"),
+        ({"steps": 31}, "systems.waves.run.steps is 30 there, 31 was asked"),
         ({"num_samples": 12}, "num_samples is 10 there, 12 was asked"),
-        ({"preset": ("waves", "life")}, "preset is ['waves'] there, ['waves', 'life'] was asked"),
-        ({"height": 12, "width": 10}, "height is 10 there, 12 was asked; width is 12 there, 10 was asked"),
+        ({"preset": ("waves", "life")}, "systems is ['waves'] there, ['waves', 'life'] was asked"),
+        (
+            {"preset": ("waves", "life"), "steps": 31},
+            "systems is ['waves'] there, ['waves', 'life'] was asked; "
+            "systems.waves.run.steps is 30 there, 31 was asked",
+        ),
+        ({"height": 12, "width": 10}, "grid.shape is [10, 12] there, [12, 10] was asked"),
+        ({"edges": ("mirror",)}, "grid.edges is ['periodic', 'periodic'] there, ['mirror', 'mirror'] was asked"),
+        (
+            {"spacing": "2um"},
+            "grid.spacing is 1.0 there, 2.0 was asked; grid.unit is '' there, 'um' was asked; "
+            "systems.waves.run.spacing is 1.0 there, 2.0 was asked",
+        ),
+        ({"operator": "9-point"}, "operator is '5-point' there, '9-point' was asked"),
+        ({"integrator": "etdrk4"}, "integrator is 'euler' there, 'etdrk4' was asked"),
         ({"normalize": False}, "normalize is True there, False was asked"),
-        ({"feed": (0.02, 0.03)}, "feed is [] there, [0.02, 0.03] was asked"),
-        ({"kill": (0.05,)}, "kill is [] there, [0.05] was asked"),
-        ({"dt": 0.5, "diffusion_u": 0.2}, "diffusion_u is None there, 0.2 was asked; dt is None there, 0.5 was asked"),
-        ({"diffusion_v": 0.1}, "diffusion_v is None there, 0.1 was asked"),
-        ({"noise": 0.02}, "noise is None there, 0.02 was asked"),
+        (
+            {"set": ("F=0.02,0.03",)},
+            "systems is ['waves'] there, ['F0.02_k0.049', 'F0.03_k0.049'] was asked",
+        ),
+        ({"set": ("k=0.05",)}, "systems is ['waves'] there, ['F0.018_k0.05'] was asked"),
+        ({"dt": 0.5, "set": ("D_u=0.2",)}, "systems is ['waves'] there, ['F0.018_k0.049_Du0.2_dt0.5'] was asked"),
+        ({"noise": 0.02}, "noise is 0.0 there, 0.02 was asked"),
         ({"initial": "noise"}, "initial is 'discs' there, 'noise' was asked"),
         (SEVERAL, "interval is 0 there, 11 was asked; snapshots_per_run is 1 there, 3 was asked"),
     ],

@@ -4,11 +4,11 @@ Notes of what it measured (G: 10^9 cell updates a second):
 
 - 2026-11-25, two cores of an Intel Xeon (Granite Rapids class, 48 KiB L1, 2 MiB L2), torch 2.13: see the README. The
   generated kernel of Gray-Scott has the bytes of the one that was written by hand. What bounds it are instructions, not
-  memory: 32 x 128 cells, which fit L1, are as fast as 128 x 128. 512-bit vectors, which LLVM has to be asked for on Intel,
-  gave 1.1 to 1.2 times the rate; forcing their width gave as much and a remark for each loop; interleaving by hand,
-  three or four rows at a time and raising LLVM's limit of pointer checks gave nothing or lost vectorisation.
-- 2026-11-23, two cores of an AMD EPYC (Zen 4, 3.6 GHz), the kernel written by hand, waves, 8 x 128 x 128: 5.7 to 5.9 G on
-  two threads; a periodic convolution in PyTorch 0.099 to 0.114 G. Two actors of one thread beside one: 1.8 times.
+  memory: 32 x 128 cells, which fit L1, are as fast as 128 x 128. 512-bit vectors, which LLVM has to be asked for on
+  Intel, gave 1.1 to 1.2 times the rate; forcing their width gave as much and a remark for each loop; interleaving by
+  hand, three or four rows at a time and raising LLVM's limit of pointer checks gave nothing or lost vectorisation.
+- 2026-11-23, two cores of an AMD EPYC (Zen 4, 3.6 GHz), the kernel written by hand, waves, 8 x 128 x 128: 5.7 to 5.9 G
+  on two threads; a periodic convolution in PyTorch 0.099 to 0.114 G. Two actors of one thread beside one: 1.8 times.
 - The GPU kernels have not been timed yet; where there is a GPU the same command does it.
 """
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -90,8 +91,28 @@ def settings_hash(identity: dict[str, Any]) -> str:
 
 def refuse_other_settings(what: str, made_with: dict[str, Any], asked: dict[str, Any]) -> None:
     """Raise a UserError that names each setting in which `asked` differs from what is on disk."""
-    keys = sorted(made_with.keys() | asked.keys())
-    differing = [k for k in keys if made_with.get(k) != asked.get(k)]
+    differing = "; ".join(
+        f"{key} is {made!r} there, {other!r} was asked" for key, made, other in _differences(made_with, asked)
+    )
     if differing:
-        told = "; ".join(f"{k} is {made_with.get(k)!r} there, {asked.get(k)!r} was asked" for k in differing)
-        raise UserError(f"{what} was made with other settings: {told}. Take another --name or --out, or remove it")
+        raise UserError(f"{what} was made with other settings: {differing}. Take another --name or --out, or remove it")
+
+
+def _differences(made: dict[str, Any], asked: dict[str, Any], inside: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Each setting that differs, nested ones as 'grid.shape'; of tables that others lack, the names alone."""
+    for key in sorted(made.keys() | asked.keys()):
+        pair = (made.get(key), asked.get(key))
+        if pair[0] == pair[1]:
+            continue
+        tables = [value for value in pair if isinstance(value, dict)]
+        if len(tables) < 2:
+            made_value, asked_value = (list(value) if isinstance(value, dict) else value for value in pair)
+            yield f"{inside}{key}", made_value, asked_value
+            continue
+        one, other = tables
+        if one.keys() != other.keys() and any(isinstance(value, dict) for value in (*one.values(), *other.values())):
+            yield f"{inside}{key}", list(one), list(other)
+            shared = one.keys() & other.keys()
+            one, other = ({k: v for k, v in table.items() if k in shared} for table in tables)
+        yield from _differences(one, other, f"{inside}{key}.")
+

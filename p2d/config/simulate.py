@@ -21,6 +21,7 @@ from p2d.systems.system import Run, System
 Device = Literal["auto", "cpu", "cuda"]
 LARGEST_SEED = 2**63 - 1  # as the shards' column holds it
 LABELS_IN_A_NAME = 3
+NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
 
 @dataclass(frozen=True)
@@ -194,14 +195,12 @@ class SimulateConfig(Config):
             if len(own) > 1:
                 raise UserError(f"the systems have spacings of {' and '.join(map(str, own))}; give one --spacing")
             return own[0], ""
-        number = re.fullmatch(r"\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-zµ%]*)\s*", self.spacing)
-        try:
-            assert number is not None
-            return float(number[1]), number[2]
-        except (AssertionError, ValueError):
+        number = re.fullmatch(rf"\s*({NUMBER})\s*([^\W\d_]*)\s*", self.spacing)
+        if number is None:
             raise UserError(
                 f"spacing = {self.spacing} is not possible: a number with or without a unit, such as 0.65um"
-            ) from None
+            )
+        return float(number[1]), number[2]
 
     @property
     def dataset_name(self) -> str:
@@ -211,12 +210,18 @@ class SimulateConfig(Config):
     def _name_of_systems(self) -> str:
         if self.equation:
             return f"{self.equation.rstrip('/').rsplit('/', 1)[-1].removesuffix('.json')}_equation"
-        systems = self._systems()
+        base, systems = load_system(self.system), self._systems()
         if len(systems) <= max(LABELS_IN_A_NAME, len(self.preset)):
-            return "+".join(systems)
-        varied = {key: [s.parameters[key] for s in systems.values()] for key in self._given(load_system(self.system))}
-        ranges = (f"{key}{min(values):g}-{max(values):g}" for key, values in varied.items())
-        return f"{'_'.join(ranges)}_{len(systems)}systems"
+            return re.sub(r"[^\w.+-]", "-", "+".join(systems))
+        own = [] if base.name == "gray_scott" else [re.sub(r"[^\w.+-]", "-", base.name)]
+        values = {key: sorted({s.parameters[key] for s in systems.values()}) for key in base.parameters}
+        given = self._given(base)
+        ranges = [
+            f"{key.replace('_', '')}{'-'.join(f'{v:g}' for v in dict.fromkeys((each[0], each[-1])))}"
+            for key, each in values.items()
+            if key in given or len(each) > 1
+        ]
+        return "_".join([*own, *ranges, f"{len(systems)}systems"])
 
     @property
     def wished_device(self) -> str:
@@ -272,8 +277,8 @@ class Simulation:
         del told["chunk"]
         told["systems"] = {label: system.to_dict() for label, system in self.systems.items()}
         for system in told["systems"].values():
-            for key in ("source", "moves", "preset"):
-                del system[key]
+            for key in ("source", "moves", "preset", "usual"):
+                system.pop(key, None)
         return json.loads(json.dumps(told))
 
     @classmethod

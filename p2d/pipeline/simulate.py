@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
 from p2d.runs import DATA
 from p2d.snapshots.card import VERSION, load_card
-from p2d.snapshots.simulated import is_finished, refuse_starts
-from p2d.snapshots.store import Dataset, find_dataset, open_dataset
+from p2d.snapshots.simulated import is_finished, with_starts
+from p2d.snapshots.store import Dataset, open_dataset
 from p2d.snapshots.verify import Fault
 from p2d.snapshots.verify import verify as check_dataset
 from p2d.snapshots.writing import ensembles_text
-from p2d.systems.initial import KINDS
+from p2d.systems.system import System
 
 
 def simulate(config: SimulateConfig, out: Path, track: Tracker) -> Outcome:
@@ -47,12 +47,16 @@ def simulate(config: SimulateConfig, out: Path, track: Tracker) -> Outcome:
 
 def _simulation(config: SimulateConfig, out: Path) -> Simulation:
     """What the settings come to, with the equation and the dataset of initial states that they name."""
-    simulation = config.simulation(load_equation(config.equation, out) if config.equation else None)
-    if simulation.initial in KINDS:
-        return simulation
-    starts = find_dataset(simulation.initial, out)
-    refuse_starts(starts, simulation)
-    return dataclasses.replace(simulation, initial=str(starts.folder.resolve()))
+    return with_starts(config.simulation(_equation(config.equation, out) if config.equation else None), out)
+
+
+def _equation(name: str, out: Path) -> System:
+    """The system that was discovered under this name."""
+    file = find_equation(name, "", out)
+    values = json.loads(file.read_text()) if file else {}
+    if "system" not in values:
+        raise UserError(f"the equation {name} holds no system; p2d discover makes one")
+    return System.from_dict(values["system"])
 
 
 def dataset_facts(dataset: Dataset) -> dict[str, Any]:

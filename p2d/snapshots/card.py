@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -75,13 +75,13 @@ class Card:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
-        told = {f.name: getattr(self, f.name) for f in fields(self)}
-        told["species"] = [asdict(species) for species in self.species]
-        told["grid"] = asdict(self.grid)
-        told["systems"] = {label: system.to_dict() for label, system in self.systems.items()}
-        told["scaling"] = self.scaling.to_dict() if self.scaling else None
-        told["ensembles"] = {label: ensemble.to_dict() for label, ensemble in self.ensembles.items()}
-        return told
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values["species"] = [asdict(species) for species in self.species]
+        values["grid"] = asdict(self.grid)
+        values["systems"] = {label: system.to_dict() for label, system in self.systems.items()}
+        values["scaling"] = self.scaling.to_dict() if self.scaling else None
+        values["ensembles"] = {label: ensemble.to_dict() for label, ensemble in self.ensembles.items()}
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Card:
@@ -163,10 +163,11 @@ def software() -> dict[str, str]:
 
 def write_card(folder: Path, card: Card) -> None:
     """Write card.json of a dataset, with a hash of all that it says."""
-    write_json(folder / "card.json", replace(card, card_hash=card_hash(card)).to_dict())
+    values = card.to_dict()
+    write_json(folder / "card.json", {**values, "card_hash": card_hash(values)})
 
 
-def card_hash(card: Card) -> str:
-    """Hash of all that a card says but this hash."""
-    told = json.dumps(replace(card, card_hash="").to_dict(), sort_keys=True)
-    return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
+def card_hash(values: dict[str, Any]) -> str:
+    """Hash of all that a card of this or the last version says, as JSON types, but this hash."""
+    text = json.dumps({**values, "card_hash": ""}, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -16,7 +16,7 @@ def write_frames(path: Path, times: list[int], frames: dict[str, np.ndarray]) ->
 
     Args:
         times: of the frames, in steps of the simulator.
-        frames: concentrations float32 [T, 2, H, W] by kind.
+        frames: values float32 [T, C, H, W] by kind.
     """
     states = np.ascontiguousarray(np.concatenate(list(frames.values())), dtype=np.float32)
     table = pa.table(

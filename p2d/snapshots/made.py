@@ -15,7 +15,7 @@ from p2d.snapshots import card as cards
 from p2d.snapshots import schema, store
 from p2d.snapshots import writing as shards
 from p2d.snapshots.simulated import alive as living
-from p2d.snapshots.writing import Labels
+from p2d.snapshots.writing import ShardLabels
 
 GENERATED = "generated"  # label of a system that nothing is known of
 
@@ -49,7 +49,7 @@ def first_card(
     )
 
 
-def generated_labels(count: int, chunk: int, seed: int) -> Labels:
+def generated_labels(count: int, chunk: int, seed: int) -> ShardLabels:
     """Labels of the rows of each shard of a generated dataset: a run of its own each, of a system not known."""
     ids = np.arange(count, dtype=np.int64)
     parts = np.split(ids, range(chunk, count, chunk))
@@ -59,7 +59,7 @@ def generated_labels(count: int, chunk: int, seed: int) -> Labels:
     }
 
 
-def labels_like(dataset: store.Dataset) -> Labels:
+def labels_like(dataset: store.Dataset) -> ShardLabels:
     """Labels of the rows of each shard of a dataset, as they are."""
     labels, first = {}, 0
     for number, entry in enumerate(dataset.card.shards):
@@ -82,7 +82,7 @@ def samples_of(
     )
 
 
-def is_finished(folder: Path, settings: dict[str, Any], labels: Labels) -> bool:
+def is_finished(folder: Path, settings: dict[str, Any], labels: ShardLabels) -> bool:
     """Whether the folder holds this very dataset, complete and whole.
 
     Raises:
@@ -94,7 +94,7 @@ def is_finished(folder: Path, settings: dict[str, Any], labels: Labels) -> bool:
 def make(
     folder: Path,
     card: cards.Card,
-    labels: Labels,
+    labels: ShardLabels,
     samples: Callable[[int], schema.Samples],
     device: str,
     advance: Callable[..., None],

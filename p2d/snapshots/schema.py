@@ -110,8 +110,8 @@ def array_of(table: pa.Table, column: str) -> np.ndarray:
     return table.column(column).combine_chunks().to_numpy_ndarray()
 
 
-def labels_of(table: pa.Table) -> pa.Table:
-    """The labels of rows, of version 2 as those of version 3."""
+def upgraded_labels(table: pa.Table) -> pa.Table:
+    """The labels of rows, those of version 2 as version 3 has them."""
     if "preset" not in table.column_names:
         return table.select(LABELS)
     time = pc.multiply(pc.cast(table["steps"], pa.float64()), table["dt"])

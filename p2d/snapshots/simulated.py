@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from p2d.config.simulate import SimulateConfig, Simulation
-from p2d.errors import UserError
+from p2d.errors import UserError, nearest
 from p2d.fields import Grid, Species
 from p2d.observables import averages
 from p2d.snapshots import card as cards
@@ -26,6 +26,7 @@ from p2d.systems.system import System
 # can show.
 ALIVE_SHARE = 1e-3
 LARGEST_ROUGHNESS = 4.0  # mean square of the Laplacian over the variance
+LARGEST_CHANGE = 0.25  # mean square change of the Laplacian in a step over its own; 4 where all cells alternate
 SETTLED = 100  # steps by which diffusion has levelled the edges of an initial state
 
 
@@ -62,22 +63,19 @@ def simulate_samples(
         UserError: a field that is not finite (names the sample and the step), or a checkerboard.
     """
     system, scheme = simulation.systems[shard.system], simulation.scheme(shard.system)
+    runs = _Runs(shard.system, system, scheme, device, threads)
     labels = labels_of(simulation, shard)
     each = simulation.snapshots_per_run
-    ids, runs, steps = labels.sample_id[::each], labels.run_id[::each], _steps(simulation, shard)
+    ids, burn_in = labels.sample_id[::each], system.run.steps
 
-    def advance(states: np.ndarray, step: int, steps: int, snapshot: int = 0) -> np.ndarray:
-        after = stepping.run(states, system, scheme, steps, device, threads)
-        _refuse_broken(after, states, step, steps, ids + snapshot, system, scheme, device)
-        return after
-
-    early = system.run.steps // 2
-    states = advance(_initial_states(simulation, system, runs), 0, early)
+    early = burn_in // 2
+    states = runs.advance(_initial_states(simulation, system, labels.run_id[::each]), 0, early, ids)
     before = averages(states, scheme.grid)
-    states = advance(states, early, system.run.steps - early)
+    states = runs.advance(states, early, burn_in - early, ids)
     snapshots = [states]
     for number in range(1, each):
-        snapshots.append(advance(snapshots[-1], int(steps[number - 1]), simulation.interval, number))
+        step = burn_in + (number - 1) * simulation.interval
+        snapshots.append(runs.advance(snapshots[-1], step, simulation.interval, ids + number))
     # [runs, snapshots a run, ...] in the order of ids; the last run may be cut short.
     state = np.stack(snapshots, axis=1).reshape(-1, *states.shape[1:])[: shard.rows]
     species = simulation.species
@@ -114,12 +112,29 @@ def _initial_states(simulation: Simulation, system: System, runs: np.ndarray) ->
     if simulation.initial in initial.KINDS:
         return initial.initial_states(system, simulation.seed, runs, simulation.grid.shape, simulation.initial)
     starts = store.open_dataset(simulation.initial)
-    refuse_starts(starts, simulation)
-    chosen = starts.living[runs % len(starts.living)]
-    return np.concatenate([starts.states(chosen[n : n + 1]) for n in range(len(chosen))])
+    _refuse_starts(starts, simulation)
+    samples, place = np.unique(starts.living[runs % len(starts.living)], return_inverse=True)
+    return starts.states(samples)[place]
 
 
-def refuse_starts(starts: store.Dataset, simulation: Simulation) -> None:
+def with_starts(simulation: Simulation, out: str | Path = "") -> Simulation:
+    """The simulation with the folder of the dataset of its initial states, where it names one.
+
+    Raises:
+        UserError: neither a kind of initial states nor a dataset, or one of other species or another size.
+    """
+    if simulation.initial in initial.KINDS:
+        return simulation
+    try:
+        starts = store.find_dataset(simulation.initial, out)
+    except UserError as error:
+        known = f"{', '.join(initial.KINDS)}{nearest(simulation.initial, initial.KINDS)}"
+        raise UserError(f"initial = {simulation.initial} is none of {known}, and no dataset: {error}") from None
+    _refuse_starts(starts, simulation)
+    return replace(simulation, initial=str(starts.folder.resolve()))
+
+
+def _refuse_starts(starts: store.Dataset, simulation: Simulation) -> None:
     """Refuse a dataset of initial states that are of other species or another size.
 
     Raises:
@@ -140,82 +155,102 @@ def _size(grid: Grid) -> str:
     return f"{grid.shape[0]} x {grid.shape[1]}"
 
 
-def _steps(simulation: Simulation, shard: ShardPlan) -> np.ndarray:
-    """Steps from the initial state to each snapshot of a run, int64."""
-    burn_in = simulation.systems[shard.system].run.steps
-    return burn_in + simulation.interval * np.arange(simulation.snapshots_per_run, dtype=np.int64)
-
-
 def labels_of(simulation: Simulation, shard: ShardPlan) -> schema.Labels:
     """What the rows of a shard say of themselves, known before they are simulated."""
     each = simulation.snapshots_per_run
     rows = np.arange(shard.rows, dtype=np.int64)
-    steps = _steps(simulation, shard)[rows % each]
+    run = simulation.systems[shard.system].run
+    steps = run.steps + simulation.interval * (rows % each)
     return schema.Labels(
         sample_id=shard.first + rows,
         run_id=shard.first_run + rows // each,
         steps=steps,
-        time=steps * simulation.systems[shard.system].run.dt,
+        time=steps * run.dt,
         seed=simulation.seed,
         system=shard.system,
     )
 
 
-def _refuse_broken(
-    after: np.ndarray,
-    states: np.ndarray,
-    step: int,
-    steps: int,
-    ids: np.ndarray,
-    system: System,
-    scheme: Scheme,
-    device: str,
-) -> None:
-    """Raise if a state is not finite, naming its sample and the first step after which it is not, or a checkerboard.
+@dataclass(frozen=True)
+class _Runs:
+    """Runs of one system that are advanced together, and refused where they break down."""
 
-    `after` is what `steps` steps have made of `states`, which are those after step `step`.
-    """
-    bad = np.flatnonzero(~np.isfinite(after).all(axis=(1, 2, 3)))
-    if len(bad):
-        first = step + _first_broken(states[bad[:1]], steps, system, scheme, device)
-        raise UserError(
-            f"sample {ids[bad[0]]} of {system.label} is not finite from step {first} on; a smaller --dt may help"
-        )
-    if step + steps < SETTLED:
-        return
-    checkered = [any(_is_checkerboard(field, scheme.grid) for field in state) for state in after]
-    if any(checkered):
-        raise UserError(
-            f"sample {ids[int(np.argmax(checkered))]} of {system.label} has become a checkerboard by step "
-            f"{step + steps}: the scheme is unstable with dt = {scheme.dt:g}; give a smaller --dt"
-        )
+    label: str
+    system: System
+    scheme: Scheme
+    device: str
+    threads: int | None
+
+    def advance(self, states: np.ndarray, step: int, steps: int, ids: np.ndarray) -> np.ndarray:
+        """States after so many more steps.
+
+        Args:
+            states: after `step` steps.
+            ids: of the samples, by which a broken one is named.
+
+        Raises:
+            UserError: a state is not finite (names its sample and the first step after which), or a checkerboard.
+        """
+        after = self._run(states, steps)
+        broken = np.flatnonzero(~np.isfinite(after).all(axis=(1, 2, 3)))
+        if len(broken):
+            first = step + self._first_broken(states[broken[:1]], steps)
+            raise UserError(
+                f"sample {ids[broken[0]]} of {self.label} is not finite from step {first} on; a smaller --dt may help"
+            )
+        checkered = self._checkered(after) if step + steps >= SETTLED else ids[:0]
+        if len(checkered):
+            raise UserError(
+                f"sample {ids[checkered[0]]} of {self.label} has become a checkerboard by step {step + steps}: "
+                f"the scheme is unstable with dt = {self.scheme.dt:g}; give a smaller --dt"
+            )
+        return after
+
+    def _run(self, states: np.ndarray, steps: int) -> np.ndarray:
+        return stepping.run(states, self.system, self.scheme, steps, self.device, self.threads)
+
+    def _first_broken(self, state: np.ndarray, steps: int) -> int:
+        """After how many steps a state [1, C, H, W], which is not finite after `steps`, is no longer: by halving."""
+        done, reached = 0, steps
+        while reached - done > 1:
+            half = (reached - done) // 2
+            middle = self._run(state, half)
+            if np.isfinite(middle).all():
+                state, done = middle, done + half
+            else:
+                reached = done + half
+        return reached
+
+    def _checkered(self, states: np.ndarray) -> np.ndarray:
+        """Which states have become checkerboards under a step that is too long, for reaction or diffusion.
+
+        Their neighbouring cells alternate, and with every step, too. Patterns as fine as the grid are as rough, and
+        change little within a step.
+        """
+        rough = np.flatnonzero([any(_is_rough(field, self.scheme.grid) for field in state) for state in states])
+        if not len(rough):
+            return rough
+        now, then = (_relief(fields, self.scheme.grid) for fields in (states[rough], self._run(states[rough], 1)))
+        change, size = ((fields**2).mean(axis=(2, 3)) for fields in (then - now, now))
+        return rough[(change > LARGEST_CHANGE * size).any(axis=1)]
 
 
-def _first_broken(state: np.ndarray, steps: int, system: System, scheme: Scheme, device: str) -> int:
-    """After how many steps a state [1, C, H, W], which is not finite after `steps`, is no longer: by halving."""
-    done, reached = 0, steps
-    while reached - done > 1:
-        half = (reached - done) // 2
-        middle = stepping.run(state, system, scheme, half, device)
-        if np.isfinite(middle).all():
-            state, done = middle, done + half
-        else:
-            reached = done + half
-    return reached
+def _relief(fields: np.ndarray, grid: Grid) -> np.ndarray:
+    """By how much each cell differs from its neighbours: the Laplacian at a spacing of 1."""
+    return replace(grid, spacing=1.0).laplacian(fields)
 
 
-def _is_checkerboard(field: np.ndarray, grid: Grid) -> bool:
-    """Whether neighbouring cells alternate, as they do under a step that is too long for reaction and diffusion.
+def _is_rough(field: np.ndarray, grid: Grid) -> bool:
+    """Whether neighbouring cells alternate: the mean square of the Laplacian is large beside the variance.
 
-    The mean square of the Laplacian over the variance is 64 for a checkerboard, and at most 0.4 at 3,000 steps of any
-    of Gray-Scott's presets. On grids below 8 cells even the longest waves are short, so nothing can be told.
+    Their ratio is 64 for a checkerboard, and at most 0.4 at 3,000 steps of any of Gray-Scott's presets. On grids below
+    8 cells even the longest waves are short, so nothing can be told.
     """
     long = [size for size in field.shape if size > 1]
     variance = field.var(dtype=np.float64)
     if not long or min(long) < 8 or variance <= (ALIVE_SHARE * max(np.abs(field).max(), ALIVE_SHARE)) ** 2:
         return False
-    rough = (replace(grid, spacing=1.0).laplacian(field) ** 2).mean()
-    return bool(rough > LARGEST_ROUGHNESS * len(long) ** 2 / 4 * variance)
+    return bool((_relief(field, grid) ** 2).mean() > LARGEST_ROUGHNESS * len(long) ** 2 / 4 * variance)
 
 
 @contextmanager
@@ -223,10 +258,16 @@ def writing(simulation: Simulation, folder: Path) -> Iterator[tuple[cards.Card, 
     """Be the one writer of a new or unfinished dataset while the block runs, see snapshots/writing.py.
 
     Yields:
-        Its card, and the simulation with the chunk that its shards have.
+        Its card, and the simulation with the chunk and the order of systems that its shards have.
     """
     with shards.writing(folder, _first_card(simulation)) as card:
-        yield card, replace(simulation, chunk=card.chunk)
+        yield card, _as_begun(simulation, card)
+
+
+def _as_begun(simulation: Simulation, card: cards.Card) -> Simulation:
+    """The simulation with the chunk and the order of systems that the shards have, neither of which is a setting."""
+    systems = {label: simulation.systems[label] for label in card.settings["systems"]}
+    return replace(simulation, chunk=card.chunk, systems=systems)
 
 
 def _first_card(simulation: Simulation) -> cards.Card:
@@ -234,7 +275,7 @@ def _first_card(simulation: Simulation) -> cards.Card:
         settings=simulation.identity(),
         species=simulation.species,
         grid=simulation.grid,
-        systems=simulation.systems,
+        systems={label: replace(system, presets={}) for label, system in simulation.systems.items()},
         conditions={label: dict(system.parameters) for label, system in simulation.systems.items()},
         chunk=simulation.chunk,
     )
@@ -247,14 +288,14 @@ def is_finished(simulation: Simulation, folder: Path) -> bool:
         UserError: it holds a dataset of other settings (says which differ).
     """
 
-    def labels(card: cards.Card) -> shards.Labels:
-        chunked = replace(simulation, chunk=card.chunk)
-        return shard_labels(chunked, plan(chunked))
+    def labels(card: cards.Card) -> shards.ShardLabels:
+        begun = _as_begun(simulation, card)
+        return shard_labels(begun, plan(begun))
 
     return shards.is_finished(folder, simulation.identity(), labels)
 
 
-def shard_labels(simulation: Simulation, plans: list[ShardPlan]) -> shards.Labels:
+def shard_labels(simulation: Simulation, plans: list[ShardPlan]) -> shards.ShardLabels:
     """The labels of the rows of each of these shards, by number."""
     return {shard.index: labels_of(simulation, shard) for shard in plans}
 
@@ -262,7 +303,7 @@ def shard_labels(simulation: Simulation, plans: list[ShardPlan]) -> shards.Label
 def simulate_here(config: SimulateConfig, folder: Path) -> store.Dataset:
     """Make a dataset in this process, without Ray: for small data, notebooks and tests."""
     start = time.monotonic()
-    simulation = config.simulation()
+    simulation = with_starts(config.simulation())
     if not is_finished(simulation, folder):
         device = stepping.choose_device(config.wished_device)
         with writing(simulation, folder) as (card, simulation):

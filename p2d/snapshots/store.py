@@ -126,7 +126,7 @@ class Dataset:
         """The labels of all rows, without averages and states, in the order of sample ids."""
         names = [entry["name"] for entry in self.card.shards]
         columns = schema.LABELS if self.card.written == VERSION else schema.OLD_LABELS
-        return schema.labels_of(read_rows(self.folder, names, columns)).sort_by("sample_id")
+        return schema.upgraded_labels(read_rows(self.folder, names, columns)).sort_by("sample_id")
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -81,6 +82,7 @@ def _faults_of_the_whole(folder: Path, card: Card) -> list[Fault]:
         "systems": (set(card.systems) or labels, labels),
     }
     faults = [Fault("card.json", f"{key} is not that of the rows") for key, (a, b) in checks.items() if a != b]
-    if not faults and card.written == VERSION and card.card_hash != card_hash(card):
+    values = json.loads((folder / "card.json").read_text())
+    if not faults and values["card_hash"] != card_hash(values):
         return [Fault("card.json", "altered since it was written")]
     return faults

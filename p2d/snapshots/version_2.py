@@ -23,7 +23,8 @@ def upgraded(values: dict[str, Any]) -> dict[str, Any]:
     systems = {}
     for label, known in values["parameters"].items():
         own = {key: known[key] for key in ("D_u", "D_v", "F", "k")}
-        systems[label] = replace(base.at(**own), run=Run(known["dt"], values["burn_in"])).to_dict()
+        system = base.at(label if label in base.presets else "", **own)
+        systems[label] = replace(system, run=Run(known["dt"], values["burn_in"])).to_dict()
     return kept | {
         "version": 3,
         "written": VERSION,
@@ -32,6 +33,7 @@ def upgraded(values: dict[str, Any]) -> dict[str, Any]:
         "species": [asdict(Species("u")), asdict(Species("v"))],
         "grid": asdict(Grid(tuple(values["grid"]))),
         "systems": systems,
+        "conditions": {label: system["parameters"] for label, system in systems.items()},
         "scaling": Scaling.from_dict(values["affine"]).to_dict(),
     }
 

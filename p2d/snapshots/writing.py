@@ -21,7 +21,7 @@ from p2d.snapshots import card as cards
 from p2d.snapshots import schema, store
 from p2d.snapshots.lock import sole_writer
 
-Labels = dict[int, schema.Labels]  # of the rows of each shard, by its number
+ShardLabels = dict[int, schema.Labels]  # of the rows of each shard, by its number
 
 
 @contextmanager
@@ -49,6 +49,11 @@ def writing(folder: Path, first_card: cards.Card) -> Iterator[cards.Card]:
             if card is None:
                 card = first_card
                 cards.write_card(folder, card)
+            elif card.written != cards.VERSION:
+                raise UserError(
+                    f"the dataset {folder} was begun by an earlier p2d, which alone can finish or mend it; "
+                    "take another --name or --out, or remove it"
+                )
         except OSError as error:
             raise UserError(f"cannot write to {folder}: {error.strerror or error}; take another --out") from error
         yield card
@@ -64,15 +69,10 @@ def card_there(folder: Path, settings: dict[str, Any]) -> cards.Card | None:
         return None
     card = cards.load_card(folder)
     refuse_other_settings(f"the dataset {folder}", card.settings, settings)
-    if card.written != cards.VERSION and not card.complete:
-        raise UserError(
-            f"the dataset {folder} was begun by an earlier p2d, which alone can finish it; "
-            "take another --name or --out, or remove it"
-        )
     return card
 
 
-def kept_shards(folder: Path, card: cards.Card, labels: Labels) -> dict[int, dict[str, Any]]:
+def kept_shards(folder: Path, card: cards.Card, labels: ShardLabels) -> dict[int, dict[str, Any]]:
     """Entries of the shards on disk that need not be made again, by number; each has been checked.
 
     A finished dataset's shards are held against the card, an interrupted one's against the labels that their rows must
@@ -93,7 +93,7 @@ def kept_shards(folder: Path, card: cards.Card, labels: Labels) -> dict[int, dic
     return found
 
 
-def is_finished(folder: Path, settings: dict[str, Any], labels: Callable[[cards.Card], Labels]) -> bool:
+def is_finished(folder: Path, settings: dict[str, Any], labels: Callable[[cards.Card], ShardLabels]) -> bool:
     """Whether the folder holds the dataset of these settings, complete, every shard with the hash its card says.
 
     Raises:
@@ -185,7 +185,8 @@ def ensembles_text(card: cards.Card) -> list[str]:
     for label, ensemble in card.ensembles.items():
         dead = ensemble.samples - ensemble.alive
         told = f"{dead} of {ensemble.samples} patterns died out and are left out of training" if dead else "all alive"
-        lines.append(f"{label}: {told}; {ensemble.change.text(card.systems[label].run.steps)}")
+        steps = card.systems[label].run.steps if label in card.systems else 0
+        lines.append(f"{label}: {told}; {ensemble.change.text(steps)}")
     return lines
 
 

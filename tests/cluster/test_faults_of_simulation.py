@@ -66,7 +66,8 @@ def test_a_killed_actor_is_replaced_and_the_bytes_are_the_same(cluster, tmp_path
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    dataset = simulate(SimulateConfig(**LONG, actors=2), folder)
+    config = SimulateConfig(**LONG, actors=2)
+    dataset = simulate(config.simulation(), config, folder)
     killer.join()
     assert killed
     assert dataset.card.dataset_hash == undisturbed

@@ -22,12 +22,13 @@ from p2d.snapshots.simulated import plan
 
 class Teller(Simulator):
     def _entry(self, shard):
-        time.sleep(0.5)
+        time.sleep(1.0)  # longer than from the first actor's start to the last one's
         return json.dumps({"index": shard.index, "gpu": os.environ["CUDA_VISIBLE_DEVICES"], "pid": os.getpid()})
 
 ray.init(address="local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
 config = SimulateConfig(num_samples=16, chunk=1, gpus_per_actor=float(sys.argv[1]), actors=int(sys.argv[2]))
-print(json.dumps(list(run_actors(config, Path("."), plan(config), "cuda", Teller))))
+simulation = config.simulation()
+print(json.dumps(list(run_actors(simulation, config, Path("."), plan(simulation), "cuda", Teller))))
 """
 
 

@@ -26,8 +26,10 @@ from p2d.errors import UserError
 CONFIGS = [
     SimulateConfig(),
     SimulateConfig(preset=("waves", "life"), num_samples=3, normalize=False, name="mine", chunk=2, device="cpu"),
-    SimulateConfig(feed=(0.02, 0.1), kill=(0.05,), diffusion_u=0.1, dt=0.5, initial="noise", gpus_per_actor=0.5),
-    SimulateConfig(snapshots_per_run=4, interval=1000, diffusion_v=0.0, threads=3, seed=2**63 - 1),
+    SimulateConfig(set=("F=0.02,0.1", "k=0.05", "D_u=0.1"), dt=0.5, initial="noise", gpus_per_actor=0.5),
+    SimulateConfig(snapshots_per_run=4, interval=1000, set=("D_v=0",), threads=3, seed=2**63 - 1),
+    SimulateConfig(spacing="0.65um", edges=("periodic", "mirror"), operator="9-point", integrator="etdrk4", steps=0),
+    SimulateConfig(equation="runs/discover/waves", initial="other"),
     SimulateConfig(noise=0.02, initial="centre"),
     Source(dataset="some/folder", holdout=0.25, workers=2),
     TrainSource(cpus_per_worker=3, memory=1.5),
@@ -89,6 +91,31 @@ def test_each_differing_setting_is_named_with_both_values():
     assert "steps" not in told
 
 
+@pytest.mark.parametrize(
+    ("made", "asked", "told"),
+    [
+        ({"a": {"b": {"F": 0.018, "k": 1}}}, {"a": {"b": {"F": 0.02, "k": 1}}}, "a.b.F is 0.018 there, 0.02 was asked"),
+        ({"a": {"b": 1}}, {"a": {"b": 1, "c": 2}}, "a.c is None there, 2 was asked"),
+        ({"a": {"b": 1}}, {"a": 3}, "a is ['b'] there, 3 was asked"),
+        ({}, {"a": {"b": 1}}, "a is None there, ['b'] was asked"),
+        # of tables that the other lacks the names alone, and what differs within those of both
+        (
+            {"s": {"one": {"F": 1}, "two": {"F": 1}}},
+            {"s": {"two": {"F": 2}, "three": {"F": 1}}},
+            "s is ['one', 'two'] there, ['two', 'three'] was asked; s.two.F is 1 there, 2 was asked",
+        ),
+        ({"s": {"one": {"F": 1}}}, {"s": {}}, "s is ['one'] there, [] was asked"),
+    ],
+)
+def test_nested_settings_are_told_by_their_place(made, asked, told):
+    with pytest.raises(UserError) as caught:
+        refuse_other_settings("the dataset d", made, asked)
+    assert str(caught.value) == (
+        f"the dataset d was made with other settings: {told}. Take another --name or --out, or remove it"
+    )
+    refuse_other_settings("the dataset d", made, made)
+
+
 def test_equal_settings_are_not_refused():
     refuse_other_settings("the dataset d", SimulateConfig().identity(), SimulateConfig(chunk=3).identity())
 
@@ -101,7 +128,9 @@ def test_equal_settings_are_not_refused():
         *((SimulateConfig, key, -1) for key in ("steps", "interval", "seed", "actors", "threads")),
         *((SimulateConfig, "seed", value) for value in (2**63, 2**64)),
         *((SimulateConfig, "gpus_per_actor", value) for value in (0, 0.0, 1.5, -1, -0.5, float("nan"), float("inf"))),
-        *((SimulateConfig, "dt", value) for value in (0.0, -1.0, float("nan"), float("inf"))),
+        *((SimulateConfig, "dt", value) for value in (-1.0, float("nan"), float("inf"))),
+        *((SimulateConfig, "noise", value) for value in (-0.01, 1.0, float("nan"))),
+        *((SimulateConfig, "spacing", value) for value in ("abc", "-1", "0.5.2", "1um2", "um", "nan", "inf")),
         *((ScoreConfig, key, 0) for key in ("epochs", "batch_size")),
         *((ScoreConfig, key, -2) for key in ("warmup", "weight_decay", "seed")),
         *((ScoreConfig, key, value) for key in ("learning_rate", "ema") for value in (0.0, 1.0, -0.5, float("nan"))),

@@ -7,12 +7,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from p2d import observables as ensemble
 from p2d.config import SimulateConfig
-from p2d.snapshots.schema import PARAMETERS, Samples
-from p2d.snapshots.simulated import finish, plan, writing
+from p2d.config.simulate import Simulation
+from p2d.fields import Grid
+from p2d.observables import averages
+from p2d.snapshots.schema import Labels, Samples
+from p2d.snapshots.simulated import plan, writing
 from p2d.snapshots.store import Dataset, open_dataset, write_shard
-from p2d.systems.gray_scott import preset
+from p2d.snapshots.writing import finish
+from p2d.systems import stepping
+from p2d.systems.initial import initial_states
+from p2d.systems.stepping import Scheme
+from p2d.systems.reading import load_system
+from p2d.systems.system import System
 
 
 def altered(data: bytes, place: int) -> bytes:
@@ -47,34 +54,55 @@ def small(**settings) -> SimulateConfig:
     return SimulateConfig(**{**few, **settings})
 
 
+def simulation_of(**settings) -> Simulation:
+    """What such settings come to."""
+    return small(**settings).simulation()
+
+
+def gray_scott(preset: str = "waves", **parameters: float) -> System:
+    """Gray-Scott at a preset, or with other parameters."""
+    return load_system("gray_scott").at(preset, **parameters)
+
+
+def begun(system: System, seed: int, runs: np.ndarray, height: int, width: int, kind: str = "") -> np.ndarray:
+    """Initial states of these runs."""
+    return initial_states(system, seed, runs, (height, width), kind)
+
+
+def advanced(states: np.ndarray, system: System, steps: int) -> np.ndarray:
+    """States after so many steps of 1 on a periodic grid of spacing 1."""
+    return stepping.run(states, system, Scheme(Grid(states.shape[-2:])), steps, "cpu")
+
+
+def averages_of(states: np.ndarray) -> np.ndarray:
+    """Averages of each state over a periodic grid of spacing 1."""
+    return averages(states, Grid(states.shape[-2:]))
+
+
 def samples_of(
     state: np.ndarray, first: int = 0, alive: np.ndarray | None = None, run_id: np.ndarray | None = None
 ) -> Samples:
     """Rows of a shard with these states, a run each unless told otherwise."""
     ids = np.arange(first, first + len(state))
-    observed = ensemble.observe(np.nan_to_num(state, posinf=0, neginf=0))
+    steps = np.full(len(state), 30)
+    observed = averages_of(np.nan_to_num(state, posinf=0, neginf=0))
     return Samples(
+        Labels(ids, ids if run_id is None else run_id, steps, 1.0 * steps, seed=3, system="waves"),
         state=state,
-        sample_id=ids,
-        run_id=ids if run_id is None else run_id,
-        steps=np.full(len(state), 30),
         alive=np.ones(len(state), bool) if alive is None else alive,
-        observed=observed,
-        observed_before=observed + 0.125,
-        seed=3,
-        preset="waves",
-        parameters={key: getattr(preset("waves"), key) for key in PARAMETERS},
+        averages=observed,
+        averages_before=observed + 0.125,
     )
 
 
 def with_living(folder: Path, alive: list[bool], chunk: int = 4, snapshots_per_run: int = 1) -> Dataset:
     """A dataset of random states of which these are alive."""
     several = {"snapshots_per_run": snapshots_per_run, "interval": 5} if snapshots_per_run > 1 else {}
-    config = small(num_samples=len(alive), height=4, width=6, chunk=chunk, **several)
+    simulation = simulation_of(num_samples=len(alive), height=4, width=6, chunk=chunk, **several)
     states = np.random.default_rng(0).random((len(alive), 2, 4, 6), dtype=np.float32)
-    with writing(config, folder) as (card, config):
+    with writing(simulation, folder) as (card, simulation):
         entries = []
-        for shard in plan(config):
+        for shard in plan(simulation):
             rows = slice(shard.first, shard.first + shard.rows)
             runs = shard.first_run + np.arange(shard.rows) // snapshots_per_run
             samples = samples_of(states[rows], shard.first, np.array(alive[rows]), runs)

@@ -7,14 +7,23 @@ import pytest
 
 from p2d.config import SimulateConfig
 from p2d.errors import UserError
-from p2d.snapshots import simulated as simulation
+from p2d.snapshots import simulated
 from p2d.snapshots.simulated import plan, simulate_here, simulate_samples
-from p2d.systems.gray_scott import PRESETS
-from p2d.systems.initial import initial_states
+from p2d.systems.reading import load_system
 
-from .helpers import contents, small
+from .helpers import begun, contents, gray_scott, simulation_of, small
 
 SEVERAL = {"snapshots_per_run": 3, "interval": 11}
+BISTABLE = """
+name = "bistable"
+[rates]
+x = "D*lap(x) + x - x**3"
+[parameters]
+D = 0.02
+[start]
+rest = { x = 0 }
+noise = { x = 0.3 }
+"""
 
 
 # What is not finite
@@ -22,18 +31,18 @@ SEVERAL = {"snapshots_per_run": 3, "interval": 11}
 
 def breaks_down(monkeypatch, run: int, at: int, config: SimulateConfig) -> None:
     """Let a cell of this run be no number after `at` steps. A cell of u counts the steps; v stays, to know the run."""
-    known = initial_states(config.seed, np.array([run]), config.height, config.width)[0, 1]
+    known = begun(gray_scott(), config.seed, np.array([run]), config.height, config.width)[0, 1]
 
-    def advance(state, params, steps, *_):
+    def advance(state, system, scheme, steps, *_):
         after = state.copy()
         after[:, 0, 0, 0] += steps
         this = (after[:, 1] == known).all(axis=(1, 2)) & (after[:, 0, 0, 0] >= 1 + at)
         after[this, 0, 3, 4] = np.nan
         return after
 
-    start = initial_states(config.seed, np.arange(config.runs), config.height, config.width)
+    start = begun(gray_scott(), config.seed, np.arange(config.simulation().runs), config.height, config.width)
     assert (start[:, 0, 0, 0] == 1).all()  # no disc there: the count starts at 1
-    monkeypatch.setattr(simulation.stepper, "run", advance)
+    monkeypatch.setattr(simulated.stepping, "run", advance)
 
 
 @pytest.mark.parametrize("at", [1, 14, 15, 16, 29, 30])
@@ -72,23 +81,48 @@ def test_a_run_that_breaks_down_between_snapshots_names_the_one_that_is_not_fini
 def test_a_checkerboard_names_the_sample_and_dt(tmp_path, preset):
     # below the limit of diffusion alone, 1 / (4 * 0.16) = 1.5625, but not below that with the reaction
     config = small(preset=(preset,), dt=1.5, height=32, width=32, steps=1000)
-    (label,) = config.systems()
-    told = f"sample 0 of {label} has become a checkerboard: the Euler scheme is unstable with dt = 1.5"
-    with pytest.raises(UserError, match=f"^{re.escape(told)}; give a smaller --dt$"):
+    (label,) = config.simulation().systems
+    told = (
+        f"sample 0 of {label} has become a checkerboard by step {{}}: the scheme is unstable with dt = 1.5; "
+        "give a smaller --dt"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(told).replace(re.escape('{}'), '(500|1000)')}$"):
         simulate_here(config, tmp_path)
     assert contents(tmp_path) == {}
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", load_system("gray_scott").presets)
 @pytest.mark.parametrize("initial", ["discs", "centre", "noise"])
 def test_no_preset_is_taken_for_a_checkerboard(preset, initial):
-    config = small(preset=(preset,), initial=initial, height=32, width=40, num_samples=4, steps=1000)
-    simulate_samples(config, plan(config)[0])
+    simulation = simulation_of(preset=(preset,), initial=initial, height=32, width=40, num_samples=4, steps=1000)
+    assert np.isfinite(simulate_samples(simulation, plan(simulation)[0]).state).all()
 
 
 @pytest.mark.parametrize("initial", ["discs", "centre", "noise"])
 @pytest.mark.parametrize("steps", [0, 1, 2, 6])
 @pytest.mark.parametrize("size", [8, 12, 16, 32])
 def test_no_initial_state_is_taken_for_a_checkerboard(size, steps, initial):
-    config = small(initial=initial, height=size, width=size, steps=steps, chunk=10)
-    simulate_samples(config, plan(config)[0])
+    simulation = simulation_of(initial=initial, height=size, width=size, steps=steps, chunk=10)
+    assert len(simulate_samples(simulation, plan(simulation)[0]).state) == 10
+
+
+def test_a_pattern_as_fine_as_its_grid_is_none(tmp_path):
+    (tmp_path / "bistable.toml").write_text(BISTABLE)
+    simulation = simulation_of(
+        system=str(tmp_path / "bistable.toml"), num_samples=4, height=16, width=24, steps=400, dt=0.1
+    )
+    (shard,) = plan(simulation)
+    states = simulate_samples(simulation, shard).state
+    # each cell has settled near 1 or -1 by itself, and the mean square of the Laplacian is that of white noise, 20
+    assert np.abs(states).min() > 0.8
+    assert (simulation.grid.laplacian(states) ** 2).mean() > 15 * states.var()
+
+
+def test_a_checkerboard_in_one_dimension_and_at_mirror_edges_is_told(tmp_path):
+    (tmp_path / "bistable.toml").write_text(BISTABLE)
+    settings = {"system": str(tmp_path / "bistable.toml"), "num_samples": 2, "steps": 400}
+    # around 1 and -1, which are not the rest state, small waves follow d/dt = -(2 + 4 D) x or more: stable below 0.93
+    for grid in ({"height": 1, "width": 64}, {"height": 16, "width": 24, "edges": ("mirror",)}):
+        simulate_here(small(**settings, **grid, dt=0.5), tmp_path / f"short{grid['height']}")
+        with pytest.raises(UserError, match=r"has become a checkerboard by step 200: .* dt = 1\.5; give a smaller"):
+            simulate_here(small(**settings, **grid, dt=1.5), tmp_path / f"long{grid['height']}")

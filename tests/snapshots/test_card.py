@@ -7,21 +7,21 @@ import numpy as np
 import pytest
 from torch.testing import assert_close
 
-from p2d import observables as ensemble
 from p2d.errors import UserError
-from p2d.snapshots.card import card_hash, dataset_hash, load_card, write_card
-from p2d.snapshots.schema import PARAMETERS, array_of
+from p2d.observables import Change
+from p2d.snapshots.card import Card, card_hash, dataset_hash, load_card, write_card
+from p2d.snapshots.schema import array_of
 from p2d.snapshots.simulated import is_finished, simulate_here
 from p2d.snapshots.store import file_hash, open_dataset, read_rows, shard_name
 from p2d.snapshots.verify import verify
-from p2d.systems.gray_scott import preset
+from p2d.systems.system import Run
 
-from .helpers import altered_card, small, with_living
+from .helpers import altered_card, gray_scott, simulation_of, small, with_living
 
 READERS = {
     "open": open_dataset,
     "verify": verify,
-    "look whether it is finished": lambda folder: is_finished(small(), folder),
+    "look whether it is finished": lambda folder: is_finished(simulation_of(), folder),
     "go on": lambda folder: simulate_here(small(), folder),
 }
 
@@ -30,14 +30,17 @@ def test_the_card_is_plain_json_that_says_what_the_shards_say(tmp_path):
     config = small(preset=("waves", "life"), normalize=False)
     simulate_here(config, tmp_path)
     card = json.loads((tmp_path / "card.json").read_text())
-    assert card["settings"] == config.identity()
-    assert (card["grid"], card["samples"], card["alive"], card["complete"]) == ([10, 12], 20, 20, True)
-    assert (card["burn_in"], card["chunk"], card["device"], card["dead_share"]) == (30, 4, "cpu", 0.0)
-    assert card["parameters"] == {
-        name: {key: getattr(preset(name), key) for key in PARAMETERS} for name in ("waves", "life")
-    }
-    assert set(PARAMETERS) < card["units"].keys()
-    assert card["affine"] == {"scale": 1.0, "shift": 0.0}
+    assert card["settings"] == config.simulation().identity()
+    assert card["grid"] == {"shape": [10, 12], "spacing": 1.0, "edges": ["periodic", "periodic"], "unit": ""}
+    assert card["species"] == [{"name": name, "unit": "", "low": 0, "high": 1} for name in ("u", "v")]
+    assert (card["samples"], card["alive"], card["complete"]) == (20, 20, True)
+    assert (card["version"], card["chunk"], card["device"], card["dead_share"]) == (3, 4, "cpu", 0.0)
+    for name in ("waves", "life"):
+        system = dataclasses.replace(gray_scott(name), run=Run(1.0, 30, 1.0))
+        assert card["systems"][name] == json.loads(json.dumps(system.to_dict()))
+        assert card["conditions"][name] == system.parameters
+    assert list(card["systems"]) == list(card["conditions"]) == ["waves", "life"]
+    assert card["scaling"] == {"shift": [0.0, 0.0], "scale": [1.0, 1.0]}
     assert card["software"].keys() >= {"python", "p2d", "numpy", "numba", "pyarrow"}
     assert [(s["name"], s["rows"]) for s in card["shards"]] == [(shard_name(i), n) for i, n in enumerate([4, 4, 2] * 2)]
     assert [s["hash"] for s in card["shards"]] == [file_hash(tmp_path / s["name"]) for s in card["shards"]]
@@ -46,14 +49,18 @@ def test_the_card_is_plain_json_that_says_what_the_shards_say(tmp_path):
 def test_the_card_says_what_each_ensemble_is_like(tmp_path):
     dataset = simulate_here(small(preset=("waves", "life")), tmp_path)
     for name, ids in (("waves", np.arange(10)), ("life", np.arange(10, 20))):
-        found = dataset.card.ensembles[name]
+        ensemble = dataset.card.ensembles[name]
         states = dataset.states(ids).astype(np.float64)
-        assert (found["samples"], found["alive"]) == (10, 10)
-        moments = [found[key] for key in ("mean_u", "mean_v", "std_u", "std_v")]
-        # the card rounds to nine digits after the point
-        assert_close(moments, [*states.mean((0, 2, 3)), *states.std((0, 2, 3))], rtol=0, atol=6e-10)
-        rows = read_rows(tmp_path, [shard["name"] for shard in dataset.card.shards]).slice(ids[0], 10)
-        assert found["change"] == ensemble.change(array_of(rows, "observed_before"), array_of(rows, "observed"))
+        assert (ensemble.samples, ensemble.alive) == (10, 10)
+        moments = [*ensemble.mean.values(), *ensemble.std.values()]
+        assert list(ensemble.mean) == list(ensemble.std) == ["u", "v"]
+        # the card rounds to nine digits
+        assert_close(moments, [*states.mean((0, 2, 3)), *states.std((0, 2, 3))], rtol=6e-9, atol=0)
+        names = [shard["name"] for shard in dataset.card.shards]
+        rows = read_rows(tmp_path, names, ("averages", "averages_before")).slice(ids[0], 10)
+        before, after = (array_of(rows, column) for column in ("averages_before", "averages"))
+        assert ensemble.change == Change.between(before, after, ("u", "v"))
+        assert ensemble.change.z is not None
 
 
 def test_the_dead_count_as_samples_and_not_in_the_averages(tmp_path):
@@ -61,14 +68,14 @@ def test_the_dead_count_as_samples_and_not_in_the_averages(tmp_path):
     card = with_living(tmp_path, alive).card
     states = open_dataset(tmp_path).states(np.flatnonzero(alive)).astype(np.float64)
     assert (card.samples, card.alive, card.dead_share) == (13, 8, round(5 / 13, 6))
-    assert (card.ensembles["waves"]["samples"], card.ensembles["waves"]["alive"]) == (13, 8)
-    # the card rounds to nine digits after the point
-    assert_close(card.ensembles["waves"]["std_v"], states[:, 1].std(), rtol=0, atol=6e-10)
+    assert (card.ensembles["waves"].samples, card.ensembles["waves"].alive) == (13, 8)
+    # the card rounds to nine digits
+    assert_close(card.ensembles["waves"].std["v"], states[:, 1].std(), rtol=6e-9, atol=0)
 
 
 def test_the_hash_is_that_of_the_digests_in_the_order_of_samples(tmp_path):
     card = simulate_here(small(), tmp_path).card
-    digests = read_rows(tmp_path, [shard["name"] for shard in card.shards]).column("digest").to_pylist()
+    digests = read_rows(tmp_path, [shard["name"] for shard in card.shards], ("digest",)).column("digest").to_pylist()
     assert len(set(digests)) == 10
     assert card.dataset_hash == dataset_hash(digests) != dataset_hash(digests[::-1])
 
@@ -76,7 +83,9 @@ def test_the_hash_is_that_of_the_digests_in_the_order_of_samples(tmp_path):
 def test_a_card_comes_back_from_its_file(tmp_path):
     card = dataclasses.replace(simulate_here(small(preset=("life", "maze")), tmp_path).card, seconds=1.25)
     write_card(tmp_path, card)
-    assert load_card(tmp_path) == dataclasses.replace(card, card_hash=card_hash(card))
+    assert load_card(tmp_path) == dataclasses.replace(card, card_hash=card_hash(card.to_dict()))
+    assert card_hash(json.loads((tmp_path / "card.json").read_text())) == load_card(tmp_path).card_hash
+    assert Card.from_dict(json.loads(json.dumps(card.to_dict()))) == card
 
 
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS)
@@ -88,6 +97,10 @@ def test_a_card_comes_back_from_its_file(tmp_path):
         ("[1, 2]", "not the card"),
         ('{"name": "another program"}', "not the card"),
         ('{"format": "p2d dataset"}', "damaged .its version is None."),
+        ('{"format": "p2d dataset", "version": 3, "grid": [4, 4]}', "damaged"),
+        ('{"format": "p2d dataset", "version": 3, "grid": 4}', "damaged"),
+        ('{"format": "p2d dataset", "version": 3}', "damaged"),
+        ('{"format": "p2d dataset", "version": 3, "shards": [{"name": "a"}]}', "without its hash"),
         ('{"format": "p2d dataset", "version": 2, "grid": [4, 4]}', "damaged"),
         ('{"format": "p2d dataset", "version": 2, "grid": 4}', "damaged"),
         ('{"format": "p2d dataset", "version": 2}', "damaged"),
@@ -106,9 +119,9 @@ def test_a_card_that_is_none_of_ours_is_told(tmp_path, read, card, told):
 @pytest.mark.parametrize(
     ("version", "told"),
     [
-        (3, "card.json has version 3, this p2d reads version 2: update p2d"),
-        (99, "card.json has version 99, this p2d reads version 2: update p2d"),
-        (1, r" was written by an earlier p2d \(version 1 .*, now 2\); simulate it again under another --name"),
+        (4, "card.json has version 4, this p2d reads version 3: update p2d"),
+        (99, "card.json has version 99, this p2d reads version 3: update p2d"),
+        (1, r" was written by an earlier p2d \(version 1 .*, now 3\); simulate it again under another --name"),
     ],
 )
 def test_a_card_of_another_version_is_told_in_one_line_that_says_what_to_do(tmp_path, read, version, told):

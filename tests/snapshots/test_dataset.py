@@ -8,10 +8,11 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from p2d.errors import UserError
-from p2d.snapshots.simulated import ALIVE_SPREAD, simulate_here, writing
+from p2d.fields import Grid
+from p2d.snapshots.simulated import ALIVE_SHARE, simulate_here, writing
 from p2d.snapshots.store import find_dataset, open_dataset, shard_name, write_shard
 
-from .helpers import samples_of, small, with_living
+from .helpers import samples_of, simulation_of, small, with_living
 
 # Opening
 
@@ -36,7 +37,7 @@ def test_a_folder_without_a_card_is_told(tmp_path):
 
 
 def test_an_unfinished_dataset_is_told(tmp_path):
-    with writing(small(), tmp_path):
+    with writing(simulation_of(), tmp_path):
         pass
     with pytest.raises(UserError, match=f"{tmp_path} is unfinished"):
         open_dataset(tmp_path)
@@ -110,7 +111,8 @@ def test_a_split_of_fewer_than_two_runs_is_refused(tmp_path, pattern, snapshots_
 def test_dead_samples_are_flagged_and_left_out(tmp_path):
     dataset = simulate_here(small(preset=("holes",), num_samples=12, height=12, width=16, steps=300), tmp_path)
     everything = dataset.states(np.arange(12))
-    alive = everything[:, 1].std(axis=(1, 2)) > ALIVE_SPREAD
+    alive = everything[:, 1].std(axis=(1, 2)) > ALIVE_SHARE  # u is as uniform as v
+    assert_array_equal(alive, everything[:, 0].std(axis=(1, 2)) > ALIVE_SHARE)
     assert 2 <= alive.sum() < 12  # this preset dies out on some grids of this size
     assert_array_equal(dataset.index.column("alive").to_numpy(zero_copy_only=False), alive)
     assert dataset.card.alive == alive.sum()
@@ -201,4 +203,4 @@ def test_a_short_name_of_two_datasets_is_refused(tmp_path):
         simulate_here(small(height=height), tmp_path / "data" / f"waves_{height}x12")
     with pytest.raises(UserError, match="several datasets are called 'waves': waves_10x12, waves_12x12"):
         find_dataset("waves", tmp_path)
-    assert find_dataset("waves_12x12", tmp_path).card.grid == (12, 12)
+    assert find_dataset("waves_12x12", tmp_path).card.grid == Grid((12, 12))

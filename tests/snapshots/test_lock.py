@@ -16,7 +16,7 @@ from p2d.snapshots.simulated import is_finished, simulate_here, writing
 from p2d.snapshots.store import open_dataset
 from p2d.snapshots.verify import verify
 
-from .helpers import contents, interrupted, small
+from .helpers import contents, interrupted, simulation_of, small
 
 HOLDS = """
 import sys
@@ -110,7 +110,7 @@ def test_the_lock_is_free_when_its_holder_has_finished(tmp_path, start):
 
 
 def test_the_lock_is_free_when_its_holder_fails(tmp_path):
-    with pytest.raises(KeyboardInterrupt), writing(small(), tmp_path):
+    with pytest.raises(KeyboardInterrupt), writing(simulation_of(), tmp_path):
         raise KeyboardInterrupt
     simulate_here(small(), tmp_path)
 
@@ -152,7 +152,7 @@ def test_a_finished_dataset_is_read_while_it_is_held(tmp_path, start):
     start(HOLDS, tmp_path)
     assert open_dataset(tmp_path).states().tobytes() == states.tobytes()
     assert verify(tmp_path) == []
-    assert is_finished(small(), tmp_path)
+    assert is_finished(simulation_of(), tmp_path)
     assert simulate_here(small(), tmp_path).card == made.card  # there is nothing to write
 
 
@@ -162,7 +162,7 @@ def test_whole_shards_are_read_while_the_rest_is_written(tmp_path, start):
     assert contents(tmp_path / "held") == {"shard-00000.parquet": contents(whole.folder)["shard-00000.parquet"]}
     with pytest.raises(UserError, match="held is unfinished"):
         open_dataset(tmp_path / "held")
-    assert not is_finished(small(), tmp_path / "held")
+    assert not is_finished(simulation_of(), tmp_path / "held")
 
 
 def refuses_locks(monkeypatch, number: int) -> None:

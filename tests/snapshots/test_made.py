@@ -8,19 +8,20 @@ import pytest
 from numpy.testing import assert_array_equal
 from torch.testing import assert_close
 
-from p2d import observables as ensemble
 from p2d.errors import UserError
-from p2d.evaluate.metrics import true_velocity
+from p2d.fields import Grid, Scaling, Species
 from p2d.snapshots import made as derived
 from p2d.snapshots.card import load_card
-from p2d.snapshots.schema import PARAMETERS, array_of
-from p2d.snapshots.simulated import ALIVE_SPREAD, describe_ensembles, simulate_here
+from p2d.snapshots.schema import Labels, array_of
+from p2d.snapshots.simulated import ALIVE_SHARE, simulate_here
 from p2d.snapshots.store import Dataset, open_dataset, read_rows, read_table, shard_name
 from p2d.snapshots.verify import Fault, verify
+from p2d.snapshots.writing import ensembles_text
 
-from .helpers import DAMAGES, contents, interrupted, small
+from .helpers import DAMAGES, averages_of, contents, interrupted, small
 
-AFFINE = {"scale": 2.0, "shift": -1.0}
+SPECIES = (Species("u"), Species("v"))
+SCALING = Scaling((0.5, 0.5), (0.5, 0.5))
 GENERATED = {"kind": "generated", "score": "0123456789", "learnt_from": "abc"}
 SETTINGS = {"num_samples": 10, "seed": 3, "kind": "generated"}
 
@@ -37,10 +38,10 @@ def generate(
     """A generated dataset of made-up states."""
     labels = derived.generated_labels(count, chunk, seed=3)
     asked = {**SETTINGS, **settings}
-    card = derived.first_card(asked, GENERATED, None, states([0]).shape[-2:], AFFINE, chunk)
+    card = derived.first_card(asked, GENERATED, SPECIES, Grid(states([0]).shape[-2:]), SCALING, chunk)
 
     def samples(number: int):
-        return derived.samples_of(states([row["sample_id"] for row in labels[number]]), labels[number])
+        return derived.samples_of(states(labels[number].sample_id.tolist()), labels[number], card)
 
     return derived.make(folder, card, labels, samples, "cpu", advance)
 
@@ -49,11 +50,12 @@ def denoise(noisy: Dataset, folder, clean=lambda states: np.clip(states, 0, 1)) 
     """A denoised dataset, by a plain function of states."""
     labels = derived.labels_like(noisy)
     origin = {"kind": "denoised", "dataset": noisy.folder.name, "noise": 0.02}
-    card = derived.first_card(origin, origin, noisy.card, noisy.card.grid, noisy.card.affine, noisy.card.chunk)
+    known = noisy.card
+    card = derived.first_card(origin, origin, known.species, known.grid, noisy.scaling, known.chunk, known)
 
     def samples(number: int):
         ids, states = noisy.read_shard(shard_name(number))
-        return derived.samples_of(clean(states), labels[number], np.isin(ids, noisy.living))
+        return derived.samples_of(clean(states), labels[number], card, np.isin(ids, noisy.living))
 
     return derived.make(folder, card, labels, samples, "cpu", lambda rows, note: None)
 
@@ -68,9 +70,11 @@ def test_every_generated_pattern_is_a_run_of_a_system_that_is_not_known(count, c
     labels = derived.generated_labels(count, chunk, seed=5)
     assert list(labels) == list(range(len(rows)))
     assert [len(part) for part in labels.values()] == rows
-    every = [row for part in labels.values() for row in part]
-    unknown = {"seed": 5, "preset": "generated", "steps": 0, **dict.fromkeys(PARAMETERS)}
+    every = [row for part in labels.values() for row in part.rows()]
+    unknown = {"seed": 5, "system": "generated", "steps": 0, "time": None}
     assert every == [{"sample_id": i, "run_id": i, **unknown} for i in range(count)]
+    for part in labels.values():
+        assert Labels.of(part.rows()).rows() == part.rows()
 
 
 @pytest.mark.parametrize(
@@ -88,7 +92,7 @@ def test_a_denoised_dataset_is_labelled_as_the_noisy_one(tmp_path, settings):
     clean = denoise(noisy, tmp_path / "clean")
     assert clean.index.equals(noisy.index)
     assert [shard["rows"] for shard in clean.card.shards] == [shard["rows"] for shard in noisy.card.shards]
-    kept = ("parameters", "grid", "burn_in", "affine", "chunk", "samples", "alive")
+    kept = ("species", "systems", "conditions", "grid", "scaling", "chunk", "samples", "alive")
     assert {key: getattr(clean.card, key) for key in kept} == {key: getattr(noisy.card, key) for key in kept}
     ids = np.arange(noisy.card.samples)
     assert_array_equal(clean.states(ids), np.clip(noisy.states(ids), 0, 1))
@@ -105,9 +109,10 @@ def test_states_come_back_to_the_last_bit_with_their_averages(tmp_path, height, 
     dataset = generate(tmp_path, states=lambda ids: made_up(ids, height, width))
     ids = np.arange(10)
     assert dataset.states(ids).tobytes() == made_up(ids.tolist(), height, width).tobytes()
-    rows = read_rows(tmp_path, [shard["name"] for shard in dataset.card.shards])
-    for name in ("observed", "observed_before"):
-        assert_array_equal(array_of(rows, name), ensemble.observe(made_up(ids.tolist(), height, width)))
+    names = ("averages", "averages_before")
+    rows = read_rows(tmp_path, [shard["name"] for shard in dataset.card.shards], names)
+    for name in names:
+        assert_array_equal(array_of(rows, name), averages_of(made_up(ids.tolist(), height, width)))
 
 
 @pytest.mark.parametrize("dead", [[], [1, 5, 6], [0]])
@@ -116,19 +121,21 @@ def test_uniform_patterns_count_as_dead(tmp_path, dead):
         found = made_up(ids)
         for place, i in enumerate(ids):
             if i in dead:
-                found[place, 1] = 0.25 + ALIVE_SPREAD * (found[place, 1] - 0.5)  # uniform numbers vary by 0.29 of that
+                found[place] = 0.25 + ALIVE_SHARE * (found[place] - 0.5)  # uniform numbers vary by 0.29 of that
+            elif i == 9:
+                found[place, 1] = 0.25  # a species that varies is enough
         return found
 
     dataset = generate(tmp_path, states=states)
     living = sorted(set(range(10)) - set(dead))
     assert_array_equal(dataset.living, living)
     assert (dataset.card.samples, dataset.card.alive) == (10, len(living))
-    found = dataset.card.ensembles["generated"]
-    assert (found["samples"], found["alive"]) == (10, len(living))
+    ensemble = dataset.card.ensembles["generated"]
+    assert (ensemble.samples, ensemble.alive) == (10, len(living))
     everything = dataset.states(np.array(living)).astype(np.float64)
-    # the card rounds to nine digits after the point
+    # the card rounds to nine digits
     moments = [*everything.mean((0, 2, 3)), *everything.std((0, 2, 3))]
-    assert_close([found[key] for key in ("mean_u", "mean_v", "std_u", "std_v")], moments, rtol=0, atol=6e-10)
+    assert_close([*ensemble.mean.values(), *ensemble.std.values()], moments, rtol=6e-9, atol=0)
 
 
 def test_who_lives_in_a_denoised_dataset_is_who_lived_in_the_noisy_one(tmp_path):
@@ -141,20 +148,18 @@ def test_who_lives_in_a_denoised_dataset_is_who_lived_in_the_noisy_one(tmp_path)
 
 def test_whether_it_is_stationary_is_left_open(tmp_path):
     dataset = generate(tmp_path)
-    assert dataset.card.ensembles["generated"]["change"]["stationary"] is None
-    (line,) = describe_ensembles(dataset.card)
+    assert dataset.card.ensembles["generated"].change.stationary is None
+    (line,) = ensembles_text(dataset.card)
     assert line.startswith("generated: all alive; 0 steps: too few")
 
 
-def test_the_velocity_of_a_generated_pattern_is_not_known_and_that_of_a_denoised_one_is(tmp_path):
-    generated = generate(tmp_path / "generated")
-    ids = np.arange(3)
-    assert true_velocity(generated, ids, generated.states(ids)) is None
+def test_the_system_of_a_generated_pattern_is_not_known_and_that_of_a_denoised_one_is(tmp_path):
+    assert generate(tmp_path / "generated").systems_of(np.arange(3)) is None
     noisy = simulate_here(small(preset=("waves", "life")), tmp_path / "noisy")
     clean = denoise(noisy, tmp_path / "clean")
-    assert_array_equal(
-        true_velocity(clean, ids, clean.states(ids)), true_velocity(noisy, ids, np.clip(noisy.states(ids), 0, 1))
-    )
+    ids = np.array([3, 12, 7])
+    assert clean.systems_of(ids) == noisy.systems_of(ids)
+    assert [system.preset for system in clean.systems_of(ids)] == ["waves", "life", "waves"]
 
 
 # The card
@@ -166,10 +171,10 @@ def test_the_card_says_what_the_dataset_was_made_from(tmp_path):
     denoise(noisy, tmp_path / "clean")
     cards = {name: json.loads((tmp_path / name / "card.json").read_text()) for name in ("generated", "clean", "noisy")}
     assert cards["generated"]["origin"] == GENERATED
-    assert cards["generated"]["parameters"] == {}
+    assert cards["generated"]["systems"] == cards["generated"]["conditions"] == {}
     assert cards["clean"]["origin"] == {"kind": "denoised", "dataset": "noisy", "noise": 0.02}
-    assert cards["clean"]["parameters"].keys() == {"waves"}
-    assert "origin" not in cards["noisy"]
+    assert cards["clean"]["systems"].keys() == {"waves"}
+    assert cards["noisy"]["origin"] == {}
     for name in ("generated", "clean"):
         assert load_card(tmp_path / name).origin["kind"] in cards[name]["generator"]
         assert cards[name]["complete"]
@@ -188,7 +193,11 @@ def test_an_altered_origin_is_noticed(tmp_path):
 def test_generated_and_denoised_datasets_have_no_faults(tmp_path):
     generate(tmp_path / "generated")
     assert verify(tmp_path / "generated") == []
-    for settings in ({}, {"preset": ("waves", "life"), "feed": (0.02, 0.03)}, {"snapshots_per_run": 3, "interval": 7}):
+    for settings in (
+        {},
+        {"preset": ("waves", "life"), "set": ("F=0.02,0.03",)},
+        {"snapshots_per_run": 3, "interval": 7},
+    ):
         name = f"{len(settings)}{[*settings][:1]}"
         denoise(simulate_here(small(**settings), tmp_path / f"noisy{name}"), tmp_path / f"clean{name}")
         assert verify(tmp_path / f"clean{name}") == []
@@ -264,11 +273,11 @@ def test_a_simulated_dataset_is_not_written_over(tmp_path):
     assert open_dataset(tmp_path).card == made.card
 
 
-def test_a_generated_shard_opens_with_no_parameters(tmp_path):
+def test_a_generated_shard_knows_no_time(tmp_path):
     generate(tmp_path)
     table = read_table(tmp_path / shard_name(2))
-    assert {key: table.column(key).to_pylist() for key in PARAMETERS} == {key: [None, None] for key in PARAMETERS}
-    assert table.column("preset").to_pylist() == ["generated"] * 2
+    assert table.column("time").to_pylist() == [None, None]
+    assert table.column("system").to_pylist() == ["generated"] * 2
 
 
 def test_shards_made_again_otherwise_are_refused(tmp_path):

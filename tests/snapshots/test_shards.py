@@ -7,19 +7,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from p2d import observables as ensemble
 from p2d.config import SimulateConfig
 from p2d.errors import UserError
-from p2d.snapshots.schema import PARAMETERS, array_of, label_rows
+from p2d.observables import names
+from p2d.snapshots.schema import array_of
 from p2d.snapshots.simulated import ShardPlan, labels_of, simulate_here
 from p2d.snapshots.store import checked_shard, file_hash, open_dataset, read_table, shard_entry, write_shard
-from p2d.systems import stepper
-from p2d.systems.gray_scott import preset
-from p2d.systems.initial import initial_states
 
-from .helpers import DAMAGES, rewritten, samples_of, small
-
-WAVES = {key: getattr(preset("waves"), key) for key in PARAMETERS}
+from .helpers import DAMAGES, advanced, averages_of, begun, gray_scott, rewritten, samples_of, small
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (12, 20), (1, 7)])
@@ -30,7 +25,7 @@ def test_rows_come_back_to_the_last_bit(tmp_path, height, width):
     samples = samples_of(states, 20, alive, run_id=np.array([7, 7, 8, 8, 9]))
     entry = write_shard(tmp_path, 7, samples)
     table = read_table(tmp_path / "shard-00007.parquet")
-    for column in ("state", "observed", "observed_before"):
+    for column in ("state", "averages", "averages_before"):
         assert array_of(table, column).tobytes() == getattr(samples, column).tobytes()
     assert table.column("sample_id").to_pylist() == [20, 21, 22, 23, 24]
     assert table.column("run_id").to_pylist() == [7, 7, 8, 8, 9]
@@ -45,19 +40,19 @@ def test_a_shard_opens_with_plain_pyarrow(tmp_path, height, width):
     table = pq.read_table(tmp_path / "shard-00000.parquet")
     assert table.schema.field("state").type == pa.fixed_shape_tensor(pa.float32(), [2, height, width])
     assert table.column("state").combine_chunks().to_numpy_ndarray().shape == (4, 2, height, width)
-    row = table.drop_columns(["state", "observed", "observed_before", "digest"]).to_pylist()[2]
-    labels = {"sample_id": 2, "run_id": 2, "seed": 0, "preset": "waves", "steps": 30, "alive": True}
-    assert row == {**labels, **WAVES}
+    row = table.drop_columns(["state", "averages", "averages_before", "digest"]).to_pylist()[2]
+    labels = {"sample_id": 2, "run_id": 2, "seed": 0, "system": "waves", "steps": 30, "time": 30.0, "alive": True}
+    assert row == labels
 
 
 @pytest.mark.parametrize("steps", [30, 31])
 def test_a_shard_holds_the_averages_of_its_states_and_those_half_way(tmp_path, steps):
     simulate_here(small(steps=steps), tmp_path)
     table = pq.read_table(tmp_path / "shard-00001.parquet")
-    half_way = stepper.run(initial_states(0, np.arange(4, 8), 10, 12), preset("waves"), 15, "cpu")
-    for column, states in (("observed", array_of(table, "state")), ("observed_before", half_way)):
-        assert table.schema.field(column).type == pa.fixed_shape_tensor(pa.float64(), [len(ensemble.OBSERVED)])
-        assert array_of(table, column).tobytes() == ensemble.observe(states).tobytes()
+    half_way = advanced(begun(gray_scott(), 0, np.arange(4, 8), 10, 12), gray_scott(), 15)
+    for column, states in (("averages", array_of(table, "state")), ("averages_before", half_way)):
+        assert table.schema.field(column).type == pa.fixed_shape_tensor(pa.float64(), [len(names(("u", "v")))])
+        assert array_of(table, column).tobytes() == averages_of(states).tobytes()
 
 
 # Damage
@@ -65,10 +60,10 @@ def test_a_shard_holds_the_averages_of_its_states_and_those_half_way(tmp_path, s
 
 def checked(file: Path, first: int = 4, rows: int = 4, config: SimulateConfig | None = None):
     """The entry of the shard if it is the one planned, with `rows` samples from id `first` on."""
-    config = config or small()
-    system = next(iter(config.systems()))
-    plan = ShardPlan(index=1, system=system, first=first, first_run=first // config.snapshots_per_run, rows=rows)
-    return checked_shard(file, label_rows(**labels_of(config, plan)), (config.height, config.width))
+    simulation = (config or small()).simulation()
+    system = next(iter(simulation.systems))
+    plan = ShardPlan(index=1, system=system, first=first, first_run=first // simulation.snapshots_per_run, rows=rows)
+    return checked_shard(file, labels_of(simulation, plan), (2, *simulation.grid.shape))
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
@@ -86,7 +81,14 @@ def test_a_shard_of_other_samples_is_not_the_one_asked_for(tmp_path, first, rows
     assert checked(tmp_path / "shard-00001.parquet", first, rows) is None
 
 
-OTHERS = [{"seed": 1}, {"steps": 31}, {"preset": ("life",)}, {"snapshots_per_run": 2, "interval": 1}, {"height": 12}]
+OTHERS = [
+    {"seed": 1},
+    {"steps": 31},
+    {"preset": ("life",)},
+    {"snapshots_per_run": 2, "interval": 1},
+    {"height": 12},
+    {"dt": 0.5},
+]
 
 
 @pytest.mark.parametrize("other", OTHERS, ids=[next(iter(other)) for other in OTHERS])
@@ -101,8 +103,9 @@ ALTERED_COLUMNS = [
     ("alive", pa.array([True, True, False, True])),
     ("seed", pa.array([0, 0, 1, 0])),
     ("steps", pa.array([30, 30, 30, 31])),
-    ("preset", pa.array(["waves", "life", "waves", "waves"])),
-    *((key, pa.array([WAVES[key]] * 3 + [np.nextafter(WAVES[key], np.inf)])) for key in PARAMETERS),
+    ("system", pa.array(["waves", "life", "waves", "waves"])),
+    ("time", pa.array([30.0, 30.0, np.nextafter(30.0, 31.0), 30.0])),
+    ("time", pa.array([30.0, 30.0, None, 30.0])),
     ("digest", pa.array([bytes(16)] * 4, pa.binary(16))),
 ]
 
@@ -118,7 +121,7 @@ def test_a_value_that_does_not_match_its_digest_is_noticed(tmp_path, name, colum
 
 
 @pytest.mark.parametrize(
-    ("name", "place"), [("state", (2, 1, 3, 4)), ("observed", (2, 5)), ("observed_before", (0, 0))]
+    ("name", "place"), [("state", (2, 1, 3, 4)), ("averages", (2, 5)), ("averages_before", (0, 0))]
 )
 def test_one_number_changed_by_its_last_bit_is_noticed(tmp_path, name, place):
     simulate_here(small(), tmp_path)

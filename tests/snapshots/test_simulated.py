@@ -1,24 +1,22 @@
 """What a simulated dataset holds: the same bytes for any chunk, of single runs and of several snapshots a run."""
 
-import json
-
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from p2d.snapshots.schema import PARAMETERS, array_of
-from p2d.snapshots.simulated import describe_ensembles, measured, plan, simulate_here
+from p2d.snapshots.schema import array_of
+from p2d.snapshots.simulated import measured, plan, simulate_here
 from p2d.snapshots.store import Dataset, read_rows
 from p2d.snapshots.verify import verify
-from p2d.systems import stepper
-from p2d.systems.gray_scott import PRESETS, GrayScott
-from p2d.systems.initial import generator, initial_states
+from p2d.snapshots.writing import ensembles_text
+from p2d.systems.initial import generator
 
-from .helpers import contents, small, with_living
+from .helpers import advanced, begun, contents, gray_scott, simulation_of, small, with_living
 
-WAVES = PRESETS["waves"]
+WAVES = gray_scott()
 SEVERAL = {"snapshots_per_run": 3, "interval": 11}  # of 10 samples: three whole runs, and a fourth of one snapshot
-GRID = {"feed": (0.02, 0.03), "kill": (0.05, 0.055, 0.06)}
+FEED, KILL = (0.02, 0.03), (0.05, 0.055, 0.06)
+GRID = {"set": ("F=0.02,0.03", "k=0.05,0.055,0.06")}
 
 
 def column(dataset: Dataset, name: str) -> list:
@@ -38,10 +36,10 @@ def all_states(dataset: Dataset) -> np.ndarray:
 @pytest.mark.parametrize("samples", [1, 10, 12])
 def test_the_plan_covers_every_sample_once_in_order_and_in_whole_runs(samples, each, chunk):
     interval = 5 if each > 1 else 0
-    config = small(
+    simulation = simulation_of(
         preset=("waves", "life"), num_samples=samples, chunk=chunk, snapshots_per_run=each, interval=interval
     )
-    shards = plan(config)
+    shards = plan(simulation)
     assert [shard.index for shard in shards] == list(range(len(shards)))
     assert [i for s in shards for i in range(s.first, s.first + s.rows)] == list(range(2 * samples))
     runs = -(-samples // each)
@@ -59,7 +57,7 @@ def test_the_plan_covers_every_sample_once_in_order_and_in_whole_runs(samples, e
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (12, 20)])
 def test_a_simulated_shard_is_the_simulation_to_the_last_bit(tmp_path, height, width):
     dataset = simulate_here(small(height=height, width=width, seed=5), tmp_path)
-    expected = stepper.run(initial_states(5, np.arange(10), height, width), WAVES, 30, "cpu")
+    expected = advanced(begun(WAVES, 5, np.arange(10), height, width), WAVES, 30)
     assert all_states(dataset).tobytes() == expected.tobytes()
     ids, states = dataset.read_shard("shard-00001.parquet")
     assert_array_equal(ids, [4, 5, 6, 7])
@@ -77,7 +75,7 @@ def test_the_hash_does_not_depend_on_the_chunk(tmp_path, chunk, settings):
     config = small(**settings, chunk=chunk)
     other = simulate_here(config, tmp_path / "b")
     whole_runs = max(1, chunk // config.snapshots_per_run) * config.snapshots_per_run
-    assert len(other.card.shards) == len(config.systems()) * -(-config.num_samples // whole_runs)
+    assert len(other.card.shards) == len(config.simulation().systems) * -(-config.num_samples // whole_runs)
     assert other.card.dataset_hash == reference.card.dataset_hash
     assert all_states(other).tobytes() == all_states(reference).tobytes()
 
@@ -95,10 +93,16 @@ OTHERS = [
     {"num_samples": 9},
     {"preset": ("life",)},
     {"height": 12},
-    {"feed": (0.019,)},
-    {"kill": (0.05,)},
-    {"diffusion_u": 0.17},
-    {"diffusion_v": 0.09},
+    {"set": ("F=0.019",)},
+    {"set": ("k=0.05",)},
+    {"set": ("D_u=0.15",)},
+    {"set": ("D_v=0.09",)},
+    {"spacing": "1.25"},
+    {"edges": ("mirror",)},
+    {"edges": ("periodic", "mirror")},
+    {"operator": "9-point"},
+    {"operator": "spectral", "dt": 0.5},
+    {"integrator": "etdrk4"},
     {"dt": 0.5},
     {"initial": "centre"},
     {"initial": "noise"},
@@ -130,8 +134,8 @@ def test_a_snapshot_is_that_of_a_plain_run_to_the_last_bit(tmp_path, each, inter
     assert column(dataset, "steps") == (30 + snapshot * interval).tolist()
     states = all_states(dataset)
     for i in range(samples):
-        start = initial_states(2, run[i : i + 1], height, width)
-        expected = stepper.run(start, WAVES, 30 + int(snapshot[i]) * interval, "cpu")
+        start = begun(WAVES, 2, run[i : i + 1], height, width)
+        expected = advanced(start, WAVES, 30 + int(snapshot[i]) * interval)
         assert states[i].tobytes() == expected[0].tobytes()
 
 
@@ -140,7 +144,7 @@ def test_runs_of_a_second_system_are_others(tmp_path):
     first = [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]
     assert column(dataset, "run_id") == first + [run + 4 for run in first]
     assert column(dataset, "steps") == [30, 41, 52, 30, 41, 52, 30, 41, 52, 30] * 2
-    life = stepper.run(initial_states(0, np.arange(4, 8), 10, 12), PRESETS["life"], 41, "cpu")
+    life = advanced(begun(WAVES, 0, np.arange(4, 8), 10, 12), gray_scott("life"), 41)
     assert all_states(dataset)[[11, 14, 17]].tobytes() == life[:3].tobytes()
 
 
@@ -157,8 +161,8 @@ def test_the_change_of_an_ensemble_is_that_of_runs_and_not_of_snapshots(tmp_path
     # Later snapshots are further from the middle of the burn-in, and no independent draws.
     single = simulate_here(small(num_samples=8), tmp_path / "a").card.ensembles["waves"]
     several = simulate_here(small(num_samples=24, **SEVERAL), tmp_path / "b").card.ensembles["waves"]
-    assert (several["samples"], several["change"]) == (24, single["change"])
-    assert single["change"]["z"] is not None
+    assert (several.samples, several.change) == (24, single.change)
+    assert single.change.z is not None
 
 
 # Several systems
@@ -167,20 +171,22 @@ def test_the_change_of_an_ensemble_is_that_of_runs_and_not_of_snapshots(tmp_path
 def test_a_grid_of_rates_is_one_labelled_dataset(tmp_path):
     config = small(**GRID, num_samples=3)
     dataset = simulate_here(config, tmp_path)
-    pairs = [(feed, kill) for feed in GRID["feed"] for kill in GRID["kill"]]
+    pairs = [(feed, kill) for feed in FEED for kill in KILL]
     labels = [f"F{feed}_k{kill}" for feed, kill in pairs]
-    systems = {name: GrayScott(0.16, 0.08, *pair) for name, pair in zip(labels, pairs, strict=True)}
+    systems = [gray_scott(F=feed, k=kill) for feed, kill in pairs]
     assert column(dataset, "sample_id") == column(dataset, "run_id") == list(range(18))
-    assert column(dataset, "preset") == [name for name in labels for _ in range(3)]
-    for key in PARAMETERS:
-        assert column(dataset, key) == [getattr(params, key) for params in systems.values() for _ in range(3)]
-    assert list(dataset.card.parameters) == list(dataset.card.ensembles) == labels
+    assert column(dataset, "system") == [name for name in labels for _ in range(3)]
+    assert list(dataset.card.systems) == list(dataset.card.conditions) == list(dataset.card.ensembles) == labels
+    known = [system.parameters for system in systems]
+    assert [system.parameters for system in dataset.card.systems.values()] == known
+    assert list(dataset.card.conditions.values()) == known
+    assert [system.parameters for system in dataset.systems_of(np.arange(0, 18, 3))] == known
     states = all_states(dataset)
-    for number, params in enumerate(systems.values()):
+    for number, system in enumerate(systems):
         runs = np.arange(3 * number, 3 * number + 3)
-        start = initial_states(0, runs, 10, 12)
-        assert states[runs].tobytes() == stepper.run(start, params, 30, "cpu").tobytes()
-        assert states[runs].tobytes() != stepper.run(start, WAVES, 30, "cpu").tobytes()
+        start = begun(WAVES, 0, runs, 10, 12)
+        assert states[runs].tobytes() == advanced(start, system, 30).tobytes()
+        assert states[runs].tobytes() != advanced(start, WAVES, 30).tobytes()
 
 
 # Measurement noise
@@ -188,13 +194,18 @@ def test_a_grid_of_rates_is_one_labelled_dataset(tmp_path):
 SYSTEMS = {"preset": ("waves", "life")}
 
 
+def both(std: float) -> np.ndarray:
+    """The same standard deviation for both species."""
+    return np.full(2, std)
+
+
 @pytest.mark.parametrize("std", [0.005, 0.1])
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (12, 20)])
 def test_measurement_noise_is_white_and_of_the_asked_standard_deviation(std, height, width):
     count = 200
     states = np.full((count, 2, height, width), 0.5, np.float32)
-    noise = (measured(states, std, 7, np.arange(count)) - states).astype(float) / std
-    assert measured(states, std, 7, np.arange(count)).dtype == np.float32
+    noise = (measured(states, both(std), 7, np.arange(count)) - states).astype(float) / std
+    assert measured(states, both(std), 7, np.arange(count)).dtype == np.float32
     standard_error = noise.size**-0.5
     assert abs(noise.mean()) < 4 * standard_error
     assert abs(noise.std() - 1) < 4 * standard_error * 2**-0.5
@@ -211,20 +222,27 @@ def test_measurement_noise_is_white_and_of_the_asked_standard_deviation(std, hei
 
 def test_measurement_noise_is_a_function_of_seed_and_id_alone():
     states = np.zeros((6, 2, 4, 5), np.float32)
-    whole = measured(states, 0.1, 3, np.arange(6))
-    assert measured(states[:3], 0.1, 3, np.array([4, 0, 5])).tobytes() == whole[[4, 0, 5]].tobytes()
-    assert_array_equal(measured(states, 0.2, 3, np.arange(6)), 2 * whole)  # a power of two times the same numbers
-    for others in (measured(states, 0.1, 4, np.arange(6)), measured(states, 0.1, 3, np.arange(6) + 6)):
+    whole = measured(states, both(0.1), 3, np.arange(6))
+    assert measured(states[:3], both(0.1), 3, np.array([4, 0, 5])).tobytes() == whole[[4, 0, 5]].tobytes()
+    assert_array_equal(measured(states, both(0.2), 3, np.arange(6)), 2 * whole)  # a power of two times the same numbers
+    for others in (measured(states, both(0.1), 4, np.arange(6)), measured(states, both(0.1), 3, np.arange(6) + 6)):
         assert not np.isin(whole, others).any()
 
 
+def test_each_species_has_noise_of_its_own_size():
+    states = np.zeros((2, 3, 4, 5), np.float32)
+    one = measured(states, np.ones(3), 3, np.arange(2))
+    noise = measured(states, np.array([0.25, 0.0, 8.0]), 3, np.arange(2))
+    assert_array_equal(noise, one * np.array([0.25, 0.0, 8.0], np.float32)[:, None, None])
+
+
 def test_measurement_noise_at_the_largest_seed_is_drawn():
-    noise = measured(np.zeros((2, 2, 3, 3), np.float32), 0.1, 2**63 - 1, np.array([0, 1]))
+    noise = measured(np.zeros((2, 2, 3, 3), np.float32), both(0.1), 2**63 - 1, np.array([0, 1]))
     assert len(np.unique(noise)) == noise.size
 
 
 def test_measurement_noise_is_not_the_stream_of_the_initial_state():
-    noise = measured(np.zeros((5, 2, 10, 12), np.float32), 1.0, 0, np.arange(5))
+    noise = measured(np.zeros((5, 2, 10, 12), np.float32), both(1.0), 0, np.arange(5))
     drawn = np.stack([generator(0, run).standard_normal((2, 10, 12), dtype=np.float32) for run in range(5)])
     assert abs((noise * drawn).mean()) < 4 * noise.size**-0.5
 
@@ -246,7 +264,7 @@ def test_noisy_bytes_do_not_depend_on_the_chunk(tmp_path, chunk, settings):
 def test_noise_is_added_to_the_very_simulation_each_snapshot_with_its_own(tmp_path, settings):
     clean = simulate_here(small(**settings), tmp_path / "clean")
     noisy = simulate_here(small(noise=0.02, **settings), tmp_path / "noisy")
-    expected = measured(all_states(clean), 0.02, 0, np.arange(clean.card.samples))
+    expected = measured(all_states(clean), both(0.02), 0, np.arange(clean.card.samples))
     assert all_states(noisy).tobytes() == expected.tobytes()
     noise = all_states(noisy).astype(float) - all_states(clean)
     flat = noise.reshape(len(noise), -1) / 0.02
@@ -264,8 +282,8 @@ def test_noise_changes_neither_who_lives_nor_the_averages_of_the_ensemble(tmp_pa
     assert column(noisy, "alive") == column(clean, "alive")
     assert noisy.card.ensembles == clean.card.ensembles
     names = [shard["name"] for shard in clean.card.shards]
-    for name in ("observed", "observed_before"):
-        one, other = (array_of(read_rows(d.folder, names), name) for d in (clean, noisy))
+    for name in ("averages", "averages_before"):
+        one, other = (array_of(read_rows(d.folder, names, (name,)), name) for d in (clean, noisy))
         assert one.tobytes() == other.tobytes()
 
 
@@ -276,18 +294,12 @@ def test_a_noisy_dataset_is_sound_and_found_again(tmp_path):
     assert simulate_here(small(noise=0.02), tmp_path).card == made.card
 
 
-def test_the_card_of_a_dataset_without_noise_says_nothing_of_it(tmp_path):
-    card = simulate_here(small(), tmp_path).card
-    assert "noise" not in card.settings
-    assert "origin" not in json.loads((tmp_path / "card.json").read_text())
-
-
 def test_each_system_of_a_dataset_has_a_line(tmp_path):
     card = simulate_here(small(preset=("waves", "maze"), num_samples=7), tmp_path).card
     told = "30 steps: too few steps or living runs to tell whether it is stationary"
-    assert describe_ensembles(card) == [f"waves: all alive; {told}", f"maze: all alive; {told}"]
+    assert ensembles_text(card) == [f"waves: all alive; {told}", f"maze: all alive; {told}"]
 
 
 def test_the_dead_are_counted_in_the_line_of_their_system(tmp_path):
-    (line,) = describe_ensembles(with_living(tmp_path, [True, False] * 10).card)
+    (line,) = ensembles_text(with_living(tmp_path, [True, False] * 10).card)
     assert line.startswith("waves: 10 of 20 patterns died out and are left out of training; 30 steps: still changing")

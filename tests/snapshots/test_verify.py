@@ -13,7 +13,18 @@ from p2d.snapshots.simulated import simulate_here, writing
 from p2d.snapshots.store import file_hash, write_shard
 from p2d.snapshots.verify import Fault, verify
 
-from .helpers import CUT_SHARDS, altered, altered_card, interrupted, rewritten, samples_of, small, with_living
+from .helpers import (
+    CUT_SHARDS,
+    altered,
+    altered_card,
+    gray_scott,
+    interrupted,
+    rewritten,
+    samples_of,
+    simulation_of,
+    small,
+    with_living,
+)
 
 NOT_THE_FILE = "not the file that the card says, though its rows are sound in themselves"
 ALTERED = "altered: rows differ from their digests"
@@ -52,7 +63,7 @@ def redigested(file, **columns) -> None:
     [
         {},
         {"chunk": 64},
-        {"preset": ("waves", "life"), "feed": (0.02, 0.03)},
+        {"preset": ("waves", "life"), "set": ("F=0.02,0.03",)},
         {"snapshots_per_run": 3, "interval": 7},
         {"preset": ("holes",), "num_samples": 12, "height": 12, "width": 16, "steps": 300},  # some of these die
         {"normalize": False, "initial": "noise", "dt": 0.5},
@@ -177,9 +188,8 @@ def test_all_faults_are_named_at_once_in_the_order_of_shards(tmp_path):
         ("dataset_hash", ""),
         ("samples", 11),
         ("alive", 9),
-        ("parameters", {}),
-        ("parameters", {"waves": {"D_u": 0.16, "D_v": 0.08, "F": 0.018, "k": 0.049, "dt": 0.5}}),
-        ("parameters", {"life": {"D_u": 0.16, "D_v": 0.08, "F": 0.018, "k": 0.049, "dt": 1.0}}),
+        ("systems", {"life": gray_scott("life").to_dict()}),
+        ("systems", {label: gray_scott(label).to_dict() for label in ("waves", "life")}),
     ],
 )
 def test_an_altered_card_is_named_with_what_is_wrong_in_it(folder, key, value):
@@ -191,13 +201,17 @@ def test_an_altered_card_is_named_with_what_is_wrong_in_it(folder, key, value):
     ("key", "value"),
     [
         ("settings", {"preset": ["waves"]}),
-        ("grid", [12, 10]),
-        ("affine", {"scale": 1.0, "shift": 0.0}),
-        ("burn_in", 31),
+        ("grid", {"shape": [12, 10], "spacing": 1.0, "edges": ["periodic", "periodic"], "unit": ""}),
+        ("grid", {"shape": [10, 12], "spacing": 1.0, "edges": ["mirror", "periodic"], "unit": ""}),
+        ("scaling", {"scale": [1.0, 1.0], "shift": [0.0, 0.0]}),
+        ("systems", {}),
+        ("systems", {"waves": gray_scott(F=0.019).to_dict()}),  # another rate than the samples were simulated with
+        ("conditions", {}),
+        ("species", [{"name": name, "unit": "mM", "low": 0, "high": 1} for name in ("u", "v")]),
         ("chunk", 5),
         ("dead_share", 0.5),
         ("ensembles", {}),
-        ("units", {}),
+        ("software", {}),
         ("seconds", 1e6),
         ("card_hash", ""),
     ],
@@ -217,9 +231,10 @@ def test_several_wrong_words_of_a_card_are_all_named(folder):
     [
         ({"seed": pa.array([1] * 4)}, ["dataset_hash"]),
         ({"alive": pa.array([True] * 3 + [False])}, ["dataset_hash", "alive"]),
-        ({"F": pa.array([0.02] * 4)}, ["dataset_hash", "parameters"]),
+        ({"system": pa.array(["life"] * 4)}, ["dataset_hash", "systems"]),
+        ({"time": pa.array([60.0] * 4)}, ["dataset_hash"]),
     ],
-    ids=["seed", "alive", "F"],
+    ids=["seed", "alive", "system", "time"],
 )
 def test_a_card_that_knows_a_shard_of_other_contents_does_not_hide_it(folder, columns, wrong):
     redigested(folder / shard(1), **columns)
@@ -253,5 +268,5 @@ def test_an_unfinished_dataset_is_named(folder, tmp_path_factory):
     interrupted(folder)
     assert verify(folder) == UNFINISHED
     begun = tmp_path_factory.mktemp("begun")
-    with writing(small(), begun):
+    with writing(simulation_of(), begun):
         assert verify(begun) == UNFINISHED
