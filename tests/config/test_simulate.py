@@ -170,8 +170,8 @@ def test_presets_and_devices_that_contradict_are_refused(settings, told):
         ),
         (
             {"set": ("D_u=-0.1",)},
-            "F0.018_k0.049_Du-0.1 is ill-posed: around its rest state the shortest waves grow the faster the shorter "
-            "they are, as under negative diffusion; check the signs of its parameters",
+            "F0.018_k0.049_Du-0.1 cannot be simulated: its waves grow the faster the shorter they are (the grid's "
+            "shortest at 0.782 a unit of time); is a diffusion negative?",
         ),
         ({"set": ("k=nan",)}, "--set k=nan is not possible: it must be NAME=NUMBER, or NAME=NUMBER,NUMBER"),
         ({"set": ("F=",)}, "--set F= is not possible: it must be NAME=NUMBER, or NAME=NUMBER,NUMBER"),
