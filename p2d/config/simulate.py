@@ -237,6 +237,7 @@ class Simulation:
         systems: by label; `run` of each says the step, the burn-in and the spacing that are taken.
         initial: kind of the initial states, or the folder of a dataset of them.
         chunk: samples simulated at a time, which does not decide what comes out.
+        initial_hash: of what that dataset holds, '' for a kind.
         others: see SimulateConfig, and Scheme.
     """
 
@@ -252,6 +253,7 @@ class Simulation:
     seed: int
     normalize: bool
     chunk: int = 64
+    initial_hash: str = ""
 
     def scheme(self, label: str) -> Scheme:
         """How a system is advanced."""

@@ -92,7 +92,7 @@ def verify(name: str, out: Path, repair: bool) -> tuple[Path, list[Fault]]:
             f"{folder} was written by an earlier p2d, which alone can repair it; simulate it anew under another --name"
         )
     simulation = Simulation.of_settings(card.settings, card.chunk)
-    config = SimulateConfig(device=card.device or "auto")
+    config = SimulateConfig.from_dict({"device": card.device or "auto"})
     known = {entry["name"] for entry in card.shards}
     for fault in faults:
         if fault.name.endswith(".parquet") and fault.name not in known:

@@ -112,7 +112,10 @@ def _initial_states(simulation: Simulation, system: System, runs: np.ndarray) ->
     if simulation.initial in initial.KINDS:
         return initial.initial_states(system, simulation.seed, runs, simulation.grid.shape, simulation.initial)
     starts = store.open_dataset(simulation.initial)
-    _refuse_starts(starts, simulation)
+    if starts.card.dataset_hash != simulation.initial_hash:
+        raise UserError(
+            f"{starts.folder}, which the samples begin from, does not hold what it held; take another --name"
+        )
     samples, place = np.unique(starts.living[runs % len(starts.living)], return_inverse=True)
     return starts.states(samples)[place]
 
@@ -131,7 +134,7 @@ def with_starts(simulation: Simulation, out: str | Path = "") -> Simulation:
         known = f"{', '.join(initial.KINDS)}{nearest(simulation.initial, initial.KINDS)}"
         raise UserError(f"initial = {simulation.initial} is none of {known}, and no dataset: {error}") from None
     _refuse_starts(starts, simulation)
-    return replace(simulation, initial=str(starts.folder.resolve()))
+    return replace(simulation, initial=str(starts.folder.resolve()), initial_hash=starts.card.dataset_hash)
 
 
 def _refuse_starts(starts: store.Dataset, simulation: Simulation) -> None:

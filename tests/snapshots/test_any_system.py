@@ -2,17 +2,19 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from p2d.config.simulate import Simulation
 from p2d.errors import UserError
 from p2d.fields import Grid, Scaling, Species
 from p2d.observables import names
 from p2d.snapshots.card import Card, card_hash
-from p2d.snapshots.simulated import ALIVE_SHARE, alive, is_finished, simulate_here
+from p2d.snapshots.simulated import ALIVE_SHARE, alive, is_finished, plan, simulate_here, simulate_samples, with_starts
 from p2d.snapshots.store import Dataset, open_dataset
 from p2d.snapshots.verify import verify
 from p2d.systems import stability, stepping
@@ -392,6 +394,7 @@ def test_runs_begin_from_the_living_samples_of_a_dataset_in_turn(tmp_path, chunk
     config = small(preset=("waves",), num_samples=20, height=12, width=16, initial=str(starts.folder), chunk=chunk)
     dataset = simulate_here(config, tmp_path / "data")
     assert dataset.card.settings["initial"] == str(starts.folder)
+    assert dataset.card.settings["initial_hash"] == starts.card.dataset_hash
     turns = np.resize(np.arange(len(starts.living)), 20)
     expected = stepping.run(starts.states()[turns], load_system("gray_scott"), Scheme(Grid((12, 16))), 30, "cpu")
     assert everything(dataset).tobytes() == expected.tobytes()
@@ -419,3 +422,19 @@ def test_a_dataset_of_initial_states_that_does_not_fit_is_refused_before_anythin
             simulate_here(small(**settings), tmp_path / "data")
         assert "\n" not in str(caught.value)
         assert not (tmp_path / "data").exists()
+
+
+def test_a_dataset_of_initial_states_that_has_changed_is_not_taken_for_what_it_was(tmp_path):
+    simulate_here(small(num_samples=2), tmp_path / "starts")
+    config = small(num_samples=2, chunk=1, initial=str(tmp_path / "starts"))
+    simulation = with_starts(config.simulation())
+    made = simulate_here(config, tmp_path / "data")
+    shutil.rmtree(tmp_path / "starts")
+    other = simulate_here(small(num_samples=2, seed=1), tmp_path / "starts").card.dataset_hash
+    told = f"initial_hash is '{simulation.initial_hash}' there, '{other}' was asked"
+    with pytest.raises(UserError, match=told):
+        simulate_here(config, tmp_path / "data")
+    # a repair, which has the card alone, does not go on from other states
+    again = Simulation.of_settings(made.card.settings, 1)
+    with pytest.raises(UserError, match=r"starts, which the samples begin from, does not hold what it held"):
+        simulate_samples(again, plan(again)[0])

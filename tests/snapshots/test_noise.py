@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from p2d.errors import UserError
+from p2d.fields import Species
 from p2d.snapshots.noise import CUTOFFS, LEAST, LEVELS, is_rounded, seen, white_noise
 
 GRIDS = [(32, 32), (24, 41)]
@@ -23,8 +24,8 @@ def fields(height: int, width: int, edge: float = SMOOTH, seed: int = 0) -> np.n
     return 0.5 + 0.1 * within / within.std()
 
 
-def noise_of(sigmas: tuple[float, float], states: np.ndarray) -> np.ndarray:
-    return np.random.default_rng(1).normal(size=states.shape) * np.reshape(sigmas, (2, 1, 1))
+def noise_of(sigmas: tuple[float, ...], states: np.ndarray) -> np.ndarray:
+    return np.random.default_rng(1).normal(size=states.shape) * np.reshape(sigmas, (-1, 1, 1))
 
 
 def tolerance(height: int, width: int, edge: float = SMOOTH) -> float:
@@ -99,3 +100,20 @@ def test_only_noise_above_the_least_is_seen(height, width, sigmas):
     states += noise_of(sigmas, states)
     expected = [found if sigma > LEAST else 0.0 for found, sigma in zip(white_noise(states), sigmas, strict=True)]
     assert list(seen(states)) == expected
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_noise_of_any_number_of_species_in_their_own_units_comes_back(count):
+    species = [Species("t", low=-40, high=120), Species("a"), Species("b", low=0, high=1e-6)][:count]
+    low, span = (np.reshape([getattr(s, key) for s in species], (-1, 1, 1)) for key in ("low", "span"))
+    states = np.concatenate([fields(32, 32)[:, :1], fields(32, 32, seed=1)], axis=1)[:, :count]
+    shares = np.array([0.01, 0.3 * LEAST, 0.02])[:count]
+    noisy = states + noise_of(tuple(shares), states)
+    found = seen(low + span * noisy, species)
+    expected = np.where(shares < LEAST, 0, shares) * span.ravel()
+    np.testing.assert_allclose(found, expected, rtol=tolerance(32, 32))
+    # 8-bit images of the range are rounded, whatever the range
+    images = np.round(states * LEVELS) / LEVELS
+    assert is_rounded((low + span * images).astype(np.float32), species)
+    assert seen(low + span * images, species) == (0.0,) * count
+    assert not is_rounded(low + span * noisy, species)
