@@ -32,7 +32,7 @@ import numpy as np
 from p2d.errors import UserError, nearest
 from p2d.fields import MOST_SPECIES, Grid, Operator, Species
 from p2d.systems import expressions
-from p2d.systems.terms import terms
+from p2d.systems.terms import Terms, terms
 
 CATALOGUE = Path(__file__).parent / "catalogue"
 STEPS = 10_000  # of a system that says nothing
@@ -42,7 +42,6 @@ UNSAID_NOISE = 0.01  # of the rest value, or of 1, of a system that says neither
 OUTGROWN = 10  # by how much patterns outgrow the noise that they grow from
 ROOT_STEPS = 60
 Amounts = dict[str, "float | str"]
-Equation = dict[str, dict[str, float]]  # coefficients of terms, by species
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,7 @@ class System:
         return tuple(self.rates)
 
     @functools.cached_property
-    def terms(self) -> Equation:
+    def terms(self) -> Terms:
         """Terms and coefficients of each species' rate."""
         return {s: terms(text, self.species, self.parameters) for s, text in self.rates.items()}
 
@@ -362,17 +361,17 @@ class System:
         return cls(**made)
 
     @classmethod
-    def of_terms(cls, name: str, equation: Equation, **settings: Any) -> System:
+    def of_terms(cls, name: str, terms: Terms, **settings: Any) -> System:
         """The system of these terms, whose parameters are their coefficients: u_1, u_2, ... of species u.
 
         Args:
             settings: its start, run, limits and so on.
         """
         rates, parameters = {}, {}
-        for species, coefficients in equation.items():
+        for species, coefficients in terms.items():
             names = [f"{species}_{n}" for n in range(1, len(coefficients) + 1)]
             parts = [
-                own if term == "1" else f"{own}*{expressions.factor(term, tuple(equation))}"
+                own if term == "1" else f"{own}*{expressions.factor(term, terms)}"
                 for own, term in zip(names, coefficients, strict=True)
             ]
             rates[species] = " + ".join(parts) or "0"
