@@ -75,9 +75,7 @@ def _living(states: np.ndarray, species: tuple[str, ...], runs: Sequence[int] | 
     """The living of an array of snapshots [N, 2, H, W], with their places in it as ids."""
     if states.ndim != 4 or states.shape[1] != len(species):
         names = " and ".join(species)
-        raise UserError(
-            f"states have shape {list(states.shape)}; they must be [N, {len(species)}, H, W], of {names}"
-        )
+        raise UserError(f"states have shape {list(states.shape)}; they must be [N, {len(species)}, H, W], of {names}")
     if not np.isfinite(states).all():
         raise UserError(f"sample {int(np.argwhere(~np.isfinite(states))[0, 0])} holds values that are not finite")
     if runs is not None and len(runs) != len(states):

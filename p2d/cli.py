@@ -126,13 +126,10 @@ class Common(Place):
 def run(config: Annotated[RunConfig, FLAT], common: Annotated[Common, FLAT]) -> None:
     """Everything, sized for a laptop: simulate, train-score, train-flow, discover, evaluate."""
     from p2d import pipeline
-    from p2d.show.summary import print_run
+    from p2d.show.summary import run_text
 
-    summary, outcomes = pipeline.run(config, common.folder, common.tracker())
-    if common.json:
-        print(json.dumps(summary))
-    else:
-        print_run(summary, outcomes, common.folder)
+    evaluation, outcomes = pipeline.run(config, common.folder, common.tracker())
+    print(json.dumps(evaluation.to_dict()) if common.json else run_text(evaluation, outcomes, common.folder))
 
 
 def simulate(config: Annotated[SimulateConfig, FLAT], common: Annotated[Common, FLAT]) -> None:
@@ -192,11 +189,8 @@ def sample(
 ) -> None:
     """Generate new patterns by the reverse process, into a dataset, and hold them against held-out snapshots."""
     from p2d import pipeline
-    from p2d.show.summary import print_quality
 
     outcome = pipeline.sample(score, config, common.folder, common.tracker())
-    if not common.json and "quality" in outcome.facts:
-        print_quality(outcome.facts["quality"])
     _finish(outcome, common, f"p2d discover -m {outcome.where.name}")
 
 
@@ -218,11 +212,8 @@ def discover(
 ) -> None:
     """Find the equation that keeps the snapshots' ensemble as it is, in closed form."""
     from p2d import pipeline
-    from p2d.show.summary import equation_text
 
     outcome = pipeline.discover(config, source, common.folder, common.tracker())
-    if not common.json:
-        print(equation_text(outcome.facts))
     _finish(outcome, common, f"p2d evaluate -m {source.dataset}")
 
 
@@ -231,11 +222,8 @@ def evaluate(
 ) -> None:
     """Measure what was learnt on held-out snapshots: cosines, stationarity z-scores, figures."""
     from p2d import pipeline
-    from p2d.show.summary import print_measurements
 
     outcome = pipeline.evaluate(config, source, common.folder, common.tracker())
-    if not common.json:
-        print_measurements(outcome.facts)
     _finish(outcome, common, "p2d ui")
 
 
@@ -244,11 +232,8 @@ def rollout(
 ) -> None:
     """Carry snapshots on in time by a flow, beside the true system: animation, panels, does the ensemble stay?"""
     from p2d import pipeline
-    from p2d.show.summary import print_rollout
 
     outcome = pipeline.rollout(source, config, common.folder, common.tracker())
-    if not common.json:
-        print_rollout(outcome.facts)
     _finish(outcome, common, "p2d ui")
 
 
@@ -280,6 +265,8 @@ def _finish(outcome: Outcome, common: Common, following: str) -> None:
     if common.json:
         print(json.dumps(outcome.facts))
         return
+    if outcome.result is not None:
+        print(outcome.result)
     done = (
         f"made {outcome.where} in {outcome.seconds:.0f} s"
         if outcome.made

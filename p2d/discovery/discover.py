@@ -50,7 +50,10 @@ def discover_equation(snapshots: Snapshots, config: DiscoverConfig, measure: Mea
     refuse_few_runs(len(np.unique(snapshots.runs)))
     measure = measure or choose_measure(snapshots.some(LOOKED_AT), snapshots.species, config)
     problem = _Problem(
-        choose_library(config.library, config.terms, snapshots.species), reference_of(snapshots.species), measure, config
+        choose_library(config.library, config.terms, snapshots.species),
+        reference_of(snapshots.species),
+        measure,
+        config,
     )
     first = _measure_runs(snapshots, Rows(measure))
     _refuse_noise_alone(first["gram"], measure)
@@ -181,7 +184,7 @@ class _Problem:
         return self.in_units(whole)
 
     def in_units(self, c: np.ndarray) -> np.ndarray:
-        """Free numbers in the direction and unit of time that snapshots cannot tell: diffusion damps, reaction rate 1."""
+        """Free numbers so that diffusion damps, at reaction rate 1: snapshots tell no direction and no unit of time."""
         coefficients = self.library.ties @ c
         damps = sum(coefficients[i] for i in self.library.diffusions) >= 0
         reaction = self.reaction(c) * (1 if damps else -1)

@@ -22,7 +22,7 @@ BALANCE_DRAWS = 20
 
 @dataclass(frozen=True)
 class Reference:
-    """A system and its tied library, whose last free number is the rate of the reaction that no parameter multiplies."""
+    """A system and its tied library, whose last free number is the rate of what no parameter multiplies."""
 
     system: System
     library: Library
@@ -39,7 +39,7 @@ class Reference:
         return self.library.species[species], self.library.terms[term]
 
     def rate(self, coefficients: np.ndarray, library: Library) -> float:
-        """The rate of the reaction in an equation over some library, by its coefficients [C K]; 0 without such a term."""
+        """The reaction's rate in an equation over a library, by its coefficients [C K]; 0 without such a term."""
         place = library.place(*self.reaction)
         return float(coefficients[place]) if place >= 0 else 0.0
 
@@ -48,7 +48,7 @@ class Reference:
         if not {t for of_species in terms.values() for t in of_species} <= set(self.library.terms):
             return {}
         parameters = fit_parameters(self.system, terms)
-        free = self.library.coefficients(self.system.at(**parameters).terms)
+        free = self.library.coefficients(self.system.at("", **parameters).terms)
         return parameters if np.allclose(free, self.library.coefficients(terms), rtol=1e-12, atol=1e-15) else {}
 
     def imbalance(self, gram: np.ndarray, terms: tuple[str, ...], noisy: bool, seed: int) -> tuple[float, float]:

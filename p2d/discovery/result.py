@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -37,7 +37,7 @@ class Discovery:
         spectrum: the smallest chi-squared values of orthogonal dynamics, over their degrees of freedom, ascending.
         misfit: excess of chi-squared of the mean rates, a run; far below 1 where the library holds the dynamics.
         z_max: the largest z-score of the rates of 40 held-out observables; None where nothing moves.
-        unbalanced: share of the reaction's power that no linear terms balance cell by cell; about 0 where nothing moves.
+        unbalanced: share of the reaction's power that nothing linear balances cell by cell; about 0 where nothing moves.
         step: length of the explicit steps that made the snapshots and its standard error, in the unit of time; None
             where there is no sign of them.
         noise: standard deviation of each species' white noise that is corrected for.
@@ -45,6 +45,8 @@ class Discovery:
         rounded: whether the snapshots are 8-bit images.
         snapshots: how many it is from.
         verdict: in words.
+        dropped: snapshots that were left out, as they are uniform.
+        seconds: wall time of the passes and of the fit.
     """
 
     terms: Terms
@@ -63,6 +65,8 @@ class Discovery:
     snapshots: int
     verdict: str
     unit_of_time: str
+    dropped: int = field(default=0, compare=False)
+    seconds: dict[str, float] = field(default_factory=dict, compare=False)
 
     @cached_property
     def system(self) -> System:
@@ -110,13 +114,13 @@ class Discovery:
             from matplotlib import pyplot
 
             axes = pyplot.gca()
-        labels = []
+        labels: list[str] = []
         for species, colour in zip(self.terms, COLOURS, strict=False):
             for term, value in self.terms[species].items():
                 true = truth.terms[species].get(term, 0.0) if truth else value
                 middle, *ends = (number / (true or 1.0) for number in (value, *self.intervals[species][term]))
                 reach = [[max(middle - min(ends), 0)], [max(max(ends) - middle, 0)]]
-                style = {"fmt": "o" if true else "x", "color": colour, "capsize": 3, "markersize": 4}
+                style: dict[str, Any] = {"fmt": "o" if true else "x", "color": colour, "capsize": 3, "markersize": 4}
                 axes.errorbar([middle], [len(labels)], xerr=reach, **style)
                 labels.append(f"d{species}/dt: {writing.term_text(term)}{'' if true else ' (absent)'}")
         axes.axvline(1.0, color="grey", linewidth=0.8)
@@ -138,7 +142,7 @@ class Discovery:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Discovery:
         """The discovery of these JSON types; what it does not know is left out."""
-        values = {"rounded": False, **values}
+        values = {"rounded": False, "dropped": 0, "seconds": {}, **values}
         own = {f.name: values[KEYS.get(f.name, f.name)] for f in fields(cls)}
         ends = {s: {term: tuple(pair) for term, pair in terms.items()} for s, terms in own["intervals"].items()}
         step = tuple(own["step"]) if own["step"] else None
@@ -151,7 +155,7 @@ class Discovery:
             beside: other entries of the file, such as the settings.
         """
         file = _file(path)
-        write_json(file, {**beside, "found": self.to_dict() | beside.pop("found", {})})
+        write_json(file, {**beside, "found": self.to_dict()})
         return file
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +12,38 @@ from p2d.flow.model import Flow
 from p2d.flow.stationarity import Observables, z_scores
 from p2d.flow.velocity import feature_statistics
 from p2d.snapshots.store import Dataset
-from p2d.systems.gray_scott import GrayScott
+from p2d.systems.system import System, load_system
 
 OBSERVABLES = 40
 SEED = 20_000  # of the observables of the evaluation, which no training draws
 
 
+def systems_of(dataset: Dataset) -> dict[str, System]:
+    """The systems that a dataset's samples were simulated with, by label; {} where they are not known."""
+    systems = {}
+    for label, parameters in dataset.card.parameters.items():
+        own = dict(parameters)
+        step = own.pop("dt", 1.0)
+        system = load_system("gray_scott").at("", **own)
+        systems[label] = replace(system, run=replace(system.run, dt=step))
+    return systems
+
+
+def known_system(dataset: Dataset) -> System | None:
+    """The one system that all samples of a dataset were simulated with, if there is one."""
+    systems = list(systems_of(dataset).values())
+    return systems[0] if len(systems) == 1 else None
+
+
 def true_velocity(dataset: Dataset, sample_ids: np.ndarray, states: np.ndarray) -> np.ndarray | None:
     """The rate of the system that each sample was simulated with, [N, 2, H, W]; None where it is not known."""
-    if not dataset.card.parameters:
+    systems = systems_of(dataset)
+    if not systems:
         return None
     table = dataset.index
-    presets = dict(zip(table.column("sample_id").to_pylist(), table.column("preset").to_pylist(), strict=True))
-    systems = {name: GrayScott(**values) for name, values in dataset.card.parameters.items()}
+    labels = dict(zip(table.column("sample_id").to_pylist(), table.column("preset").to_pylist(), strict=True))
     return np.stack(
-        [systems[presets[int(i)]].rate(s.astype(np.float64)) for i, s in zip(sample_ids, states, strict=True)]
+        [systems[labels[int(i)]].rate(s.astype(np.float64)) for i, s in zip(sample_ids, states, strict=True)]
     )
 
 

@@ -14,6 +14,7 @@ import torch
 
 from p2d.config import DenoiseConfig, SampleConfig, TrainSource, settings_hash, short_name, write_json
 from p2d.errors import UserError
+from p2d.evaluate.likeness import Quality
 from p2d.pipeline.learn import train_score
 from p2d.pipeline.names import find_model, refuse_other_systems
 from p2d.pipeline.simulate import dataset_facts
@@ -57,7 +58,7 @@ def sample(score: str, config: SampleConfig, out: Path, track: Tracker) -> Outco
     report = out / "report" / name / "quality.json"  # by its full name: sizes may differ
     if derived.is_finished(place, settings, labels) and report.is_file():
         facts = {**dataset_facts(open_dataset(place)), **json.loads(report.read_text())}
-        return Outcome("sample", False, place, facts)
+        return Outcome("sample", False, place, facts, result=_quality(facts))
     from p2d.score import sample as reverse
 
     start = time.monotonic()
@@ -74,9 +75,14 @@ def sample(score: str, config: SampleConfig, out: Path, track: Tracker) -> Outco
     with stage(track, "sample", place, {**config.to_dict(), "score": str(folder)}) as child:
         with progress("sample", config.num_samples, "patterns") as advance:
             dataset = derived.make(place, card, labels, samples, device, advance)
-        found = _judged(dataset, compared, trained_on["holdout"], report.parent, config, child)
-        write_json(report, found)
-    return Outcome("sample", True, place, {**dataset_facts(dataset), **found}, time.monotonic() - start)
+        measured = _judge(dataset, compared, trained_on["holdout"], report.parent, config, child)
+        write_json(report, measured)
+    facts = {**dataset_facts(dataset), **measured}
+    return Outcome("sample", True, place, facts, time.monotonic() - start, _quality(facts))
+
+
+def _quality(facts: dict[str, Any]) -> Quality | None:
+    return Quality.from_dict(facts["quality"]) if "quality" in facts else None
 
 
 def _concentrations(parts: Iterable[torch.Tensor], affine: dict[str, float], advance: Advance) -> np.ndarray:
@@ -117,7 +123,7 @@ def _own_dataset(name: str, trained_on: dict[str, Any], model: Path, out: Path) 
     return None
 
 
-def _judged(
+def _judge(
     dataset: Dataset, compared: Dataset | None, holdout: float, folder: Path, config: SampleConfig, child: Run
 ) -> dict[str, Any]:
     """Draw generated patterns, and measure them beside the floor where the data are there that they should be like."""
@@ -139,13 +145,13 @@ def _judged(
     train_ids, held_ids = compared.split(holdout)
     train = compared.states(evenly(train_ids, COMPARED))
     held = compared.states(evenly(held_ids, COMPARED))
-    found = quality.compare(states, train, held)
-    child.metrics(quality.flat(found))
+    measured = quality.measure_quality(states, train, held)
+    child.metrics(measured.metrics())
     if dataset.card.grid == compared.card.grid:
         spectra = {"generated": states, "held out": held, "training": train}
         figures.spectra(folder / "spectra.png", {k: quality.spectra(v).mean(axis=0) for k, v in spectra.items()}, name)
         child.artifact(folder / "spectra.png")
-    return {"contact_sheet": str(sheet), "quality": found}
+    return {"contact_sheet": str(sheet), "quality": measured.to_dict()}
 
 
 def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracker, plot_channel: int = 1) -> Outcome:

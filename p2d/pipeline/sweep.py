@@ -205,8 +205,8 @@ class _Tracked:
 
     def _pictures(self, trial: str, values: dict[str, float]) -> list[Path]:
         from p2d.evaluate import metrics
-        from p2d.pipeline.report import VALIDATION_LABELS
         from p2d.show import figures
+        from p2d.show.report import VALIDATION_LABELS
 
         flow = self.folder / "trials" / trial
         where, title = flow / "pictures", self.config.label(self.points[trial])

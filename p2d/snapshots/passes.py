@@ -66,6 +66,11 @@ class InMemory:
     species: tuple[str, ...] = SPECIES
 
     @classmethod
+    def of_states(cls, states: np.ndarray, species: tuple[str, ...] = SPECIES) -> InMemory:
+        """An array of snapshots [N, C, H, W], each of a run of its own."""
+        return cls(states, np.arange(len(states)), np.arange(len(states)), species)
+
+    @classmethod
     def of_dataset(cls, dataset: Dataset, sample_ids: np.ndarray | None = None) -> InMemory:
         """These samples of a dataset, all living ones when None."""
         ids = dataset.living if sample_ids is None else np.sort(sample_ids)

@@ -367,7 +367,7 @@ class System:
         Args:
             settings: its start, run, limits and so on.
         """
-        rates, parameters = {}, {}
+        rates, parameters = {}, dict[str, float]()
         for species, coefficients in terms.items():
             names = [f"{species}_{n}" for n in range(1, len(coefficients) + 1)]
             parts = [

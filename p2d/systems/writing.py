@@ -10,6 +10,7 @@ import numpy as np
 from p2d.systems import expressions
 from p2d.systems.terms import Terms
 
+
 def text(terms: Terms, errors: Terms | None = None) -> str:
     """One line a species: 'du/dt = 0.160(1) lap(u) - 1 u v^2', the error of a number's last digits in brackets."""
     lines = []
@@ -61,7 +62,7 @@ def py_pde_text(terms: Terms) -> dict[str, str]:
     """The right-hand side of each species, for py-pde's `PDE`."""
     import sympy
 
-    functions = {
+    functions: dict[str, Callable[..., Any]] = {
         "lap": sympy.Function("laplace"),
         "grad": _pde_gradients,
         "d": lambda f, axis: sympy.Function(f"d_d{axis}")(f),
@@ -73,7 +74,7 @@ def latex(terms: Terms) -> dict[str, str]:
     """The equation of each species."""
     import sympy
 
-    functions = {
+    functions: dict[str, Callable[..., Any]] = {
         "lap": lambda f: _latex_symbol(r"\nabla^2", f),
         "grad": _latex_gradients,
         "d": lambda f, axis: _latex_symbol(rf"\partial_{axis}", f),
