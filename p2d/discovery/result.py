@@ -37,7 +37,7 @@ class Discovery:
         spectrum: the smallest chi-squared values of orthogonal dynamics, over their degrees of freedom, ascending.
         misfit: excess of chi-squared of the mean rates, a run; far below 1 where the library holds the dynamics.
         z_max: the largest z-score of the rates of 40 held-out observables; None where nothing moves.
-        unbalanced: share of the reaction's power that nothing linear balances cell by cell; about 0 where nothing moves.
+        unbalanced: share of the reaction's power that nothing linear balances cell by cell, 0 where nothing moves.
         step: length of the explicit steps that made the snapshots and its standard error, in the unit of time; None
             where there is no sign of them.
         noise: standard deviation of each species' white noise that is corrected for.

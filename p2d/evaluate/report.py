@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +77,7 @@ def measure_report(subject: Subject) -> Report:
     evaluation = Evaluation(
         dataset_hash=subject.dataset.card.dataset_hash,
         held_out=len(states),
-        truth=FieldMeasures(**metrics.stationarity(truth, states)) if truth is not None else None,
+        truth=replace(measured(truth), cosines={}) if truth is not None else None,
         score=_last_losses(histories["score"]) if "score" in histories else None,
         flow=flow,
         equation=equation,
@@ -92,12 +92,9 @@ def _last_losses(history: list[dict[str, float]]) -> dict[str, float]:
 
 def _measure_field(velocity: np.ndarray, states: np.ndarray, truth: np.ndarray | None, static: bool) -> FieldMeasures:
     """Stationarity, and cosines with the truth where there is one; None for these where nothing moves."""
-    cosines: dict[str, float | None] = {}
-    if truth is not None:
-        cosines |= metrics.cosine(velocity, truth)
-    return FieldMeasures(
-        **metrics.stationarity(velocity, states), cosines=dict.fromkeys(cosines) if static else cosines
-    )
+    cosines: dict[str, float | None] = {**metrics.cosine(velocity, truth)} if truth is not None else {}
+    z = metrics.stationarity(velocity, states)
+    return FieldMeasures(z["z_rms"], z["z_max"], dict.fromkeys(cosines) if static else cosines)
 
 
 def _judge(

@@ -26,7 +26,7 @@ def run(config: RunConfig, out: Path, track: Tracker) -> tuple[Evaluation, list[
     """
     source = config.source()
     name = short_name(source.dataset)
-    evaluation = EvaluateConfig(flow=flow_name(name, config.flow.objective), plot_channel=config.plot_channel)
+    settings = EvaluateConfig(flow=flow_name(name, config.flow.objective), plot_channel=config.plot_channel)
     outcomes = []
     with ExitStack() as stack:
 
@@ -39,7 +39,7 @@ def run(config: RunConfig, out: Path, track: Tracker) -> tuple[Evaluation, list[
             "score": lambda: train_score(config.score, source, out, parent, config.plot_channel),
             "flow": lambda: train_flow(config.flow, FlowSource(**source.to_dict()), out, parent),
             "discover": lambda: discover(config.discover, source, out, parent),
-            "evaluate": lambda: evaluate(evaluation, source, out, parent),
+            "evaluate": lambda: evaluate(settings, source, out, parent),
         }
         for key, stage in stages.items():
             outcome = stage()
