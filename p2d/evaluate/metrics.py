@@ -20,11 +20,11 @@ SEED = 20_000  # of the observables of the evaluation, which no training draws
 
 def systems_of(dataset: Dataset) -> dict[str, System]:
     """The systems that a dataset's samples were simulated with, by label; {} where they are not known."""
-    systems = {}
+    systems, known = {}, load_system("gray_scott")
     for label, parameters in dataset.card.parameters.items():
         own = dict(parameters)
         step = own.pop("dt", 1.0)
-        system = load_system("gray_scott").at("", **own)
+        system = known.at(label if label in known.presets else "", **own)
         systems[label] = replace(system, run=replace(system.run, dt=step))
     return systems
 

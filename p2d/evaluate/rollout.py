@@ -163,6 +163,7 @@ def _true_states(subject: Subject) -> list[np.ndarray]:
     return states
 
 
+@torch.no_grad()
 def _carried(kind: str, subject: Subject, truth: list[np.ndarray] | None) -> tuple[float, Iterator[np.ndarray]] | None:
     """The step, and concentrations [N, 2, H, W] at each of the times; None where this kind cannot be had."""
     if kind == TRUE:
@@ -176,8 +177,7 @@ def _carried(kind: str, subject: Subject, truth: list[np.ndarray] | None) -> tup
     y = x
     if way.score is not None:
         y = math.sqrt(way.alpha) * x + math.sqrt(1 - way.alpha) * normal_like(x, subject.seed, -1, list(range(len(x))))
-    with torch.no_grad():
-        step = subject.step or stable_step(stiffest_rate(way.drift, y[:RATE_STATES]), way.share)
+    step = subject.step or stable_step(stiffest_rate(way.drift, y[:RATE_STATES]), way.share)
     if kind == RANDOM:
         step = max(step, LEAST_RANDOM_STEP)
     return step, _integrated(way, subject, y, step)

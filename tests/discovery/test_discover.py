@@ -97,7 +97,7 @@ def test_the_order_of_snapshots_does_not_matter_and_the_seed_draws_the_errors_al
             # the same float64 sums in another order
             assert permuted.terms[species][term] == pytest.approx(value, rel=1e-6)
             assert other.terms[species][term] == value
-    assert other.errors != tied.error
+    assert other.errors != tied.errors
 
 
 def test_snapshots_of_one_run_count_once(waves, tied):
