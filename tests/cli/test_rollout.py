@@ -156,7 +156,7 @@ def test_the_frames_are_of_the_shown_sample_and_open_with_plain_pyarrow(finished
     states = open_dataset(out / "data/chaos_32x32").states(np.array([0]))
     times, frames = read_frames(folder / "frames.parquet")
     assert times == found["times"] and list(frames) == ["true", "recovered", "reversed"]
-    assert_array_equal(frames["true"][-1], run(states, preset("chaos"), 20, "cpu", 1)[0])
+    assert_array_equal(frames["true"][-1], run(states, load_system("gray_scott").at("chaos"), 20)[0])
     assert pq.read_table(folder / "frames.parquet").schema.field("state").type.shape == [2, 32, 32]
 
 

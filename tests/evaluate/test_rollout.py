@@ -126,7 +126,7 @@ def test_the_reversed_course_blows_up_and_is_not_a_number_from_there_on(courses)
 def test_without_flow_nothing_moves(courses, states):
     found = courses[STILL]
     assert_array_equal(found.frames, np.broadcast_to(states[0], (len(TIMES), *states[0].shape)))
-    assert len(set(found.ratio)) == 1 and found.cosine == [0.0] * (len(TIMES) - 1)
+    assert len(set(found.ratio)) == 1 and found.cosine == (0.0,) * (len(TIMES) - 1)
     assert_allclose(found.correlation, 1.0, atol=1e-5)  # float32 means
 
 
@@ -166,7 +166,7 @@ def test_a_course_keeps_up_with_a_simulator_of_other_steps(field, states, dt):
 def test_kinds_that_need_what_is_not_there_are_left_out(states):
     found = roll_out(subject(diffusion(), states, times=[0, 1]), KINDS, lambda *_: None).courses
     assert set(found) == {RECOVERED, REVERSED, RANDOM, STILL}
-    assert all(c.cosine == [] for c in found.values()), "there is no true displacement"
+    assert all(c.cosine == () for c in found.values()), "there is no true displacement"
     found = roll_out(subject(diffusion(), states, CHAOS, times=[0, 1]), (SCORE, TRUE), lambda *_: None).courses
     assert set(found) == {TRUE}
     of = subject(diffusion(), states, score=quiet_score(states), times=[0, 1], step=0.5)
