@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import functools
 import json
@@ -341,11 +342,10 @@ def bench_discover(
     from p2d.snapshots.store import find_dataset
 
     if config.study:
-        found = benchmark.study(config, place.folder)
-        _tell(found, place, lambda: benchmark.print_study(found))
-        return
-    found = benchmark.bench(config, find_dataset(config.dataset, place.path))
-    _tell(found, place, lambda: benchmark.print_table(found))
+        found: Any = benchmark.study(config, place.folder)
+    else:
+        found = benchmark.bench(config, find_dataset(config.dataset, place.path))
+    _tell(dataclasses.asdict(found), place, lambda: print(found))
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {

@@ -128,7 +128,7 @@ def _smoothed_terms(measure: Measure, state: np.ndarray, smoothed: np.ndarray) -
         if term in known:
             return known[term]
         field = expressions.evaluate(expressions.parse(term, measure.species), names, functions)
-        return measure.smooth(field + np.zeros(state.shape[1:]))  # of the term '1', too
+        return measure.smooth(field + 0 * state[0])  # the term '1' is a field, too, and nan where nothing is known
 
     return [of(term) for term in measure.terms]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2d.config import write_json
+from p2d.config.stored import Json
 from p2d.discovery.reference import reference_of
 from p2d.errors import UserError
 from p2d.systems import writing
@@ -129,7 +130,7 @@ class Discovery:
         axes.set_title(f"coefficient / {'true one' if truth else 'itself'}, 90 % intervals", fontsize=9)
         return axes
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """As JSON types: the equation in several forms, its errors, and the numbers of the verdict."""
         values = {KEYS.get(key, key): value for key, value in asdict(self).items()}
         if self.parameters:
@@ -140,7 +141,7 @@ class Discovery:
         return json.loads(json.dumps(values))
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Discovery:
+    def from_dict(cls, values: Json) -> Discovery:
         """The discovery of these JSON types; what it does not know is left out."""
         values = {"rounded": False, "dropped": 0, "seconds": {}, **values}
         own = {f.name: values[KEYS.get(f.name, f.name)] for f in fields(cls)}

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from p2d.config import write_json
+from p2d.config.stored import Json, Stored
 from p2d.evaluate.preservation import decorrelation_time
 from p2d.evaluate.tables import table_text
 
@@ -68,7 +66,7 @@ class Course:
             f"{self.step:.2g}" if self.step else "",
         ]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """As JSON types, without frames."""
         return {
             "ratio_mean": self.ratio_mean,
@@ -82,14 +80,14 @@ class Course:
         }
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any], times: Sequence[int]) -> Course:
+    def from_dict(cls, values: Json, times: Sequence[int]) -> Course:
         """The course of these JSON types."""
         curves = (tuple(values[key]) for key in ("ratio", "correlation", "displacement_cosine"))
         return cls(tuple(times), *curves, step=values["step"], blown_up=values["blown_up"])
 
 
 @dataclass(frozen=True)
-class Rollout:
+class Rollout(Stored):
     """How several kinds of dynamics went from the same starts.
 
     Attributes:
@@ -102,7 +100,7 @@ class Rollout:
     times: tuple[int, ...]
     courses: dict[str, Course]
     starts: tuple[int, ...] = ()
-    inputs: dict[str, Any] = field(default_factory=dict)
+    inputs: Json = field(default_factory=dict)
 
     def __str__(self) -> str:
         head = (f"{self.times[-1]} steps", "distance", "largest", "decorrelated", "cosine", "step")
@@ -145,23 +143,14 @@ class Rollout:
         names = {kind: "still" if kind == "v = 0" else kind.replace(" ", "_") for kind in self.courses}
         return {f"ratio_{names[k]}": c.ratio[frame] for k, c in self.courses.items() if frame < len(c.ratio)}
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """As JSON types, without frames."""
         courses = {kind: course.to_dict() for kind, course in self.courses.items()}
         return {"times": list(self.times), **courses, "inputs": self.inputs, "starts": list(self.starts)}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Rollout:
+    def from_dict(cls, values: Json) -> Rollout:
         """The rollout of these JSON types."""
         others = {key: values[key] for key in ("times", "inputs", "starts")}
         courses = {k: Course.from_dict(v, values["times"]) for k, v in values.items() if k not in others}
         return cls(tuple(values["times"]), courses, tuple(values["starts"]), values["inputs"])
-
-    def save(self, file: str | Path) -> None:
-        """Write it as JSON."""
-        write_json(Path(file), self.to_dict())
-
-    @classmethod
-    def load(cls, file: str | Path) -> Rollout:
-        """The rollout of a rollout.json."""
-        return cls.from_dict(json.loads(Path(file).read_text()))

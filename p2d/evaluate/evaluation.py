@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-from p2d.config import write_json
+from p2d.config.stored import Json, Stored
 from p2d.discovery.result import Discovery
 from p2d.evaluate.tables import table_text
 
@@ -42,12 +39,12 @@ class FieldMeasures:
             rows.append((f"{name}: cosine with the true velocity", f"{self.cosine:.5f} ({species})"))
         return [*rows, (f"{name}: stationarity z-scores, rms and largest", f"{self.z_rms:.2f}, {self.z_max:.2f}")]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """As JSON types."""
         return {**self.cosines, "z_rms": self.z_rms, "z_max": self.z_max}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> FieldMeasures:
+    def from_dict(cls, values: Json) -> FieldMeasures:
         """Of these JSON types, among others."""
         cosines = {key: value for key, value in values.items() if key.split("_")[0] == "cosine"}
         return cls(values["z_rms"], values["z_max"], cosines)
@@ -82,12 +79,12 @@ class Preservation:
             ),
         ]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """As JSON types."""
         return {**self.ratios, "steps": self.steps, "decorrelation_time": self.decorrelation_time}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Preservation:
+    def from_dict(cls, values: Json) -> Preservation:
         """Of these JSON types."""
         own = {key: values[key] for key in ("steps", "decorrelation_time")}
         return cls({key: value for key, value in values.items() if key not in own}, **own)
@@ -113,7 +110,7 @@ class FlowMeasures:
     verdict: str
     preservation: Preservation | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """As JSON types."""
         own = {
             "objective": self.objective,
@@ -124,7 +121,7 @@ class FlowMeasures:
         return own | ({"preservation": self.preservation.to_dict()} if self.preservation else {})
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> FlowMeasures:
+    def from_dict(cls, values: Json) -> FlowMeasures:
         """Of these JSON types."""
         own = {key: values[key] for key in ("objective", "imbalance", "verdict")}
         kept = values.get("preservation")
@@ -139,19 +136,19 @@ class EquationMeasures:
     field: FieldMeasures
     discovery: Discovery
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """As JSON types; both have a largest z-score: z_max is the field's."""
         return {**self.discovery.to_dict(), **self.field.to_dict(), "discovery_z_max": self.discovery.z_max}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> EquationMeasures:
+    def from_dict(cls, values: Json) -> EquationMeasures:
         """Of these JSON types."""
         own = values.get("discovery_z_max", values["z_max"])
         return cls(FieldMeasures.from_dict(values), Discovery.from_dict({**values, "z_max": own}))
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Stored):
     """What was learnt from a dataset, on its held-out snapshots.
 
     Attributes:
@@ -168,7 +165,7 @@ class Evaluation:
     score: dict[str, float] | None = None
     flow: FlowMeasures | None = None
     equation: EquationMeasures | None = None
-    inputs: dict[str, Any] = field(default_factory=dict)
+    inputs: Json = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -191,9 +188,9 @@ class Evaluation:
         parts = [name for name in ("score", "flow", "equation") if getattr(self, name)]
         return f"<Evaluation of {' and '.join(parts)} on {self.held_out} held-out snapshots>"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """As JSON types, without what there is not."""
-        values: dict[str, Any] = {"dataset_hash": self.dataset_hash, "held_out": self.held_out}
+        values: Json = {"dataset_hash": self.dataset_hash, "held_out": self.held_out}
         if self.truth:
             values["truth"] = self.truth.to_dict()
         if self.score:
@@ -205,7 +202,7 @@ class Evaluation:
         return values | {key: getattr(self, key) for key in ("inputs", "seconds") if getattr(self, key)}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Evaluation:
+    def from_dict(cls, values: Json) -> Evaluation:
         """The evaluation of these JSON types."""
         truth, flow, equation = (values.get(key) for key in ("truth", "flow", "discover"))
         return cls(
@@ -218,12 +215,3 @@ class Evaluation:
             inputs=values.get("inputs", {}),
             seconds=values.get("seconds", {}),
         )
-
-    def save(self, file: str | Path) -> None:
-        """Write it as JSON."""
-        write_json(Path(file), self.to_dict())
-
-    @classmethod
-    def load(cls, file: str | Path) -> Evaluation:
-        """The evaluation of a summary.json."""
-        return cls.from_dict(json.loads(Path(file).read_text()))

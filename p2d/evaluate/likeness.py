@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from p2d.config import write_json
+from p2d.config.stored import Json
 from p2d.evaluate.tables import table_text
 
 
@@ -102,12 +103,12 @@ class Quality:
                 numbers |= {f"{key}_{label}{'_' * bool(part)}{part}": float(n) for part, n in nested.items()}
         return numbers
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """As JSON types, without what there is not."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Quality:
+    def from_dict(cls, values: Json) -> Quality:
         """The quality of these JSON types."""
         return cls(
             energy_distance=BesideFloor(**values["energy_distance"]),

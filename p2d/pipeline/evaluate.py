@@ -6,9 +6,9 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from p2d.config import EvaluateConfig, Source, short_name
+from p2d.config.stored import Json
 from p2d.errors import UserError
 from p2d.evaluate.evaluation import Evaluation
 from p2d.pipeline.names import find_equation, optional_model, refuse_other_systems
@@ -70,7 +70,7 @@ def _inputs(
     score: Path | None,
     flow: Path | None,
     equation: Path | None,
-) -> dict[str, Any]:
+) -> Json:
     """What a report is made of, to know it again."""
     models = {
         "score": read_config(score, "score") if score else None,
@@ -88,7 +88,7 @@ def _inputs(
     return json.loads(json.dumps(inputs))
 
 
-def read_summary(folder: Path) -> dict[str, Any]:
+def read_summary(folder: Path) -> Json:
     """summary.json of a report; empty when there is none."""
     file = folder / "summary.json"
     return json.loads(file.read_text()) if file.is_file() else {}

@@ -7,12 +7,12 @@ import math
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from p2d.config import DenoiseConfig, SampleConfig, TrainSource, settings_hash, short_name, write_json
+from p2d.config.stored import Json
 from p2d.errors import UserError
 from p2d.evaluate.likeness import Quality
 from p2d.pipeline.learn import train_score
@@ -81,7 +81,7 @@ def sample(score: str, config: SampleConfig, out: Path, track: Tracker) -> Outco
     return Outcome("sample", True, place, facts, time.monotonic() - start, _quality(facts))
 
 
-def _quality(facts: dict[str, Any]) -> Quality | None:
+def _quality(facts: Json) -> Quality | None:
     return Quality.from_dict(facts["quality"]) if "quality" in facts else None
 
 
@@ -100,7 +100,7 @@ def _on_device(folder: Path) -> tuple[ScoreModel, str]:
     return ScoreModel.load(folder).to(device), device
 
 
-def _own_dataset(name: str, trained_on: dict[str, Any], model: Path, out: Path) -> Dataset | None:
+def _own_dataset(name: str, trained_on: Json, model: Path, out: Path) -> Dataset | None:
     """The dataset that a model was trained on: the named one, or the one of its hash under OUT/data, if any.
 
     Raises:
@@ -125,7 +125,7 @@ def _own_dataset(name: str, trained_on: dict[str, Any], model: Path, out: Path) 
 
 def _judge(
     dataset: Dataset, compared: Dataset | None, holdout: float, folder: Path, config: SampleConfig, child: Run
-) -> dict[str, Any]:
+) -> Json:
     """Draw generated patterns, and measure them beside the floor where the data are there that they should be like."""
     from p2d.evaluate import quality
     from p2d.show import figures

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from p2d.config import RolloutConfig, RolloutSource, settings_hash, short_name
+from p2d.config.stored import Json
 from p2d.discovery.result import Discovery
 from p2d.errors import UserError
 from p2d.evaluate.course import Rollout
@@ -127,9 +128,9 @@ class _Carrier:
     kind: str
     where: Path
     name: str
-    learnt_from: dict[str, Any]
+    learnt_from: Json
     scaling: Scaling | None
-    settings: dict[str, Any]
+    settings: Json
     identity: str
     load: Callable[[Dataset, np.ndarray], Flow]
 
@@ -185,7 +186,7 @@ def _refuse_other_scaling(score: Path, scaling: Scaling, carrier: Path) -> None:
         raise UserError(f"{score} was trained with another normalisation than {carrier}; name another score model")
 
 
-def _refuse_missing_score(config: RolloutConfig, settings: dict[str, Any], score: Path | None, flow: Path) -> None:
+def _refuse_missing_score(config: RolloutConfig, settings: Json, score: Path | None, flow: Path) -> None:
     """Refuse a corrector, or states of a noised flow, without the score model that they need."""
     own = settings["objective"] == "training-free"
     if score is None and not own and (config.eta or settings["objective"] == "continuity"):

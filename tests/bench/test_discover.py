@@ -40,8 +40,9 @@ def test_the_study_has_a_row_for_each_kind_library_and_number(waves, tmp_path, m
     for row in found["rows"]:
         assert row["snapshots"] == 30 and row["seconds"] > 0 and 0 <= row["covered"] <= 1
         assert row["cosine"] > 0.99
-    benchmark.print_study(found)
-    table = capsys.readouterr().out.splitlines()
+    rows = [benchmark.Row(**row) for row in found["rows"]]
+    identification = [benchmark.Identification(**of_one) for of_one in found["identification"]]
+    table = str(benchmark.Study(rows, identification)).splitlines()
     assert len({line.count("|") for line in table[:4]}) == 1, "every row has as many cells as the head"
     assert table[-1].startswith("waves: fits best waves")
 
@@ -53,9 +54,9 @@ def test_snapshots_are_told_to_be_of_their_own_preset(name, waves, tmp_path):
         settings = SIZE | {"num_samples": 24, "steps": 10_000 if name == "maze" else 6000}
         dataset = simulate_here(SimulateConfig(preset=(name,), **settings), tmp_path / name)
     found = benchmark.identify(name, load_system("gray_scott").at(name), dataset.states(dataset.living))
-    assert found["best"] == name and found["right"]
-    others = [misfit for key, misfit in found["misfit"].items() if key != name]
-    assert min(others) > 5 * found["misfit"][name]
+    assert found.best == name and found.right
+    others = [misfit for key, misfit in found.misfit.items() if key != name]
+    assert min(others) > 5 * found.misfit[name]
 
 
 def test_an_instrument_adds_the_noise_it_is_said_to():
