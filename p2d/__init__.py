@@ -1,8 +1,8 @@
 """p2d, Pattern to Dynamics: from snapshots of a pattern, without time order, to the dynamics that keep it going.
 
     dataset = p2d.simulate("waves", num_samples=128)         # or p2d.open_dataset(path)
-    found = p2d.discover(dataset.states())
-    print(p2d.format_equation(found))
+    discovery = p2d.discover(dataset)
+    print(discovery)                                         # the equation with error bars, and what it is worth
     velocity = p2d.Flow.load("runs/flow/waves")(states)
     score = p2d.ScoreModel.load("runs/score/waves").score(x, alpha=0.8)
 
@@ -15,12 +15,13 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "Discovery": "p2d.discovery.result",
     "Flow": "p2d.flow.model",
     "History": "p2d.training.history",
     "ScoreModel": "p2d.score.model",
+    "System": "p2d.systems.system",
     "UserError": "p2d.errors",
     "discover": "p2d.api",
-    "format_equation": "p2d.api",
     "open_dataset": "p2d.snapshots.store",
     "simulate": "p2d.api",
 }

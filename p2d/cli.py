@@ -39,7 +39,6 @@ from p2d.config.bench import (
 )
 from p2d.errors import UserError
 from p2d.mistakes import options, told_in_one_line
-from p2d.show import summary as show
 from p2d.systems.reading import catalogue, load_system
 
 FAULTY, USER_MISTAKE = 1, 2  # exit codes
@@ -80,13 +79,11 @@ OUT: Field = ("out", Annotated[str, option("-o", help="output folder")], "runs")
 def run(given: Any) -> None:
     """All stages: a table of what was made, or the summary."""
     from p2d import pipeline
+    from p2d.show.summary import run_text
 
-    folder = given.common.folder
-    summary, outcomes = pipeline.run(given.config, folder, given.common.tracker())
-    if given.common.json:
-        print(json.dumps(summary))
-    else:
-        show.print_run(summary, outcomes, folder)
+    evaluation, outcomes = pipeline.run(given.config, given.common.folder, given.common.tracker())
+    text = run_text(evaluation, outcomes, given.common.folder)
+    print(json.dumps(evaluation.to_dict()) if given.common.json else text)
 
 
 def verify(given: Any) -> None:
@@ -158,7 +155,6 @@ TABLE = (
         "Train a flow on a dataset: a velocity field that keeps the ensemble as it is.",
         ("source", FlowSource),
         ("config", FlowConfig),
-        show=show.print_verdict,
         following=lambda given, made: f"p2d evaluate {given.source.dataset}",
     ),
     stage(
@@ -166,7 +162,6 @@ TABLE = (
         "Generate new patterns by the reverse process, into a dataset, and hold them against held-out snapshots.",
         SCORE,
         ("config", SampleConfig),
-        show=show.print_sample,
         following=lambda given, made: f"p2d discover {made.where.name}",
     ),
     stage(
@@ -182,7 +177,6 @@ TABLE = (
         "Find the equation that keeps the snapshots' ensemble as it is, in closed form.",
         ("source", Source),
         ("config", DiscoverConfig),
-        show=show.print_equation,
         following=lambda given, made: f"p2d evaluate {given.source.dataset}",
     ),
     stage(
@@ -190,7 +184,6 @@ TABLE = (
         "Measure what was learnt on held-out snapshots: cosines, stationarity z-scores, figures.",
         ("source", Source),
         ("config", EvaluateConfig),
-        show=show.print_measurements,
         following=lambda given, made: "p2d ui",
     ),
     stage(
@@ -198,7 +191,6 @@ TABLE = (
         "Carry snapshots on in time by a flow, beside the true system: animation, panels, does the ensemble stay?",
         ("source", RolloutSource),
         ("config", RolloutConfig),
-        show=show.print_rollout,
         following=lambda given, made: "p2d ui",
     ),
     stage(
@@ -206,7 +198,6 @@ TABLE = (
         "Train a flow at every point of a sweep, over signal levels and symmetry weights by default; keep the best.",
         ("source", FlowSource),
         ("config", SweepConfig),
-        show=show.print_sweep,
         following=lambda given, made: f"p2d ui, or p2d evaluate {given.source.dataset} --flow {made.where / 'best'}",
     ),
     Command(

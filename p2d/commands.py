@@ -6,7 +6,7 @@ import functools
 import importlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass, make_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -110,13 +110,11 @@ def stage(
     says: str,
     *fields: Field,
     following: Callable[[Any, Outcome], str],
-    show: Callable[[dict[str, Any]], None] = lambda facts: None,
 ) -> Command:
     """The row of a stage: the function of p2d.pipeline that has its name is called with its fields.
 
     Args:
         following: the command to run next, given the fields and the outcome.
-        show: prints the outcome's facts.
     """
 
     def perform(given: Any) -> None:
@@ -129,7 +127,8 @@ def stage(
         if common.json:
             print(json.dumps(outcome.facts))
             return
-        show(outcome.facts)
+        if outcome.result is not None:
+            print(outcome.result)
         done = f"made {outcome.where} in {outcome.seconds:.0f} s"
         kept = f"nothing to do, {outcome.where} is there"
         place = "" if common.out == "runs" else f" -o {common.out}"
@@ -148,8 +147,11 @@ def benchmark(name: str, says: str, config: type, place: type[Screen] = Place) -
     def perform(given: Any) -> None:
         module = importlib.import_module(f"p2d.bench.{name}")
         found = module.measure(given.config, *((given.place.path,) if isinstance(given.place, Place) else ()))
+        is_value = is_dataclass(found) and not isinstance(found, type)
         if given.place.json:
-            print(json.dumps(found))
+            print(json.dumps(asdict(found) if is_value else found))
+        elif is_value:
+            print(found)
         else:
             module.print_table(found, given.config)
 

@@ -8,14 +8,13 @@ from numpy.testing import assert_array_equal
 
 import p2d
 from p2d.config import DiscoverConfig
-from p2d.discovery import discover, moments
+from p2d.discovery.discover import discover_equation
+from p2d.snapshots.passes import InMemory
 from p2d.snapshots.store import Dataset
-from p2d.systems.gray_scott import PRESETS
-from p2d.systems.library import gray_scott_parameters
+from p2d.systems.system import load_system
 
 HEIGHT, WIDTH = 48, 52  # of waves; on so small a grid some of them die, on smaller ones most
 SIZE = {"num_samples": 60, "height": HEIGHT, "width": WIDTH}
-KEYS = ("D_u", "D_v", "F", "k")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,7 @@ def states(waves) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def found(states) -> discover.Discovery:
+def found(states) -> p2d.Discovery:
     return p2d.discover(states, "gray-scott", bootstrap=10)
 
 
@@ -66,10 +65,10 @@ def test_a_dataset_tells_what_the_states_of_its_living_tell(waves, found, how):
 
 
 def test_the_parameters_of_a_simulation_come_back(found, waves):
-    told, truth = gray_scott_parameters(found.equation), PRESETS["waves"]
+    truth = load_system("gray_scott").at("waves")
     assert found.snapshots == len(waves.living)
     # some 40 snapshots: standard errors of 0.6 % and less
-    assert told == pytest.approx({key: getattr(truth, key) for key in KEYS}, rel=0.03)
+    assert found.parameters == pytest.approx(truth.parameters, rel=0.03)
 
 
 def test_dead_snapshots_are_left_out(states, found):
@@ -79,16 +78,37 @@ def test_dead_snapshots_are_left_out(states, found):
 
 def test_the_seed_and_the_number_of_resamples_change_the_errors_alone(states, found):
     other = p2d.discover(states, "gray-scott", bootstrap=11, seed=1)
-    assert other.equation == found.equation
+    assert other.terms == found.terms
     assert other.verdict == found.verdict
-    assert other.error != found.error
+    assert other.errors != found.errors
 
 
 def test_an_equation_is_told_in_one_line_for_each_species(found):
     number = r"0\.\d+\(\d+\)"
-    u, v = p2d.format_equation(found).splitlines()
+    u, v, *worth = str(found).splitlines()
     assert re.fullmatch(rf"du/dt = {number} lap\(u\) \+ {number} \(1 - u\) - 1 u v\^2", u)
     assert re.fullmatch(rf"dv/dt = {number} lap\(v\) - {number} v \+ 1 u v\^2", v)
+    assert worth[0] == f"{found.verdict}, {found.snapshots} snapshots; unit of time: reaction rate 1"
+
+
+def test_an_ensemble_of_one_s_own_answers_like_an_array(states, found):
+    assert p2d.discover(InMemory.of_states(states), "gray-scott", bootstrap=10) == found
+
+
+def test_the_runs_of_an_array_are_those_of_its_snapshots(states, pairs):
+    living = pairs.states(pairs.living)
+    own = p2d.discover(living, "gray-scott", bootstrap=10, runs=pairs.runs(pairs.living))
+    assert own == p2d.discover(pairs, "gray-scott", bootstrap=10)
+    with pytest.raises(p2d.UserError, match=f"runs has 3 entries for {len(states)} snapshots"):
+        p2d.discover(states, runs=[0, 1, 2])
+
+
+def test_other_names_of_species_are_those_of_the_equation(states, found):
+    renamed = p2d.discover(states, terms="1, a, b, a*b**2, lap(a), lap(b)", bootstrap=10, species=("a", "b"))
+    assert set(renamed.terms) == {"a", "b"} and "a*b**2" in renamed.terms["b"]
+    assert renamed.unit_of_time == "mean square velocity 1" and renamed.parameters == {}
+    ratio = renamed.terms["a"]["lap(a)"] / renamed.terms["a"]["a*b**2"]
+    assert ratio == pytest.approx(-found.terms["u"]["lap(u)"], rel=0.1)
 
 
 def test_snapshots_of_one_run_of_a_dataset_count_as_one(pairs):
@@ -96,18 +116,17 @@ def test_snapshots_of_one_run_of_a_dataset_count_as_one(pairs):
     runs = dict(zip(*(pairs.index.column(key).to_pylist() for key in ("sample_id", "run_id")), strict=True))
     runs = np.array([runs[int(i)] for i in pairs.living])
     assert len(np.unique(runs)) < len(runs)
-    question = discover.question(DiscoverConfig(library="gray-scott", bootstrap=10))
-    measure = discover.look(living, question)
-    rows = moments.collect(moments.Rows(measure), np.arange(len(living)), living)
     found = p2d.discover(pairs, "gray-scott", bootstrap=10)
 
-    def averaged(task) -> dict[str, np.ndarray]:
-        each = rows if isinstance(task, moments.Rows) else moments.collect(task, np.arange(len(living)), living)
-        return {key: np.stack([each[key][runs == run].mean(axis=0) for run in np.unique(runs)]) for key in each}
+    class Averaged(InMemory):
+        def each(self, task) -> dict[str, np.ndarray]:
+            each = super().each(task)
+            return {key: np.stack([each[key][runs == run].mean(axis=0) for run in np.unique(runs)]) for key in each}
 
-    expected = discover.discover(averaged, np.unique(runs), measure, question)
+    of_runs = Averaged(living, np.arange(len(living)), np.unique(runs))
+    expected = discover_equation(of_runs, DiscoverConfig(library="gray-scott", bootstrap=10))
     assert found.snapshots == len(living)
-    for kind in ("equation", "error"):
+    for kind in ("terms", "errors"):
         for species, terms in getattr(expected, kind).items():
             # float64 sums in another order
             assert getattr(found, kind)[species] == pytest.approx(terms, rel=1e-6)

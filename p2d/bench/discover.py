@@ -16,73 +16,161 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from p2d.cluster.moments import ask
+from p2d.cluster.moments import OverRay
 from p2d.config import DiscoverConfig, Library, SimulateConfig
 from p2d.config.bench import BenchDiscoverConfig
-from p2d.discovery import discover as closed_form
-from p2d.discovery import moments
+from p2d.discovery.discover import choose_measure, discover_equation, measure_misfits
+from p2d.discovery.library import fit_parameters
+from p2d.discovery.moments import Rows
+from p2d.discovery.result import Discovery
 from p2d.evaluate import metrics
+from p2d.evaluate.tables import table_text
 from p2d.progress import say
 from p2d.runs import DATA, make_output_folder
 from p2d.snapshots.noise import LOOKED_AT
+from p2d.snapshots.passes import Findings, InMemory, Task, carry_out
 from p2d.snapshots.simulated import measured
-from p2d.snapshots.store import Dataset, evenly, find_dataset, open_dataset
-from p2d.systems import library
-from p2d.systems.gray_scott import PRESETS, GrayScott
+from p2d.snapshots.store import Dataset, find_dataset, open_dataset
+from p2d.systems.system import System
 
 KINDS = ("clean", "8 bits", "0.01", "0.02")  # of noise, in concentration
 LIBRARIES: tuple[Library, ...] = ("cubic", "gray-scott")
 STUDY: dict[str, dict[str, Any]] = {
     **{name: {"preset": (name,)} for name in ("waves", "life", "spirals", "chaos", "solitons")},
-    "F 0.014, k 0.054": {"feed": (0.014,), "kill": (0.054,)},
+    "F 0.014, k 0.054": {"set": ("F=0.014", "k=0.054")},
     **{name: {"preset": (name,)} for name in ("maze", "spots")},
 }
 JUDGED = 32  # snapshots that the cosine is taken over, the last ones
 
 
-def measure(config: BenchDiscoverConfig, out: Path) -> dict[str, Any]:
+def measure(config: BenchDiscoverConfig, out: Path) -> Timings | Study:
     """What `p2d bench discover` tells of its dataset, or of the systems of the study."""
     if config.study:
         return study(config, make_output_folder(out))
     return bench(config, find_dataset(config.dataset, out))
 
 
-def bench(config: BenchDiscoverConfig, dataset: Dataset) -> dict[str, Any]:
-    """Time the two passes and the fit, with one actor and with two.
+@dataclass(frozen=True)
+class Timings:
+    """How fast an equation is discovered.
 
-    Returns:
-        snapshots a second of the first pass on one core; by the number of actors, seconds of the passes, of the fit,
-        and in all.
+    Attributes:
+        snapshots_per_second: of the first pass on one core.
+        actors: by their number, seconds of the passes, of the fit, and in all.
     """
+
+    snapshots_per_second: float
+    actors: dict[int, dict[str, float]]
+
+    def __str__(self) -> str:
+        head = ("actors", "two passes", "fit", "in all")
+        rows = [[str(n), *(f"{spent:.1f} s" for spent in seconds.values())] for n, seconds in self.actors.items()]
+        return f"first pass, one core: {self.snapshots_per_second:.0f} snapshots a second\n{table_text(head, rows)}"
+
+
+def bench(config: BenchDiscoverConfig, dataset: Dataset) -> Timings:
+    """Time the two passes and the fit, with one actor and with two."""
     ids = dataset.living[: config.samples or None]
-    question = closed_form.question(DiscoverConfig(library=config.library, noise="0"))
+    settings = DiscoverConfig(library=config.library, noise="0")
     states = dataset.states(ids[:LOOKED_AT])
-    measure = closed_form.look(states, question)
+    measure = choose_measure(states, OverRay(dataset, ids).species, settings)
     with _single_threaded(1) as pool:
-        spent = pool.submit(_time, moments.Rows(measure), ids[: len(states)], states).result()
-    found: dict[str, Any] = {"snapshots_per_second": len(states) / spent, "actors": {}}
-    for actors in (1, 2):
-        say(f"{len(ids)} snapshots, {actors} actor{'s' * (actors > 1)}")
+        spent = pool.submit(_time, Rows(measure), ids[: len(states)], states).result()
+    actors = {}
+    for count in (1, 2):
+        say(f"{len(ids)} snapshots, {count} actor{'s' * (count > 1)}")
         begin = time.monotonic()
-        _, seconds = ask(dataset, ids, question, actors)
-        found["actors"][actors] = {**seconds, "all": round(time.monotonic() - begin, 3)}
-    return found
+        snapshots = OverRay(dataset, ids, count)
+        discover_equation(snapshots, settings)
+        wall, passes = time.monotonic() - begin, snapshots.seconds
+        actors[count] = {"passes": passes, "fit": wall - passes, "all": wall}
+    return Timings(len(states) / spent, actors)
 
 
-def print_table(found: dict[str, Any], config: BenchDiscoverConfig) -> None:
-    """The timings as text on standard output, or the tables of the study."""
-    if config.study:
-        print_study(found)
-        return
-    console = Console(highlight=False)
-    console.print(f"first pass, one core: {found['snapshots_per_second']:.0f} snapshots a second")
-    table = Table("actors", "two passes", "fit", "in all")
-    for actors, seconds in found["actors"].items():
-        table.add_row(str(actors), *(f"{seconds[key]:.1f} s" for key in ("passes", "fit", "all")))
-    console.print(table)
+@dataclass(frozen=True)
+class Row:
+    """One equation of the study, from some snapshots of a system, as an instrument of some kind sees them.
+
+    Attributes:
+        cosine: of its rates with the true ones.
+        errors: relative, of the true system's parameters.
+        covered: share of the true coefficients that 90 % intervals hold.
+        right_terms: whether its terms are the true ones.
+        seconds: of CPU time.
+    """
+
+    system: str
+    kind: str
+    library: str
+    snapshots: int
+    cosine: float
+    errors: dict[str, float]
+    covered: float
+    right_terms: bool
+    verdict: str
+    gap: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Identification:
+    """Which of the presets' equations, or the true one, is the best for the snapshots of a system.
+
+    Attributes:
+        best: its name.
+        right: whether that is the true one.
+        misfit: by name: chi-squared of the mean rates, or where nothing moves, the mean square velocity.
+    """
+
+    system: str
+    best: str
+    right: bool
+    misfit: dict[str, float]
+
+    def __str__(self) -> str:
+        first, second = sorted(self.misfit, key=lambda key: self.misfit[key])[:2]
+        ratio = self.misfit[second] / self.misfit[first]
+        return f"{self.system}: fits best {self.best}; next {second}, {ratio:.2g} times worse"
+
+
+@dataclass(frozen=True)
+class Study:
+    """Rows of the table, and which preset's equation fits each dataset best."""
+
+    rows: list[Row]
+    identification: list[Identification]
+
+    def __str__(self) -> str:
+        """The study as a Markdown table, and the identification.
+
+        For each number of snapshots: 1 - cosine of the cubic library's equation, and of Gray-Scott's terms the largest
+        error of D_u, D_v, F and k. Then the verdict on the cubic one, starred where its terms are not the true ones.
+        """
+        cases: dict[tuple[str, str], dict[tuple[str, int], Row]] = {}
+        for row in self.rows:
+            cases.setdefault((row.system, row.kind), {})[row.library, row.snapshots] = row
+        counts = sorted({row.snapshots for row in self.rows})
+        lines = [
+            f"| system | seen | {' | '.join(map(str, counts))} | verdict | CPU s |",
+            "|---" * (len(counts) + 4) + "|",
+        ]
+        for (system, kind), rows in cases.items():
+            cells = [_cell(*(rows[name, count] for name in LIBRARIES)) for count in counts]
+            cubic = [rows["cubic", count] for count in counts]
+            seconds = ", ".join(f"{row.seconds:.0f}" for row in cubic)
+            lines.append(f"| {' | '.join([system, kind, *cells, _verdicts(cubic), seconds])} |")
+        return "\n".join([*lines, *map(str, self.identification)])
+
+
+def _cell(cubic: Row, tied: Row) -> str:
+    return f"{1 - cubic.cosine:.0e}, {100 * max(map(abs, tied.errors.values())):.2g} %"
+
+
+def _verdicts(rows: list[Row]) -> str:
+    """The verdicts, once where they are all alike, a star where the terms are not the true ones."""
+    verdicts = [row.verdict.removeprefix("dynamics ") + ("" if row.right_terms else "*") for row in rows]
+    return verdicts[0] if len(set(verdicts)) == 1 else ", ".join(verdicts)
 
 
 @dataclass(frozen=True)
@@ -91,39 +179,37 @@ class _Case:
 
     name: str
     kind: str
-    truth: GrayScott
+    truth: System
     clean: np.ndarray
     states: np.ndarray
 
 
-def study(config: BenchDiscoverConfig, out: Path) -> dict[str, Any]:
+def study(config: BenchDiscoverConfig, out: Path) -> Study:
     """Discover equations of eight systems from few and many snapshots, clean and noisy.
 
     Datasets are simulated under OUT/data where they are not there yet.
-
-    Returns:
-        rows of the table, and of the identification matrix: for each dataset the preset whose equation fits best.
     """
     jobs = []
     for name, settings in STUDY.items():
         dataset = _dataset(settings, config, out)
         jobs += [(name, dataset.folder, kind, config.snapshots) for kind in KINDS]
-    rows, matrix = [], []
+    rows: list[Row] = []
+    identification: list[Identification] = []
     # A case is small algebra, and passes over its own snapshots.
     with _single_threaded(os.cpu_count() or 1) as pool:
-        for job, (found, identified) in zip(jobs, pool.map(_case, *zip(*jobs, strict=True)), strict=True):
-            told = ", ".join(f"{1 - row['cosine']:.0e}" for row in found)
-            say(f"{job[0]}, {job[2]}: 1 - cosine {told}")
-            rows += found
-            matrix += identified
-    return {"rows": rows, "identification": matrix}
+        for job, (own_rows, identified) in zip(jobs, pool.map(_case, *zip(*jobs, strict=True)), strict=True):
+            misses = ", ".join(f"{1 - row.cosine:.0e}" for row in own_rows)
+            say(f"{job[0]}, {job[2]}: 1 - cosine {misses}")
+            rows += own_rows
+            identification += identified
+    return Study(rows, identification)
 
 
-def _time(task: moments.Rows, ids: np.ndarray, states: np.ndarray) -> float:
+def _time(task: Rows, ids: np.ndarray, states: np.ndarray) -> float:
     """Seconds of a task on one core, once it has run before."""
-    moments.collect(task, ids[:4], states[:4])
+    carry_out(task, ids[:4], states[:4])
     start = time.perf_counter()
-    moments.collect(task, ids, states)
+    carry_out(task, ids, states)
     return time.perf_counter() - start
 
 
@@ -141,12 +227,13 @@ def _single_threaded(workers: int) -> Iterator[ProcessPoolExecutor]:
             os.environ["OMP_NUM_THREADS"] = before
 
 
-def _case(name: str, folder: Path, kind: str, counts: tuple[int, ...]) -> tuple[list[dict[str, Any]], list[Any]]:
+def _case(name: str, folder: Path, kind: str, counts: tuple[int, ...]) -> tuple[list[Row], list[Identification]]:
     """The study's rows of one system as an instrument of some kind sees it; and which preset it is."""
     dataset = open_dataset(folder)
-    truth = GrayScott(**next(iter(dataset.card.parameters.values())))
+    truth = metrics.known_system(dataset)
+    assert truth is not None
     clean = dataset.states(dataset.living)
-    case = _Case(name, kind, truth, clean, _seen(clean, kind))
+    case = _Case(name, kind, truth, clean, _as_measured(clean, kind))
     rows = [row for count in counts for row in _rows(case, min(count, len(clean)))]
     return rows, [identify(name, truth, clean[: max(counts)])] if kind == "clean" else []
 
@@ -154,128 +241,98 @@ def _case(name: str, folder: Path, kind: str, counts: tuple[int, ...]) -> tuple[
 def _dataset(settings: dict[str, Any], config: BenchDiscoverConfig, out: Path) -> Dataset:
     from p2d.cluster.simulation import simulate
 
-    simulation = SimulateConfig(**settings, num_samples=max(config.snapshots), height=config.size, width=config.size)
-    return simulate(simulation, DATA.place(out, simulation.dataset_name))
+    work = SimulateConfig(**settings, num_samples=max(config.snapshots), height=config.size, width=config.size)
+    return simulate(work.simulation(), work, DATA.place(out, work.dataset_name))
 
 
-def _seen(clean: np.ndarray, kind: str) -> np.ndarray:
+def _as_measured(clean: np.ndarray, kind: str) -> np.ndarray:
     """Snapshots as an instrument sees them: with white noise, or rounded to 8 bits."""
     if kind == "clean":
         return clean
     if kind == "8 bits":
         return (np.round(clean * 255) / 255).astype(np.float32)
-    return measured(clean, float(kind), seed=0, ids=np.arange(len(clean)))
+    return measured(clean, np.full(clean.shape[1], float(kind)), seed=0, ids=np.arange(len(clean)))
 
 
-def _rows(case: _Case, count: int) -> list[dict[str, Any]]:
-    """A row for each library; both look at the same first pass, which is measured once."""
-    states, ids = case.states[:count], np.arange(count)
-    judged = case.clean[-JUDGED:].astype(np.float64)
-    passed: dict[str, moments.Fields] = {}
-    spent: dict[str, float] = {}
+class _Remembered:
+    """Snapshots in memory whose passes are carried out once.
 
-    def passing(task: closed_form.Task) -> moments.Fields:
+    Attributes:
+        spent: CPU seconds that each pass took, by its task.
+    """
+
+    def __init__(self, states: np.ndarray) -> None:
+        self.inner = InMemory.of_states(states)
+        self.sample_ids, self.runs = self.inner.sample_ids, self.inner.runs
+        self.species, self.grid, self.some = self.inner.species, self.inner.grid, self.inner.some
+        self.spent: dict[str, float] = {}
+        self._passes: dict[str, Findings] = {}
+
+    def each(self, task: Task) -> Findings:
+        """What a task finds in every snapshot."""
         key = repr(task)
-        if key not in passed:
+        if key not in self._passes:
             begin = time.process_time()
-            passed[key] = moments.collect(task, ids, states)
-            spent[key] = time.process_time() - begin
-        return passed[key]
+            self._passes[key] = self.inner.each(task)
+            self.spent[key] = time.process_time() - begin
+        return self._passes[key]
 
+
+def _rows(case: _Case, count: int) -> list[Row]:
+    """A row for each library; both look at the same first pass, which is measured once."""
+    snapshots = _Remembered(case.states[:count])
+    judged = case.clean[-JUDGED:].astype(np.float64)
+    measure = choose_measure(snapshots.some(LOOKED_AT), snapshots.species, DiscoverConfig(library=LIBRARIES[0]))
     rows = []
     for name in LIBRARIES:
-        begin, known = time.process_time(), dict(spent)
-        question = closed_form.question(DiscoverConfig(library=name))
-        every = closed_form.question(DiscoverConfig(library=LIBRARIES[0]))
-        measure = closed_form.look(evenly(states, LOOKED_AT), every)
-        found = closed_form.discover(passing, ids, measure, question)
+        begin, known = time.process_time(), dict(snapshots.spent)
+        discovery = discover_equation(snapshots, DiscoverConfig(library=name), measure)
         saved = sum(seconds for key, seconds in known.items() if key.startswith("Rows"))
         rows.append(
-            {
-                "system": case.name,
-                "kind": case.kind,
-                "library": name,
-                "snapshots": count,
-                "cosine": metrics.cosine(library.rate(found.equation, judged), case.truth.rate(judged))["cosine"],
-                "errors": _errors(found.equation, case.truth),
-                "covered": _covered(found, case.truth),
-                "right_terms": _terms(found.equation) == _terms(library.gray_scott_equation(case.truth)),
-                "verdict": found.verdict.split(":")[0].split(" (")[0],
-                "gap": found.gap,
-                "seconds": time.process_time() - begin + saved,
-            }
+            Row(
+                system=case.name,
+                kind=case.kind,
+                library=name,
+                snapshots=count,
+                cosine=metrics.cosine(discovery.system.rate(judged), case.truth.rate(judged))["cosine"],
+                errors=_errors(discovery, case.truth),
+                covered=_covered(discovery, case.truth),
+                right_terms=_term_names(discovery.system) == _term_names(case.truth),
+                verdict=discovery.verdict.split(":")[0].split(" (")[0],
+                gap=discovery.gap,
+                seconds=time.process_time() - begin + saved,
+            )
         )
     return rows
 
 
-def _covered(found: closed_form.Discovery, truth: GrayScott) -> float:
+def _covered(discovery: Discovery, truth: System) -> float:
     """Share of the coefficients that are there and in truth whose 90 % interval holds the true one."""
-    true = library.gray_scott_equation(truth)
     held = [
-        low <= true[species][term] <= high
-        for species, terms in found.interval.items()
+        low <= truth.terms[species][term] <= high
+        for species, terms in discovery.intervals.items()
         for term, (low, high) in terms.items()
-        if term in true[species] and low < high
+        if term in truth.terms[species] and low < high
     ]
     return float(np.mean(held)) if held else 0.0
 
 
-def _terms(equation: library.Equation) -> dict[str, set[str]]:
-    return {species: set(terms) for species, terms in equation.items()}
+def _term_names(system: System) -> dict[str, set[str]]:
+    return {species: set(terms) for species, terms in system.terms.items()}
 
 
-def _errors(equation: library.Equation, truth: GrayScott) -> dict[str, float]:
-    """Relative errors of D_u, D_v, F and k."""
-    found = library.gray_scott_parameters(equation)
-    return {key: found[key] / getattr(truth, key) - 1 for key in found}
+def _errors(discovery: Discovery, truth: System) -> dict[str, float]:
+    """Relative errors of the true system's parameters."""
+    parameters = fit_parameters(truth, discovery.terms)
+    return {key: value / truth.parameters[key] - 1 for key, value in parameters.items()}
 
 
-def identify(name: str, truth: GrayScott, states: np.ndarray) -> dict[str, Any]:
-    """Which of the presets' equations, or the true one, is the best for these snapshots.
-
-    Returns:
-        The name of the best, and by name the misfit: chi-squared of the mean rates, or where nothing moves, the mean
-        square velocity.
-    """
-    question = closed_form.question(DiscoverConfig(library="gray-scott", noise="0"))
-    ids = np.arange(len(states))
-    measure = closed_form.look(evenly(states, LOOKED_AT), question)
-    systems = {**PRESETS, name: truth}
-    equations = {key: library.gray_scott_equation(system) for key, system in systems.items()}
-    misfit = closed_form.misfits(equations, moments.collect(moments.Rows(measure), ids, states), measure)
+def identify(name: str, truth: System, states: np.ndarray) -> Identification:
+    """Which of the presets' equations, or the true one, is the best for these snapshots."""
+    snapshots = InMemory.of_states(states)
+    settings = DiscoverConfig(library="gray-scott", noise="0")
+    measure = choose_measure(snapshots.some(LOOKED_AT), snapshots.species, settings)
+    systems = {**{preset: truth.at(preset) for preset in truth.presets}, name: truth}
+    misfit = measure_misfits(systems, snapshots, measure)
     best = min(misfit, key=lambda key: misfit[key])
-    return {"system": name, "best": best, "right": systems[best] == truth, "misfit": misfit}
-
-
-def print_study(found: dict[str, Any]) -> None:
-    """The study as a Markdown table, and the identification as text, on standard output.
-
-    For each number of snapshots: 1 - cosine of the cubic library's equation, and of Gray-Scott's terms the largest
-    error of D_u, D_v, F and k. Then the verdict on the cubic one, starred where its terms are not the true ones.
-    """
-    cases: dict[tuple[str, str], dict[tuple[str, int], dict[str, Any]]] = {}
-    for row in found["rows"]:
-        cases.setdefault((row["system"], row["kind"]), {})[row["library"], row["snapshots"]] = row
-    for n, ((system, kind), rows) in enumerate(cases.items()):
-        counts = sorted({count for _, count in rows})
-        if n == 0:
-            print(f"| system | seen | {' | '.join(map(str, counts))} | verdict | CPU s |")
-            print("|---|---|" + "---|" * (len(counts) + 2))
-        cells = [_cell(*(rows[name, count] for name in LIBRARIES)) for count in counts]
-        cubic = [rows["cubic", count] for count in counts]
-        seconds = ", ".join(f"{row['seconds']:.0f}" for row in cubic)
-        print(f"| {' | '.join([system, kind, *cells, _verdicts(cubic), seconds])} |")
-    for row in found["identification"]:
-        ordered = sorted(row["misfit"], key=lambda key: row["misfit"][key])
-        ratio = row["misfit"][ordered[1]] / row["misfit"][ordered[0]]
-        print(f"{row['system']}: fits best {row['best']}; next {ordered[1]}, {ratio:.2g} times worse")
-
-
-def _cell(cubic: dict[str, Any], tied: dict[str, Any]) -> str:
-    return f"{1 - cubic['cosine']:.0e}, {100 * max(map(abs, tied['errors'].values())):.2g} %"
-
-
-def _verdicts(rows: list[dict[str, Any]]) -> str:
-    """The verdicts, once where they are all alike, a star where the terms are not the true ones."""
-    told = [row["verdict"].removeprefix("dynamics ") + ("" if row["right_terms"] else "*") for row in rows]
-    return told[0] if len(set(told)) == 1 else ", ".join(told)
+    return Identification(name, best, systems[best].parameters == truth.parameters, misfit)

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from p2d.bench.reference_unet import NoisePrediction, ReferenceUNet
 from p2d.config import ScoreConfig
 from p2d.config.bench import BenchScoreConfig
+from p2d.fields import Scaling
 from p2d.progress import say
 from p2d.recipes import build
 from p2d.recipes.score import choose_precision
@@ -69,7 +70,7 @@ def contender(name: str, config: BenchScoreConfig, data: MemoryData, device: tor
     start = time.monotonic()
     if name == "p2d":
         settings = ScoreConfig(alpha=(config.alpha,), seed=config.seed, precision=config.precision)
-        task = cast(Trained, build(settings, data, 1.0, device, None))
+        task = cast(Trained, build(settings, data, Scaling((0.0,), (1.0,)), device, None))
         size, rate, stepper = config.batch_size, config.learning_rate, settings.optimizer
     else:
         torch.manual_seed(config.seed)

@@ -15,7 +15,6 @@ from p2d.config.learn import (
     TrainSource,
     check_alpha,
     check_channel,
-    number_or_auto,
 )
 from p2d.config.rollout import RolloutConfig, RolloutSource
 from p2d.config.run import RunConfig, fits_unet
@@ -45,7 +44,6 @@ __all__ = [
     "check_alpha",
     "check_channel",
     "fits_unet",
-    "number_or_auto",
     "option",
     "refuse_other_settings",
     "settings_hash",

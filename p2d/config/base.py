@@ -115,4 +115,3 @@ def _differences(made: dict[str, Any], asked: dict[str, Any], inside: str = "") 
             shared = one.keys() & other.keys()
             one, other = ({k: v for k, v in table.items() if k in shared} for table in tables)
         yield from _differences(one, other, f"{inside}{key}.")
-

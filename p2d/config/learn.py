@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, get_args
 
 from p2d.config.base import Config, DatasetName, at_least, one_of, option, widths, within
 from p2d.errors import UserError
-from p2d.systems import expressions
 
 Objective = Literal["stationarity", "continuity", "training-free"]
 Activation = Literal["silu", "tanh", "softplus", "relu", "leaky_relu"]
@@ -242,12 +241,20 @@ class DiscoverConfig(Config):
         at_least("bootstrap", self.bootstrap, 2)
         at_least("seed", self.seed, 0)
         for key in ("noise", "smoothing"):
-            number_or_auto(key, getattr(self, key))
-        if self.terms:
-            expressions.split(self.terms, ("u", "v"))
+            _number_or_auto(key, getattr(self, key))
+
+    @property
+    def noise_level(self) -> float | None:
+        """The white noise as a number; None: to be told from the snapshots."""
+        return _number_or_auto("noise", self.noise)
+
+    @property
+    def kernel_width(self) -> float | None:
+        """The smoothing as a number; None: 1.5 where there is noise, otherwise none."""
+        return _number_or_auto("smoothing", self.smoothing)
 
 
-def number_or_auto(name: str, value: str) -> float | None:
+def _number_or_auto(name: str, value: str) -> float | None:
     """A setting that is a number, or None for 'auto'.
 
     Raises:

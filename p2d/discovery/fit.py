@@ -109,13 +109,13 @@ def smallest(weighted: np.ndarray, gram: np.ndarray) -> tuple[float, np.ndarray]
     return float(values[-1] ** 2), basis @ vectors[-1]
 
 
-def needed(rates: Rates, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def choose_stable_terms(rates: Rates, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Which of the free numbers the data need, and how stable that is.
 
     Returns:
         Their indices, and for all P numbers the share of resampled ensembles that keep them.
     """
-    kept, weights = chosen(rates)
+    kept, weights = choose_terms(rates)
     kept_in = np.zeros(rates.rows.shape[2])
     allowed = functools.partial(rates.allowance, weights)
     for mean in rates.means(RESAMPLED, seed):
@@ -125,7 +125,7 @@ def needed(rates: Rates, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return kept, kept_in / RESAMPLED
 
 
-def chosen(rates: Rates) -> tuple[np.ndarray, Solution]:
+def choose_terms(rates: Rates) -> tuple[np.ndarray, Solution]:
     """Indices of the free numbers that the data need, and the solution over them."""
     every = np.arange(rates.rows.shape[2])
     full = weights = rates.solution()
@@ -216,6 +216,6 @@ def amplitude(solution: Solution, mean: np.ndarray, systematic: np.ndarray) -> f
 def least_squares(gram: np.ndarray, fixed: int) -> np.ndarray:
     """The c [P] of least c' B c whose number `fixed` is 1."""
     others = [i for i in range(len(gram)) if i != fixed]
-    found = np.ones(len(gram))
-    found[others] = scipy.linalg.lstsq(gram[np.ix_(others, others)], -gram[others, fixed])[0]
-    return found
+    c = np.ones(len(gram))
+    c[others] = scipy.linalg.lstsq(gram[np.ix_(others, others)], -gram[others, fixed])[0]
+    return c

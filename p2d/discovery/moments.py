@@ -16,11 +16,12 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from p2d.errors import UserError
+from p2d.fields import Grid
 from p2d.flow.stationarity import Observables
 from p2d.snapshots.noise import LEAST
+from p2d.snapshots.passes import Findings
 from p2d.systems import expressions
-from p2d.systems.gray_scott import laplacian
-from p2d.systems.library import Equation, powers, rate
+from p2d.systems.system import System
 from p2d.training.randomness import sample_generator, stream_seed
 
 OBSERVABLE_DEGREE = 5  # of the monomials; degree 4 alone is too few
@@ -30,14 +31,10 @@ HELD_OUT = 40  # random smooth observables, which only judge
 # 1.5, 2 and 2.5 on waves and life, of 1.5 and 2 on solitons, chaos and spirals. Clean ones are best left as they are.
 SMOOTHING = 1.5
 REACH = 5.0  # widths at which the kernel is cut off
-EXTRAPOLATION = {
-    0: 3.0,
-    1: -3.0,
-    2: 1.0,
-}  # weights of once, twice and three times the noise: a parabola's value at none
+# Weights of once, twice and three times the noise: a parabola's value at none.
+EXTRAPOLATION = {0: 3.0, 1: -3.0, 2: 1.0}
 OUTLIER = 6.0  # standard deviations of noise that no value lies outside [0, 1] by
 MOVED = 1e-3  # of concentration, by which the central difference along the velocity moves the fastest cell
-Fields = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -46,16 +43,18 @@ class Measure:
 
     Attributes:
         terms: K of a library.
+        species: C of them.
         smoothing: width of the kernel in cells, 0 for none.
         rounded: whether they are 8-bit images.
         noise: standard deviation of white noise to be corrected for, of each species.
-        mean, std: of u, v and the Laplacians of both, for the held-out observables.
+        mean, std: of the species and then of their Laplacians, [2 C], for the held-out observables.
     """
 
     terms: tuple[str, ...]
+    species: tuple[str, ...]
     smoothing: float = 0.0
     rounded: bool = False
-    noise: tuple[float, float] = (0.0, 0.0)
+    noise: tuple[float, ...] = (0.0, 0.0)
     mean: tuple[float, ...] = field(default=(0.0,) * 4)
     std: tuple[float, ...] = field(default=(1.0,) * 4)
 
@@ -67,7 +66,7 @@ class Measure:
         return state.astype(np.float64)
 
     def smooth(self, x: np.ndarray) -> np.ndarray:
-        """Fields [..., H, W] under the kernel, on the periodic grid."""
+        """Findings [..., H, W] under the kernel, on the periodic grid."""
         if not self.smoothing:
             return x
         return gaussian_filter(x, self.smoothing, axes=(-2, -1), mode="wrap", truncate=REACH)
@@ -78,19 +77,19 @@ class Measure:
         return Observables(HELD_OUT, stream_seed("discover", "held out"), mean, std)
 
 
-def extrapolated(measure: Measure, sample_id: int, state: np.ndarray, at: Callable[[np.ndarray], Fields]) -> Fields:
+def extrapolate(measure: Measure, sample_id: int, state: np.ndarray, at: Callable[[np.ndarray], Findings]) -> Findings:
     """What is found at a state [2, H, W], extrapolated to no noise."""
     state = measure.concentrations(state)
     if not any(measure.noise):
         return at(state)
     noise = torch.randn(state.shape, generator=sample_generator(0, 0, sample_id, name="extrapolation")).numpy()
     noise = noise * np.array(measure.noise)[:, None, None]
-    found: list[tuple[float, Fields]] = []
+    weighted: list[tuple[float, Findings]] = []
     for more, weight in EXTRAPOLATION.items():
         # Both signs of the same noise: what is odd in it cancels.
         states = [state + sign * np.sqrt(more) * noise for sign in (1, -1)] if more else [state]
-        found += [(weight / len(states), at(x)) for x in states]
-    return {key: np.sum([weight * each[key] for weight, each in found], axis=0) for key in found[0][1]}
+        weighted += [(weight / len(states), at(x)) for x in states]
+    return {key: np.sum([weight * each[key] for weight, each in weighted], axis=0) for key in weighted[0][1]}
 
 
 @dataclass(frozen=True)
@@ -99,15 +98,15 @@ class Rows:
 
     measure: Measure
 
-    def __call__(self, sample_id: int, state: np.ndarray) -> Fields:
+    def __call__(self, sample_id: int, state: np.ndarray) -> Findings:
         """Of one snapshot, concentrations [2, H, W]: rows [J, 2 K], held_out [40, 2 K], gram [K, K]."""
-        return extrapolated(self.measure, sample_id, state, self._at)
+        return extrapolate(self.measure, sample_id, state, self._at)
 
-    def _at(self, state: np.ndarray) -> Fields:
+    def _at(self, state: np.ndarray) -> Findings:
         measure = self.measure
         # The Laplacian commutes with the kernel, and is smoother taken after it.
         smoothed = measure.smooth(state)
-        terms = np.stack([_smoothed_term(measure, term, state, smoothed) for term in measure.terms])
+        terms = np.stack(_smoothed_terms(measure, state, smoothed))
         phi = terms.reshape(len(terms), -1)
         gradients = observable_gradients(*smoothed)
         rows = [np.stack(species).reshape(len(species), -1) @ phi.T / phi.shape[1] for species in gradients]
@@ -119,12 +118,19 @@ class Rows:
         }
 
 
-def _smoothed_term(measure: Measure, term: str, state: np.ndarray, smoothed: np.ndarray) -> np.ndarray:
-    if term in ("u", "v"):
-        return smoothed["uv".index(term)]
-    if term in ("lap(u)", "lap(v)"):
-        return laplacian(smoothed["uv".index(term[4])])
-    return measure.smooth(expressions.evaluate(term, *state))
+def _smoothed_terms(measure: Measure, state: np.ndarray, smoothed: np.ndarray) -> list[np.ndarray]:
+    names = dict(zip(measure.species, state, strict=True))
+    known = dict(zip(measure.species, smoothed, strict=True))
+    known |= {f"lap({s})": laplacian(known[s]) for s in measure.species}
+    functions = expressions.smooth_functions(state) | Grid((state.shape[-2], state.shape[-1])).operators()
+
+    def of(term: str) -> np.ndarray:
+        if term in known:
+            return known[term]
+        field = expressions.evaluate(expressions.parse(term, measure.species), names, functions)
+        return measure.smooth(field + 0 * state[0])  # the term '1' is a field, too, and nan where nothing is known
+
+    return [of(term) for term in measure.terms]
 
 
 @dataclass(frozen=True)
@@ -134,18 +140,18 @@ class SecondOrder:
     A scheme x + dt v keeps E[g(x + dt v) - g(x)] = 0, that is E[v . grad g] = -dt E[v' (hess g) v] / 2 and not zero.
 
     Args:
-        equation: v, whose unit of time is that of the result.
+        system: v, whose unit of time is that of the result.
     """
 
     measure: Measure
-    equation: Equation
+    system: System
 
-    def __call__(self, sample_id: int, state: np.ndarray) -> Fields:
+    def __call__(self, sample_id: int, state: np.ndarray) -> Findings:
         """Of one snapshot, v' (hess g) v / 2 of the observables, rows [J], and of those held out, held_out [40]."""
-        return extrapolated(self.measure, sample_id, state, self._at)
+        return extrapolate(self.measure, sample_id, state, self._at)
 
-    def _at(self, state: np.ndarray) -> Fields:
-        smoothed, v = self.measure.smooth(state), self.measure.smooth(rate(self.equation, state))
+    def _at(self, state: np.ndarray) -> Findings:
+        smoothed, v = self.measure.smooth(state), self.measure.smooth(self.system.rate(state))
         judges = self.measure.held_out()
 
         def rates(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -159,40 +165,38 @@ class SecondOrder:
         return {"rows": own, "held_out": judged}
 
 
-def collect(task: Rows | SecondOrder, sample_ids: np.ndarray, states: np.ndarray) -> Fields:
-    """What a task finds in each of these snapshots, concentrations [N, 2, H, W]; nan where they are none."""
-    with np.errstate(all="ignore"):  # what is not finite is told by `sound`, of the term and the sample
-        found = [task(int(i), state) for i, state in zip(sample_ids, states, strict=True)]
-    return {key: np.stack([each[key] for each in found]) for key in found[0]}
-
-
-def sound(found: Fields, sample_ids: np.ndarray, terms: tuple[str, ...]) -> Fields:
-    """The same, if all of it is finite.
+def refuse_not_finite(findings: Findings, sample_ids: np.ndarray, terms: tuple[str, ...]) -> None:
+    """Refuse snapshots [N] in which a task finds what is not finite.
 
     Raises:
         UserError: names the samples that are no concentrations, or the term that is not finite on some of them.
     """
-    finite = np.all([np.isfinite(v).reshape(len(v), -1).all(axis=1) for v in found.values()], axis=0)
+    finite = np.all([np.isfinite(v).reshape(len(v), -1).all(axis=1) for v in findings.values()], axis=0)
     if finite.all():
-        return found
-    looked_at = f"of {len(sample_ids)} looked at"
-    for k, term in enumerate(terms if "gram" in found else ()):
-        known = np.isfinite(found["gram"])
+        return
+    of_all = f"of {len(sample_ids)} looked at"
+    for k, term in enumerate(terms if "gram" in findings else ()):
+        known = np.isfinite(findings["gram"])
         singular = ~known[:, k, k] & known.any(axis=(1, 2))  # of what are no concentrations, nothing is known
         if singular.any():
             raise UserError(
-                f"the term {term!r} is not finite on {_told(sample_ids[singular])} {looked_at}; "
+                f"the term {term!r} is not finite on {_samples_text(sample_ids[singular])} {of_all}; "
                 "take one that is finite for all concentrations, and for what noise adds to them"
             )
     raise UserError(
-        f"{_told(sample_ids[~finite])} {looked_at}: values that are not finite, or outside [0, 1] "
+        f"{_samples_text(sample_ids[~finite])} {of_all}: values that are not finite, or outside [0, 1] "
         "by more than the noise; concentrations lie in [0, 1]"
     )
 
 
-def _told(ids: np.ndarray) -> str:
+def _samples_text(ids: np.ndarray) -> str:
     more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
     return f"sample{'s' * (len(ids) > 1)} {', '.join(map(str, ids[:5]))}{more}"
+
+
+def laplacian(field: np.ndarray) -> np.ndarray:
+    """5-point Laplacian of fields [..., H, W] on a periodic grid of spacing 1."""
+    return Grid((field.shape[-2], field.shape[-1])).laplacian(field)
 
 
 def observable_gradients(u: np.ndarray, v: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -202,7 +206,7 @@ def observable_gradients(u: np.ndarray, v: np.ndarray) -> tuple[list[np.ndarray]
     |grad v|^2, and of w lap u and w lap v for monomials w of degree 2 and 3. The Laplacian is self-adjoint, so the
     derivative of w lap u by u is w_u lap u + lap w.
     """
-    pu, pv = powers(u, OBSERVABLE_DEGREE), powers(v, OBSERVABLE_DEGREE)
+    pu, pv = _powers(u, OBSERVABLE_DEGREE), _powers(v, OBSERVABLE_DEGREE)
     lap_u, lap_v = laplacian(u), laplacian(v)
     zero = np.zeros_like(u)
     by_u: list[np.ndarray] = []
@@ -225,3 +229,11 @@ def observable_gradients(u: np.ndarray, v: np.ndarray) -> tuple[list[np.ndarray]
             by_u += [w_u * lap_u + lap_w, w_u * lap_v]
             by_v += [w_v * lap_u, w_v * lap_v + lap_w]
     return by_u, by_v
+
+
+def _powers(x: np.ndarray, degree: int) -> list[np.ndarray]:
+    """1, x, x^2, ..., x^degree."""
+    made = [x * 0 + 1]
+    for _ in range(degree):
+        made.append(made[-1] * x)
+    return made

@@ -41,7 +41,7 @@ class FreshEnsemble:
         if self.distance is None:
             return f"from fresh initial states the equation makes no ensemble: {self.broken or 'no pattern lives'}"
         return (
-            f"from {self.runs} fresh initial states, {self.steps:,} steps on: {self.distance:.2f} floors from the data, "
+            f"from {self.runs} fresh initial states, {self.steps:,} steps on: {self.distance:.2f} floors away; "
             f"{self.alive} live"
         )
 
@@ -63,7 +63,7 @@ def fresh_ensemble(equation: System, dataset: Dataset, runs: int = RUNS) -> Fres
     """
     if len(dataset.card.systems) != 1 or dataset.card.origin:
         return None
-    ((label, truth),) = dataset.card.systems.items()
+    (truth,) = dataset.card.systems.values()
     system = simulable(equation, truth)
     kind = dataset.card.settings.get("initial", "")
     steps, grid = truth.run.steps, dataset.card.grid

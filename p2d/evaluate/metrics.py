@@ -11,22 +11,29 @@ from p2d.flow.model import Flow
 from p2d.flow.stationarity import Observables, z_scores
 from p2d.flow.velocity import feature_statistics
 from p2d.snapshots.store import Dataset
-from p2d.systems.gray_scott import GrayScott
+from p2d.systems.system import System
 
 OBSERVABLES = 40
 SEED = 20_000  # of the observables of the evaluation, which no training draws
 
 
+def known_system(dataset: Dataset) -> System | None:
+    """The one system that all samples of a dataset were simulated with, if there is one."""
+    systems = list(dataset.card.systems.values())
+    return systems[0] if len(systems) == 1 else None
+
+
 def true_velocity(dataset: Dataset, sample_ids: np.ndarray, states: np.ndarray) -> np.ndarray | None:
-    """The rate of the system that each sample was simulated with, [N, 2, H, W]; None where it is not known."""
-    if not dataset.card.parameters:
+    """The rate of the system that each sample was simulated with, [N, C, H, W]; None where it is not known."""
+    systems = dataset.systems_of(sample_ids)
+    if systems is None:
         return None
-    table = dataset.index
-    presets = dict(zip(table.column("sample_id").to_pylist(), table.column("preset").to_pylist(), strict=True))
-    systems = {name: GrayScott(**values) for name, values in dataset.card.parameters.items()}
-    return np.stack(
-        [systems[presets[int(i)]].rate(s.astype(np.float64)) for i, s in zip(sample_ids, states, strict=True)]
+    operator = dataset.card.settings.get("operator", "5-point")
+    rates = (
+        system.rate(s.astype(np.float64), dataset.card.grid, operator)
+        for system, s in zip(systems, states, strict=True)
     )
+    return np.stack(list(rates))
 
 
 @torch.no_grad()

@@ -5,12 +5,12 @@ The floor takes as many training snapshots as there are generated ones, so it is
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from scipy.spatial.distance import cdist
 from torch import Tensor
+
+from p2d.evaluate.likeness import BesideFloor, Moment, Nearest, Quality
 
 OBSERVABLES = ("u", "v", "u v^2", "|grad u|^2", "|grad v|^2", "u^2", "v^2")
 DRAWS = 32  # of training snapshots, whose mean distance is the floor
@@ -70,16 +70,12 @@ def mean_distance(a: np.ndarray, b: np.ndarray) -> float:
     return float(cdist(a, b).mean())
 
 
-def compare(generated: np.ndarray, train: np.ndarray, held: np.ndarray, seed: int = 0) -> dict[str, Any]:
+def measure_quality(generated: np.ndarray, train: np.ndarray, held: np.ndarray, seed: int = 0) -> Quality:
     """Distances of generated patterns to held-out snapshots beside those of as many training snapshots.
 
     Args:
         generated, train, held: concentrations [N, 2, H, W]; generated ones may be larger, by whole multiples.
         seed: of the draws of training snapshots.
-
-    Returns:
-        spectrum, energy_distance and each of the moments: distance, floor and their ratio; with sizes that differ, the
-        spectrum is left out. nearest: see `nearest`, on grids of one size.
 
     Raises:
         ValueError: generated grids that are not multiples of the others.
@@ -92,32 +88,29 @@ def compare(generated: np.ndarray, train: np.ndarray, held: np.ndarray, seed: in
     made, known, unseen = (f / spread for f in features)
     draws = _draws(len(known), len(made), seed)
 
-    def beside_floor(distance: float, floors: list[float]) -> dict[str, float]:
-        floor = float(np.mean(floors))
-        return {"distance": distance, "floor": floor, "ratio": distance / max(floor, 1e-30)}
+    def moment(n: int) -> Moment:
+        floors = [abs(known[draw, n].mean() - unseen[:, n].mean()) for draw in draws]
+        distance = _beside_floor(abs(made[:, n].mean() - unseen[:, n].mean()), floors)
+        return Moment(**distance, generated=float(features[0][:, n].mean()), held_out=float(features[2][:, n].mean()))
 
-    found: dict[str, Any] = {
-        "energy_distance": beside_floor(
-            energy_distance(made, unseen), [energy_distance(known[draw], unseen) for draw in draws]
-        )
-    }
+    spectrum = neighbours = None
     if generated.shape[-2:] == tile:
         own, learnt, apart = (spectra(states) for states in (generated, train, held))
         floors = [spectral_distance(learnt[draw], apart) for draw in draws]
-        found["spectrum"] = beside_floor(spectral_distance(own, apart), floors)
-        found["nearest"] = nearest(generated, train, held)
-    found["moments"] = {
-        name: {
-            "generated": float(features[0][:, n].mean()),
-            "held_out": float(features[2][:, n].mean()),
-            **beside_floor(
-                abs(made[:, n].mean() - unseen[:, n].mean()),
-                [abs(known[draw, n].mean() - unseen[:, n].mean()) for draw in draws],
-            ),
-        }
-        for n, name in enumerate(OBSERVABLES)
-    }
-    return found
+        spectrum = BesideFloor(**_beside_floor(spectral_distance(own, apart), floors))
+        neighbours = measure_nearest(generated, train, held)
+    floors = [energy_distance(known[draw], unseen) for draw in draws]
+    return Quality(
+        energy_distance=BesideFloor(**_beside_floor(energy_distance(made, unseen), floors)),
+        moments={name: moment(n) for n, name in enumerate(OBSERVABLES)},
+        spectrum=spectrum,
+        nearest=neighbours,
+    )
+
+
+def _beside_floor(distance: float, floors: list[float]) -> dict[str, float]:
+    floor = float(np.mean(floors))
+    return {"distance": float(distance), "floor": floor, "ratio": float(distance / max(floor, 1e-30))}
 
 
 def _draws(count: int, size: int, seed: int) -> list[np.ndarray]:
@@ -125,28 +118,25 @@ def _draws(count: int, size: int, seed: int) -> list[np.ndarray]:
     return [random.permutation(count)[: min(size, count)] for _ in range(DRAWS)]
 
 
-def nearest(generated: np.ndarray, train: np.ndarray, held: np.ndarray) -> dict[str, float]:
+def measure_nearest(generated: np.ndarray, train: np.ndarray, held: np.ndarray) -> Nearest:
     """How close patterns come to a training snapshot, over all shifts, quarter turns and mirror images.
 
     Distances are root mean squares of standardised species over those of two unrelated patterns: 0 for a copy, about 1
     for a stranger. Shifts are tried in steps of a cell, or of a 64th of the side of a larger grid, which leaves a copy
     at 0.1 or less. A pattern counts as memorised if it is closer than half of the held-out snapshots' median.
-
-    Returns:
-        median and smallest of generated and held-out ones, share: of generated ones that are memorised.
     """
     mean, std = (f(axis=(0, 2, 3), keepdims=True) for f in (train.mean, train.std))
     learnt, made, unseen = (
         _low_modes(torch.from_numpy((s - mean) / std).double()) for s in (train, generated[:COMPARED], held[:COMPARED])
     )
     own, floor = _distances(made, learnt), _distances(unseen, learnt)
-    return {
-        "generated_median": float(own.median()),
-        "generated_smallest": float(own.min()),
-        "held_out_median": float(floor.median()),
-        "held_out_smallest": float(floor.min()),
-        "memorised": float((own < floor.median() / 2).double().mean()),
-    }
+    return Nearest(
+        generated_median=float(own.median()),
+        generated_smallest=float(own.min()),
+        held_out_median=float(floor.median()),
+        held_out_smallest=float(floor.min()),
+        memorised=float((own < floor.median() / 2).double().mean()),
+    )
 
 
 def _low_modes(fields: Tensor) -> Tensor:
@@ -176,14 +166,3 @@ def _distances(fields: Tensor, others: Tensor) -> Tensor:
         strangers = field.square().mean() + power
         found.append((squares.clamp(min=0) / strangers).min().sqrt())
     return torch.stack(found)
-
-
-def flat(found: dict[str, Any]) -> dict[str, float]:
-    """What `compare` found as numbers by name, for tracking."""
-    numbers: dict[str, float] = {}
-    for key, value in found.items():
-        for name, number in value.items():
-            nested = number if isinstance(number, dict) else {"": number}
-            label = "_".join(name.replace("|", "").replace("^", "").split())
-            numbers |= {f"{key}_{label}{'_' * bool(part)}{part}": float(n) for part, n in nested.items()}
-    return numbers

@@ -6,26 +6,28 @@ fast at the starts as the true system or, where that is not known, that its stif
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from p2d.evaluate import preservation
+from p2d.evaluate.course import Course, Rollout
+from p2d.fields import Grid
 from p2d.flow.integrate import DECAYING, NOISY, TURNING, Drift, heun, stable_step, stiffest_rate
 from p2d.flow.model import Flow
 from p2d.flow.skew import SkewField
 from p2d.flow.velocity import LocalField, feature_statistics
 from p2d.progress import Advance
 from p2d.score.model import ScoreModel
-from p2d.snapshots.store import Dataset
-from p2d.systems.gray_scott import GrayScott
-from p2d.systems.stepper import run as simulate
+from p2d.systems.stepping import Scheme
+from p2d.systems.stepping import run as simulate
+from p2d.systems.system import System
 from p2d.training.randomness import normal_like
 
 USUAL_RATE = 8 * 0.16  # per step of the simulator: the 5-point Laplacian's largest eigenvalue times D_u of most presets
@@ -43,6 +45,7 @@ class Subject:
     Attributes:
         flow: the recovered field.
         system: the true one, if it is known.
+        grid: of the starts; periodic of spacing 1 when None.
         score: a score model, if there is one: for the corrector, and for the baseline of the score alone.
         starts: concentrations [N, 2, H, W]; the first one's frames are kept.
         ensemble: concentrations [M, 2, h, w] of other snapshots, of any size.
@@ -54,7 +57,7 @@ class Subject:
     """
 
     flow: Flow
-    system: GrayScott | None
+    system: System | None
     score: ScoreModel | None
     starts: np.ndarray
     ensemble: np.ndarray
@@ -64,12 +67,7 @@ class Subject:
     noise: bool = True
     step: float = 0.0
     seed: int = 0
-
-
-def known_system(dataset: Dataset) -> GrayScott | None:
-    """The one system that all samples of a dataset were simulated with, if there is one."""
-    systems = list(dataset.card.parameters.values())
-    return GrayScott(**systems[0]) if len(systems) == 1 else None
+    grid: Grid | None = None
 
 
 def score_beside(flow: Flow, folder: Path | None) -> ScoreModel | None:
@@ -77,27 +75,6 @@ def score_beside(flow: Flow, folder: Path | None) -> ScoreModel | None:
     if isinstance(flow.field, SkewField):
         return flow.field.score
     return ScoreModel.load(folder) if folder else None
-
-
-@dataclass
-class Course:
-    """How one kind of dynamics went.
-
-    Attributes:
-        frames: of the first start, concentrations float32 [T, 2, H, W], nan from where it has blown up.
-        ratio: energy distance to the ensemble over its floor, at each time.
-        correlation: with the starts.
-        cosine: of the displacement with the true one; empty where that is not known.
-        step: of the integration, in steps of the simulator.
-        blown_up: the time of the first frame that is not finite or a thousand floors away.
-    """
-
-    frames: list[np.ndarray] = field(default_factory=list)
-    ratio: list[float] = field(default_factory=list)
-    correlation: list[float] = field(default_factory=list)
-    cosine: list[float] = field(default_factory=list)
-    step: float = 0.0
-    blown_up: float | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +97,7 @@ class _Langevin:
         return DECAYING if self.score is None else TURNING
 
 
-def roll_out(subject: Subject, kinds: tuple[str, ...], advance: Advance) -> dict[str, Course]:
+def roll_out(subject: Subject, kinds: tuple[str, ...], advance: Advance) -> Rollout:
     """The courses of these kinds of dynamics from the same starts; those that need what is not there are left out.
 
     Args:
@@ -130,89 +107,92 @@ def roll_out(subject: Subject, kinds: tuple[str, ...], advance: Advance) -> dict
         UserError: see the models.
     """
     ensemble = preservation.Ensemble(subject.ensemble, subject.seed)
-    starts = subject.starts.astype(np.float32)
-    floor = ensemble.floor(math.prod(preservation.observed(starts).shape[:2]))
+    floor = ensemble.floor(math.prod(preservation.observed(subject.starts).shape[:2]))
     truth = _true_states(subject) if subject.system else None
-    found: dict[str, Course] = {}
+    courses: dict[str, Course] = {}
     for kind in kinds:
-        course = Course()
-        states = _states(kind, subject, course, truth)
-        if states is None:
+        carried = _carried(kind, subject, truth)
+        if carried is None:
             advance(len(subject.times))
-            continue
-        for n, (time, c) in enumerate(zip(subject.times, states, strict=False)):
-            ratio = ensemble.distance(preservation.observed(c)) / floor
+        else:
+            step, states = carried
+            judge = _Judge(subject, ensemble, floor, truth, lambda done, kind=kind: advance(done, kind))
+            courses[kind] = judge.course(states, step)
+    return Rollout(tuple(subject.times), courses)
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """What the states of a rollout are held against."""
+
+    subject: Subject
+    ensemble: preservation.Ensemble
+    floor: float
+    truth: list[np.ndarray] | None
+    advance: Advance
+
+    def course(self, states: Iterator[np.ndarray], step: float) -> Course:
+        """How states [N, 2, H, W] at each of the times go, until they blow up."""
+        starts, times = self.subject.starts.astype(np.float32), self.subject.times
+        frames, ratios, correlations, cosines = [], [], [], []
+        blown_up = None
+        for n, (time, c) in enumerate(zip(times, states, strict=False)):
+            ratio = self.ensemble.distance(preservation.observed(c)) / self.floor
             if not np.isfinite(c).all() or ratio > GONE:
-                course.blown_up = float(time)
+                blown_up = float(time)
                 break
-            course.frames.append(c[0])
-            course.ratio.append(ratio)
-            course.correlation.append(preservation.correlation(c, starts))
-            if truth is not None and n:
-                course.cosine.append(preservation.displacement_cosine(c, truth[n], starts))
-            advance(1, kind)
-        lost = len(subject.times) - len(course.frames)
+            frames.append(c[0])
+            ratios.append(ratio)
+            correlations.append(preservation.correlation(c, starts))
+            if self.truth is not None and n:
+                cosines.append(preservation.displacement_cosine(c, self.truth[n], starts))
+            self.advance(1)
+        lost = len(times) - len(frames)
         if lost:
-            advance(lost, kind)
-            course.frames += [np.full_like(starts[0], np.nan)] * lost
-        found[kind] = course
-    return found
-
-
-def summary(courses: dict[str, Course], times: list[int]) -> dict[str, Any]:
-    """The courses as JSON, without frames: the ratio's mean and largest over time, decorrelation times, and curves."""
-    found: dict[str, Any] = {"times": times}
-    for kind, course in courses.items():
-        known = times[: len(course.ratio)]
-        found[kind] = {
-            "ratio_mean": float(np.mean(course.ratio[1:])) if len(course.ratio) > 1 else None,
-            "ratio_largest": max(course.ratio[1:], default=None),
-            "decorrelation_time": preservation.decorrelation_time([float(t) for t in known], course.correlation),
-            "blown_up": course.blown_up,
-            "step": course.step,
-            "ratio": course.ratio,
-            "correlation": course.correlation,
-            "displacement_cosine": course.cosine,
-        }
-    return found
+            self.advance(lost)
+            frames += [np.full_like(starts[0], np.nan)] * lost
+        curves = tuple(ratios), tuple(correlations), tuple(cosines)
+        return Course(tuple(times), *curves, step=step, blown_up=blown_up, frames=np.stack(frames))
 
 
 def _true_states(subject: Subject) -> list[np.ndarray]:
-    assert subject.system is not None
+    system = subject.system
+    assert system is not None
+    scheme = Scheme(subject.grid or Grid(subject.starts.shape[-2:]), system.run.dt)
     states = [subject.starts.astype(np.float32)]
-    for before, after in zip(subject.times, subject.times[1:], strict=False):
-        states.append(simulate(states[-1], subject.system, after - before))
+    for before, after in itertools.pairwise(subject.times):
+        states.append(simulate(states[-1], system, scheme, after - before))
     return states
 
 
-def _states(kind: str, subject: Subject, course: Course, truth: list[np.ndarray] | None) -> Iterator[np.ndarray] | None:
-    """Concentrations [N, 2, H, W] at each of the times, or None where this kind cannot be had."""
+@torch.no_grad()
+def _carried(kind: str, subject: Subject, truth: list[np.ndarray] | None) -> tuple[float, Iterator[np.ndarray]] | None:
+    """The step, and concentrations [N, 2, H, W] at each of the times; None where this kind cannot be had."""
     if kind == TRUE:
-        course.step = 1.0
-        return None if truth is None else iter(truth)
+        return None if truth is None else (1.0, iter(truth))
     if kind == STILL:
-        return iter([subject.starts.astype(np.float32)] * len(subject.times))
+        return 0.0, iter([subject.starts.astype(np.float32)] * len(subject.times))
     if kind == SCORE and subject.score is None:
         return None
-    return _carried(kind, subject, course)
-
-
-@torch.no_grad()
-def _carried(kind: str, subject: Subject, course: Course) -> Iterator[np.ndarray]:
-    scale, shift = subject.flow.affine["scale"], subject.flow.affine["shift"]
-    x = torch.from_numpy(subject.starts.astype(np.float32)) * scale + shift
+    x = subject.flow.scaling.to_training(torch.from_numpy(subject.starts.astype(np.float32)))
     way = _way(kind, subject, x)
     y = x
     if way.score is not None:
         y = math.sqrt(way.alpha) * x + math.sqrt(1 - way.alpha) * normal_like(x, subject.seed, -1, list(range(len(x))))
-    course.step = subject.step or stable_step(stiffest_rate(way.drift, y[:RATE_STATES]), way.share)
+    step = subject.step or stable_step(stiffest_rate(way.drift, y[:RATE_STATES]), way.share)
     if kind == RANDOM:
-        course.step = max(course.step, LEAST_RANDOM_STEP)
+        step = max(step, LEAST_RANDOM_STEP)
+    return step, _integrated(way, subject, y, step)
+
+
+@torch.no_grad()
+def _integrated(way: _Langevin, subject: Subject, y: Tensor, step: float) -> Iterator[np.ndarray]:
+    """Concentrations at each of the times, of states y in training coordinates that are carried on in place."""
     number = 0
     for n, time in enumerate(subject.times):
         if n:
             between = time - subject.times[n - 1]
-            steps = max(1, math.ceil(between / course.step))
+            steps = max(1, math.ceil(between / step))
             dt = between / steps
             # One state after the other: its layers stay in the processor's cache.
             for i in range(len(y)):
@@ -223,7 +203,7 @@ def _carried(kind: str, subject: Subject, course: Course) -> Iterator[np.ndarray
                     y[i : i + 1] = heun(way.drift, y[i : i + 1], dt, kick)
             number += steps
         clean = y if way.score is None else torch.cat([way.score.denoise(part, way.alpha) for part in y.split(1)])
-        yield ((clean - shift) / scale).numpy().copy()
+        yield subject.flow.scaling.to_values(clean).numpy().copy()
 
 
 def _way(kind: str, subject: Subject, x: Tensor) -> _Langevin:
@@ -268,8 +248,9 @@ def time_scale(subject: Subject, x: Tensor) -> float:
     if subject.system is None:
         return USUAL_RATE / stiffest_rate(subject.flow.field, x[:RATE_STATES])
     v = torch.cat([subject.flow.field(part) for part in x.split(1)])
-    truth = torch.from_numpy(subject.system.rate(subject.starts.astype(np.float64))) * subject.flow.affine["scale"]
-    return float((truth.square().mean() / v.square().mean()).sqrt()) * subject.system.dt
+    rate = torch.from_numpy(subject.system.rate(subject.starts.astype(np.float64), subject.grid))
+    truth = subject.flow.scaling.velocity_to_training(rate)
+    return float((truth.square().mean() / v.square().mean()).sqrt()) * subject.system.run.dt
 
 
 def _random_field(flow: Flow, x: Tensor, seed: int) -> LocalField:

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from p2d.config import FlowConfig
 from p2d.errors import UserError
-from p2d.flow.equation_field import AFFINE, EquationField
+from p2d.fields import Scaling
 from p2d.flow.skew import SkewField
+from p2d.flow.system_field import SystemField
 from p2d.flow.velocity import LocalField
 from p2d.score.model import ScoreModel, model_options
 from p2d.score.spectrum import Spectrum
-from p2d.systems.library import Equation, rate
+from p2d.systems.system import System
 from p2d.training.checkpoint import origin_text, read_checkpoint
 
 
@@ -26,36 +27,34 @@ class Flow(nn.Module):
     training-free flow, which has no divergence, is the sign it was asked for.
 
     Args:
-        field: v(x) in training coordinates x = scale c + shift of concentrations c.
-        affine: scale and shift.
+        field: v(x) in training coordinates x of concentrations c.
+        scaling: between the two.
         alpha: signal level of the noised states that the field keeps as they are; None: it keeps the clean ones.
     """
 
     origin = "not loaded from a checkpoint"  # objective and dataset of one that is
 
     def __init__(
-        self, field: LocalField | SkewField | EquationField, affine: dict[str, float], alpha: float | None = None
+        self, field: LocalField | SkewField | SystemField, scaling: Scaling, alpha: float | None = None
     ) -> None:
         super().__init__()
         self.field = field
-        self.affine = affine
+        self.scaling = scaling
         self.alpha = alpha
 
     def forward(self, c: Tensor) -> Tensor:
         """Velocity [B, 2, H, W] at concentrations c [B, 2, H, W]."""
-        scale, shift = self.affine["scale"], self.affine["shift"]
-        return self.field(scale * c + shift) / scale
+        return self.scaling.velocity_to_values(self.field(self.scaling.to_training(c)))
 
     def __repr__(self) -> str:
         level = "" if self.alpha is None else f", alpha {self.alpha:g}"
         return f"Flow: {self.origin}{level}, {sum(parameter.numel() for parameter in self.parameters()):,} weights"
 
     @classmethod
-    def of_equation(cls, equation: Equation, states: Tensor) -> Flow:
-        """The velocity of an equation, in the unit of time of flows over these states [B, 2, H, W], concentrations."""
-        speed = float(rate(equation, states).square().mean().sqrt()) * AFFINE["scale"]
-        scaled = {s: {term: c / speed for term, c in terms.items()} for s, terms in equation.items()}
-        return cls(EquationField(scaled, AFFINE), AFFINE).eval()
+    def of_system(cls, system: System, states: Tensor, scaling: Scaling) -> Flow:
+        """The velocity of a system, in the unit of time of flows over these states [B, C, H, W], in its own units."""
+        speed = float(scaling.velocity_to_training(system.rate(states)).square().mean().sqrt())
+        return cls(SystemField(system, scaling, speed), scaling).eval()
 
     @classmethod
     def load(cls, path: str | Path) -> Flow:
@@ -77,7 +76,7 @@ class Flow(nn.Module):
                 f"{path}/model.safetensors does not hold the flow that its config.json describes; train the flow again"
             ) from error
         noised = settings.objective != "stationarity"
-        flow = cls(field, config["data"]["affine"], settings.alpha if noised else None)
+        flow = cls(field, Scaling.from_dict(config["data"]["scaling"]), settings.alpha if noised else None)
         flow.origin = f"{settings.objective}, {origin_text(config)}"
         return flow.eval()
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from p2d.config import DiscoverConfig, Source, refuse_other_settings
+from p2d.discovery.result import Discovery
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
-from p2d.runs import EQUATION, short_name, write_json
-from p2d.snapshots.store import Dataset, evenly, find_dataset
+from p2d.runs import EQUATION, short_name
+from p2d.snapshots.store import evenly, find_dataset
 
 PASSES = 2
 
@@ -26,38 +25,34 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
     """
     dataset = find_dataset(source.dataset, out)
     file = EQUATION.place(out, source.name or short_name(dataset.folder.name))
-    asked = {**config.identity(), "dataset_hash": dataset.card.dataset_hash, "holdout": source.holdout}
+    settings = {**config.identity(), "dataset_hash": dataset.card.dataset_hash, "holdout": source.holdout}
     if file.exists():
-        made = json.loads(file.read_text())
-        refuse_other_settings(f"the equation {file}", made["settings"], asked)
-        return Outcome("discover", False, file, made["found"])
-    from p2d.cluster.moments import ask
-    from p2d.discovery import discover as closed_form
+        refuse_other_settings(f"the equation {file}", json.loads(file.read_text())["settings"], settings)
+        known = Discovery.load(file)
+        return Outcome("discover", False, file, known.to_dict(), result=known)
+    from p2d.cluster.moments import OverRay
+    from p2d.discovery.discover import discover_equation, refuse_few_runs
+    from p2d.evaluate.metrics import known_system
+    from p2d.show.discovery import PICTURED, draw_discovery
 
     start = time.monotonic()
     ids, _ = dataset.split(source.holdout)
-    closed_form.enough(len(ids))
+    refuse_few_runs(len(ids))
     dropped = dataset.card.samples - len(dataset.living)
     if dropped:
         say(f"  {dropped} of {dataset.card.samples} patterns are uniform and left out")
     with stage(track, "discover", file, {**config.to_dict(), **source.to_dict()}) as child:
         with progress("discover", PASSES * len(ids), "snapshots") as advance:
-            found, seconds = ask(dataset, ids, closed_form.question(config), source.workers, advance)
-        facts = {**closed_form.summary(found), "dropped": dropped, "seconds": seconds}
-        learnt_from = {"dataset": dataset.folder.name, "systems": list(dataset.card.parameters)}
-        write_json(file, {"settings": asked, "learnt_from": learnt_from, "found": facts})
-        picture = file.with_name("equation.png")
-        draw(picture, dataset, ids, facts)
-        child.metrics({key: facts[key] for key in ("gap", "misfit", "z_max", "unbalanced")})
+            snapshots = OverRay(dataset, ids, source.workers, advance)
+            discovery = discover_equation(snapshots, config)
+        fit = time.monotonic() - start - snapshots.seconds
+        seconds = {"passes": round(snapshots.seconds, 3), "fit": round(fit, 3)}
+        discovery = replace(discovery, dropped=dropped, seconds=seconds)
+        learnt_from = {"dataset": dataset.folder.name, "systems": list(dataset.card.systems)}
+        discovery.save(file, settings=settings, learnt_from=learnt_from)
+        picture, states = file.with_name("equation.png"), dataset.states(evenly(ids, PICTURED))
+        draw_discovery(picture, discovery, known_system(dataset), states, short_name(dataset.folder.name))
+        child.metrics({key: getattr(discovery, key) for key in ("gap", "misfit", "z_max", "unbalanced")})
         for path in (file, picture):
             child.artifact(path)
-    return Outcome("discover", True, file, facts, time.monotonic() - start)
-
-
-def draw(path: Path, dataset: Dataset, ids: np.ndarray, facts: dict[str, Any]) -> None:
-    """The equation's figure, beside the true system where that is one and known."""
-    from p2d.evaluate.rollout import known_system
-    from p2d.show import equation_figure
-
-    states = dataset.states(evenly(ids, equation_figure.PICTURED))
-    equation_figure.equation(path, facts, known_system(dataset), states, short_name(dataset.folder.name))
+    return Outcome("discover", True, file, discovery.to_dict(), time.monotonic() - start, discovery)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from p2d.config import EvaluateConfig, Source
+from p2d.config.stored import Json
 from p2d.errors import UserError
+from p2d.evaluate.evaluation import Evaluation
 from p2d.pipeline.refuse import refuse_other_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
-from p2d.runs import EQUATION, FLOW, REPORT, SCORE, short_name, write_json
+from p2d.runs import EQUATION, FLOW, REPORT, SCORE, short_name
 from p2d.snapshots.store import Dataset, find_dataset
 from p2d.training.checkpoint import read_config
 
@@ -33,29 +35,33 @@ def evaluate(config: EvaluateConfig, source: Source, out: Path, track: Tracker) 
     inputs = _inputs(config, source, dataset, score, flow, equation)
     before = read_summary(folder)
     if before.get("inputs") == inputs:
-        return Outcome("evaluate", False, folder, before)
-    from p2d.pipeline import report
+        return Outcome("evaluate", False, folder, before, result=Evaluation.from_dict(before))
+    from p2d.discovery.result import Discovery
+    from p2d.evaluate.report import Subject, measure_report
+    from p2d.show.report import draw_report
 
     start = time.monotonic()
     with stage(track, "evaluate", folder, {**config.to_dict(), **source.to_dict()}) as child:
         _, held_ids = dataset.split(source.holdout)
-        subject = report.Subject(
+        subject = Subject(
             name=name,
             dataset=dataset,
             held_ids=held_ids,
             score=score,
             flow=flow,
             objective=read_config(flow, "flow")["settings"]["objective"] if flow else "",
-            discovery=json.loads(equation.read_text())["found"] if equation else None,
+            discovery=Discovery.load(equation) if equation else None,
         )
-        found = report.evaluate(subject, folder, config.plot_channel)
-        found |= {"inputs": inputs, "seconds": before.get("seconds", {})}
-        write_json(folder / "summary.json", found)
+        report = measure_report(subject)
+        draw_report(folder, subject, report, config.plot_channel)
+        evaluation = replace(report.evaluation, inputs=inputs, seconds=before.get("seconds", {}))
+        evaluation.save(folder / "summary.json")
+        facts = evaluation.to_dict()
         for part in ("score", "flow", "discover"):
-            child.metrics({f"{part}_{k}": v for k, v in found.get(part, {}).items()})
+            child.metrics({f"{part}_{k}": v for k, v in facts.get(part, {}).items()})
         for path in (*sorted(folder.glob("*.png")), folder / "summary.json"):
             child.artifact(path)
-    return Outcome("evaluate", True, folder, found, time.monotonic() - start)
+    return Outcome("evaluate", True, folder, facts, time.monotonic() - start, evaluation)
 
 
 def _inputs(
@@ -65,7 +71,7 @@ def _inputs(
     score: Path | None,
     flow: Path | None,
     equation: Path | None,
-) -> dict[str, Any]:
+) -> Json:
     """What a report is made of, to know it again."""
     models = {
         "score": read_config(score, "score") if score else None,
@@ -83,7 +89,7 @@ def _inputs(
     return json.loads(json.dumps(inputs))
 
 
-def read_summary(folder: Path) -> dict[str, Any]:
+def read_summary(folder: Path) -> Json:
     """summary.json of a report; empty when there is none."""
     file = folder / "summary.json"
     return json.loads(file.read_text()) if file.is_file() else {}

@@ -7,13 +7,14 @@ import math
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from p2d.config import DenoiseConfig, SampleConfig, TrainSource, settings_hash
+from p2d.config.stored import Json
 from p2d.errors import UserError
+from p2d.evaluate.likeness import Quality
 from p2d.fields import Grid, Scaling, Species
 from p2d.pipeline.learn import train_score
 from p2d.pipeline.refuse import refuse_other_systems
@@ -60,7 +61,7 @@ def sample(score: str, config: SampleConfig, out: Path, track: Tracker) -> Outco
     report = REPORT.place(out, name) / "quality.json"  # by its full name: sizes may differ
     if derived.is_finished(place, settings, labels) and report.is_file():
         facts = {**dataset_facts(open_dataset(place)), **json.loads(report.read_text())}
-        return Outcome("sample", False, place, facts)
+        return Outcome("sample", False, place, facts, result=_quality(facts))
     from p2d.score import sample as reverse
 
     start = time.monotonic()
@@ -78,9 +79,14 @@ def sample(score: str, config: SampleConfig, out: Path, track: Tracker) -> Outco
     with stage(track, "sample", place, {**config.to_dict(), "score": str(folder)}) as child:
         with progress("sample", config.num_samples, "patterns") as advance:
             dataset = derived.make(place, card, labels, samples, device, advance)
-        found = _judged(dataset, compared, trained_on["holdout"], report.parent, config, child)
-        write_json(report, found)
-    return Outcome("sample", True, place, {**dataset_facts(dataset), **found}, time.monotonic() - start)
+        measured = _judge(dataset, compared, trained_on["holdout"], report.parent, config, child)
+        write_json(report, measured)
+    facts = {**dataset_facts(dataset), **measured}
+    return Outcome("sample", True, place, facts, time.monotonic() - start, _quality(facts))
+
+
+def _quality(facts: Json) -> Quality | None:
+    return Quality.from_dict(facts["quality"]) if "quality" in facts else None
 
 
 def _values(parts: Iterable[torch.Tensor], card: Card, advance: Advance) -> np.ndarray:
@@ -94,7 +100,7 @@ def _values(parts: Iterable[torch.Tensor], card: Card, advance: Advance) -> np.n
     return card.scaling.to_values(torch.cat(made)).clamp(low, high).numpy()
 
 
-def _species(made: dict[str, Any]) -> tuple[Species, ...]:
+def _species(made: Json) -> tuple[Species, ...]:
     """The species that a score model was trained on; models of before knew u and v in [0, 1]."""
     told = made.get("learnt_from", {}).get("species")
     return tuple(Species(**species) for species in told) if told else (Species("u"), Species("v"))
@@ -105,7 +111,7 @@ def _on_device(folder: Path) -> tuple[ScoreModel, str]:
     return ScoreModel.load(folder).to(device), device
 
 
-def _own_dataset(name: str, trained_on: dict[str, Any], model: Path, out: Path) -> Dataset | None:
+def _own_dataset(name: str, trained_on: Json, model: Path, out: Path) -> Dataset | None:
     """The dataset that a model was trained on: the named one, or the one of its hash under OUT/data, if any.
 
     Raises:
@@ -129,9 +135,9 @@ def _own_dataset(name: str, trained_on: dict[str, Any], model: Path, out: Path) 
     return None
 
 
-def _judged(
+def _judge(
     dataset: Dataset, compared: Dataset | None, holdout: float, folder: Path, config: SampleConfig, child: Run
-) -> dict[str, Any]:
+) -> Json:
     """Draw generated patterns, and measure them beside the floor where the data are there that they should be like."""
     from p2d.evaluate import quality
     from p2d.show import figures
@@ -146,20 +152,19 @@ def _judged(
         say("  the dataset that the score model was trained on is not here, so nothing is measured; -m names it")
         return {"contact_sheet": str(sheet)}
     if any(large % small for large, small in zip(dataset.card.grid.shape, compared.card.grid.shape, strict=True)):
-        say(
-            f"  {dataset.card.grid.shape} is no multiple of {compared.card.grid.shape} of the data, so nothing is measured"
-        )
+        sizes = f"{dataset.card.grid.shape} is no multiple of {compared.card.grid.shape}"
+        say(f"  {sizes} of the data, so nothing is measured")
         return {"contact_sheet": str(sheet)}
     train_ids, held_ids = compared.split(holdout)
     train = compared.states(evenly(train_ids, COMPARED))
     held = compared.states(evenly(held_ids, COMPARED))
-    found = quality.compare(states, train, held)
-    child.metrics(quality.flat(found))
+    measured = quality.measure_quality(states, train, held)
+    child.metrics(measured.metrics())
     if dataset.card.grid.shape == compared.card.grid.shape:
         spectra = {"generated": states, "held out": held, "training": train}
         figures.spectra(folder / "spectra.png", {k: quality.spectra(v).mean(axis=0) for k, v in spectra.items()}, name)
         child.artifact(folder / "spectra.png")
-    return {"contact_sheet": str(sheet), "quality": found}
+    return {"contact_sheet": str(sheet), "quality": measured.to_dict()}
 
 
 def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracker, plot_channel: int = 1) -> Outcome:

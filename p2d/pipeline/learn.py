@@ -56,7 +56,8 @@ def train_flow(config: FlowConfig, source: FlowSource, out: Path, track: Tracker
         _warn_of_few_snapshots(job)
         outcome = run_job("train-flow", job, track)
         verdict = _verdict_text(job, outcome.facts)
-        return dataclasses.replace(outcome, facts={**outcome.facts, "verdict": verdict})
+        facts = {**outcome.facts, "verdict": verdict}
+        return dataclasses.replace(outcome, facts=facts, result=f"{outcome.result}\n{verdict}")
     score = SCORE.find(out, source.score or short)
     refuse_other_score(config, dataset, score)
     return run_job("train-flow", dataclasses.replace(job, score=score), track)
@@ -105,7 +106,8 @@ def run_job(name: str, job: TrainJob, track: Tracker, artist: Artist | None = No
         artist: draws the model as it learns.
     """
     if job.is_trained():
-        return Outcome(name, False, job.folder, _facts(History.load(job.folder)))
+        history = History.load(job.folder)
+        return Outcome(name, False, job.folder, _facts(history), result=history)
     from p2d.cluster.training import train
 
     start = time.monotonic()
@@ -126,7 +128,8 @@ def run_job(name: str, job: TrainJob, track: Tracker, artist: Artist | None = No
                     child.artifact(picture, "training")
 
         train(job, on_epoch)
-    return Outcome(name, True, job.folder, _facts(History.load(job.folder)), time.monotonic() - start)
+    history = History.load(job.folder)
+    return Outcome(name, True, job.folder, _facts(history), time.monotonic() - start, history)
 
 
 def _facts(history: History) -> dict[str, Any]:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from p2d.config import RolloutConfig, RolloutSource, settings_hash
+from p2d.config.stored import Json
+from p2d.discovery.result import Discovery
 from p2d.errors import UserError
+from p2d.evaluate.course import Rollout
+from p2d.fields import Scaling
 from p2d.pipeline.refuse import refuse_other_levels, refuse_other_systems, refuse_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
-from p2d.runs import EQUATION, FLOW, REPORT, SCORE, short_name, write_json
+from p2d.runs import EQUATION, FLOW, REPORT, SCORE, short_name
 from p2d.snapshots.store import Dataset, evenly, find_dataset
 from p2d.training.checkpoint import read_config
 
@@ -34,65 +38,71 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
         UserError: no such flow, equation, dataset, sample or score model; a corrector without a score model, or at a
             level that it was not trained for; too few snapshots to measure by.
     """
-    what = _equation(source, out) if source.equation else _flow(source, out)
-    learnt_from = what.learnt_from.get("dataset", "")
+    carrier = _equation(source, out) if source.equation else _flow(source, out)
+    learnt_from = carrier.learnt_from.get("dataset", "")
     dataset = find_dataset(source.start or learnt_from, out)
     if source.equation:
-        refuse_systems(f"{what.where} is of", what.learnt_from, dataset, "an equation")
+        refuse_systems(f"{carrier.where} is of", carrier.learnt_from, dataset, "an equation")
     else:
-        refuse_other_systems("flow", what.where, dataset)
+        refuse_other_systems("flow", carrier.where, dataset)
     score = SCORE.find_or_own(out, source.score, short_name(learnt_from))
     if score is not None:
         refuse_other_systems("score", score, dataset)
-        if read_config(score, "score")["data"]["affine"] != what.affine:
-            raise UserError(
-                f"{score} was trained with another normalisation than {what.where}; name another score model"
-            )
-    _check_score(config, what.settings, score, what.where)
+        _refuse_other_scaling(score, carrier.scaling or dataset.scaling, carrier.where)
+    _refuse_missing_score(config, carrier.settings, score, carrier.where)
     starts, others = _split(dataset, config)
-    place = REPORT.place(out, source.name or what.name) / "rollout"
+    place = REPORT.place(out, source.name or carrier.name) / "rollout"
     inputs = {
         **config.identity(),
-        what.kind: what.identity,
+        carrier.kind: carrier.identity,
         "score": settings_hash(read_config(score, "score")) if score else None,
         "dataset_hash": dataset.card.dataset_hash,
     }
     file = place / "rollout.json"
-    before = json.loads(file.read_text()) if file.is_file() else {}
-    if before.get("inputs") == inputs:
-        return Outcome("rollout", False, place, before)
-    from p2d.evaluate import rollout as rolling
+    if file.is_file() and (before := Rollout.load(file)).inputs == inputs:
+        return Outcome("rollout", False, place, before.to_dict(), result=before)
     from p2d.show import figures
-    from p2d.snapshots.frames import write_frames
 
     if not figures.can_animate(config.animation):
         raise UserError("animation = mp4 needs ffmpeg, which is not here; take gif")
     start = time.monotonic()
-    subject = _subject(config, dataset, what.load(dataset.states(np.sort(starts))), score, starts, others)
-    kinds = (rolling.TRUE, rolling.RECOVERED, rolling.SCORE, rolling.REVERSED, rolling.RANDOM, rolling.STILL)
+    subject = _subject(config, dataset, carrier.load(dataset, np.sort(starts)), score, starts, others)
     with stage(track, "rollout", place, {**config.to_dict(), **source.to_dict()}) as child:
-        with progress("rollout", len(kinds) * len(config.times), "frames") as advance:
-            courses = rolling.roll_out(subject, kinds, advance)
-        found = {**rolling.summary(courses, config.times), "inputs": inputs, "starts": starts.tolist()}
-        shown = {k: np.stack(courses[k].frames) for k in kinds[:4] if k in courses}
-        for stale in place.glob("rollout.*"):
-            stale.unlink()
-        write_frames(place / "frames.parquet", config.times, shown)
-        title = f"{what.name}, sample {config.sample}"
-        figures.strip(place / "panels.png", config.times, shown, config.plot_channel, title)
-        ratios, correlations = ({k: getattr(c, key) for k, c in courses.items()} for key in ("ratio", "correlation"))
-        figures.preservation(place / "preservation.png", config.times, ratios, correlations, title)
-        if config.animation != "none":
-            clip = place / f"rollout.{config.animation}"
-            figures.animation(clip, config.times, shown, config.plot_channel, title)
+        rolled = replace(_roll_out(subject), inputs=inputs, starts=tuple(starts.tolist()))
+        _draw(place, rolled, config, f"{carrier.name}, sample {config.sample}")
         for n, at in enumerate(config.times):
-            child.metrics({f"ratio_{_key(k)}": c.ratio[n] for k, c in courses.items() if n < len(c.ratio)}, step=at)
-        write_json(file, found)
+            child.metrics(rolled.metrics(n), step=at)
+        rolled.save(file)
         for path in sorted(place.iterdir()):
             child.artifact(path)
     if subject.system is None:
         say("  the true system is not known: time is counted so that diffusion is as fast as in the waves preset")
-    return Outcome("rollout", True, place, found, time.monotonic() - start)
+    return Outcome("rollout", True, place, rolled.to_dict(), time.monotonic() - start, rolled)
+
+
+def _roll_out(subject: Subject) -> Rollout:
+    from p2d.evaluate import rollout as rolling
+
+    kinds = (rolling.TRUE, rolling.RECOVERED, rolling.SCORE, rolling.REVERSED, rolling.RANDOM, rolling.STILL)
+    with progress("rollout", len(kinds) * len(subject.times), "frames") as advance:
+        return rolling.roll_out(subject, kinds, advance)
+
+
+def _draw(place: Path, rolled: Rollout, config: RolloutConfig, title: str) -> None:
+    """Frames, panels, curves and animation; those of other settings before are removed."""
+    from p2d.show import figures
+    from p2d.snapshots.frames import write_frames
+
+    drawn = ("true", "recovered", "score only", "reversed")
+    shown = {k: c.frames for k, c in rolled.courses.items() if k in drawn and c.frames is not None}
+    for stale in place.glob("rollout.*"):
+        stale.unlink()
+    write_frames(place / "frames.parquet", config.times, shown)
+    figures.strip(place / "panels.png", config.times, shown, config.plot_channel, title)
+    figures.preservation(place / "preservation.png", rolled, title)
+    if config.animation != "none":
+        clip = place / f"rollout.{config.animation}"
+        figures.animation(clip, config.times, shown, config.plot_channel, title)
 
 
 @dataclass(frozen=True)
@@ -103,27 +113,27 @@ class _Carrier:
         kind: 'flow' or 'equation'.
         where: its folder or file.
         learnt_from: its dataset, and the systems of that.
-        affine: its training coordinates.
+        scaling: its training coordinates; None: those of any dataset.
         settings: of a flow.
         identity: to know it again.
-        load: makes it, in the unit of time of flows over some states.
+        load: makes it, in the unit of time of flows over some samples of a dataset.
     """
 
     kind: str
     where: Path
     name: str
-    learnt_from: dict[str, Any]
-    affine: dict[str, float]
-    settings: dict[str, Any]
+    learnt_from: Json
+    scaling: Scaling | None
+    settings: Json
     identity: str
-    load: Callable[[np.ndarray], Flow]
+    load: Callable[[Dataset, np.ndarray], Flow]
 
 
 def _flow(source: RolloutSource, out: Path) -> _Carrier:
     folder = FLOW.find(out, source.flow)
     made = read_config(folder, "flow")
 
-    def load(_: np.ndarray) -> Flow:
+    def load(_: Dataset, __: np.ndarray) -> Flow:
         from p2d.flow.model import Flow
 
         return Flow.load(folder)
@@ -133,7 +143,7 @@ def _flow(source: RolloutSource, out: Path) -> _Carrier:
         where=folder,
         name=folder.name,
         learnt_from=made.get("learnt_from", {}),
-        affine=made["data"]["affine"],
+        scaling=Scaling.from_dict(made["data"]["scaling"]),
         settings=made["settings"],
         identity=settings_hash({**made["settings"], **made["data"]}),
         load=load,
@@ -141,36 +151,35 @@ def _flow(source: RolloutSource, out: Path) -> _Carrier:
 
 
 def _equation(source: RolloutSource, out: Path) -> _Carrier:
-    from p2d.flow.equation_field import AFFINE
-
     file = EQUATION.find(out, source.equation)
-    made = json.loads(file.read_text())
-    equation = made["found"]["equation"]
+    discovery = Discovery.load(file)
 
-    def load(states: np.ndarray) -> Flow:
+    def load(dataset: Dataset, sample_ids: np.ndarray) -> Flow:
         import torch
 
         from p2d.flow.model import Flow
 
-        return Flow.of_equation(equation, torch.from_numpy(states))
+        states = torch.from_numpy(dataset.states(sample_ids))
+        return Flow.of_system(discovery.system, states, dataset.scaling)
 
     return _Carrier(
         kind="equation",
         where=file,
         name=f"{file.parent.name}_equation",
-        learnt_from=made["learnt_from"],
-        affine=AFFINE,
+        learnt_from=json.loads(file.read_text())["learnt_from"],
+        scaling=None,
         settings={"objective": "stationarity"},
-        identity=settings_hash(equation),
+        identity=settings_hash(discovery.terms),
         load=load,
     )
 
 
-def _key(kind: str) -> str:
-    return "still" if kind == "v = 0" else kind.replace(" ", "_")
+def _refuse_other_scaling(score: Path, scaling: Scaling, carrier: Path) -> None:
+    if Scaling.from_dict(read_config(score, "score")["data"]["scaling"]) != scaling:
+        raise UserError(f"{score} was trained with another normalisation than {carrier}; name another score model")
 
 
-def _check_score(config: RolloutConfig, settings: dict[str, Any], score: Path | None, flow: Path) -> None:
+def _refuse_missing_score(config: RolloutConfig, settings: Json, score: Path | None, flow: Path) -> None:
     """Refuse a corrector, or states of a noised flow, without the score model that they need."""
     own = settings["objective"] == "training-free"
     if score is None and not own and (config.eta or settings["objective"] == "continuity"):
@@ -208,10 +217,11 @@ def _subject(
     config: RolloutConfig, dataset: Dataset, flow: Flow, score: Path | None, starts: np.ndarray, others: np.ndarray
 ) -> Subject:
     from p2d.evaluate import rollout as rolling
+    from p2d.evaluate.metrics import known_system
 
     return rolling.Subject(
         flow=flow,
-        system=rolling.known_system(dataset),
+        system=known_system(dataset),
         score=rolling.score_beside(flow, score),
         starts=np.concatenate([dataset.states(np.array([i])) for i in starts]),
         ensemble=dataset.states(others),
@@ -221,4 +231,5 @@ def _subject(
         noise=config.noise,
         step=config.step,
         seed=config.seed,
+        grid=dataset.card.grid,
     )

@@ -6,9 +6,9 @@ import functools
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from p2d.config import EvaluateConfig, FlowSource, RunConfig
+from p2d.evaluate.evaluation import Evaluation
 from p2d.pipeline.discover import discover
 from p2d.pipeline.evaluate import evaluate, read_summary
 from p2d.pipeline.learn import flow_name, train_flow, train_score
@@ -19,15 +19,15 @@ from p2d.runs import REPORT, short_name, write_json
 from p2d.tracking.store import Run
 
 
-def run(config: RunConfig, out: Path, track: Tracker) -> tuple[dict[str, Any], list[Outcome]]:
+def run(config: RunConfig, out: Path, track: Tracker) -> tuple[Evaluation, list[Outcome]]:
     """Everything: simulate, train-score, train-flow, discover, evaluate, tracked as children of one run.
 
     Returns:
-        The summary, as it is in report/NAME/summary.json, and what each stage did.
+        The evaluation, as it is in report/NAME/summary.json, and what each stage did.
     """
     source = config.source()
     name = short_name(source.dataset)
-    evaluation = EvaluateConfig(flow=flow_name(name, config.flow.objective), plot_channel=config.plot_channel)
+    settings = EvaluateConfig(flow=flow_name(name, config.flow.objective), plot_channel=config.plot_channel)
     outcomes = []
     with ExitStack() as stack:
 
@@ -40,7 +40,7 @@ def run(config: RunConfig, out: Path, track: Tracker) -> tuple[dict[str, Any], l
             "score": lambda: train_score(config.score, source, out, parent, config.plot_channel),
             "flow": lambda: train_flow(config.flow, FlowSource(**source.to_dict()), out, parent),
             "discover": lambda: discover(config.discover, source, out, parent),
-            "evaluate": lambda: evaluate(evaluation, source, out, parent),
+            "evaluate": lambda: evaluate(settings, source, out, parent),
         }
         for key, stage in stages.items():
             outcome = stage()
@@ -49,12 +49,13 @@ def run(config: RunConfig, out: Path, track: Tracker) -> tuple[dict[str, Any], l
                 _add_seconds(REPORT.place(out, name), key, outcome.seconds)
             else:
                 say(f"{outcome.stage}: nothing to do, {outcome.where} is there")
-        summary = read_summary(REPORT.place(out, name))
+        evaluation = Evaluation.load(REPORT.place(out, name) / "summary.json")
+        assert evaluation.score and evaluation.flow and evaluation.equation
         if any(o.made for o in outcomes):
-            parent().metrics({"validation_loss": summary["score"]["validation_loss"]})
-            cosines = {f"{k}_cosine": summary[k]["cosine"] for k in ("flow", "discover")}
+            parent().metrics({"validation_loss": evaluation.score["validation_loss"]})
+            cosines = {"flow_cosine": evaluation.flow.field.cosine, "discover_cosine": evaluation.equation.field.cosine}
             parent().metrics({k: v for k, v in cosines.items() if v is not None})
-    return summary, outcomes
+    return evaluation, outcomes
 
 
 def _add_seconds(folder: Path, stage: str, seconds: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from p2d.config.simulate import SimulateConfig, Simulation
 from p2d.errors import UserError
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
-from p2d.runs import DATA
+from p2d.runs import DATA, EQUATION
 from p2d.snapshots.card import VERSION, load_card
 from p2d.snapshots.simulated import is_finished, with_starts
 from p2d.snapshots.store import Dataset, open_dataset
@@ -52,11 +51,9 @@ def _simulation(config: SimulateConfig, out: Path) -> Simulation:
 
 def _equation(name: str, out: Path) -> System:
     """The system that was discovered under this name."""
-    file = find_equation(name, "", out)
-    values = json.loads(file.read_text()) if file else {}
-    if "system" not in values:
-        raise UserError(f"the equation {name} holds no system; p2d discover makes one")
-    return System.from_dict(values["system"])
+    from p2d.discovery.result import Discovery
+
+    return Discovery.load(EQUATION.find(out, name)).system
 
 
 def dataset_facts(dataset: Dataset) -> dict[str, Any]:

@@ -22,6 +22,7 @@ class Outcome:
         made: False when its result was there already.
         where: the result's folder or file.
         facts: the keys of the stage in the result of --json.
+        result: what it made, whose text is for the screen; None of a stage that says nothing.
         seconds: wall time, 0 when nothing was made.
     """
 
@@ -30,6 +31,7 @@ class Outcome:
     where: Path
     facts: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    result: Any = None
 
 
 @contextmanager

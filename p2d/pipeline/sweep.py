@@ -21,6 +21,7 @@ from p2d.pipeline.learn import refuse_other_score, run_job, train_score
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import Advance, progress, say
 from p2d.runs import SCORE, SWEEP, copy_whole, short_name, whole, write_json
+from p2d.show.summary import sweep_text
 from p2d.snapshots.store import Dataset, find_dataset
 from p2d.tracking.store import Run
 from p2d.training.history import History
@@ -52,7 +53,8 @@ def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker) ->
     refuse_other_settings(f"the sweep {folder}", made, asked)
     file = folder / "sweep.json"
     if file.exists():
-        return Outcome("sweep", False, folder, json.loads(file.read_text()))
+        known = json.loads(file.read_text())
+        return Outcome("sweep", False, folder, known, result=sweep_text(known))
     from p2d.cluster import sweeps
     from p2d.cluster.trial import Sweep
 
@@ -80,7 +82,7 @@ def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker) ->
         run.metrics({f"best_{k}": v for k, v in facts["best"]["values"].items()} | counts)
         for path in (*sorted(folder.glob("*.png")), folder / "trials.csv", file):
             run.artifact(path)
-    return Outcome("sweep", True, folder, facts, time.monotonic() - start)
+    return Outcome("sweep", True, folder, facts, time.monotonic() - start, sweep_text(facts))
 
 
 def _identity(config: SweepConfig, source: FlowSource, dataset: Dataset, metric: str) -> dict[str, Any]:
@@ -203,8 +205,8 @@ class _Tracked:
 
     def _draw_pictures(self, trial: str, values: dict[str, float]) -> list[Path]:
         from p2d.evaluate import metrics
-        from p2d.pipeline.report import VALIDATION_LABELS
         from p2d.show import figures
+        from p2d.show.report import VALIDATION_LABELS
 
         flow = self.folder / "trials" / trial
         where, title = flow / "pictures", self.config.label(self.points[trial])

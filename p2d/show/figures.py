@@ -12,6 +12,7 @@ from matplotlib.animation import FFMpegWriter, PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from p2d.evaluate.course import Rollout
 from p2d.training.history import History
 
 SPECIES = ("u", "v")
@@ -185,24 +186,10 @@ def _say_blown_up(place: Axes, state: np.ndarray) -> None:
         place.text(0.5, 0.5, "blown up", transform=place.transAxes, ha="center", va="center", fontsize=9)
 
 
-def preservation(
-    path: Path, times: list[int], ratios: dict[str, list[float]], correlations: dict[str, list[float]], name: str
-) -> None:
+def preservation(path: Path, rollout: Rollout, name: str) -> None:
     """How far ensembles go from the data over time, beside the floor, and how they lose the memory of their start."""
     with grid(path, 1, 2, f"{name}: does the ensemble stay what it is, and does it move?", 4.2, 3.2) as axes:
-        for place, curves, title in (
-            (axes[0, 0], ratios, "energy distance to the data / its floor"),
-            (axes[0, 1], correlations, "correlation with the start"),
-        ):
-            for kind, values in curves.items():
-                place.plot(times[: len(values)], values, label=kind, linewidth=1.3)
-            place.set_title(title, fontsize=9)
-            place.set_xlabel("steps of the simulator", fontsize=8)
-            place.grid(alpha=0.3)
-            place.tick_params(labelsize=8)
-        axes[0, 0].set_yscale("log")
-        axes[0, 0].axhspan(axes[0, 0].get_ylim()[0], 2, color="grey", alpha=0.12, linewidth=0)
-        axes[0, 1].legend(fontsize=7)
+        rollout.plot(axes[0])
 
 
 def animation(path: Path, times: list[int], frames: dict[str, np.ndarray], channel: int, name: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from p2d.fields import Scaling
 from p2d.score import noise
 from p2d.score.model import ScoreModel
 from p2d.score.sample import generate
@@ -18,11 +19,9 @@ GENERATED, STEPS = 4, 12  # samples of a picture, and steps of the solver for th
 
 
 @torch.no_grad()
-def denoised(
-    path: Path, model: ScoreModel, state: np.ndarray, affine: dict[str, float], channel: int, name: str
-) -> None:
+def denoised(path: Path, model: ScoreModel, state: np.ndarray, scaling: Scaling, channel: int, name: str) -> None:
     """One snapshot, concentrations [2, H, W], beside its noised and denoised states at a few trained levels."""
-    x = torch.from_numpy(state)[None] * affine["scale"] + affine["shift"]
+    x = scaling.to_training(torch.from_numpy(state)[None])
     eps = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     low, high = min(model.alpha), max(model.alpha)
     panels = []
@@ -30,17 +29,15 @@ def denoised(
         level = torch.tensor([alpha])
         x_a = noise.add_noise(x, eps, level)
         pair = (x_a / level.sqrt(), model.denoise(x_a, level))
-        noisy, mean = (((y - affine["shift"]) / affine["scale"])[0].numpy() for y in pair)
+        noisy, mean = (scaling.to_values(y)[0].numpy() for y in pair)
         panels.append((alpha, noisy, mean))
     figures.denoised(path, state, panels, channel, name)
 
 
-def generated(
-    path: Path, model: ScoreModel, grid: tuple[int, int], affine: dict[str, float], channel: int, name: str
-) -> None:
+def generated(path: Path, model: ScoreModel, grid: tuple[int, int], scaling: Scaling, channel: int, name: str) -> None:
     """A few new patterns on one colour scale."""
     states = torch.cat(list(generate(model, list(range(GENERATED)), grid, STEPS, seed=0)))
-    shown = ((states - affine["shift"]) / affine["scale"]).clamp(0, 1).numpy()
+    shown = scaling.to_values(states).numpy()
     figures.contact_sheet(path, shown, channel, f"{name}: {figures.SPECIES[channel]} in {GENERATED} generated patterns")
 
 
@@ -48,7 +45,7 @@ def of_training(
     folder: Path,
     model: ScoreModel,
     state: np.ndarray,
-    affine: dict[str, float],
+    scaling: Scaling,
     history: History,
     channel: int,
     name: str,
@@ -57,10 +54,10 @@ def of_training(
     epoch = history.last.number
     title = f"{name}, epoch {epoch}"
     files = {key: folder / f"{key}-{epoch:04d}.png" for key in ("denoised", "generated")}
-    denoised(files["denoised"], model, state, affine, channel, title)
+    denoised(files["denoised"], model, state, scaling, channel, title)
     if model.sampled:
         height, width = state.shape[-2:]
-        generated(files["generated"], model, (height, width), affine, channel, title)
+        generated(files["generated"], model, (height, width), scaling, channel, title)
     files["training"] = folder / "training.png"
     figures.training(files["training"], history, name)
     return [file for file in files.values() if file.exists()]

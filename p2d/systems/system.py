@@ -33,14 +33,13 @@ from p2d.fields import Grid, Operator, Species
 from p2d.runs import whole
 from p2d.systems import expressions
 from p2d.systems.checks import SETTINGS, refuse_system
-from p2d.systems.terms import terms
+from p2d.systems.terms import Terms, terms
 
 STEPS = 10_000  # of a system that says nothing
 LISTED = 12  # parameters in a label
 UNSAID_NOISE = 0.01  # of the rest value, or of 1, of a system that says neither blot nor noise
 OUTGROWN = 10  # by how much patterns outgrow the noise that they grow from
 Amounts = dict[str, "float | str"]
-Equation = dict[str, dict[str, float]]  # coefficients of terms, by species
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ class System:
         return tuple(self.rates)
 
     @functools.cached_property
-    def terms(self) -> Equation:
+    def terms(self) -> Terms:
         """Terms and coefficients of each species' rate."""
         return {s: terms(text, self.species, self.parameters) for s, text in self.rates.items()}
 
@@ -306,7 +305,7 @@ class System:
         return cls(**made)
 
     @classmethod
-    def of_terms(cls, name: str, equation: Equation, **settings: Any) -> System:
+    def of_terms(cls, name: str, terms: Terms, **settings: Any) -> System:
         """The system of these terms, whose parameters are their coefficients: u_1, u_2, ... of species u.
 
         Args:
@@ -315,11 +314,11 @@ class System:
         rates: dict[str, str] = {}
         parameters: dict[str, float] = {}
         # Two where a species is called as a coefficient would be, such as u_1 beside u.
-        mark = "__" if any(re.fullmatch(f"{s}_[0-9]+", other) for s in equation for other in equation) else "_"
-        for species, coefficients in equation.items():
+        mark = "__" if any(re.fullmatch(f"{s}_[0-9]+", other) for s in terms for other in terms) else "_"
+        for species, coefficients in terms.items():
             names = [f"{species}{mark}{n}" for n in range(1, len(coefficients) + 1)]
             parts = [
-                own if term == "1" else f"{own}*{expressions.factor(term, tuple(equation))}"
+                own if term == "1" else f"{own}*{expressions.factor(term, terms)}"
                 for own, term in zip(names, coefficients, strict=True)
             ]
             rates[species] = " + ".join(parts) or "0"

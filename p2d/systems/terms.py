@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from p2d.errors import UserError
 from p2d.systems import expressions
 
+Terms = dict[str, dict[str, float]]  # coefficients of terms, by species
 Product = tuple[tuple[str, float], ...]  # factors and their powers
 Sum = dict[Product, float]
 ONE: Product = ()

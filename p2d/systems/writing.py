@@ -1,39 +1,48 @@
-"""An equation as people and other programs write it: text with error bars, SymPy, LaTeX, py-pde."""
+"""Terms and their coefficients as people and other programs write them: text with error bars, SymPy, LaTeX, py-pde."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from p2d.systems import expressions
-from p2d.systems.expressions import SPECIES
-from p2d.systems.library import Equation
+from p2d.systems.terms import Terms
 
 
-def text(equation: Equation, error: Equation) -> str:
-    """The two equations in one line each, coefficients with the error of their last digits in brackets."""
+def text(terms: Terms, errors: Terms | None = None) -> str:
+    """One line a species: 'du/dt = 0.160(1) lap(u) - 1 u v^2', the error of a number's last digits in brackets."""
     lines = []
-    for species, terms in equation.items():
+    for species, coefficients in terms.items():
         parts = []
-        for term, value, deviation in _merged(terms, error[species]):
-            name = "" if term == "1" else " " + expressions.factor(term).replace("**", "^").replace("*", " ")
-            parts.append(f"{'-' if value < 0 else '+'} {with_error(abs(value), deviation)}{name}")
+        for term, value, error in _merged(coefficients, (errors or {}).get(species, {}), tuple(terms)):
+            name = "" if term == "1" else f" {term_text(expressions.factor(term, terms))}"
+            parts.append(f"{'-' if value < 0 else '+'} {number_text(abs(value), error)}{name}")
         lines.append(f"d{species}/dt = {' '.join(parts).removeprefix('+ ') or '0'}")
     return "\n".join(lines)
 
 
-def _merged(terms: dict[str, float], error: dict[str, float]) -> list[tuple[str, float, float]]:
+def term_text(term: str) -> str:
+    """A term as people read it: 'u v^2' of 'u*v**2'."""
+    return term.replace("**", "^").replace("*", " ")
+
+
+def _merged(
+    coefficients: Mapping[str, float], errors: Mapping[str, float], species: tuple[str, ...]
+) -> list[tuple[str, float, float]]:
     """Terms, coefficients and errors, with F - F u written as F (1 - u)."""
-    tied = terms.get("1", 0.0) == -terms.get("u", 0.0) != 0
-    found = []
-    for term, value in terms.items():
-        if not (tied and term == "u"):
-            found.append(("1 - u" if tied and term == "1" else term, value, error.get(term, 0.0)))
-    return found
+    constant = coefficients.get("1", 0.0)
+    tied = next((s for s in species if constant == -coefficients.get(s, 0.0) != 0), None)
+    names = {"1": f"1 - {tied}", tied: None} if tied else {}
+    return [
+        (name, value, errors.get(term, 0.0))
+        for term, value in coefficients.items()
+        if (name := names.get(term, term)) is not None
+    ]
 
 
-def with_error(value: float, error: float) -> str:
+def number_text(value: float, error: float) -> str:
     """0.16012 +- 0.0013 as '0.160(1)'; a value that is fixed, without brackets."""
     if error <= 1e-12 * abs(value) or not np.isfinite(error):
         return f"{value:g}"
@@ -41,27 +50,55 @@ def with_error(value: float, error: float) -> str:
     return f"{value:.{digits}f}({max(1, round(error * 10**digits))})"
 
 
-def written(equation: Equation) -> dict[str, Any]:
-    """The right-hand sides for each species as SymPy strings, LaTeX, and expressions for py-pde's `PDE`."""
+def sympy_text(terms: Terms) -> dict[str, str]:
+    """The right-hand side of each species, for `sympy.sympify`."""
     import sympy
 
-    names = {s: sympy.Symbol(s) for s in SPECIES}
-    smooth = {name: getattr(sympy, name) for name in expressions.SMOOTH}
-    forms = {
-        "sympy": {"lap": sympy.Function("lap"), "grad": sympy.Function("grad")},
-        "py_pde": {"lap": sympy.Function("laplace"), "grad": _pde_gradients},
+    names = ("lap", "grad", "d")
+    return {s: str(sum(parts)) for s, parts in _products(terms, {f: sympy.Function(f) for f in names}).items()}
+
+
+def py_pde_text(terms: Terms) -> dict[str, str]:
+    """The right-hand side of each species, for py-pde's `PDE`."""
+    import sympy
+
+    functions: dict[str, Callable[..., Any]] = {
+        "lap": sympy.Function("laplace"),
+        "grad": _pde_gradients,
+        "d": lambda f, axis: sympy.Function(f"d_d{axis}")(f),
     }
-    found: dict[str, Any] = {form: {} for form in ("sympy", "latex", "py_pde")}
-    for form, functions in forms.items():
-        for species, terms in equation.items():
-            parts = [c * expressions.value(t, names, smooth | functions) for t, c in terms.items()]
-            found[form][species] = str(sum(parts, start=sympy.Integer(0)))
-    for species, terms in equation.items():
-        latex = {"lap": lambda f: _latex_symbol(r"\nabla^2", f), "grad": _latex_gradients}
-        parts = [sympy.Float(f"{c:.5g}") * expressions.value(t, names, smooth | latex) for t, c in terms.items()]
-        right = sympy.latex(sympy.Add(*parts, evaluate=False) if parts else sympy.Integer(0))
-        found["latex"][species] = rf"\partial_t {species} = {right}"
-    return found
+    return {s: str(sum(parts)) for s, parts in _products(terms, functions).items()}
+
+
+def latex(terms: Terms) -> dict[str, str]:
+    """The equation of each species."""
+    import sympy
+
+    functions: dict[str, Callable[..., Any]] = {
+        "lap": lambda f: _latex_symbol(r"\nabla^2", f),
+        "grad": _latex_gradients,
+        "d": lambda f, axis: _latex_symbol(rf"\partial_{axis}", f),
+    }
+    rounded = {s: {term: float(f"{c:.5g}") for term, c in coefficients.items()} for s, coefficients in terms.items()}
+    right = {
+        s: sympy.latex(sympy.Add(*parts, evaluate=False) if parts else sympy.Integer(0))
+        for s, parts in _products(rounded, functions).items()
+    }
+    return {s: rf"\partial_t {s} = {side}" for s, side in right.items()}
+
+
+def _products(terms: Terms, functions: Mapping[str, Callable[..., Any]]) -> dict[str, list[Any]]:
+    """Coefficients times terms as SymPy's expressions, with these functions in the place of the operators."""
+    import sympy
+
+    names = {s: sympy.Symbol(s) for s in terms}
+    known = {**{name: getattr(sympy, name) for name in expressions.SMOOTH}, **functions}
+
+    def product(term: str, coefficient: float) -> Any:
+        field = expressions.evaluate(expressions.parse(term, terms), names, known)
+        return sympy.Float(coefficient) * field
+
+    return {s: [product(*pair) for pair in coefficients.items()] for s, coefficients in terms.items()}
 
 
 def _pde_gradients(f: Any, g: Any) -> Any:

@@ -9,7 +9,7 @@ from p2d.bench import discover as benchmark
 from p2d.cli import main
 from p2d.config import SimulateConfig
 from p2d.snapshots.simulated import simulate_here
-from p2d.systems.gray_scott import PRESETS
+from p2d.systems.system import load_system
 
 SIZE = {"num_samples": 48, "height": 48, "width": 48, "steps": 6000, "device": "cpu", "threads": 2, "chunk": 12}
 
@@ -40,8 +40,9 @@ def test_the_study_has_a_row_for_each_kind_library_and_number(waves, tmp_path, m
     for row in found["rows"]:
         assert row["snapshots"] == 30 and row["seconds"] > 0 and 0 <= row["covered"] <= 1
         assert row["cosine"] > 0.99
-    benchmark.print_study(found)
-    table = capsys.readouterr().out.splitlines()
+    rows = [benchmark.Row(**row) for row in found["rows"]]
+    identification = [benchmark.Identification(**of_one) for of_one in found["identification"]]
+    table = str(benchmark.Study(rows, identification)).splitlines()
     assert len({line.count("|") for line in table[:4]}) == 1, "every row has as many cells as the head"
     assert table[-1].startswith("waves: fits best waves")
 
@@ -52,15 +53,15 @@ def test_snapshots_are_told_to_be_of_their_own_preset(name, waves, tmp_path):
     if name != "waves":
         settings = SIZE | {"num_samples": 24, "steps": 10_000 if name == "maze" else 6000}
         dataset = simulate_here(SimulateConfig(preset=(name,), **settings), tmp_path / name)
-    found = benchmark.identify(name, PRESETS[name], dataset.states(dataset.living))
-    assert found["best"] == name and found["right"]
-    others = [misfit for key, misfit in found["misfit"].items() if key != name]
-    assert min(others) > 5 * found["misfit"][name]
+    found = benchmark.identify(name, load_system("gray_scott").at(name), dataset.states(dataset.living))
+    assert found.best == name and found.right
+    others = [misfit for key, misfit in found.misfit.items() if key != name]
+    assert min(others) > 5 * found.misfit[name]
 
 
 def test_an_instrument_adds_the_noise_it_is_said_to():
     clean = np.full((2, 2, 64, 64), 0.5, np.float32)
-    assert (benchmark._seen(clean, "clean") == clean).all()
-    assert np.unique(benchmark._seen(clean, "8 bits")).size == 1
+    assert (benchmark._as_measured(clean, "clean") == clean).all()
+    assert np.unique(benchmark._as_measured(clean, "8 bits")).size == 1
     # 16,384 draws: 0.6 % of standard error
-    assert benchmark._seen(clean, "0.02").std() == pytest.approx(0.02, rel=0.03)
+    assert benchmark._as_measured(clean, "0.02").std() == pytest.approx(0.02, rel=0.03)

@@ -15,8 +15,8 @@ from p2d.config.bench import BenchSimulateConfig
 from p2d.errors import UserError
 from p2d.fields import Grid
 from p2d.systems import initial
-from p2d.systems.stepping import Scheme
 from p2d.systems.reading import load_system
+from p2d.systems.stepping import Scheme
 
 SMALL = {"samples": 2, "height": 24, "width": 32, "steps": 100, "repeats": 1, "threads": 1, "scaling": False}
 

@@ -21,11 +21,11 @@ from p2d.pipeline import rollout
 from p2d.show import figures
 from p2d.snapshots.frames import read_frames
 from p2d.snapshots.store import open_dataset
-from p2d.systems import library
-from p2d.systems.gray_scott import preset
-from p2d.systems.stepper import run
+from p2d.systems.system import load_system
 
+from ..discovery.test_result import discovery
 from ..evaluate.helpers import dataset_of, field_of, linear_field, patterns, quiet_score, write_flow, write_score
+from ..evaluate.test_rollout import run
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = {"num_samples": 12, "height": 32, "width": 32, "device": "cpu", "threads": 1}
@@ -49,8 +49,8 @@ def out(tmp_path_factory):
     """An output folder with a dataset of chaos, a flow of it, and one of another name that has a score model."""
     place = tmp_path_factory.mktemp("runs")
     dataset = p2d.simulate("chaos", out=place, steps=300, **SMALL)
-    states, system = dataset.states(), preset("chaos")
-    way = np.concatenate([states, run(states, system, 10, "cpu", 1), run(states, system, 20, "cpu", 1)])
+    states, system = dataset.states(), load_system("gray_scott").at("chaos")
+    way = np.concatenate([states, run(states, system, 10), run(states, system, 20)])
     write_flow(place / "flow" / "chaos", dataset, field_of(system, way))
     scored = dataset_of(patterns(9, 16, 16), place / "data" / "scored_16x16")
     write_flow(place / "flow" / "scored", scored, linear_field([0, 0], [[0, 0, 0.5, 0], [0, 0, 0, 0.25]]))
@@ -69,12 +69,9 @@ def finished(out):
 @pytest.fixture(scope="module")
 def equation(out):
     """The file of an equation: chaos as it is."""
-    file = out / "discover" / "chaos" / "equation.json"
-    file.parent.mkdir(parents=True)
     learnt_from = {"dataset": "chaos_32x32", "systems": ["chaos"]}
-    found = {"equation": library.gray_scott_equation(preset("chaos"))}
-    file.write_text(json.dumps({"settings": {}, "learnt_from": learnt_from, "found": found}))
-    return file
+    chaos = discovery(terms=load_system("gray_scott").at("chaos").terms)
+    return chaos.save(out / "discover" / "chaos", settings={}, learnt_from=learnt_from)
 
 
 class Notes:
@@ -159,7 +156,7 @@ def test_the_frames_are_of_the_shown_sample_and_open_with_plain_pyarrow(finished
     states = open_dataset(out / "data/chaos_32x32").states(np.array([0]))
     times, frames = read_frames(folder / "frames.parquet")
     assert times == found["times"] and list(frames) == ["true", "recovered", "reversed"]
-    assert_array_equal(frames["true"][-1], run(states, preset("chaos"), 20, "cpu", 1)[0])
+    assert_array_equal(frames["true"][-1], run(states, load_system("gray_scott").at("chaos"), 20)[0])
     assert pq.read_table(folder / "frames.parquet").schema.field("state").type.shape == [2, 32, 32]
 
 

@@ -1,15 +1,20 @@
 """What actors find in the snapshots of a dataset is what one process finds."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from p2d.cluster.moments import collect
-from p2d.config import SimulateConfig
-from p2d.discovery import discover, moments
+from p2d.cluster.moments import OverRay
+from p2d.config import DiscoverConfig, SimulateConfig
+from p2d.discovery.discover import choose_measure, discover_equation
+from p2d.discovery.moments import Rows, SecondOrder, refuse_not_finite
 from p2d.errors import UserError
+from p2d.snapshots.passes import InMemory, Snapshots
 from p2d.snapshots.simulated import simulate_here
-from p2d.systems import library
-from p2d.systems.gray_scott import preset
+from p2d.systems.system import load_system
+
+SPECIES = ("u", "v")
 
 
 @pytest.fixture(scope="module")
@@ -22,20 +27,42 @@ def solitons(tmp_path_factory):
 @pytest.mark.parametrize("noise", [0.0, 0.02])
 def test_both_passes_do_not_depend_on_the_number_of_workers(cluster, solitons, workers, noise):
     train, _ = solitons.split(0.2)
-    measure = discover.look(solitons.states(train), discover.Question(noise=noise))
-    equation = library.gray_scott_equation(preset("solitons"))
-    for task in (moments.Rows(measure), moments.SecondOrder(measure, equation)):
-        found = collect(solitons, train[::-1], task, workers)
-        alone = moments.collect(task, train, solitons.states(train))
-        assert set(found) == set(alone)
-        for key, values in alone.items():
+    alone, shared = InMemory.of_dataset(solitons, train), OverRay(solitons, train[::-1], workers)
+    measure = choose_measure(alone.states, SPECIES, DiscoverConfig(noise=str(noise)))
+    for task in (Rows(measure), SecondOrder(measure, load_system("gray_scott").at("solitons"))):
+        found, expected = shared.each(task), alone.each(task)
+        assert set(found) == set(expected)
+        for key, values in expected.items():
             np.testing.assert_allclose(found[key], values, rtol=1e-10, atol=1e-16)
 
 
+def test_snapshots_over_ray_are_the_same_ensemble_as_in_memory(cluster, solitons):
+    train, _ = solitons.split(0.1)
+    done = []
+    alone, shared = InMemory.of_dataset(solitons, train), OverRay(solitons, train[::-1], 2, done.append)
+    assert isinstance(alone, Snapshots) and isinstance(shared, Snapshots)
+    assert shared.species == alone.species and shared.grid == alone.grid
+    for key in ("sample_ids", "runs"):
+        np.testing.assert_array_equal(getattr(shared, key), getattr(alone, key))
+    np.testing.assert_array_equal(shared.some(3), alone.some(3))
+    settings = DiscoverConfig(library="gray-scott", bootstrap=5)
+    found, expected = (discover_equation(snapshots, settings) for snapshots in (shared, alone))
+    assert found.verdict == expected.verdict and found.snapshots == expected.snapshots == len(train)
+    for species, terms in expected.terms.items():
+        # float64 sums in another order
+        assert found.terms[species] == pytest.approx(terms, rel=1e-6)
+    assert sum(done) == 2 * len(train) and shared.seconds > 0
+
+
 def test_snapshots_that_are_no_concentrations_are_named(solitons):
-    train, _ = solitons.split(0.2)
-    measure = discover.look(solitons.states(train), discover.Question())
-    found = moments.collect(moments.Rows(measure), train, solitons.states(train))
+    snapshots = InMemory.of_dataset(solitons)
+    measure = choose_measure(snapshots.states, SPECIES, DiscoverConfig())
+    found = snapshots.each(Rows(measure))
     found["rows"][2] = np.nan
-    with pytest.raises(UserError, match=rf"sample {train[2]} of {len(train)} looked at: values that are not finite"):
-        moments.sound(found, train, measure.terms)
+    ids = snapshots.sample_ids
+    with pytest.raises(UserError, match=rf"sample {ids[2]} of {len(ids)} looked at: values that are not finite"):
+        refuse_not_finite(found, ids, measure.terms)
+    broken = snapshots.states.copy()
+    broken[2, 0, 1, 1] = 7.0
+    with pytest.raises(UserError, match=rf"sample {ids[2]} of {len(ids)} looked at"):
+        discover_equation(dataclasses.replace(snapshots, states=broken), DiscoverConfig(noise="0"))

@@ -1,7 +1,5 @@
 """The discovery: known equations come back with their errors, and what is said of ensembles that tell none."""
 
-import dataclasses
-import json
 import re
 
 import numpy as np
@@ -11,15 +9,20 @@ from torch.testing import assert_close
 import p2d
 from p2d.config import DiscoverConfig, SimulateConfig
 from p2d.discovery import discover, moments
+from p2d.discovery.library import choose_library, cubic_terms, fit_parameters
+from p2d.discovery.result import Discovery
 from p2d.errors import UserError
 from p2d.evaluate.metrics import cosine
+from p2d.snapshots.passes import InMemory, carry_out
 from p2d.snapshots.simulated import simulate_here
-from p2d.systems import library
-from p2d.systems.gray_scott import PRESETS
+from p2d.systems.system import System, load_system
 
-WAVES = PRESETS["waves"]
-TRUTH = library.gray_scott_equation(WAVES)
+GRAY_SCOTT = load_system("gray_scott")
+WAVES = GRAY_SCOTT.at("waves")
+TRUTH = WAVES.terms
 KEYS = ("D_u", "D_v", "F", "k")
+SPECIES = ("u", "v")
+TIED = DiscoverConfig(library="gray-scott")
 
 
 def simulated(place, preset="waves", count=96, steps=6000, size=64, **settings) -> np.ndarray:
@@ -34,27 +37,28 @@ def waves(tmp_path_factory) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def cubic(waves) -> discover.Discovery:
+def cubic(waves) -> Discovery:
     return p2d.discover(waves)
 
 
 @pytest.fixture(scope="module")
-def tied(waves) -> discover.Discovery:
+def tied(waves) -> Discovery:
     return p2d.discover(waves, "gray-scott")
 
 
-def parameters(found: discover.Discovery) -> dict[str, float]:
+def parameters(found: Discovery) -> dict[str, float]:
     """D_u, D_v, F and k over their true values."""
-    return {key: value / getattr(WAVES, key) for key, value in library.gray_scott_parameters(found.equation).items()}
+    fitted = fit_parameters(GRAY_SCOTT, found.terms)
+    return {key: value / WAVES.parameters[key] for key, value in fitted.items()}
 
 
-def alike(found: discover.Discovery, states: np.ndarray) -> float:
+def alike(found: Discovery, states: np.ndarray) -> float:
     states = states.astype(np.float64)
-    return cosine(library.rate(found.equation, states), WAVES.rate(states))["cosine"]
+    return cosine(found.system.rate(states), WAVES.rate(states))["cosine"]
 
 
 def test_the_cubic_library_finds_gray_scott_s_terms_and_no_other(cubic, waves):
-    assert {s: set(terms) for s, terms in cubic.equation.items()} == {s: set(terms) for s, terms in TRUTH.items()}
+    assert {s: set(terms) for s, terms in cubic.terms.items()} == {s: set(terms) for s, terms in TRUTH.items()}
     assert alike(cubic, waves) > 0.9999  # signed: the direction of time is right too
     assert cubic.verdict.startswith("dynamics identified") and "ensemble stationary" in cubic.verdict
     assert cubic.gap > 20 and cubic.z_max < 4.5 and cubic.snapshots == len(waves)
@@ -63,15 +67,15 @@ def test_the_cubic_library_finds_gray_scott_s_terms_and_no_other(cubic, waves):
 def test_gray_scott_s_parameters_come_back_to_one_per_cent(tied, cubic):
     for found in (tied, cubic):
         assert parameters(found) == pytest.approx(dict.fromkeys(KEYS, 1.0), abs=0.01)
-    u, v = tied.equation["u"], tied.equation["v"]
+    u, v = tied.terms["u"], tied.terms["v"]
     assert u["1"] == -u["u"] and u["u*v**2"] == -1 and v["u*v**2"] == 1, "tied to the last digit"
 
 
 def test_errors_and_intervals_are_of_what_is_free(tied):
-    assert tied.error["v"]["u*v**2"] == 0 == tied.error["u"]["u*v**2"]
-    for species, terms in tied.interval.items():
+    assert tied.errors["v"]["u*v**2"] == 0 == tied.errors["u"]["u*v**2"]
+    for species, terms in tied.intervals.items():
         for term, (low, high) in terms.items():
-            value, error = tied.equation[species][term], tied.error[species][term]
+            value, error = tied.terms[species][term], tied.errors[species][term]
             assert low <= value <= high and error <= 0.03 * abs(value)
             # normal errors: a 90 % interval is 3.3 deviations wide; by 100 draws
             assert high - low == pytest.approx(3.3 * error, rel=0.4, abs=1e-12)
@@ -88,25 +92,19 @@ def test_the_explicit_steps_that_made_the_snapshots_show(tmp_path, waves, dt):
 def test_the_order_of_snapshots_does_not_matter_and_the_seed_draws_the_errors_alone(waves, tied):
     permuted = p2d.discover(waves[np.random.default_rng(3).permutation(len(waves))], "gray-scott")
     other = p2d.discover(waves, "gray-scott", seed=1)
-    for species, terms in tied.equation.items():
+    for species, terms in tied.terms.items():
         for term, value in terms.items():
             # the same float64 sums in another order
-            assert permuted.equation[species][term] == pytest.approx(value, rel=1e-6)
-            assert other.equation[species][term] == value
-    assert other.error != tied.error
+            assert permuted.terms[species][term] == pytest.approx(value, rel=1e-6)
+            assert other.terms[species][term] == value
+    assert other.errors != tied.errors
 
 
 def test_snapshots_of_one_run_count_once(waves, tied):
     """Every snapshot twice: as runs of their own they would halve the variances."""
-    question = discover.question(DiscoverConfig(library="gray-scott"))
     twice, runs = np.repeat(waves, 2, axis=0), np.repeat(np.arange(len(waves)), 2)
-    measure = discover.look(waves[::2], question)
-
-    def collect(task):
-        return moments.collect(task, np.arange(len(twice)), twice)
-
-    found = discover.discover(collect, runs, measure, question)
-    for key in ("equation", "error"):
+    found = discover.discover_equation(InMemory(twice, np.arange(len(twice)), runs), TIED)
+    for key in ("terms", "errors"):
         for species, terms in getattr(tied, key).items():
             assert getattr(found, key)[species] == pytest.approx(terms, rel=1e-6)
 
@@ -115,8 +113,8 @@ def test_snapshots_of_one_run_count_once(waves, tied):
 def test_noise_is_told_from_the_snapshots_and_corrected_for(waves, sigma):
     noisy = waves + sigma * np.random.default_rng(5).normal(size=waves.shape)
     found = p2d.discover(noisy, "gray-scott")
-    assert found.measure.noise == pytest.approx((sigma, sigma), rel=0.02)
-    assert found.measure.smoothing == moments.SMOOTHING
+    assert found.noise == pytest.approx((sigma, sigma), rel=0.02)
+    assert found.smoothing == moments.SMOOTHING
     assert parameters(found) == pytest.approx(dict.fromkeys(KEYS, 1.0), abs=0.03)
     assert alike(found, waves) > 0.999
     ignored = p2d.discover(noisy.clip(0, 1), "gray-scott", noise=0, smoothing=0)
@@ -125,21 +123,21 @@ def test_noise_is_told_from_the_snapshots_and_corrected_for(waves, sigma):
 
 def test_eight_bit_images_are_seen_through_the_kernel_alone(waves):
     found = p2d.discover(np.round(waves * 255) / 255)
-    assert found.measure.rounded and found.measure.noise == (0, 0) and found.step is None
+    assert found.rounded and found.noise == (0, 0) and found.step is None
     assert alike(found, waves) > 0.995
     assert found.verdict.endswith("of which small terms may be artefacts")
 
 
 def test_one_s_own_terms_take_the_place_of_a_library(waves):
     found = p2d.discover(waves, terms="1, u, v, v*u*v, lap(u), lap(v), grad(u, v), exp(-v)")
-    assert {s: set(terms) for s, terms in found.equation.items()} == {s: set(terms) for s, terms in TRUTH.items()}
+    assert {s: set(terms) for s, terms in found.terms.items()} == {s: set(terms) for s, terms in TRUTH.items()}
     assert found.frequency["v"]["u*v**2"] == 1
 
 
 def test_without_the_reaction_the_unit_of_time_is_the_velocity_s(waves):
     found = p2d.discover(waves, terms="1, u, v, u*v, lap(u), lap(v)")
     assert found.unit_of_time == "mean square velocity 1"
-    velocity = library.rate(found.equation, waves.astype(np.float64))
+    velocity = found.system.rate(waves.astype(np.float64))
     assert (velocity**2).sum(axis=1).mean() == pytest.approx(1, rel=1e-6)
     assert found.verdict.startswith("not stationary") and "library that holds its terms" in found.verdict
 
@@ -149,9 +147,7 @@ def test_a_maze_is_called_static_and_its_steady_state_gives_the_parameters(tmp_p
     for name in ("cubic", "gray-scott"):
         found = p2d.discover(states, name)
         assert found.verdict.startswith("static") and "cannot be known" in found.verdict
-        truth = PRESETS["maze"]
-        given = library.gray_scott_parameters(found.equation)
-        assert given == pytest.approx({key: getattr(truth, key) for key in KEYS}, rel=0.01)
+        assert found.parameters == pytest.approx(GRAY_SCOTT.at("maze").parameters, rel=0.01)
         assert found.unbalanced < 1e-4 and found.z_max is None
 
 
@@ -213,41 +209,29 @@ def test_what_are_no_snapshots_is_refused(waves):
         p2d.discover(broken)
 
 
-def test_a_summary_is_json_and_holds_the_equation_in_every_form(tied):
-    summary = json.loads(json.dumps(discover.summary(tied)))
-    assert summary["equation"] == tied.equation and summary["interval"] == tied.interval
-    assert set(summary["parameters"]) == set(KEYS)
-    assert {"gap", "verdict", "error", "text", "sympy", "latex", "py_pde", "noise", "step"} <= set(summary)
-    assert "parameters" not in discover.summary(dataclasses.replace(tied, equation={"u": {"v": 1.0}, "v": {}}))
+def test_an_equation_with_gray_scott_s_terms_tells_its_parameters(tied, cubic):
+    assert set(tied.parameters) == set(KEYS)
+    assert WAVES.at("", **tied.parameters).terms["v"] == pytest.approx(tied.terms["v"], rel=1e-12)
+    assert cubic.parameters == {}, "F of the feed and F of the decay are two numbers"
 
 
 def test_known_equations_are_told_apart(waves):
-    question = discover.question(DiscoverConfig(library="gray-scott"))
-    measure = discover.look(waves, question)
-    first = moments.collect(moments.Rows(measure), np.arange(len(waves)), waves)
-    misfit = discover.misfits({name: library.gray_scott_equation(p) for name, p in PRESETS.items()}, first, measure)
+    measure = discover.choose_measure(waves, SPECIES, TIED)
+    systems = {name: GRAY_SCOTT.at(name) for name in GRAY_SCOTT.presets}
+    misfit = discover.measure_misfits(systems, InMemory.of_states(waves), measure)
     assert min(misfit, key=misfit.__getitem__) == "waves"
 
 
 def test_intervals_of_ninety_per_cent_hold_the_truth_in_about_that_many_ensembles(tmp_path):
-    """Twenty ensembles of 64 snapshots; the first pass is measured once for all."""
+    """Twenty ensembles of 64 snapshots."""
     size = 64
     states = simulated(tmp_path / "d", count=1310)
-    question = discover.question(DiscoverConfig(library="gray-scott"))
-    measure = discover.look(states[:64], question)
-    whole = moments.collect(moments.Rows(measure), np.arange(len(states)), states)
     held, ensembles = [], len(states) // size
     for n in range(ensembles):
-        some = slice(n * size, (n + 1) * size)
-
-        def collect(task, some=some):
-            if isinstance(task, moments.Rows):
-                return {key: values[some] for key, values in whole.items()}
-            return moments.collect(task, np.arange(size), states[some])
-
-        found = discover.discover(collect, np.arange(size), measure, dataclasses.replace(question, seed=n))
+        some = states[n * size : (n + 1) * size]
+        found = discover.discover_equation(InMemory.of_states(some), DiscoverConfig(library="gray-scott", seed=n))
         for species, term in (("u", "lap(u)"), ("u", "1"), ("v", "lap(v)"), ("v", "v")):
-            low, high = found.interval[species][term]
+            low, high = found.intervals[species][term]
             held.append(low <= TRUTH[species][term] <= high)
     assert ensembles >= 20
     assert 0.8 <= np.mean(held) <= 0.97, np.mean(held)
@@ -255,10 +239,10 @@ def test_intervals_of_ninety_per_cent_hold_the_truth_in_about_that_many_ensemble
 
 def test_the_energy_of_an_equation_is_one_at_the_unit_of_velocity():
     states = np.random.default_rng(0).random((3, 2, 6, 8))
-    measure = moments.Measure(library.CUBIC_TERMS)
-    found = moments.collect(moments.Rows(measure), np.arange(3), states)
-    rates, _ = discover._rates(found, measure, library.library("cubic"))
+    measure, library = moments.Measure(cubic_terms(SPECIES), SPECIES), choose_library("cubic", "", SPECIES)
+    found = carry_out(moments.Rows(measure), np.arange(3), states)
+    rates, _ = discover._rates(found, measure, library)
     c = np.random.default_rng(1).normal(size=24)
-    velocity = library.rate(library.library("cubic").equation(c), states)
+    velocity = System.of_terms("any", library.name_terms(c)).rate(states)
     # float64 sums of numbers of order 100, in another order
     assert_close(c @ rates.gram @ c, (velocity**2).sum(axis=1).mean(), rtol=1e-12, atol=0)

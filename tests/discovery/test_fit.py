@@ -8,7 +8,17 @@ import scipy.linalg
 from numpy.testing import assert_array_equal
 from torch.testing import assert_close
 
-from p2d.discovery.fit import CHANCE, RESAMPLED, Rates, amplitude, eliminate, least_squares, needed, smallest, weighed
+from p2d.discovery.fit import (
+    CHANCE,
+    RESAMPLED,
+    Rates,
+    amplitude,
+    choose_stable_terms,
+    eliminate,
+    least_squares,
+    smallest,
+    weighed,
+)
 
 SUPPORTS = {4: [0, 3], 8: [0, 2, 5], 12: [1, 2, 6, 7, 11]}  # by the number of terms
 
@@ -107,7 +117,7 @@ def test_two_terms_are_left_whatever_is_allowed(terms):
 def test_needed_are_the_terms_of_the_equation_and_resampled_runs_keep_them(observables, terms, seed):
     mean, _ = stationary(observables, terms, seed)
     rates = Rates(in_runs(mean, 150, 0.2, seed), random_gram(terms), [1] * terms)
-    kept, share = needed(rates, seed)
+    kept, share = choose_stable_terms(rates, seed)
     assert_array_equal(kept, SUPPORTS[terms])
     assert_array_equal(share[kept], np.ones(len(kept)))
     others = np.setdiff1d(np.arange(terms), kept)
@@ -121,7 +131,7 @@ def test_shares_are_drawn_by_the_seed():
     c[1] = 0.03  # some five standard errors: chi-squared rises without it by about what resampled runs are allowed
     mean = mean - np.outer(mean @ c, c) / (c @ c)
     rates = Rates(in_runs(mean, 150, 0.2), random_gram(4), [1] * 4)
-    first, again, other = (needed(rates, seed)[1] for seed in (0, 0, 1))
+    first, again, other = (choose_stable_terms(rates, seed)[1] for seed in (0, 0, 1))
     assert_array_equal(first, again)
     assert 0 < first[1] < 1
     assert first[1] != other[1]

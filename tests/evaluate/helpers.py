@@ -8,17 +8,19 @@ import torch
 from torch import Tensor
 
 from p2d.config import FlowConfig, FlowSource, ScoreConfig, TrainSource
+from p2d.fields import Scaling
 from p2d.flow.velocity import LocalField, feature_statistics
 from p2d.score.model import ScoreModel
 from p2d.score.spectrum import Spectrum
 from p2d.snapshots import made as derived
 from p2d.snapshots.schema import label_rows
 from p2d.snapshots.store import Dataset
-from p2d.systems.gray_scott import GrayScott, label
+from p2d.systems.system import System
 from p2d.training.checkpoint import write_checkpoint
 from p2d.training.job import TrainJob
 
 AFFINE = {"scale": 2.0, "shift": -1.0}
+SCALING = Scaling.from_dict(AFFINE)
 HIDDEN = (48,)
 
 
@@ -52,7 +54,7 @@ def linear_field(constant: list[float], weights: list[list[float]]) -> LocalFiel
 
 
 @torch.no_grad()
-def field_of(system: GrayScott, states: np.ndarray) -> LocalField:
+def field_of(system: System, states: np.ndarray) -> LocalField:
     """The field of random hidden units that is nearest to a system's rate at these states, in unit mean square."""
     x, truth = as_seen(states), torch.from_numpy(system.rate(states.astype(np.float64)))
     mean, std = feature_statistics(x)
@@ -79,10 +81,10 @@ def quiet_score(states: np.ndarray, alpha: tuple[float, ...] = (0.5, 0.999)) -> 
     return model.eval()
 
 
-def dataset_of(states: np.ndarray, folder: Path, system: GrayScott | None = None) -> Dataset:
+def dataset_of(states: np.ndarray, folder: Path, system: System | None = None) -> Dataset:
     """A dataset of these states, of a system that is known or not."""
-    name = label(system) if system else derived.GENERATED
-    known = {name: dataclasses.asdict(system)} if system else {}
+    name = system.label if system else derived.GENERATED
+    known = {name: {**system.parameters, "dt": system.run.dt}} if system else {}
     card = derived.first_card({}, {"kind": "generated"}, None, states.shape[-2:], AFFINE, len(states))
     ids = np.arange(len(states))
     labels = {0: label_rows(ids, ids, np.zeros_like(ids), 0, name, known.get(name, {}))}

@@ -9,10 +9,12 @@ from torch.testing import assert_close
 
 from p2d.config import SimulateConfig
 from p2d.evaluate.metrics import cosine, stationarity, true_velocity
+from p2d.fields import laplacian
 from p2d.snapshots.simulated import simulate_here
 from p2d.snapshots.store import Dataset
-from p2d.systems.gray_scott import PRESETS, laplacian
+from p2d.systems.system import load_system
 
+GRAY_SCOTT = load_system("gray_scott")
 SHAPES = [(3, 2, 6, 6), (1, 2, 5, 9)]
 
 
@@ -70,7 +72,9 @@ def test_the_true_velocity_is_that_of_the_preset_of_each_sample(two_presets, ids
     states = two_presets.states(np.array(ids))
     velocity = true_velocity(two_presets, np.array(ids), states)
     # ids count through the first preset, then through the second
-    expected = [PRESETS["waves" if i < 3 else "chaos"].rate(s.astype(float)) for i, s in zip(ids, states, strict=True)]
+    expected = [
+        GRAY_SCOTT.at("waves" if i < 3 else "chaos").rate(s.astype(float)) for i, s in zip(ids, states, strict=True)
+    ]
     assert_array_equal(velocity, np.stack(expected))
 
 
@@ -86,10 +90,10 @@ def true_and_other_velocities(waves: Dataset) -> tuple[np.ndarray, np.ndarray, d
     u, v = states[:, 0].astype(np.float64), states[:, 1].astype(np.float64)
     others = {
         "diffusion alone": np.stack([0.16 * laplacian(u), 0.08 * laplacian(v)], axis=1),
-        "reaction alone": PRESETS["waves"].rate(states.astype(np.float64))
+        "reaction alone": GRAY_SCOTT.at("waves").rate(states.astype(np.float64))
         - np.stack([0.16 * laplacian(u), 0.08 * laplacian(v)], axis=1),
         "smooth": np.stack([np.cos(3 * u - 5 * v + 1), np.sin(2 * u + 4 * v)], axis=1),
-        "chaos": PRESETS["chaos"].rate(states.astype(np.float64)),
+        "chaos": GRAY_SCOTT.at("chaos").rate(states.astype(np.float64)),
     }
     return states, true_velocity(waves, ids, states), others
 

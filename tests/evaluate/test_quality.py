@@ -7,12 +7,12 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from p2d.evaluate import quality
+from p2d.evaluate.likeness import Quality
 from p2d.evaluate.quality import (
     OBSERVABLES,
-    compare,
     energy_distance,
-    flat,
-    nearest,
+    measure_nearest,
+    measure_quality,
     observables,
     spectra,
     spectral_distance,
@@ -214,11 +214,11 @@ TURNS = {
 def test_a_shifted_turned_or_mirrored_copy_is_no_distance_away(height, width, symmetry):
     train, held = patterns(6, height, width), patterns(4, height, width, seed=1)
     copies = {**SYMMETRIES, **TURNS}[symmetry](train[[4, 1]])
-    found = nearest(np.ascontiguousarray(copies), train, held)
+    found = measure_nearest(np.ascontiguousarray(copies), train, held)
     # the root of what is left of a difference of float32 sums, 1e-7 each
-    assert found["generated_median"] < 2e-3
-    assert found["generated_smallest"] < 2e-3
-    assert found["memorised"] == 1.0
+    assert found.generated_median < 2e-3
+    assert found.generated_smallest < 2e-3
+    assert found.memorised == 1.0
 
 
 @pytest.mark.parametrize(("down", "right"), [(2, 0), (4, 3), (3, 5), (7, 2)])
@@ -226,7 +226,7 @@ def test_a_copy_is_found_where_only_the_lowest_modes_are_compared(down, right):
     # 128 x 96 cells on 64 x 64 coarser ones, of 2 x 1.5 cells: a copy may lie half of one off, each way
     train, held = patterns(3, 128, 96, cells=6.0), patterns(2, 128, 96, seed=1, cells=6.0)
     copies = np.roll(train[:1], (down, right), (-2, -1))
-    found = nearest(copies, train, held)["generated_median"]
+    found = measure_nearest(copies, train, held).generated_median
     off = (down / 2) % 1, (right / 1.5) % 1
     aligned = [min(part, 1 - part) * size for part, size in zip(off, (2, 1.5), strict=True)]
     rows, columns = np.fft.fftfreq(128)[:, None], np.fft.fftfreq(96)
@@ -241,18 +241,18 @@ def test_a_copy_is_found_where_only_the_lowest_modes_are_compared(down, right):
 @pytest.mark.parametrize(("height", "width", "cells"), [(32, 32, 1.5), (24, 40, 1.5), (128, 128, 4.0)])
 def test_patterns_that_know_nothing_of_each_other_are_about_one_apart(height, width, cells):
     train, made, held = (patterns(4, height, width, seed, cells) for seed in range(3))
-    found = nearest(made, train, held)
+    found = measure_nearest(made, train, held)
     # over all shifts the best overlap of patterns of thirty and more independent cells is a third to a half
-    assert 0.7 < found["generated_smallest"] <= found["generated_median"] < 1
-    assert 0.7 < found["held_out_smallest"] <= found["held_out_median"] < 1
-    assert found["memorised"] == 0.0
+    assert 0.7 < found.generated_smallest <= found.generated_median < 1
+    assert 0.7 < found.held_out_smallest <= found.held_out_median < 1
+    assert found.memorised == 0.0
 
 
 @pytest.mark.parametrize("copied", [0, 1, 3])
 def test_the_memorised_are_counted(copied):
     train, held = patterns(5, 32, 32), patterns(4, 32, 32, seed=1)
     made = np.concatenate([np.roll(train[:copied], 3, -1), patterns(4 - copied, 32, 32, seed=2)])
-    assert nearest(made, train, held)["memorised"] == copied / 4
+    assert measure_nearest(made, train, held).memorised == copied / 4
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3])
@@ -260,10 +260,10 @@ def test_a_noisy_copy_is_as_far_as_its_noise(share):
     train, held = patterns(4, 32, 32), patterns(3, 32, 32, seed=1)
     std = train.std(axis=(0, 2, 3), keepdims=True)
     noise = np.random.default_rng(5).standard_normal((1, 2, 32, 32)).astype(np.float32)
-    found = nearest(train[:1] + share * std * noise, train, held)
+    found = measure_nearest(train[:1] + share * std * noise, train, held)
     # power of noise over those of pattern, noise and copy; the pattern's own is that of one snapshot, not of all
     power = ((train[0] - train.mean(axis=(0, 2, 3), keepdims=True)) / std).var()
-    assert_allclose(found["generated_median"] ** 2, share**2 / (2 * power + share**2), rtol=0.15)
+    assert_allclose(found.generated_median**2, share**2 / (2 * power + share**2), rtol=0.15)
 
 
 # All of it
@@ -272,17 +272,17 @@ def test_a_noisy_copy_is_as_far_as_its_noise(share):
 @pytest.mark.parametrize(("height", "width"), [(24, 24), (16, 24)])
 def test_further_samples_of_the_ensemble_are_as_far_as_the_floor(height, width):
     made, train, held = (patterns(n, height, width, seed) for seed, n in enumerate((150, 600, 150)))
-    found = compare(made, train, held)
+    found = measure_quality(made, train, held)
     # a floor is a mean of draws, and the generated are one draw more: distances vary by a third of themselves
     for key in ("energy_distance", "spectrum"):
-        assert 0.4 < found[key]["ratio"] < 2.2, key
+        assert 0.4 < getattr(found, key).ratio < 2.2, key
     for name in OBSERVABLES:
-        moment = found["moments"][name]
+        moment = found.moments[name]
         # two means of 150 standardised numbers
-        assert moment["distance"] < 4 * (2 / 150) ** 0.5, name
-        assert moment["ratio"] == pytest.approx(moment["distance"] / moment["floor"])
-    assert found["nearest"]["memorised"] == 0
-    assert found["nearest"]["generated_median"] == pytest.approx(found["nearest"]["held_out_median"], rel=0.05)
+        assert moment.distance < 4 * (2 / 150) ** 0.5, name
+        assert moment.ratio == pytest.approx(moment.distance / moment.floor)
+    assert found.nearest.memorised == 0
+    assert found.nearest.generated_median == pytest.approx(found.nearest.held_out_median, rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -295,80 +295,97 @@ def test_further_samples_of_the_ensemble_are_as_far_as_the_floor(height, width):
 )
 def test_another_ensemble_is_farther_than_the_floor_where_it_differs(other, moved):
     made, train, held = (patterns(n, 24, 24, seed) for seed, n in enumerate((100, 400, 100)))
-    found = compare(other(made), train, held)
-    assert found["energy_distance"]["ratio"] > 10
+    found = measure_quality(other(made), train, held)
+    assert found.energy_distance.ratio > 10
     for name in moved:
-        assert found["moments"][name]["distance"] > 1, name
-        assert found["moments"][name]["ratio"] > 5, name
-    assert (found["spectrum"]["ratio"] > 5) == ("|grad u|^2" in moved)  # a mean is no part of the spectrum
+        assert found.moments[name].distance > 1, name
+        assert found.moments[name].ratio > 5, name
+    assert (found.spectrum.ratio > 5) == ("|grad u|^2" in moved)  # a mean is no part of the spectrum
 
 
 def test_moments_are_told_in_their_own_units():
     made, train, held = (patterns(n, 24, 24, seed) for seed, n in enumerate((5, 20, 7)))
-    found = compare(made, train, held)["moments"]
+    found = measure_quality(made, train, held).moments
     for number, name in enumerate(OBSERVABLES):
         own, learnt, apart = (observables(s, (24, 24))[:, number] for s in (made, train, held))
-        assert found[name]["generated"] == pytest.approx(own.mean(), rel=1e-12)
-        assert found[name]["held_out"] == pytest.approx(apart.mean(), rel=1e-12)
+        assert found[name].generated == pytest.approx(own.mean(), rel=1e-12)
+        assert found[name].held_out == pytest.approx(apart.mean(), rel=1e-12)
         expected = abs(own.mean() - apart.mean()) / learnt.std()
-        assert found[name]["distance"] == pytest.approx(expected, rel=1e-6)  # of standard deviations of a snapshot
+        assert found[name].distance == pytest.approx(expected, rel=1e-6)  # of standard deviations of a snapshot
 
 
 def test_as_many_generated_as_training_snapshots_have_the_floor_of_all_of_them():
     made, train, held = (patterns(n, 16, 16, seed) for seed, n in enumerate((20, 20, 9)))
-    found = compare(made, train, held)
+    found = measure_quality(made, train, held)
     features = [observables(s, (16, 16)) for s in (train, held)]
     spread = features[0].std(axis=0)
-    assert_allclose(found["energy_distance"]["floor"], energy_distance(*(f / spread for f in features)), rtol=1e-6)
-    assert_allclose(found["spectrum"]["floor"], spectral_distance(spectra(train), spectra(held)), rtol=1e-12)
+    assert_allclose(found.energy_distance.floor, energy_distance(*(f / spread for f in features)), rtol=1e-6)
+    assert_allclose(found.spectrum.floor, spectral_distance(spectra(train), spectra(held)), rtol=1e-12)
 
 
 def test_training_snapshots_in_the_place_of_generated_ones_are_the_floor_and_memorised():
     train, held = patterns(20, 16, 16), patterns(9, 16, 16, seed=1)
-    found = compare(train[::-1], train, held)
-    for part in (found["energy_distance"], found["spectrum"], *found["moments"].values()):
-        assert part["ratio"] == pytest.approx(1, rel=1e-6)
-    assert found["nearest"]["memorised"] == 1
+    found = measure_quality(train[::-1], train, held)
+    for part in (found.energy_distance, found.spectrum, *found.moments.values()):
+        assert part.ratio == pytest.approx(1, rel=1e-6)
+    assert found.nearest.memorised == 1
 
 
 def test_larger_generated_patterns_are_compared_tile_by_tile():
     train, held = patterns(300, 16, 16), patterns(80, 16, 16, seed=1)
     tiled = np.tile(patterns(60, 16, 16, seed=2), (1, 1, 2, 3))  # a periodic pattern is its own continuation
-    found, plain = compare(tiled, train, held), compare(tiled[..., :16, :16], train, held)
-    assert found.keys() == {"energy_distance", "moments"}
+    found, plain = measure_quality(tiled, train, held), measure_quality(tiled[..., :16, :16], train, held)
+    assert found.to_dict().keys() == {"energy_distance", "moments"}
+    assert found.spectrum is None and found.nearest is None
     for name in OBSERVABLES:
-        assert found["moments"][name]["distance"] == pytest.approx(plain["moments"][name]["distance"], rel=1e-9)
-    assert found["energy_distance"]["distance"] == pytest.approx(plain["energy_distance"]["distance"], rel=1e-9)
+        assert found.moments[name].distance == pytest.approx(plain.moments[name].distance, rel=1e-9)
+    assert found.energy_distance.distance == pytest.approx(plain.energy_distance.distance, rel=1e-9)
 
 
 @pytest.mark.parametrize("grid", [(24, 16), (16, 40), (8, 16)])
 def test_grids_that_cannot_be_cut_into_tiles_are_refused(grid):
     with pytest.raises(ValueError, match="cannot be cut into tiles"):
-        compare(patterns(2, *grid), patterns(3, 16, 16), patterns(2, 16, 16))
+        measure_quality(patterns(2, *grid), patterns(3, 16, 16), patterns(2, 16, 16))
 
 
 def test_the_draws_of_the_floor_are_a_function_of_the_seed():
     made, train, held = (patterns(n, 16, 16, seed) for seed, n in enumerate((8, 40, 9)))
-    floors = [compare(made, train, held, seed)["energy_distance"]["floor"] for seed in (0, 0, 1)]
+    floors = [measure_quality(made, train, held, seed).energy_distance.floor for seed in (0, 0, 1)]
     assert floors[0] == floors[1] != floors[2]
 
 
 def test_all_numbers_are_told_under_names_of_their_own():
-    found = compare(*(patterns(n, 16, 16, seed) for seed, n in enumerate((4, 9, 3))))
-    numbers = flat(found)
+    found = measure_quality(*(patterns(n, 16, 16, seed) for seed, n in enumerate((4, 9, 3))))
+    numbers = found.metrics()
     assert len(numbers) == 2 * 3 + 5 + len(OBSERVABLES) * 5
-    assert numbers["energy_distance_ratio"] == found["energy_distance"]["ratio"]
-    assert numbers["spectrum_floor"] == found["spectrum"]["floor"]
-    assert numbers["nearest_memorised"] == found["nearest"]["memorised"]
-    assert numbers["moments_u_v2_generated"] == found["moments"]["u v^2"]["generated"]
-    assert numbers["moments_grad_u2_distance"] == found["moments"]["|grad u|^2"]["distance"]
+    assert numbers["energy_distance_ratio"] == found.energy_distance.ratio
+    assert numbers["spectrum_floor"] == found.spectrum.floor
+    assert numbers["nearest_memorised"] == found.nearest.memorised
+    assert numbers["moments_u_v2_generated"] == found.moments["u v^2"].generated
+    assert numbers["moments_grad_u2_distance"] == found.moments["|grad u|^2"].distance
     allowed = set("abcdefghijklmnopqrstuvwxyz0123456789_")
     assert set(itertools.chain.from_iterable(numbers)) <= allowed
+
+
+@pytest.mark.parametrize("tiles", [1, 2])
+def test_quality_prints_its_table_and_comes_back_from_its_file(tmp_path, tiles):
+    made, train, held = (patterns(n, 16, 16, seed) for seed, n in enumerate((4, 9, 3)))
+    found = measure_quality(np.tile(made, (1, 1, tiles, 1)), train, held)
+    found.save(tmp_path / "quality.json", contact_sheet="generated.png")
+    assert Quality.load(tmp_path / "quality.json") == found
+    lines = str(found).splitlines()
+    assert lines[0].split("  ")[0] == "distance to held-out"
+    energy, floor = found.energy_distance.distance, found.energy_distance.floor
+    line = next(line for line in lines if line.startswith("energy distance"))
+    assert line.split()[2:] == [f"{energy:.4f}", f"{floor:.4f}", f"{energy / floor:.2f}"]
+    assert sum(line.startswith("mean of ") for line in lines) == len(OBSERVABLES)
+    assert lines[-1].startswith("nearest training snapshot") == (tiles == 1)
+    assert any(line.startswith("radial power spectrum") for line in lines) == (tiles == 1)
 
 
 def test_at_most_so_many_are_looked_for(monkeypatch):
     made, train, held = (patterns(n, 16, 16, seed) for seed, n in enumerate((6, 9, 6)))
     monkeypatch.setattr(quality, "COMPARED", 3)
-    few = nearest(made, train, held)
+    few = measure_nearest(made, train, held)
     monkeypatch.setattr(quality, "COMPARED", 64)
-    assert few == nearest(made[:3], train, held[:3])
+    assert few == measure_nearest(made[:3], train, held[:3])

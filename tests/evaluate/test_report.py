@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from p2d.pipeline import report
+from p2d.evaluate import report
+from p2d.evaluate.evaluation import Evaluation
 from p2d.pipeline.stage import Outcome
-from p2d.show.summary import print_measurements, print_run
-from p2d.systems import library
-from p2d.systems.gray_scott import GrayScott, preset
+from p2d.show.report import draw_report
+from p2d.show.summary import run_text
+from p2d.systems.system import System, load_system
 
+from ..discovery.test_result import discovery
 from .helpers import (
     dataset_of,
     field_of,
@@ -23,19 +25,9 @@ from .helpers import (
     write_score,
 )
 
-CHAOS = preset("chaos")
+CHAOS = load_system("gray_scott").at("chaos")
 COSINES = {"cosine", "cosine_u", "cosine_v"}
-DISCOVERY = {
-    "equation": library.gray_scott_equation(CHAOS),
-    "error": {"u": {}, "v": {}},
-    "gap": 100.0,
-    "verdict": "identified from 8 snapshots",
-    "unit_of_time": "reaction rate 1",
-    "text": "du/dt = 1",
-    "snapshots": 8,
-    "noise": [0.0, 0.0],
-    "step": None,
-}
+DISCOVERY = discovery(terms=CHAOS.terms, snapshots=8, z_max=7.5)
 DIFFUSION = [[0, 0, 0.5, 0], [0, 0, 0, 0.25]]
 
 
@@ -54,14 +46,14 @@ def pale() -> np.ndarray:
 def evaluated(
     folder: Path,
     states: np.ndarray,
-    system: GrayScott | None = None,
+    system: System | None = None,
     field=None,
     score=None,
     discovery=DISCOVERY,
     z_rms: float = 1.0,
     **settings,
-) -> dict:
-    """The report of four held-out states of these, on a flow of this field."""
+) -> Evaluation:
+    """The evaluation of four held-out states of these, on a flow of this field, and its figures."""
     dataset = dataset_of(states, folder / "data", system)
     if field is not None:
         write_flow(folder / "flow", dataset, field, z_rms, **settings)
@@ -76,79 +68,85 @@ def evaluated(
         objective=settings.get("objective", "stationarity") if field is not None else "",
         discovery=discovery,
     )
-    return report.evaluate(subject, folder / "report", 1)
+    measured = report.measure_report(subject)
+    draw_report(folder / "report", subject, measured, 1)
+    return measured.evaluation
 
 
-def told(capsys, found: dict) -> str:
-    """What both tables say of it, and the same JSON."""
-    assert json.loads(json.dumps(found)) == found
-    print_measurements(found)
-    said = capsys.readouterr().out
-    if "flow" in found and "discover" in found:
-        print_run(found, [Outcome("evaluate", True, Path("there"), found, 1.0)], Path("runs"))
-        assert said.splitlines()[1] in capsys.readouterr().out
+def told(found: Evaluation) -> str:
+    """What its own table and that of a run say, the same when it has been through a file."""
+    assert Evaluation.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    said = str(found)
+    assert said in run_text(found, [Outcome("evaluate", True, Path("there"), {}, 1.0)], Path("runs"))
     return said
 
 
 @pytest.fixture(scope="module")
-def known(tmp_path_factory) -> tuple[dict, Path]:
+def known(tmp_path_factory) -> tuple[Evaluation, Path]:
     folder = tmp_path_factory.mktemp("known")
     return evaluated(folder, pale(), CHAOS, field_of(CHAOS, pale())), folder / "report"
 
 
 @pytest.fixture(scope="module")
-def unknown(tmp_path_factory) -> tuple[dict, Path]:
+def unknown(tmp_path_factory) -> tuple[Evaluation, Path]:
     folder = tmp_path_factory.mktemp("unknown")
     return evaluated(folder, pale(), None, linear_field([0, 0], DIFFUSION)), folder / "report"
 
 
 @pytest.fixture(scope="module")
-def still(tmp_path_factory) -> tuple[dict, Path]:
+def still(tmp_path_factory) -> tuple[Evaluation, Path]:
     folder = tmp_path_factory.mktemp("still")
     return evaluated(folder, waves_at_rest(12, 16, 24) / 3, CHAOS, linear_field([0, 0], DIFFUSION)), folder / "report"
 
 
-def test_where_the_system_is_known_cosines_are_told(known, capsys):
+def test_where_the_system_is_known_cosines_are_told(known):
     found, _ = known
-    assert found["held_out"] == 4 and {"z_rms", "z_max"} == set(found["truth"])
+    assert found.held_out == 4 and set(found.to_dict()["truth"]) == {"z_rms", "z_max"}
     # 48 smooth units that were fitted to the rate on these very states
-    assert found["flow"]["cosine"] > 0.99 and set(found["flow"]) > COSINES
+    assert found.flow.field.cosine > 0.99 and set(found.flow.to_dict()) > COSINES
     # the equation is the system's own, in float64
-    assert found["discover"]["cosine"] == pytest.approx(1, abs=1e-9)
-    assert found["discover"]["z_rms"] == pytest.approx(found["truth"]["z_rms"], rel=1e-3)
-    said = told(capsys, found)
-    assert "flow: cosine with the true velocity" in said and f"{found['flow']['cosine']:.5f}" in said
+    assert found.equation.field.cosine == pytest.approx(1, abs=1e-9)
+    assert found.equation.field.z_rms == pytest.approx(found.truth.z_rms, rel=1e-3)
+    said = told(found)
+    assert "flow: cosine with the true velocity" in said and f"{found.flow.field.cosine:.5f}" in said
     assert "true system: the same z-scores" in said
 
 
-def test_without_known_parameters_z_scores_and_preservation_are_told(unknown, capsys):
+def test_the_z_scores_of_an_equation_are_those_of_its_rates_and_the_discovery_keeps_its_own(known):
+    found, _ = known
+    values = found.to_dict()["discover"]
+    assert values["z_max"] == found.equation.field.z_max == pytest.approx(found.truth.z_max, rel=1e-3)
+    assert values["discovery_z_max"] == found.equation.discovery.z_max == 7.5
+
+
+def test_without_known_parameters_z_scores_and_preservation_are_told(unknown):
     found, _ = unknown
-    assert "truth" not in found
-    for part in ("flow", "discover"):
-        assert not COSINES & set(found[part])
-        assert found[part]["z_rms"] > 0 and found[part]["z_max"] >= found[part]["z_rms"]
-    kept = found["flow"]["preservation"]
-    assert set(kept) == {"recovered", "random", "still", "steps", "decorrelation_time"}
-    assert kept["steps"] == 50
-    assert kept["recovered"] > kept["still"] > 0, "patterns that diffuse away are not what they were"
-    said = told(capsys, found)
+    assert found.truth is None and "truth" not in found.to_dict()
+    for part in (found.flow, found.equation):
+        assert not COSINES & set(part.to_dict()) and part.field.cosine is None
+        assert part.field.z_rms > 0 and part.field.z_max >= part.field.z_rms
+    kept = found.flow.preservation
+    assert set(kept.to_dict()) == {"recovered", "random", "still", "steps", "decorrelation_time"}
+    assert kept.steps == 50
+    assert kept.ratios["recovered"] > kept.ratios["still"] > 0, "patterns that diffuse away are not what they were"
+    said = told(found)
     assert "cosine" not in said and "true system" not in said
-    assert f"{found['flow']['z_rms']:.2f}, {found['flow']['z_max']:.2f}" in said
-    assert "flow: distance to the ensemble, 50 steps on" in said and f"{kept['recovered']:.2f} floors" in said
+    assert f"{found.flow.field.z_rms:.2f}, {found.flow.field.z_max:.2f}" in said
+    assert "flow: distance to the ensemble, 50 steps on" in said and f"{kept.ratios['recovered']:.2f} floors" in said
     assert "the same of random flow, no flow" in said
-    assert found["flow"]["verdict"].startswith("stationary from few snapshots")
-    assert f"flow: {found['flow']['verdict']}" in said
+    assert found.flow.verdict.startswith("stationary from few snapshots")
+    assert f"flow: {found.flow.verdict}" in said
 
 
-def test_where_nothing_moves_there_is_no_cosine_and_the_verdict_says_so(still, capsys):
+def test_where_nothing_moves_there_is_no_cosine_and_the_verdict_says_so(still):
     found, _ = still
-    for part in ("flow", "discover"):
-        assert {found[part][key] for key in COSINES} == {None}
-        assert "z_rms" in found[part]
-    assert found["flow"]["imbalance"] < 1e-4  # of plane waves none, but for float32
-    assert found["flow"]["verdict"].startswith("static: ")
-    assert "preservation" in found["flow"]
-    said = told(capsys, found)
+    for part in (found.flow, found.equation):
+        assert {part.to_dict()[key] for key in COSINES} == {None}
+        assert part.field.z_rms > 0
+    assert found.flow.imbalance < 1e-4  # of plane waves none, but for float32
+    assert found.flow.verdict.startswith("static: ")
+    assert found.flow.preservation is not None
+    said = told(found)
     assert "cosine" not in said
     assert "flow: static: the velocity on the data is zero" in said and "z-scores" in said
 
@@ -159,41 +157,48 @@ def test_figures_of_all_that_there_is_are_drawn(request, name):
     assert {p.name for p in folder.iterdir()} == {"snapshots.png", "velocity.png", "losses.png"}
 
 
-def test_with_a_score_model_its_own_course_and_losses_are_told(tmp_path, capsys):
+def test_with_a_score_model_its_own_course_and_losses_are_told(tmp_path):
     states = pale()
     found = evaluated(tmp_path, states, None, linear_field([0, 0], DIFFUSION), quiet_score(states))
-    assert found["score"] == {"validation_loss": 0.5, "validation_loss_alpha_0.8": 0.4, "epochs": 1}
-    assert found["flow"]["preservation"]["score"] > 0
-    said = told(capsys, found)
+    assert found.score == {"validation_loss": 0.5, "validation_loss_alpha_0.8": 0.4, "epochs": 1}
+    assert found.flow.preservation.ratios["score"] > 0
+    said = told(found)
     assert "score: noise prediction loss at alpha 0.8" in said and "0.4000" in said
     assert "the same of random flow, score alone, no flow" in said
     assert (tmp_path / "report" / "denoised.png").is_file()
 
 
-def test_a_flow_of_noised_states_is_not_rolled_out_without_a_score_model(tmp_path, capsys):
+def test_a_flow_of_noised_states_is_not_rolled_out_without_a_score_model(tmp_path):
     found = evaluated(tmp_path, pale(), CHAOS, linear_field([0, 0], DIFFUSION), objective="continuity")
-    assert "preservation" not in found["flow"] and found["flow"]["verdict"] == ""
-    assert found["flow"]["objective"] == "continuity" and -1 <= found["flow"]["cosine"] <= 1
-    assert "flow: distance" not in told(capsys, found)
+    assert found.flow.preservation is None and found.flow.verdict == ""
+    assert found.flow.objective == "continuity" and -1 <= found.flow.field.cosine <= 1
+    assert "flow: distance" not in told(found)
 
 
-def test_an_equation_alone_is_evaluated(tmp_path, capsys):
+def test_an_equation_alone_is_evaluated(tmp_path):
     found = evaluated(tmp_path, pale(), CHAOS)
-    assert set(found) == {"dataset_hash", "held_out", "truth", "discover"}
+    assert set(found.to_dict()) == {"dataset_hash", "held_out", "truth", "discover"}
     assert {p.name for p in (tmp_path / "report").iterdir()} == {"snapshots.png", "velocity.png"}
-    assert "equation: cosine with the true velocity" in told(capsys, found)
+    assert "equation: cosine with the true velocity" in told(found)
 
 
-def test_a_flow_under_which_observables_move_is_doubtful(tmp_path, capsys):
+def test_a_flow_under_which_observables_move_is_doubtful(tmp_path):
     found = evaluated(tmp_path, pale(), None, linear_field([0, 0], DIFFUSION), z_rms=9.0)
-    assert found["flow"]["verdict"].startswith("doubtful: ")
-    assert "z-scores of rms 9.0" in told(capsys, found)
+    assert found.flow.verdict.startswith("doubtful: ")
+    assert "z-scores of rms 9.0" in told(found)
 
 
 @pytest.mark.parametrize("growth", [9.0, 0.3])
-def test_a_flow_that_blows_up_at_once_or_on_the_way_is_said_to(tmp_path, capsys, growth):
+def test_a_flow_that_blows_up_at_once_or_on_the_way_is_said_to(tmp_path, growth):
     field = linear_field([0, 0], [[growth, 0, 0.5, 0], [0, 0, 0, 0.25]])
     found = evaluated(tmp_path, pale(), None, field, discovery=None)
-    assert found["flow"]["preservation"]["recovered"] is None
-    line = next(line for line in told(capsys, found).splitlines() if "distance to the ensemble" in line)
+    assert found.flow.preservation.ratios["recovered"] is None
+    line = next(line for line in told(found).splitlines() if "distance to the ensemble" in line)
     assert "blown up" in line
+
+
+def test_an_evaluation_is_saved_and_loaded_whole_and_says_in_a_line_what_it_is_of(known, tmp_path):
+    found, _ = known
+    found.save(tmp_path / "summary.json")
+    assert Evaluation.load(tmp_path / "summary.json") == found
+    assert repr(found) == "<Evaluation of flow and equation on 4 held-out snapshots>"

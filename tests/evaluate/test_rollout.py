@@ -1,5 +1,6 @@
 """Rollouts of fields that are known: they follow the true system, and each baseline does what it is there for."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -7,10 +8,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
 
 from p2d.config import SimulateConfig
 from p2d.evaluate import rollout
+from p2d.evaluate.course import Course, Rollout
+from p2d.evaluate.metrics import known_system
 from p2d.evaluate.rollout import (
     LANGEVIN_ETA,
     RANDOM,
@@ -20,27 +24,30 @@ from p2d.evaluate.rollout import (
     STILL,
     TRUE,
     USUAL_RATE,
-    Course,
     Subject,
-    known_system,
     roll_out,
     score_beside,
-    summary,
     time_scale,
 )
+from p2d.fields import Grid
 from p2d.flow.integrate import NOISY, heun, stable_step, stiffest_rate
 from p2d.flow.model import Flow
 from p2d.flow.skew import SkewField
 from p2d.flow.velocity import LocalField
 from p2d.snapshots.simulated import simulate_here
-from p2d.systems.gray_scott import GrayScott, preset
-from p2d.systems.stepper import run
+from p2d.systems.stepping import Scheme
+from p2d.systems.stepping import run as advance
+from p2d.systems.system import Run, System, load_system
 
-from .helpers import AFFINE, as_seen, dataset_of, field_of, linear_field, patterns, quiet_score, write_score
+from .helpers import AFFINE, SCALING, as_seen, dataset_of, field_of, linear_field, patterns, quiet_score, write_score
 
 KINDS = (TRUE, RECOVERED, SCORE, REVERSED, RANDOM, STILL)
 TIMES = [0, 20, 40, 60, 80]
-CHAOS = preset("chaos")
+CHAOS = load_system("gray_scott").at("chaos")
+
+
+def run(states: np.ndarray, system: System, steps: int) -> np.ndarray:
+    return advance(states, system, Scheme(Grid(states.shape[-2:]), system.run.dt), steps, "cpu", 1)
 
 
 @pytest.fixture(scope="module")
@@ -55,18 +62,18 @@ def field(states) -> LocalField:
     """The nearest to the rate of chaos, to 1e-4 of it, along the way of all twelve."""
     way = [states]
     for _ in TIMES[1:]:
-        way.append(run(way[-1], CHAOS, 20, "cpu", 1))
+        way.append(run(way[-1], CHAOS, 20))
     return field_of(CHAOS, np.concatenate(way))
 
 
-def subject(field: LocalField, states: np.ndarray, system: GrayScott | None = None, **others) -> Subject:
+def subject(field: LocalField, states: np.ndarray, system: System | None = None, **others) -> Subject:
     """Three states carried on, held against the others."""
     plain = {"score": None, "times": TIMES, "starts": states[:3], "ensemble": states[3:]}
-    return Subject(flow=Flow(field, AFFINE, others.pop("level", None)), system=system, **{**plain, **others})
+    return Subject(flow=Flow(field, SCALING, others.pop("level", None)), system=system, **{**plain, **others})
 
 
 def course(kind: str, *of, **others) -> Course:
-    return roll_out(subject(*of, **others), (kind,), lambda *_: None)[kind]
+    return roll_out(subject(*of, **others), (kind,), lambda *_: None).courses[kind]
 
 
 def diffusion(rate: float = 0.5) -> LocalField:
@@ -79,7 +86,7 @@ def diffusion(rate: float = 0.5) -> LocalField:
 
 @pytest.fixture(scope="module")
 def courses(field, states) -> dict[str, Course]:
-    return roll_out(subject(field, states, CHAOS), KINDS, lambda *_: None)
+    return roll_out(subject(field, states, CHAOS), KINDS, lambda *_: None).courses
 
 
 def test_the_recovered_course_follows_the_true_one(courses):
@@ -93,7 +100,7 @@ def test_the_recovered_course_follows_the_true_one(courses):
 
 
 def test_the_true_course_is_the_simulator_s(courses, states):
-    assert_array_equal(courses[TRUE].frames, np.stack([run(states[:1], CHAOS, t, "cpu", 1)[0] for t in TIMES]))
+    assert_array_equal(courses[TRUE].frames, np.stack([run(states[:1], CHAOS, t)[0] for t in TIMES]))
     # float64 sums of float32 numbers
     assert_allclose(courses[TRUE].cosine, 1.0, rtol=1e-6)
 
@@ -119,7 +126,7 @@ def test_the_reversed_course_blows_up_and_is_not_a_number_from_there_on(courses)
 def test_without_flow_nothing_moves(courses, states):
     found = courses[STILL]
     assert_array_equal(found.frames, np.broadcast_to(states[0], (len(TIMES), *states[0].shape)))
-    assert len(set(found.ratio)) == 1 and found.cosine == [0.0] * (len(TIMES) - 1)
+    assert len(set(found.ratio)) == 1 and found.cosine == (0.0,) * (len(TIMES) - 1)
     assert_allclose(found.correlation, 1.0, atol=1e-5)  # float32 means
 
 
@@ -147,8 +154,8 @@ def test_the_random_flow_belongs_to_the_seed(field, states):
 
 @pytest.mark.parametrize("dt", [0.5, 2.0])
 def test_a_course_keeps_up_with_a_simulator_of_other_steps(field, states, dt):
-    system = GrayScott(CHAOS.D_u, CHAOS.D_v, CHAOS.F, CHAOS.k, dt)
-    found = roll_out(subject(field, states, system, times=[0, 10, 20]), (TRUE, RECOVERED), lambda *_: None)
+    system = dataclasses.replace(CHAOS, run=Run(dt=dt))
+    found = roll_out(subject(field, states, system, times=[0, 10, 20]), (TRUE, RECOVERED), lambda *_: None).courses
     assert min(found[RECOVERED].cosine) > 0.999  # as with steps of 1
     assert_allclose(found[RECOVERED].correlation, found[TRUE].correlation, atol=0.02)
 
@@ -157,13 +164,13 @@ def test_a_course_keeps_up_with_a_simulator_of_other_steps(field, states, dt):
 
 
 def test_kinds_that_need_what_is_not_there_are_left_out(states):
-    found = roll_out(subject(diffusion(), states, times=[0, 1]), KINDS, lambda *_: None)
+    found = roll_out(subject(diffusion(), states, times=[0, 1]), KINDS, lambda *_: None).courses
     assert set(found) == {RECOVERED, REVERSED, RANDOM, STILL}
-    assert all(c.cosine == [] for c in found.values()), "there is no true displacement"
-    found = roll_out(subject(diffusion(), states, CHAOS, times=[0, 1]), (SCORE, TRUE), lambda *_: None)
+    assert all(c.cosine == () for c in found.values()), "there is no true displacement"
+    found = roll_out(subject(diffusion(), states, CHAOS, times=[0, 1]), (SCORE, TRUE), lambda *_: None).courses
     assert set(found) == {TRUE}
     of = subject(diffusion(), states, score=quiet_score(states), times=[0, 1], step=0.5)
-    found = roll_out(of, KINDS, lambda *_: None)
+    found = roll_out(of, KINDS, lambda *_: None).courses
     assert set(found) == {RECOVERED, SCORE, REVERSED, RANDOM, STILL}
 
 
@@ -172,7 +179,9 @@ def test_kinds_that_need_what_is_not_there_are_left_out(states):
 def test_every_frame_of_every_kind_is_told_once_left_out_or_blown_up(system, times):
     told = []
     states = patterns(9, 16, 16) * np.float32([[[[1.0]], [[0.1]]]])  # slow ones
-    found = roll_out(subject(diffusion(), states, system, times=times), KINDS, lambda n, note="": told.append(n))
+    found = roll_out(
+        subject(diffusion(), states, system, times=times), KINDS, lambda n, note="": told.append(n)
+    ).courses
     assert sum(told) == len(KINDS) * len(times)
     assert SCORE not in found and (system is None) == (TRUE not in found)
     assert (found[REVERSED].blown_up is not None) == (len(times) > 2)
@@ -188,17 +197,53 @@ def test_the_system_is_known_where_all_samples_are_of_one(tmp_path, presets):
 def test_the_score_beside_a_flow_is_its_own_or_that_of_a_folder(tmp_path):
     states = patterns(3, 8, 8)
     write_score(tmp_path / "score", dataset_of(states, tmp_path / "data"), quiet_score(states, (0.5, 0.9)))
-    local, own = Flow(diffusion(), AFFINE), quiet_score(states)
+    local, own = Flow(diffusion(), SCALING), quiet_score(states)
     assert score_beside(local, None) is None
     assert score_beside(local, tmp_path / "score").alpha == (0.5, 0.9)
-    assert score_beside(Flow(SkewField(own, 0.8, 0.0, 1), AFFINE, 0.8), tmp_path / "score") is own
+    assert score_beside(Flow(SkewField(own, 0.8, 0.0, 1), SCALING, 0.8), tmp_path / "score") is own
+
+
+def two_courses() -> Rollout:
+    times = (0, 10, 30)
+    true = Course(times, (1.0, 2.0, 4.0), (1.0, 0.5, 0.0), (0.9, 0.8), step=1.0)
+    gone = Course(times, (1.5,), (1.0,), step=0.5, blown_up=10.0)
+    return Rollout(times, {TRUE: true, REVERSED: gone}, starts=(4, 7), inputs={"eta": 0.0})
+
+
+def test_a_rollout_prints_its_table():
+    head, true, gone, *_ = str(two_courses()).splitlines()
+    assert head.split("  ")[0] == "30 steps" and head.split()[2:] == [
+        *("distance", "largest", "decorrelated", "cosine", "step")
+    ]
+    assert true.split() == ["true", "3.00", "4.00", "15", "0.8000", "1"]
+    assert gone.split() == ["reversed", "blown", "up", "by", "10", "0.5"]
+    assert repr(two_courses()) == "<Rollout over 30 steps: true, reversed>"
+
+
+def test_a_rollout_is_saved_and_loaded_whole_but_for_its_frames(tmp_path):
+    two_courses().save(tmp_path / "rollout.json")
+    assert Rollout.load(tmp_path / "rollout.json") == two_courses()
+
+
+def test_a_rollout_draws_its_curves():
+    axes = Figure().subplots(1, 2)
+    assert two_courses().plot(axes) is axes
+    for place, curves in zip(axes, (([1, 2, 4], [1.5]), ([1, 0.5, 0], [1.0])), strict=True):
+        lines = place.get_lines()
+        assert [line.get_label() for line in lines] == [TRUE, REVERSED]
+        for line, curve in zip(lines, curves, strict=True):
+            assert_array_equal(line.get_xydata(), np.stack([[0, 10, 30][: len(curve)], curve], axis=1))
+    assert axes[0].get_yscale() == "log" and axes[1].get_title() == "correlation with the start"
+
+
+def test_what_is_tracked_are_the_ratios_of_a_frame():
+    assert two_courses().metrics(0) == {"ratio_true": 1.0, "ratio_reversed": 1.5}
+    assert two_courses().metrics(2) == {"ratio_true": 4.0}
 
 
 def test_the_summary_has_curves_and_what_they_come_to():
-    curves = {"ratio": [1.0, 2.0, 4.0], "correlation": [1.0, 0.5, 0.0], "cosine": [0.9, 0.8]}
-    gone = Course(ratio=[1.5], correlation=[1.0], step=0.5, blown_up=10.0)
-    found = json.loads(json.dumps(summary({TRUE: Course(**curves, step=1.0), REVERSED: gone}, [0, 10, 30])))
-    assert set(found) == {"times", TRUE, REVERSED} and found["times"] == [0, 10, 30]
+    found = json.loads(json.dumps(two_courses().to_dict()))
+    assert set(found) == {"times", TRUE, REVERSED, "starts", "inputs"} and found["times"] == [0, 10, 30]
     assert found[TRUE] == {
         "ratio_mean": 3.0,  # without the start
         "ratio_largest": 4.0,
@@ -226,7 +271,7 @@ def test_the_summary_has_curves_and_what_they_come_to():
 def test_a_flow_is_as_fast_as_the_true_system_and_keeps_its_direction(states, factor):
     # where v is nowhere and F 0, Gray-Scott is diffusion, whose D_u is 0.1
     alone = states[:3] * np.float32([[[[1.0]], [[0.0]]]])
-    system = GrayScott(0.1, 0.05, 0.0, 0.0)
+    system = CHAOS.at(F=0.0, k=0.0)
     found = time_scale(subject(diffusion(0.1 * factor), states, system, starts=alone), as_seen(alone))
     # the field is in float32; differences of neighbours lose three of its seven digits
     assert found == pytest.approx(1 / abs(factor), rel=1e-3)
@@ -248,7 +293,7 @@ def test_without_a_system_the_stiffest_rate_is_that_of_the_waves_preset(rate):
 @pytest.mark.parametrize("step", [0.0, 0.4, 5.0])
 def test_frames_are_those_of_a_plain_loop_of_heun_s_steps(field, states, times, step):
     of = subject(field, states, CHAOS, times=times, step=step)
-    found = roll_out(of, (RECOVERED,), lambda *_: None)[RECOVERED]
+    found = roll_out(of, (RECOVERED,), lambda *_: None).courses[RECOVERED]
     with torch.no_grad():
         speed = time_scale(of, as_seen(states[:3]))
         largest = step or stable_step(speed * stiffest_rate(field, as_seen(states[:2])))
@@ -300,7 +345,7 @@ def test_a_corrected_course_runs_and_stays_finite(noise, kind):
 def test_the_step_of_a_corrected_course_is_stable_for_flow_and_score_together(alpha):
     states = patterns(9, 8, 8)
     of = subject(diffusion(), states, score=quiet_score(states), alpha=alpha, eta=0.5, times=[0, 1])
-    found = roll_out(of, (RECOVERED,), lambda *_: None)[RECOVERED]
+    found = roll_out(of, (RECOVERED,), lambda *_: None).courses[RECOVERED]
     # noised cells of variance S fall to their mean at eta / (alpha S + 1 - alpha), and the checkerboard of what is
     # clean in them, S sqrt(alpha) / (alpha S + 1 - alpha), at sqrt(alpha) times 8 and 4 times the flow's diffusion
     spread = as_seen(states).var(dim=(0, 2, 3)).numpy()

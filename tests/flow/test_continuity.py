@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from p2d.fields import laplacian
 from p2d.flow import divergence
 from p2d.flow.continuity import DIRECTION_STATES, Continuity
 from p2d.flow.velocity import LocalField
-from p2d.systems.gray_scott import laplacian
 from p2d.training.randomness import sample_generator
 from p2d.training.states import MemoryData
 from p2d.training.workers import Workers

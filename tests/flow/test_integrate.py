@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from p2d.fields import laplacian
 from p2d.flow.integrate import DECAYING, TURNING, heun, stable_step, stiffest_rate
-from p2d.systems.gray_scott import laplacian
 
 HEUN_LIMIT = 2.0  # rate times step up to which a decaying mode decays
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from p2d.fields import laplacian
 from p2d.flow import divergence
 from p2d.flow.skew import SkewField, TrainingFree
 from p2d.score.model import ScoreModel
 from p2d.score.spectrum import Spectrum
-from p2d.systems.gray_scott import laplacian
 from p2d.training.randomness import normal_like
 
 GRIDS = [(4, 5), (3, 3), (6, 8)]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from p2d.fields import laplacian
 from p2d.flow import divergence, stationarity
 from p2d.flow.solve import solve
 from p2d.flow.stationarity import (
@@ -26,7 +27,6 @@ from p2d.flow.stationarity import (
 )
 from p2d.flow.velocity import LocalField, feature_statistics, rings
 from p2d.flow.verdict import Balance
-from p2d.systems.gray_scott import laplacian
 from p2d.training.states import MemoryData
 from p2d.training.workers import Workers
 

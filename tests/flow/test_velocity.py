@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from p2d.errors import UserError
+from p2d.fields import laplacian
 from p2d.flow import divergence
 from p2d.flow.velocity import LocalField, bound_features, differences, edges, feature_statistics, rings, stencil
-from p2d.systems.gray_scott import laplacian
 
 GRIDS = [(8, 8), (6, 11), (9, 5)]
 RADII = [1.0, 1.5, 2.0]

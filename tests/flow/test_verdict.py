@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from p2d.fields import laplacian
 from p2d.flow import verdict
 from p2d.flow.verdict import STATIC, STRIDE, Balance, imbalance, is_static, sufficient_snapshots
-from p2d.systems.gray_scott import laplacian
 
 GRIDS = [(33, 48), (30, 60)]  # multiples of the stride
 

@@ -17,8 +17,8 @@ from p2d.snapshots.store import Dataset, open_dataset, write_shard
 from p2d.snapshots.writing import finish
 from p2d.systems import stepping
 from p2d.systems.initial import initial_states
-from p2d.systems.stepping import Scheme
 from p2d.systems.reading import load_system
+from p2d.systems.stepping import Scheme
 from p2d.systems.system import System
 
 

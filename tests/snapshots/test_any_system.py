@@ -19,8 +19,8 @@ from p2d.snapshots.store import Dataset, open_dataset
 from p2d.snapshots.verify import verify
 from p2d.systems import stability, stepping
 from p2d.systems.initial import initial_states
-from p2d.systems.stepping import Scheme
 from p2d.systems.reading import load_system
+from p2d.systems.stepping import Scheme
 
 from .helpers import contents, small
 
@@ -364,8 +364,7 @@ def test_a_file_that_has_changed_is_another_system(tmp_path, system, old, new, t
         (
             CYCLE,
             {"dt": 8.0},
-            "dt = 8 is unstable for cycle: its fastest wave decays at 0.1 a unit of time, "
-            "and Euler needs dt <= 0.7142",
+            "dt = 8 is unstable for cycle: its fastest wave decays at 0.1 a unit of time, and Euler needs dt <= 0.7142",
         ),
     ],
 )

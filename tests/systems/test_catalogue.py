@@ -16,9 +16,9 @@ import p2d
 from p2d.fields import Grid
 from p2d.systems import expressions, stability
 from p2d.systems.initial import initial_states
+from p2d.systems.reading import catalogue, load_system
 from p2d.systems.steppers import cpu, modes
 from p2d.systems.stepping import Scheme, run
-from p2d.systems.reading import catalogue, load_system
 from p2d.systems.system import Start, System
 
 SYSTEMS = tuple(catalogue())

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from p2d.systems.gray_scott import PRESETS
 from torch.testing import assert_close
 
-from p2d.systems.gray_scott import PRESETS
 from p2d.training.randomness import (
     BLOCK,
     WINDOW,

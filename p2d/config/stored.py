@@ -1,0 +1,33 @@
+"""Results as JSON files: what they all share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Self
+
+from p2d.runs import write_json
+
+Json = dict[str, Any]  # of JSON types alone
+
+
+class Stored:
+    """A result that is kept as a JSON file."""
+
+    def to_dict(self) -> Json:
+        """As JSON types."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_dict(cls, values: Json) -> Self:
+        """The result of these JSON types."""
+        raise NotImplementedError
+
+    def save(self, file: str | Path) -> None:
+        """Write it as JSON."""
+        write_json(Path(file), self.to_dict())
+
+    @classmethod
+    def load(cls, file: str | Path) -> Self:
+        """Read it from its JSON."""
+        return cls.from_dict(json.loads(Path(file).read_text()))

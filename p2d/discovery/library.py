@@ -1,0 +1,158 @@
+"""Libraries of terms: what an equation may consist of, free or tied as in a known system."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import combinations_with_replacement as pairs
+
+import numpy as np
+
+from p2d.errors import UserError
+from p2d.systems import expressions
+from p2d.systems.reading import load_system
+from p2d.systems.system import System
+from p2d.systems.terms import Terms
+from p2d.systems.terms import terms as expand
+
+HIGHEST_DEGREE = 3  # of the monomials
+FREE = ("cubic", "cubic+grad")
+
+
+@dataclass(frozen=True, eq=False)
+class Library:
+    """What an equation may consist of.
+
+    Attributes:
+        species: C of them.
+        terms: K of them.
+        ties: [C K, P], the coefficients, of the first species' terms and then of the next, that each of P free numbers
+            stands for.
+        sparse: whether terms are to be left out where the data can do without.
+    """
+
+    species: tuple[str, ...]
+    terms: tuple[str, ...]
+    ties: np.ndarray
+    sparse: bool
+
+    @property
+    def degrees(self) -> list[int]:
+        """Of what each free number stands for, the highest degree."""
+        of_terms = np.array([expressions.degree(term, self.species) for term in self.terms] * len(self.species))
+        return [int(of_terms[column != 0].max()) for column in self.ties.T]
+
+    @property
+    def diffusions(self) -> list[int]:
+        """Places among the C K coefficients of each species' own Laplacian, of those that are in the library."""
+        return [i for i in (self.place(s, f"lap({s})") for s in self.species) if i >= 0]
+
+    def diffuses(self, free: np.ndarray) -> float:
+        """The largest coefficient of a species' own Laplacian that these free numbers [P] make, in size."""
+        return max((abs(float((self.ties @ free)[i])) for i in self.diffusions), default=0.0)
+
+    def place(self, species: str, term: str) -> int:
+        """Index of a coefficient among the C K; -1 where the term is not in the library."""
+        if term not in self.terms:
+            return -1
+        return self.species.index(species) * len(self.terms) + self.terms.index(term)
+
+    def name_terms(self, coefficients: np.ndarray) -> Terms:
+        """The terms of coefficients [C K] that are not zero; Laplacians first, as equations are read."""
+        order = sorted(range(len(self.terms)), key=lambda i: (not self.terms[i].startswith("lap"), i))
+        return {
+            s: {self.terms[i]: float(row[i]) for i in order if row[i] != 0}
+            for s, row in zip(self.species, coefficients.reshape(len(self.species), -1), strict=True)
+        }
+
+    def coefficients(self, terms: Terms) -> np.ndarray:
+        """Coefficients [C K] of these terms; those that are not in the library are left out."""
+        return np.array([terms[s].get(term, 0.0) for s in self.species for term in self.terms])
+
+
+def choose_library(name: str, own_terms: str, species: tuple[str, ...]) -> Library:
+    """The library of this name, or of one's own terms for each species.
+
+    Args:
+        name: 'cubic' (monomials to degree 3 and all Laplacians), 'cubic+grad' (products of gradients too), or a system
+            of the catalogue (its terms, tied as in its rates).
+        own_terms: such as '1, u, v, u*v**2, lap(u), lap(v)'; instead of a name.
+
+    Raises:
+        UserError: another name, or terms that cannot be read.
+    """
+    if own_terms:
+        return free_library(expressions.split(own_terms, species), species)
+    if name not in FREE:
+        return tied_library(load_system(name))
+    gradients = tuple(f"grad({a},{b})" for a, b in pairs(species, 2)) if name == "cubic+grad" else ()
+    return free_library((*cubic_terms(species), *gradients), species)
+
+
+def cubic_terms(species: tuple[str, ...]) -> tuple[str, ...]:
+    """All monomials to degree 3, and each species' Laplacian."""
+    monomials = (factors for degree in range(HIGHEST_DEGREE + 1) for factors in pairs(species, degree))
+    return (*(expressions.monomial_name(Counter(factors)) for factors in monomials), *(f"lap({s})" for s in species))
+
+
+def free_library(terms: tuple[str, ...], species: tuple[str, ...]) -> Library:
+    """Every term in every species' equation, each with a coefficient of its own."""
+    return Library(species, terms, np.eye(len(species) * len(terms)), sparse=True)
+
+
+def tied_library(system: System) -> Library:
+    """A system's terms, with a free number for what multiplies each parameter, and one for the rest.
+
+    What multiplies one parameter is taken off what multiplies another where it is a part of that: of F (1 - u) and
+    -(F + k) v the free numbers are F and F + k. The rest, the terms whose coefficients are numbers, is the last.
+
+    Raises:
+        UserError: a parameter that the rates are not linear in.
+    """
+    parts = _parts(system)
+    names = sorted({term for part in parts for terms in part.values() for term in terms})
+    in_order = dict.fromkeys((*(term for terms in system.terms.values() for term in terms), *names))
+    terms = sorted(in_order, key=lambda t: (not t.startswith("lap"), expressions.degree(t, system.species)))
+    untied = free_library(tuple(terms), system.species)
+    columns = [untied.coefficients(part) for part in parts]
+    for column in columns:
+        for other in columns:
+            if other is not column and other.any() and np.all(column[other != 0] == other[other != 0]):
+                column -= other
+    return Library(system.species, untied.terms, np.stack([c for c in columns if c.any()], axis=1), sparse=False)
+
+
+def fit_parameters(system: System, terms: Terms) -> dict[str, float]:
+    """The parameters of a system whose terms are nearest to these, in least squares."""
+    *parts, rest = _parts(system)
+    names = {term for part in (*parts, rest, terms) for of_species in part.values() for term in of_species}
+    library = free_library(tuple(sorted(names)), system.species)
+    columns = np.stack([library.coefficients(part) for part in parts], axis=1)
+    values = np.linalg.lstsq(columns, library.coefficients(terms) - library.coefficients(rest))[0]
+    return dict(zip(system.parameters, map(float, values), strict=True))
+
+
+def _parts(system: System) -> list[Terms]:
+    """The terms that each parameter multiplies, and those that none does."""
+
+    def at(parameters: dict[str, float]) -> Terms:
+        return {s: expand(rate, system.species, parameters) for s, rate in system.rates.items()}
+
+    none = dict.fromkeys(system.parameters, 0.0)
+    rest = at(none)
+    parts = [_difference(at(none | {name: 1.0}), rest) for name in system.parameters]
+    for s, coefficients in _difference(system.terms, rest).items():
+        for term in {*coefficients, *(term for part in parts for term in part[s])}:
+            sizes = [part[s].get(term, 0.0) * system.parameters[n] for n, part in zip(none, parts, strict=True)]
+            if not np.isclose(sum(sizes), coefficients.get(term, 0.0), rtol=1e-9, atol=1e-12):
+                raise UserError(
+                    f"the rates of {system.name} are not linear in its parameters (the coefficient of {term} in "
+                    f"d{s}/dt is not): no tied library can be made of it; take cubic, or terms of your own"
+                )
+    return [*parts, rest]
+
+
+def _difference(terms: Terms, others: Terms) -> Terms:
+    names = {s: dict.fromkeys((*terms[s], *others[s])) for s in terms}
+    differences = {s: {n: terms[s].get(n, 0.0) - others[s].get(n, 0.0) for n in names[s]} for s in terms}
+    return {s: {n: value for n, value in values.items() if value} for s, values in differences.items()}

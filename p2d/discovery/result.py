@@ -1,0 +1,180 @@
+"""A discovered equation: a system whose parameters are its coefficients, with error bars and a verdict."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from p2d.config.stored import Json
+from p2d.discovery.reference import reference_of
+from p2d.errors import UserError
+from p2d.runs import write_json
+from p2d.systems import writing
+from p2d.systems.system import System
+from p2d.systems.terms import Terms
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Intervals = dict[str, dict[str, tuple[float, float]]]
+COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#e377c2", "#7f7f7f")  # of species
+KEYS = {"terms": "equation", "errors": "error", "intervals": "interval"}  # JSON's names of what is called otherwise
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """A discovered equation.
+
+    Attributes:
+        terms: coefficients of each species' terms, in the unit of time that unit_of_time says.
+        errors: standard deviations of the coefficients over bootstrap resamples.
+        intervals: their 90 % intervals.
+        frequency: share of the resampled ensembles that keep each term; None where no term is ever left out.
+        gap: how much worse the next best dynamics fits, relative to the best.
+        spectrum: the smallest chi-squared values of orthogonal dynamics, over their degrees of freedom, ascending.
+        misfit: excess of chi-squared of the mean rates, a run; far below 1 where the library holds the dynamics.
+        z_max: the largest z-score of the rates of 40 held-out observables; None where nothing moves.
+        unbalanced: share of the reaction's power that nothing linear balances cell by cell, 0 where nothing moves.
+        step: length of the explicit steps that made the snapshots and its standard error, in the unit of time; None
+            where there is no sign of them.
+        noise: standard deviation of each species' white noise that is corrected for.
+        smoothing: width in cells of the kernel that snapshots are seen through, 0 for none.
+        rounded: whether the snapshots are 8-bit images.
+        snapshots: how many it is from.
+        verdict: in words.
+        dropped: snapshots that were left out, as they are uniform.
+        seconds: wall time of the passes and of the fit.
+    """
+
+    terms: Terms
+    errors: Terms
+    intervals: Intervals
+    frequency: Terms | None
+    gap: float
+    spectrum: tuple[float, ...]
+    misfit: float
+    z_max: float | None
+    unbalanced: float
+    step: tuple[float, float] | None
+    noise: tuple[float, ...]
+    smoothing: float
+    rounded: bool
+    snapshots: int
+    verdict: str
+    unit_of_time: str
+    dropped: int = field(default=0, compare=False)
+    seconds: dict[str, float] = field(default_factory=dict, compare=False)
+
+    @cached_property
+    def system(self) -> System:
+        """The equation as a system, whose parameters are the coefficients."""
+        return System.of_terms("discovered", self.terms)
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """Those of the reference system, Gray-Scott, where the equation is that; otherwise {}."""
+        reference = reference_of(tuple(self.terms))
+        return reference.parameters(self.terms) if reference else {}
+
+    def __str__(self) -> str:
+        lines = [
+            writing.text(self.terms, self.errors),
+            f"{self.verdict}, {self.snapshots} snapshots; unit of time: {self.unit_of_time}",
+        ]
+        if any(self.noise):
+            noise = " and ".join(f"{sigma:.4f} in {s}" for s, sigma in zip(self.terms, self.noise, strict=True))
+            lines.append(f"corrected for white noise of {noise}")
+        if self.step:
+            step = writing.number_text(*self.step)
+            lines.append(f"the snapshots show the explicit steps that made them: {step} units of time each")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        equations = "; ".join(writing.text(self.terms, self.errors).splitlines())
+        return f"<Discovery {equations}: {self.verdict.split(':')[0].split(' (')[0]}>"
+
+    def _repr_html_(self) -> str:
+        equation, *worth = str(self).split(f"\n{self.verdict}", 1)
+        remarks = "<br>".join(escape(line) for line in f"{self.verdict}{worth[0]}".splitlines())
+        return f"<pre>{escape(equation)}</pre><p>{remarks}</p>"
+
+    def _repr_latex_(self) -> str:
+        return self.system._repr_latex_()
+
+    def plot(self, axes: Axes | None = None, truth: System | None = None) -> Axes:
+        """Draw each coefficient, with its 90 % interval, over that of the truth (or itself, where that is not known).
+
+        Args:
+            axes: of matplotlib; the current ones when None.
+        """
+        if axes is None:
+            from matplotlib import pyplot
+
+            axes = pyplot.gca()
+        labels: list[str] = []
+        for species, colour in zip(self.terms, COLOURS, strict=False):
+            for term, value in self.terms[species].items():
+                true = truth.terms[species].get(term, 0.0) if truth else value
+                middle, *ends = (number / (true or 1.0) for number in (value, *self.intervals[species][term]))
+                reach = [[max(middle - min(ends), 0)], [max(max(ends) - middle, 0)]]
+                style: dict[str, Any] = {"fmt": "o" if true else "x", "color": colour, "capsize": 3, "markersize": 4}
+                axes.errorbar([middle], [len(labels)], xerr=reach, **style)
+                labels.append(f"d{species}/dt: {writing.term_text(term)}{'' if true else ' (absent)'}")
+        axes.axvline(1.0, color="grey", linewidth=0.8)
+        axes.set_yticks(range(len(labels)), labels)
+        axes.invert_yaxis()
+        axes.set_title(f"coefficient / {'true one' if truth else 'itself'}, 90 % intervals", fontsize=9)
+        return axes
+
+    def to_dict(self) -> Json:
+        """As JSON types: the equation in several forms, its errors, and the numbers of the verdict."""
+        values = {KEYS.get(key, key): value for key, value in asdict(self).items()}
+        if self.parameters:
+            values["parameters"] = self.parameters
+        values["text"] = writing.text(self.terms, self.errors)
+        forms = {"sympy": writing.sympy_text, "latex": writing.latex, "py_pde": writing.py_pde_text}
+        values |= {key: form(self.terms) for key, form in forms.items()}
+        return json.loads(json.dumps(values))
+
+    @classmethod
+    def from_dict(cls, values: Json) -> Discovery:
+        """The discovery of these JSON types; what it does not know is left out."""
+        values = {"rounded": False, "dropped": 0, "seconds": {}, **values}
+        own = {f.name: values[KEYS.get(f.name, f.name)] for f in fields(cls)}
+        ends = {s: {term: tuple(pair) for term, pair in terms.items()} for s, terms in own["intervals"].items()}
+        step = tuple(own["step"]) if own["step"] else None
+        return cls(**own | {"intervals": ends, "step": step} | {k: tuple(own[k]) for k in ("spectrum", "noise")})
+
+    def save(self, path: str | Path, **beside: Any) -> Path:
+        """Write equation.json into a folder, or a file of another name that ends with .json.
+
+        Args:
+            beside: other entries of the file, such as the settings.
+        """
+        file = _file(path)
+        write_json(file, {**beside, "found": self.to_dict()})
+        return file
+
+    @classmethod
+    def load(cls, path: str | Path) -> Discovery:
+        """The discovery of an equation.json, or of the folder it lies in.
+
+        Raises:
+            UserError: no such file, or one that holds no equation.
+        """
+        file = _file(path)
+        try:
+            return cls.from_dict(json.loads(file.read_text())["found"])
+        except FileNotFoundError:
+            raise UserError(f"there is no equation {file}; p2d discover makes one") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{file} holds no equation that can be read ({error!r}); p2d discover makes one") from error
+
+
+def _file(path: str | Path) -> Path:
+    path = Path(path)
+    return path if path.suffix == ".json" else path / "equation.json"

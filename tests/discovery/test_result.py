@@ -1,0 +1,139 @@
+"""A discovery as it prints, draws, saves and loads itself."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+import p2d
+from p2d.discovery.result import Discovery
+from p2d.systems.system import System, load_system
+
+WAVES = load_system("gray_scott").at("waves")
+
+
+def discovery(**others) -> Discovery:
+    """The waves as they might be found."""
+    values = {
+        "terms": WAVES.terms,
+        "errors": {s: {t: 0.01 * abs(c) for t, c in terms.items()} for s, terms in WAVES.terms.items()},
+        "intervals": {s: {t: (0.9 * c, 1.1 * c) for t, c in terms.items()} for s, terms in WAVES.terms.items()},
+        "frequency": {s: dict.fromkeys(terms, 1.0) for s, terms in WAVES.terms.items()},
+        "gap": 123.0,
+        "spectrum": (1.0, 123.0),
+        "misfit": 0.25,
+        "z_max": 1.5,
+        "unbalanced": 0.5,
+        "step": (1.0, 0.125),
+        "noise": (0.01, 0.0),
+        "smoothing": 1.5,
+        "rounded": False,
+        "snapshots": 96,
+        "verdict": "dynamics identified (gap 1e+02), ensemble stationary (as it should)",
+        "unit_of_time": "reaction rate 1",
+        "dropped": 3,
+        "seconds": {"passes": 1.5, "fit": 0.5},
+    }
+    return Discovery(**{**values, **others})
+
+
+def test_it_is_a_system_whose_parameters_are_the_coefficients():
+    system, states = discovery().system, np.random.default_rng(0).random((2, 2, 8, 12))
+    assert isinstance(system, System)
+    assert system.terms == WAVES.terms
+    assert sorted(system.parameters.values()) == sorted(c for terms in WAVES.terms.values() for c in terms.values())
+    # float64 sums in another order
+    np.testing.assert_allclose(system.rate(states), WAVES.rate(states), rtol=0, atol=1e-15)
+
+
+def test_it_prints_as_the_equation_with_errors_and_its_verdict():
+    assert str(discovery()).splitlines() == [
+        "du/dt = 0.160(2) lap(u) - 1.00(1) u v^2 + 0.0180(2) (1 - u)",
+        "dv/dt = 0.0800(8) lap(v) + 1.00(1) u v^2 - 0.0670(7) v",
+        "dynamics identified (gap 1e+02), ensemble stationary (as it should), 96 snapshots; "
+        "unit of time: reaction rate 1",
+        "corrected for white noise of 0.0100 in u and 0.0000 in v",
+        "the snapshots show the explicit steps that made them: 1.0(1) units of time each",
+    ]
+    assert len(str(discovery(noise=(0.0, 0.0), step=None)).splitlines()) == 3
+
+
+def test_its_repr_is_one_short_line():
+    assert repr(discovery()).startswith("<Discovery du/dt = 0.160(2) lap(u)")
+    assert repr(discovery()).endswith(": dynamics identified>")
+    assert len(repr(discovery())) < 200 and "\n" not in repr(discovery())
+
+
+def test_notebooks_show_the_equation_and_what_it_is_worth():
+    html = discovery(verdict="too few <snapshots>")._repr_html_()
+    assert html.startswith("<pre>du/dt = 0.160(2) lap(u)") and html.endswith("</p>")
+    assert html.count("lap(") == 2, "each equation once"
+    assert "<p>too few &lt;snapshots&gt;, 96 snapshots" in html and "<br>corrected for white noise" in html
+    assert discovery()._repr_latex_().startswith("$$") and r"{\nabla^2 u}" in discovery()._repr_latex_()
+
+
+@pytest.mark.parametrize("name", ["", "mine.json"])
+@pytest.mark.parametrize("others", [{}, {"frequency": None, "spectrum": (), "step": None, "z_max": None}])
+def test_it_is_saved_and_loaded_whole(tmp_path, name, others):
+    made = discovery(**others)
+    file = made.save(tmp_path / name, settings={"library": "cubic"})
+    assert file == tmp_path / (name or "equation.json")
+    for path in (file, tmp_path / name):
+        loaded = p2d.Discovery.load(path)
+        assert loaded == made
+        assert (loaded.dropped, loaded.seconds) == (made.dropped, made.seconds)
+    assert json.loads(file.read_text())["settings"] == {"library": "cubic"}
+
+
+def test_the_keys_of_its_json_are_those_of_files_that_there_are():
+    values = json.loads(json.dumps(discovery().to_dict()))
+    assert values["equation"] == WAVES.terms and values["interval"]["v"]["v"] == [0.9 * -0.067, 1.1 * -0.067]
+    assert set(values) == {
+        *("equation", "error", "interval", "frequency", "gap", "spectrum", "misfit", "z_max", "unbalanced", "step"),
+        *("snapshots", "verdict", "unit_of_time", "parameters", "noise", "smoothing", "rounded"),
+        *("text", "sympy", "latex", "py_pde", "dropped", "seconds"),
+    }
+    assert values["parameters"] == pytest.approx(WAVES.parameters)
+    assert values["text"] == "\n".join(str(discovery()).splitlines()[:2])
+    del values["rounded"], values["dropped"], values["seconds"]  # of older files
+    assert Discovery.from_dict(values) == discovery()
+
+
+def test_without_gray_scott_s_terms_there_are_no_parameters_of_it():
+    other = discovery(terms={"u": {"v": 1.0}, "v": {}}, noise=(0.0, 0.0))
+    assert other.parameters == {} and "parameters" not in other.to_dict()
+
+
+def test_what_is_no_equation_is_refused_with_its_file(tmp_path):
+    with pytest.raises(p2d.UserError, match=f"no equation {tmp_path}/equation.json"):
+        Discovery.load(tmp_path)
+    (tmp_path / "equation.json").write_text('{"found": {"gap": 1}}')
+    with pytest.raises(p2d.UserError, match="holds no equation that can be read"):
+        Discovery.load(tmp_path)
+
+
+def points(axes) -> list[float]:
+    return [float(line.get_xdata()[0]) for line in axes.get_lines() if line.get_marker() in ("o", "x")]
+
+
+def test_a_plot_shows_coefficients_over_the_true_ones_and_their_intervals():
+    axes = Figure().subplots()
+    assert discovery().plot(axes) is axes
+    assert points(axes) == [1.0] * 7
+    assert axes.get_title() == "coefficient / itself, 90 % intervals"
+    assert [label.get_text() for label in axes.get_yticklabels()][:2] == ["du/dt: lap(u)", "du/dt: u v^2"]
+    lows, highs = zip(*(bar.get_segments()[0][:, 0] for bar in axes.collections), strict=True)
+    np.testing.assert_allclose(lows, 0.9)
+    np.testing.assert_allclose(highs, 1.1)
+
+
+def test_a_term_that_is_not_in_the_truth_lies_at_its_own_value_and_is_said_to_be_absent():
+    terms = {"u": {**WAVES.terms["u"], "v": 0.5}, "v": WAVES.terms["v"]}
+    intervals = {**discovery().intervals, "u": {**discovery().intervals["u"], "v": (0.4, 0.6)}}
+    axes = replace(discovery(), terms=terms, intervals=intervals).plot(Figure().subplots(), WAVES)
+    assert points(axes) == pytest.approx([1, 1, 1, 1, 0.5, 1, 1, 1])
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels[4] == "du/dt: v (absent)" and "absent" not in "".join(labels[:4] + labels[5:])
+    assert axes.get_title().startswith("coefficient / true one")

@@ -1,0 +1,38 @@
+"""The picture of an equation: which panels there are, and that points lie where the numbers say."""
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from p2d.show import discovery as pictures
+from p2d.systems.system import System
+
+from ..discovery.test_result import WAVES, discovery
+
+
+@pytest.mark.parametrize(("spectrum", "truth", "panels"), [((1, 9), WAVES, 3), ((), WAVES, 2), ((1, 9), None, 2)])
+def test_there_is_a_panel_for_what_is_known(tmp_path, spectrum, truth, panels):
+    states = np.random.default_rng(0).random((2, 2, 12, 16))
+    pictures.draw_discovery(tmp_path / "e.png", discovery(spectrum=spectrum), truth, states, "waves")
+    image = imread(tmp_path / "e.png")
+    assert image.shape[1] == pytest.approx((4.2 * panels + 0.6) * 130, abs=2)  # inches of the panels, 130 dots each
+    assert len(np.unique(image.reshape(-1, 4), axis=0)) > 20
+
+
+def test_the_spectrum_is_that_of_the_fit():
+    axes = Figure().subplots()
+    pictures.draw_spectrum(axes, discovery(spectrum=(1.5, 9.0, 20.0)))
+    np.testing.assert_array_equal(axes.get_lines()[0].get_xydata(), [[1, 1.5], [2, 9], [3, 20]])
+
+
+def test_rates_lie_on_the_diagonal_of_the_true_ones_where_they_are_right():
+    axes, states = Figure().subplots(), np.random.default_rng(0).random((2, 2, 12, 16))
+    twice = System.of_terms("twice", {s: {t: 2 * c for t, c in terms.items()} for s, terms in WAVES.terms.items()})
+    pictures.draw_rates(axes, twice, WAVES, states)
+    for line, rates, label in zip(
+        axes.get_lines(), WAVES.rate(states).swapaxes(0, 1), ("du/dt", "dv/dt"), strict=False
+    ):
+        assert line.get_label() == label
+        np.testing.assert_allclose(line.get_xdata(), rates.ravel(), rtol=1e-12, atol=1e-15)
+        np.testing.assert_allclose(line.get_ydata(), 2 * rates.ravel(), rtol=1e-12, atol=1e-15)
