@@ -35,7 +35,7 @@ STATIC = 1e-4
 SIGNIFICANT = 3.0  # standard errors, of the step and of the variance of a pattern
 MASKED = 1e9  # a spread that takes a feature out of held-out observables
 INTERVAL = (5.0, 95.0)  # percentiles
-SMALLEST_FITS = 8  # of the spectrum, that are told
+SMALLEST_FITS = 8  # of the spectrum, that a discovery keeps
 
 
 def discover_equation(snapshots: Snapshots, config: DiscoverConfig, measure: Measure | None = None) -> Discovery:

@@ -79,12 +79,18 @@ def choose_library(name: str, own_terms: str, species: tuple[str, ...]) -> Libra
         own_terms: such as '1, u, v, u*v**2, lap(u), lap(v)'; instead of a name.
 
     Raises:
-        UserError: another name, or terms that cannot be read.
+        UserError: another name, a system of other species, or terms that cannot be read.
     """
     if own_terms:
         return free_library(expressions.split(own_terms, species), species)
     if name not in FREE:
-        return tied_library(load_system(name))
+        tied = tied_library(load_system(name))
+        if tied.species != species:
+            raise UserError(
+                f"library {name} is of {', '.join(tied.species)}, and the snapshots are of {', '.join(species)}; "
+                f"take {' or '.join(FREE)}, or terms of your own"
+            )
+        return tied
     gradients = tuple(f"grad({a},{b})" for a, b in pairs(species, 2)) if name == "cubic+grad" else ()
     return free_library((*cubic_terms(species), *gradients), species)
 

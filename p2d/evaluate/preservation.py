@@ -45,14 +45,14 @@ class Ensemble:
         snapshots = len(self.tiles)
         count = max(1, round(tiles / self.tiles.shape[1]))
         drawn = min(count, max(1, snapshots // 2))
-        found = []
+        distances = []
         for _ in range(DRAWS):
             order = self.random.permutation(snapshots)
             some, others = (
                 self.tiles[part].reshape(-1, self.tiles.shape[-1]) for part in (order[:drawn], order[drawn:])
             )
-            found.append(quality.energy_distance(some, others[:REFERENCE] if len(others) else self.reference))
-        return float(np.mean(found)) * (1 / count + 1 / snapshots) / (1 / drawn + 1 / max(snapshots - drawn, 1))
+            distances.append(quality.energy_distance(some, others[:REFERENCE] if len(others) else self.reference))
+        return float(np.mean(distances)) * (1 / count + 1 / snapshots) / (1 / drawn + 1 / max(snapshots - drawn, 1))
 
     def _some(self, items: np.ndarray, count: int) -> np.ndarray:
         return items[np.sort(self.random.permutation(len(items))[:count])]

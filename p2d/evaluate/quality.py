@@ -38,12 +38,12 @@ def spectra(states: np.ndarray) -> np.ndarray:
     """Power of u and v over wavenumbers, rings of one cycle a hundred cells, without the mean: [N, 2, K]."""
     rings = np.round(np.hypot(*_wavenumbers(states.shape[-2:])) * 100).astype(int)
     count = np.bincount(rings.ravel())
-    found = []
+    powers = []
     for state in states:
         field = state - state.mean(axis=(1, 2), keepdims=True)
         power = np.abs(np.fft.fft2(field.astype(np.float64), norm="ortho")) ** 2
-        found.append([np.bincount(rings.ravel(), p.ravel()) / np.maximum(count, 1) for p in power])
-    return np.array(found)
+        powers.append([np.bincount(rings.ravel(), p.ravel()) / np.maximum(count, 1) for p in power])
+    return np.array(powers)
 
 
 def _wavenumbers(grid: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -154,7 +154,7 @@ def _distances(fields: Tensor, others: Tensor) -> Tensor:
     grid = fields.shape[-2:]
     transforms = torch.fft.rfft2(others.float()).conj()
     power = others.square().mean(dim=(1, 2, 3))
-    found = []
+    nearest = []
     for field in fields:
         turned = [torch.rot90(field, n, (-2, -1)) for n in (range(4) if grid[0] == grid[1] else (0, 2))]
         images = torch.stack([image for t in turned for image in (t, t.flip(-1))])
@@ -164,5 +164,5 @@ def _distances(fields: Tensor, others: Tensor) -> Tensor:
             best = torch.maximum(best, overlap)
         squares = field.square().mean() + power - 2 * best.double() / field.numel()
         strangers = field.square().mean() + power
-        found.append((squares.clamp(min=0) / strangers).min().sqrt())
-    return torch.stack(found)
+        nearest.append((squares.clamp(min=0) / strangers).min().sqrt())
+    return torch.stack(nearest)

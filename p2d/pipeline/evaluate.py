@@ -15,6 +15,7 @@ from p2d.pipeline.refuse import refuse_other_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.runs import EQUATION, FLOW, REPORT, SCORE, short_name
 from p2d.snapshots.store import Dataset, find_dataset
+from p2d.tracking.store import Run
 from p2d.training.checkpoint import read_config
 
 
@@ -56,12 +57,16 @@ def evaluate(config: EvaluateConfig, source: Source, out: Path, track: Tracker) 
         draw_report(folder, subject, report, config.plot_channel)
         evaluation = replace(report.evaluation, inputs=inputs, seconds=before.get("seconds", {}))
         evaluation.save(folder / "summary.json")
-        facts = evaluation.to_dict()
-        for part in ("score", "flow", "discover"):
-            child.metrics({f"{part}_{k}": v for k, v in facts.get(part, {}).items()})
-        for path in (*sorted(folder.glob("*.png")), folder / "summary.json"):
-            child.artifact(path)
-    return Outcome("evaluate", True, folder, facts, time.monotonic() - start, evaluation)
+        _track(child, evaluation, folder)
+    return Outcome("evaluate", True, folder, evaluation.to_dict(), time.monotonic() - start, evaluation)
+
+
+def _track(child: Run, evaluation: Evaluation, folder: Path) -> None:
+    for part, values in evaluation.to_dict().items():
+        if part in ("score", "flow", "discover"):
+            child.metrics({f"{part}_{key}": value for key, value in values.items()})
+    for path in (*sorted(folder.glob("*.png")), folder / "summary.json"):
+        child.artifact(path)
 
 
 def _inputs(

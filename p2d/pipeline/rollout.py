@@ -39,17 +39,12 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
             level that it was not trained for; too few snapshots to measure by.
     """
     carrier = _equation(source, out) if source.equation else _flow(source, out)
-    learnt_from = carrier.learnt_from.get("dataset", "")
-    dataset = find_dataset(source.start or learnt_from, out)
+    dataset = find_dataset(source.start or carrier.learnt_from.get("dataset", ""), out)
     if source.equation:
         refuse_systems(f"{carrier.where} is of", carrier.learnt_from, dataset, "an equation")
     else:
         refuse_other_systems("flow", carrier.where, dataset)
-    score = SCORE.find_or_own(out, source.score, short_name(learnt_from))
-    if score is not None:
-        refuse_other_systems("score", score, dataset)
-        _refuse_other_scaling(score, carrier.scaling or dataset.scaling, carrier.where)
-    _refuse_missing_score(config, carrier.settings, score, carrier.where)
+    score = _choose_score(source, config, carrier, dataset, out)
     starts, others = _split(dataset, config)
     place = REPORT.place(out, source.name or carrier.name) / "rollout"
     inputs = {
@@ -174,9 +169,24 @@ def _equation(source: RolloutSource, out: Path) -> _Carrier:
     )
 
 
-def _refuse_other_scaling(score: Path, scaling: Scaling, carrier: Path) -> None:
-    if Scaling.from_dict(read_config(score, "score")["data"]["scaling"]) != scaling:
-        raise UserError(f"{score} was trained with another normalisation than {carrier}; name another score model")
+def _choose_score(
+    source: RolloutSource, config: RolloutConfig, carrier: _Carrier, dataset: Dataset, out: Path
+) -> Path | None:
+    """The score model beside a flow or an equation, if there is one.
+
+    Raises:
+        UserError: none where one is needed, or one of another system, scaling or signal level.
+    """
+    score = SCORE.find_or_own(out, source.score, short_name(carrier.learnt_from.get("dataset", "")))
+    if score is not None:
+        refuse_other_systems("score", score, dataset)
+        own = Scaling.from_dict(read_config(score, "score")["data"]["scaling"])
+        if own != (carrier.scaling or dataset.scaling):
+            raise UserError(
+                f"{score} was trained with another normalisation than {carrier.where}; name another score model"
+            )
+    _refuse_missing_score(config, carrier.settings, score, carrier.where)
+    return score
 
 
 def _refuse_missing_score(config: RolloutConfig, settings: Json, score: Path | None, flow: Path) -> None:

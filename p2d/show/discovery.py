@@ -46,9 +46,9 @@ def draw_spectrum(axes: Axes, discovery: Discovery) -> None:
 
 def draw_rates(axes: Axes, system: System, truth: System, states: np.ndarray) -> None:
     """The rates of a system against the true ones, cell by cell."""
-    true, found = (each.rate(states).swapaxes(0, 1).reshape(len(each.species), -1) for each in (truth, system))
+    true, own = (each.rate(states).swapaxes(0, 1).reshape(len(each.species), -1) for each in (truth, system))
     some = slice(None, None, max(1, true.shape[1] // POINTS))
-    for species, colour, x, y in zip(truth.species, COLOURS, true, found, strict=False):
+    for species, colour, x, y in zip(truth.species, COLOURS, true, own, strict=False):
         axes.plot(x[some], y[some], ".", markersize=2, color=colour, label=f"d{species}/dt")
     ends = [float(true.min()), float(true.max())]
     axes.plot(ends, ends, color="grey", linewidth=0.8)

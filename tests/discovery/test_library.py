@@ -204,3 +204,8 @@ def test_the_parameters_of_a_system_come_back_from_its_terms(name):
 def test_parameters_of_terms_that_an_equation_lacks_are_zero():
     found = fit_parameters(GRAY_SCOTT, {"u": {}, "v": {"v": -0.5}})
     assert found == pytest.approx({"D_u": 0, "D_v": 0, "F": 0, "k": 0.5}, abs=1e-15)
+
+
+def test_a_tied_library_of_other_species_is_refused():
+    with pytest.raises(UserError, match="library gray-scott is of u, v, and the snapshots are of a, b"):
+        choose_library("gray-scott", "", ("a", "b"))

@@ -8,6 +8,7 @@ from matplotlib.image import imread
 from numpy.testing import assert_array_equal
 from PIL import Image
 
+from p2d.evaluate.course import Course, Rollout
 from p2d.show import figures
 from p2d.training.history import History
 
@@ -216,16 +217,20 @@ def test_a_strip_says_what_has_blown_up(tmp_path):
 
 @pytest.mark.parametrize("known", [4, 1])
 def test_preservation_shows_the_distance_and_the_memory_as_far_as_they_are_known(tmp_path, known):
-    times = list(range(0, 90, 10))
+    times = tuple(range(0, 90, 10))
     ratios = {"recovered": [1.0 + 0.1 * n for n in range(9)], "reversed": [1.0 + 20 * n for n in range(known)]}
     correlations = {"recovered": [0.9**n for n in range(9)], "reversed": [0.5**n for n in range(known)]}
-    figures.preservation(tmp_path / "new" / "a.png", times, ratios, correlations, "waves")
+
+    def rollout(ratios: dict, correlations: dict) -> Rollout:
+        return Rollout(times, {k: Course(times, tuple(ratios[k]), tuple(correlations[k])) for k in ratios})
+
+    figures.preservation(tmp_path / "new" / "a.png", rollout(ratios, correlations), "waves")
     assert_has_panels(tmp_path / "new" / "a.png", 1, 2, (4.2, 3.2))
     for name, curves in (
         ("ratio", ({**ratios, "recovered": [1.5] * 9}, correlations)),
         ("memory", (ratios, {**correlations, "recovered": [0.5] * 9})),
     ):
-        figures.preservation(tmp_path / f"{name}.png", times, *curves, "waves")
+        figures.preservation(tmp_path / f"{name}.png", rollout(*curves), "waves")
     pictures = [imread(path) for path in (tmp_path / "new" / "a.png", tmp_path / "ratio.png", tmp_path / "memory.png")]
     middle = pictures[0].shape[1] // 2
     assert (pictures[0] != pictures[1])[:, :middle].any() and (pictures[0] != pictures[2])[:, middle:].any()
