@@ -275,6 +275,11 @@ class Grid:
         return torch.fft.irfft2(modes * torch.from_numpy(factor).to(modes), s=self.shape)
 
 
+def laplacian(field: Any) -> Any:
+    """5-point Laplacian of fields [..., H, W] on a periodic grid of spacing 1."""
+    return Grid((field.shape[-2], field.shape[-1])).laplacian(field)
+
+
 def _known(kind: Any) -> str:
     return ", ".join(get_args(kind))
 

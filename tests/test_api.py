@@ -11,7 +11,7 @@ from p2d.config import DiscoverConfig
 from p2d.discovery.discover import discover_equation
 from p2d.snapshots.passes import InMemory
 from p2d.snapshots.store import Dataset
-from p2d.systems.system import load_system
+from p2d.systems.reading import load_system
 
 HEIGHT, WIDTH = 48, 52  # of waves; on so small a grid some of them die, on smaller ones most
 SIZE = {"num_samples": 60, "height": HEIGHT, "width": WIDTH}

@@ -16,7 +16,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from p2d.errors import UserError
-from p2d.fields import Grid
+from p2d.fields import Grid, laplacian
 from p2d.flow.stationarity import Observables
 from p2d.snapshots.noise import LEAST
 from p2d.snapshots.passes import Findings
@@ -192,11 +192,6 @@ def refuse_not_finite(findings: Findings, sample_ids: np.ndarray, terms: tuple[s
 def _samples_text(ids: np.ndarray) -> str:
     more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
     return f"sample{'s' * (len(ids) > 1)} {', '.join(map(str, ids[:5]))}{more}"
-
-
-def laplacian(field: np.ndarray) -> np.ndarray:
-    """5-point Laplacian of fields [..., H, W] on a periodic grid of spacing 1."""
-    return Grid((field.shape[-2], field.shape[-1])).laplacian(field)
 
 
 def observable_gradients(u: np.ndarray, v: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -9,7 +9,7 @@ from p2d.bench import discover as benchmark
 from p2d.cli import main
 from p2d.config import SimulateConfig
 from p2d.snapshots.simulated import simulate_here
-from p2d.systems.system import load_system
+from p2d.systems.reading import load_system
 
 SIZE = {"num_samples": 48, "height": 48, "width": 48, "steps": 6000, "device": "cpu", "threads": 2, "chunk": 12}
 

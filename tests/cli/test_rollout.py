@@ -21,7 +21,7 @@ from p2d.pipeline import rollout
 from p2d.show import figures
 from p2d.snapshots.frames import read_frames
 from p2d.snapshots.store import open_dataset
-from p2d.systems.system import load_system
+from p2d.systems.reading import load_system
 
 from ..discovery.test_result import discovery
 from ..evaluate.helpers import dataset_of, field_of, linear_field, patterns, quiet_score, write_flow, write_score

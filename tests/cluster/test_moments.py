@@ -12,7 +12,7 @@ from p2d.discovery.moments import Rows, SecondOrder, refuse_not_finite
 from p2d.errors import UserError
 from p2d.snapshots.passes import InMemory, Snapshots
 from p2d.snapshots.simulated import simulate_here
-from p2d.systems.system import load_system
+from p2d.systems.reading import load_system
 
 SPECIES = ("u", "v")
 

@@ -15,7 +15,8 @@ from p2d.errors import UserError
 from p2d.evaluate.metrics import cosine
 from p2d.snapshots.passes import InMemory, carry_out
 from p2d.snapshots.simulated import simulate_here
-from p2d.systems.system import System, load_system
+from p2d.systems.reading import load_system
+from p2d.systems.system import System
 
 GRAY_SCOTT = load_system("gray_scott")
 WAVES = GRAY_SCOTT.at("waves")

@@ -10,7 +10,8 @@ from p2d.discovery.library import Library, choose_library, cubic_terms, fit_para
 from p2d.errors import UserError
 from p2d.fields import Grid
 from p2d.systems import expressions
-from p2d.systems.system import System, load_system
+from p2d.systems.reading import load_system
+from p2d.systems.system import System
 
 GRIDS = [(8, 8), (6, 11), (9, 4)]
 OWN = " 1, u, v*u, lap( v ), exp(u)"

@@ -13,7 +13,8 @@ from p2d.discovery.moments import REACH, Measure, Rows, SecondOrder, observable_
 from p2d.errors import UserError
 from p2d.fields import laplacian
 from p2d.snapshots.passes import carry_out
-from p2d.systems.system import System, load_system
+from p2d.systems.reading import load_system
+from p2d.systems.system import System
 
 GRIDS = [(6, 6), (5, 8)]
 TERMS = ("1", "u", "v", "u*v**2", "lap(u)", "lap(v)", "grad(u,v)", "u*lap(v)")

@@ -5,7 +5,7 @@ import pytest
 
 from p2d.discovery.library import choose_library
 from p2d.discovery.reference import reference_of
-from p2d.systems.system import load_system
+from p2d.systems.reading import load_system
 
 SPECIES = ("u", "v")
 TERMS = ("1", "u", "v", "u*v**2", "lap(u)", "lap(v)")

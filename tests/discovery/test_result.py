@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 import p2d
 from p2d.discovery.result import Discovery
-from p2d.systems.system import System, load_system
+from p2d.systems.reading import load_system
+from p2d.systems.system import System
 
 WAVES = load_system("gray_scott").at("waves")
 

@@ -12,7 +12,7 @@ from p2d.evaluate.metrics import cosine, stationarity, true_velocity
 from p2d.fields import laplacian
 from p2d.snapshots.simulated import simulate_here
 from p2d.snapshots.store import Dataset
-from p2d.systems.system import load_system
+from p2d.systems.reading import load_system
 
 GRAY_SCOTT = load_system("gray_scott")
 SHAPES = [(3, 2, 6, 6), (1, 2, 5, 9)]

@@ -11,7 +11,8 @@ from p2d.evaluate.evaluation import Evaluation
 from p2d.pipeline.stage import Outcome
 from p2d.show.report import draw_report
 from p2d.show.summary import run_text
-from p2d.systems.system import System, load_system
+from p2d.systems.reading import load_system
+from p2d.systems.system import System
 
 from ..discovery.test_result import discovery
 from .helpers import (

@@ -35,9 +35,10 @@ from p2d.flow.model import Flow
 from p2d.flow.skew import SkewField
 from p2d.flow.velocity import LocalField
 from p2d.snapshots.simulated import simulate_here
+from p2d.systems.reading import load_system
 from p2d.systems.stepping import Scheme
 from p2d.systems.stepping import run as advance
-from p2d.systems.system import Run, System, load_system
+from p2d.systems.system import Run, System
 
 from .helpers import AFFINE, SCALING, as_seen, dataset_of, field_of, linear_field, patterns, quiet_score, write_score
 

@@ -16,7 +16,7 @@ from p2d.flow.skew import SkewField
 from p2d.flow.velocity import LocalField, rings
 from p2d.score.model import ScoreModel
 from p2d.score.spectrum import Spectrum
-from p2d.systems.system import load_system
+from p2d.systems.reading import load_system
 from p2d.training.checkpoint import write_checkpoint
 
 AFFINES = [

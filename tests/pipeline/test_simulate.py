@@ -13,7 +13,7 @@ from p2d.errors import UserError
 from p2d.pipeline.simulate import simulate
 from p2d.snapshots.simulated import simulate_here
 from p2d.snapshots.store import open_dataset
-from p2d.systems.system import load_system
+from p2d.systems.reading import load_system
 
 SMALL = {"num_samples": 4, "height": 10, "width": 12, "steps": 30, "chunk": 2, "device": "cpu", "threads": 1}
 

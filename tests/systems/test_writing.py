@@ -4,7 +4,8 @@ import pytest
 import sympy
 
 from p2d.systems import writing
-from p2d.systems.system import System, load_system
+from p2d.systems.reading import load_system
+from p2d.systems.system import System
 
 WAVES = load_system("gray_scott").at("waves").terms
 
