@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +13,7 @@ import pyarrow as pa
 
 from p2d.config import refuse_other_settings
 from p2d.errors import UserError
-from p2d.fields import Scaling
+from p2d.fields import Scaling, Species
 from p2d.observables import Change, Ensemble
 from p2d.runs import remove_unfinished
 from p2d.snapshots import card as cards
@@ -131,6 +130,7 @@ def finish(
         samples=samples,
         alive=alive,
         dead_share=round(1 - alive / samples, 6),
+        species=card.species if card.complete or card.origin else ranged(card, entries),
         ensembles=ensembles,
         scaling=card.scaling or _scaling(card, list(ensembles.values()), normalize),
         device=device,
@@ -159,6 +159,25 @@ def _ensembles(rows: pa.Table, card: cards.Card) -> dict[str, Ensemble]:
     return made
 
 
+def _limits(card: cards.Card, species: str) -> tuple[float, float]:
+    """What the limits of all systems span; infinite where one has none."""
+    ends = [system.limits.get(species, (-math.inf, math.inf)) for system in card.systems.values()]
+    lows, highs = zip(*(ends or [(-math.inf, math.inf)]), strict=True)
+    return min(lows), max(highs)
+
+
+def ranged(card: cards.Card, entries: list[dict[str, Any]]) -> tuple[Species, ...]:
+    """The species with ranges from their limits; where there are none, as the shards with living samples show."""
+    living = [entry for entry in entries if entry["alive"]]
+    made = []
+    for s, species in enumerate(card.species if living else ()):
+        low, high = _limits(card, species.name)
+        low = low if math.isfinite(low) else min(entry["low"][s] for entry in living)
+        high = high if math.isfinite(high) else max(entry["high"][s] for entry in living)
+        made.append(dataclasses.replace(species, low=low, high=high if high > low else low + 1.0))
+    return tuple(made) or card.species
+
+
 def _scaling(card: cards.Card, ensembles: list[Ensemble], normalize: bool) -> Scaling:
     """Limits to -1 and 1; where a species has none, mean and twice the standard deviation of the living to 0 and 1."""
     count = len(card.species)
@@ -166,8 +185,7 @@ def _scaling(card: cards.Card, ensembles: list[Ensemble], normalize: bool) -> Sc
         return Scaling((0.0,) * count, (1.0,) * count)
     shift, scale = [], []
     for species in card.species:
-        ends = {system.limits.get(species.name, (-math.inf, math.inf)) for system in card.systems.values()}
-        if ends and all(map(math.isfinite, itertools.chain(*ends))):
+        if all(map(math.isfinite, _limits(card, species.name))):
             shift.append((species.low + species.high) / 2)
             scale.append(species.span / 2)
             continue
