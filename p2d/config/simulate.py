@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
 from p2d.config.base import HOW, Config, at_least, one_of, option
-from p2d.errors import UserError, nearest
+from p2d.errors import UserError
 from p2d.fields import Edge, Grid, Operator, Species
 from p2d.systems import initial, stability
 from p2d.systems.reading import load_system
@@ -173,11 +173,7 @@ class SimulateConfig(Config):
         given: dict[str, tuple[float, ...]] = {}
         for text in self.set:
             name, equals, values = text.partition("=")
-            if name not in base.parameters:
-                raise UserError(
-                    f"{base.name} has no parameter {name!r}{nearest(name, base.parameters)}; "
-                    f"known: {', '.join(base.parameters)}"
-                )
+            base.refuse_parameter(name)
             if name in given:
                 raise UserError(f"{name} is set twice; give all its values together, as {name}=1,2")
             try:

@@ -137,16 +137,12 @@ class _Reader:
     def check(self, node: ast.expr) -> None:
         match node:
             case ast.Name(id=name) if name in (*self.species, *self.parameters):
-                return
-            case ast.Constant(value=int() | float() as value) if type(value) is not bool and abs(value) <= LARGEST:
-                return
-            case ast.UnaryOp(op=op) if type(op) in ARITHMETIC:
                 pass
-            case ast.BinOp(op=ast.Pow()):
-                if not self._is_exponent(node.right):
-                    raise self._refused(node.right)
-                return self.check(node.left)
-            case ast.BinOp(op=op) if type(op) in ARITHMETIC:
+            case ast.Constant(value=int() | float() as value) if type(value) is not bool and abs(value) <= LARGEST:
+                pass
+            case ast.BinOp(op=ast.Pow()) if not self._is_exponent(node.right):
+                raise self._refused(node.right)
+            case ast.UnaryOp(op=op) | ast.BinOp(op=op) if type(op) in ARITHMETIC:
                 pass
             case ast.Call(func=ast.Name(), keywords=[]):
                 self._check_call(node)

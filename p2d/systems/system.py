@@ -219,24 +219,24 @@ class System:
         made = self
         if preset:
             if preset not in self.presets:
-                known = ", ".join(self.presets) or "none"
-                raise UserError(
-                    f"unknown preset {preset!r} of {self.name}{nearest(preset, self.presets)}; known: {known}"
-                )
+                close, known = nearest(preset, self.presets), ", ".join(self.presets) or "none"
+                raise UserError(f"unknown preset {preset!r} of {self.name}{close}; known: {known}")
             values = dict(self.presets[preset])
             moves = values.pop("moves", None)
             run = replace(self.run, **{key: values.pop(key) for key in SETTINGS if key in values})
             made = replace(self, parameters={**self.usual, **values}, run=run, moves=moves, preset=preset)
         for name in parameters:
-            if name not in self.parameters:
-                raise UserError(
-                    f"{self.name} has no parameter {name!r}{nearest(name, self.parameters)}; "
-                    f"known: {', '.join(self.parameters)}"
-                )
+            self.refuse_parameter(name)
         changed = {**made.parameters, **parameters}
         if changed == made.parameters:
             return made
         return replace(made, parameters=changed, preset=self._preset_of(changed), moves=None)
+
+    def refuse_parameter(self, name: str) -> None:
+        """Refuse the name of a parameter that there is none of, with the nearest."""
+        if name not in self.parameters:
+            close, known = nearest(name, self.parameters), ", ".join(self.parameters)
+            raise UserError(f"{self.name} has no parameter {name!r}{close}; known: {known}")
 
     def _preset_of(self, parameters: dict[str, float]) -> str:
         """The preset that these parameters are of, '' for others."""
