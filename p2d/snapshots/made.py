@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,14 +111,5 @@ def make(
     Raises:
         UserError: as snapshots/writing.py.
     """
-    start = time.monotonic()
     with shards.writing(folder, card) as kept:
-        entries = shards.kept_shards(folder, kept, labels)
-        for number, rows in labels.items():
-            if number in entries:
-                advance(len(rows), "kept")
-            else:
-                entries[number] = store.write_shard(folder, number, samples(number))
-        made = [entries[number] for number in labels]
-        shards.finish(folder, kept, made, device, time.monotonic() - start)
-    return store.open_dataset(folder)
+        return shards.make(folder, kept, labels, samples, device, advance)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -100,6 +101,36 @@ def is_finished(folder: Path, settings: dict[str, Any], labels: Callable[[cards.
     """
     card = card_there(folder, settings)
     return card is not None and card.complete and len(kept_shards(folder, card, labels(card))) == len(card.shards)
+
+
+def make(
+    folder: Path,
+    card: cards.Card,
+    labels: ShardLabels,
+    samples: Callable[[int], schema.Samples],
+    device: str,
+    advance: Callable[..., None] = lambda *_: None,
+    normalize: bool = True,
+) -> store.Dataset:
+    """Make the shards that are missing in this process, and complete the card, see `finish`.
+
+    Args:
+        card: the one that `writing` yields.
+        labels: of the rows of each shard.
+        samples: makes the shard of a number.
+        device: they are made on.
+        advance: told the samples of each shard that was there.
+    """
+    start = time.monotonic()
+    entries = kept_shards(folder, card, labels)
+    for number, rows in labels.items():
+        if number in entries:
+            advance(len(rows), "kept")
+        else:
+            entries[number] = store.write_shard(folder, number, samples(number))
+    made = [entries[number] for number in labels]
+    finish(folder, card, made, device, time.monotonic() - start, normalize)
+    return store.open_dataset(folder)
 
 
 def finish(
