@@ -90,7 +90,7 @@ def checked_shard(path: Path, labels: schema.Labels, shape: tuple[int, ...]) -> 
     try:
         table = pq.read_table(path)
         entry = shard_entry(path, table)
-        kept = table.select([key for key in schema.LABELS if key != "alive"]).to_pylist() == labels.rows()
+        kept = table.select(list(schema.KNOWN)).to_pylist() == labels.rows()
         kept = kept and schema.array_of(table, "state").shape[1:] == shape and schema.is_as_digested(table)
     except DAMAGED:
         return None
