@@ -101,15 +101,9 @@ def make(
     """Make the shards that are missing, and complete the card.
 
     Args:
-        folder: the dataset's.
         card: its first card.
-        labels: of the rows of each shard.
         samples: makes the shard of a number, and tells its own progress.
-        device: they are made on.
-        advance: told the samples of each shard that was there.
-
-    Raises:
-        UserError: as snapshots/writing.py.
+        labels, device, advance: see snapshots/writing.py, as for what is raised.
     """
     with shards.writing(folder, card) as kept:
         return shards.make(folder, kept, labels, samples, device, advance)

@@ -112,13 +112,11 @@ def make(
     advance: Callable[..., None] = lambda *_: None,
     normalize: bool = True,
 ) -> store.Dataset:
-    """Make the shards that are missing in this process, and complete the card, see `finish`.
+    """Make the shards that are missing in this process, and complete the card that `writing` yields, see `finish`.
 
     Args:
-        card: the one that `writing` yields.
         labels: of the rows of each shard.
         samples: makes the shard of a number.
-        device: they are made on.
         advance: told the samples of each shard that was there.
     """
     start = time.monotonic()

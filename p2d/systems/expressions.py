@@ -70,12 +70,12 @@ def split(text: str, species: Iterable[str]) -> tuple[str, ...]:
     Raises:
         UserError: a term that cannot be read (says where), or one that stands there twice.
     """
-    names = tuple(species)
-    parsed = _syntax(text)
+    names, parsed = tuple(species), _syntax(text)
     nodes = parsed.elts if isinstance(parsed, ast.Tuple) else [parsed]
     for node in nodes:
         _Reader(text, names, ()).check(node)
-    terms = tuple(_name(node, names) for node in nodes)
+    powers = [(node, _powers(node, names)) for node in nodes]
+    terms = tuple(ast.unparse(node).replace(" ", "") if p is None else monomial_name(p) for node, p in powers)
     for term in terms:
         if terms.count(term) > 1:
             raise UserError(f"the term {term!r} stands twice in {text!r}; once would do")
@@ -319,11 +319,6 @@ def degree(term: str, species: Iterable[str]) -> int:
 def monomial_name(powers: Mapping[str, int]) -> str:
     """Name of a product of powers, in Python's notation: '1', 'u', 'u*v**2'."""
     return "*".join(name if p == 1 else f"{name}**{p}" for name, p in powers.items() if p) or "1"
-
-
-def _name(node: ast.expr, species: tuple[str, ...]) -> str:
-    powers = _powers(node, species)
-    return monomial_name(powers) if powers is not None else ast.unparse(node).replace(" ", "")
 
 
 def _powers(node: ast.expr, species: tuple[str, ...]) -> dict[str, int] | None:
