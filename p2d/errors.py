@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class UserError(Exception):
@@ -11,6 +11,12 @@ class UserError(Exception):
 
     The command line prints the line and exits with code 2, without a traceback.
     """
+
+
+def refuse_unknown(what: str, name: str, known: Collection[str]) -> None:
+    """Refuse a name that is not known, with the nearest one."""
+    if name not in known:
+        raise UserError(f"unknown {what} {name!r}{nearest(name, known)}; known: {', '.join(known)}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

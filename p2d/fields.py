@@ -10,20 +10,18 @@ last axis), y from row to row. An axis of length 1 has no neighbours: it is one 
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from p2d.errors import UserError, nearest
+from p2d.errors import UserError, refuse_unknown
 
 Edge = Literal["periodic", "mirror", "open"]
 Operator = Literal["5-point", "9-point", "spectral"]
 AXES = {"y": -2, "x": -1}
-REACH = 1  # cells that a stencil reaches
 # Weights of the neighbours of an edge and of a corner, over the spacing squared. The 9-point stencil is isotropic to
 # fourth order (Patra & Karttunen 2006, "Stencils with isotropic discretization error").
 STENCILS: dict[str, tuple[float, float]] = {"5-point": (1.0, 0.0), "9-point": (4 / 6, 1 / 6)}
@@ -136,29 +134,15 @@ class Grid:
         if not (math.isfinite(self.spacing) and self.spacing > 0):
             raise UserError(f"spacing = {self.spacing} is not possible: it must be a finite number above 0")
         for edge in self.edges:
-            if edge not in get_args(Edge):
-                raise UserError(f"unknown edges {edge!r}{nearest(edge, get_args(Edge))}; known: {_known(Edge)}")
+            refuse_unknown("edges", edge, get_args(Edge))
 
-    @property
-    def cells(self) -> int:
-        """How many there are."""
-        return self.shape[0] * self.shape[1]
-
-    @property
-    def dimensions(self) -> int:
-        """1 where an axis has the length 1, otherwise 2."""
-        return sum(size > 1 for size in self.shape) or 1
-
-    def refuse_operator(self, operator: str, reach: int = REACH) -> None:
+    def refuse_operator(self, operator: str, reach: int = 1) -> None:
         """Refuse an operator that is not known, does not fit the edges, or reaches further than the grid.
 
         Args:
             reach: of nested stencils, in cells.
         """
-        if operator not in get_args(Operator):
-            raise UserError(
-                f"unknown operator {operator!r}{nearest(operator, get_args(Operator))}; known: {_known(Operator)}"
-            )
+        refuse_unknown("operator", operator, get_args(Operator))
         if operator == "spectral":
             if set(self.edges) != {"periodic"}:
                 raise UserError(
@@ -236,35 +220,13 @@ class Grid:
 
     def stiffest(self, operator: Operator) -> float:
         """The largest eigenvalue of minus the Laplacian, whatever the size of the grid: of its shortest wave."""
+        dimensions = sum(size > 1 for size in self.shape) or 1
         if operator == "spectral":
-            return self.dimensions * (np.pi / self.spacing) ** 2
+            return dimensions * (np.pi / self.spacing) ** 2
         edge, corner = STENCILS[operator]
-        if self.dimensions == 1:
+        if dimensions == 1:
             return 4 * (edge + 2 * corner) / self.spacing**2
         return max(8 * edge, 4 * edge + 8 * corner) / self.spacing**2
-
-    def cell_weight(self, operator: Operator) -> float:
-        """By how much the Laplacian at a cell changes with the cell itself, on average over the cells.
-
-        Beyond a mirror edge a cell is its own neighbour, as it is along an axis of length 1; cells at open edges, where
-        there is no Laplacian, do not count.
-        """
-        if operator == "spectral":
-            return float((self.symbol("spectral") * _multiplicity(self.shape[1])).sum() / self.cells)
-        edge, corner = STENCILS[operator]
-        # Along each axis, the share of cells that are their own next neighbour.
-        y, x = (
-            1.0 if size == 1 else 1 / size if kind == "mirror" else 0.0
-            for size, kind in zip(self.shape, self.edges, strict=True)
-        )
-        return (2 * edge * (y + x) + 4 * corner * y * x - 4 * (edge + corner)) / self.spacing**2
-
-    def turns(self) -> Iterator[Callable[[Any], Any]]:
-        """The symmetries that leave the grid as it is, as maps of fields: turns and mirror images."""
-        square = self.shape[0] == self.shape[1] and self.edges[0] == self.edges[1]
-        for quarter in range(0, 4, 1 if square else 2):
-            for mirrored in (False, True):
-                yield functools.partial(_turned, quarter=quarter, mirrored=mirrored)
 
     def _in_modes(self, field: Any, factor: np.ndarray) -> Any:
         if isinstance(field, np.ndarray):
@@ -278,18 +240,6 @@ class Grid:
 def laplacian(field: Any) -> Any:
     """5-point Laplacian of fields [..., H, W] on a periodic grid of spacing 1."""
     return Grid((field.shape[-2], field.shape[-1])).laplacian(field)
-
-
-def _known(kind: Any) -> str:
-    return ", ".join(get_args(kind))
-
-
-def _multiplicity(width: int) -> np.ndarray:
-    """How many modes of the full transform each column of rfft2 stands for, [W / 2 + 1]."""
-    count = np.full(width // 2 + 1, 2.0)
-    count[0] = 1
-    count[-1] -= width % 2 == 0 and width > 1
-    return count
 
 
 def _shifted(field: Any, by: int, axis: int, edge: Edge) -> Any:
@@ -306,11 +256,3 @@ def _shifted(field: Any, by: int, axis: int, edge: Edge) -> Any:
         outside = np.flatnonzero((place < 0) | (place >= size))
         moved[(..., outside, slice(None)) if axis == -2 else (..., outside)] = math.nan
     return moved
-
-
-def _turned(field: Any, quarter: int, mirrored: bool) -> Any:
-    if isinstance(field, np.ndarray):
-        turned = np.rot90(field, quarter, (-2, -1))
-        return np.ascontiguousarray(turned[..., ::-1] if mirrored else turned)
-    turned = field.rot90(quarter, (-2, -1))
-    return turned.flip(-1) if mirrored else turned

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
 from p2d.config.base import HOW, Config, at_least, one_of, option
-from p2d.errors import UserError, nearest
+from p2d.errors import UserError
 from p2d.fields import Edge, Grid, Operator, Species
 from p2d.systems import initial, stability
 from p2d.systems.reading import load_system
@@ -85,42 +85,36 @@ class SimulateConfig(Config):
             at_least(key, getattr(self, key), 1)
         for key in ("steps", "interval", "seed", "actors", "threads"):
             at_least(key, getattr(self, key) or 0, 0)
-        if self.seed > LARGEST_SEED:
-            raise UserError(f"seed = {self.seed} is not possible: it must be {LARGEST_SEED} or below")
-        if not 0 <= self.noise < 1:
-            raise UserError(f"noise = {self.noise} is not possible: a share of the range of 0 or above, and below 1")
-        if not (math.isfinite(self.dt) and self.dt >= 0):
-            raise UserError(
-                f"dt = {self.dt} is not possible: it must be a finite number above 0, or 0 for the system's own"
-            )
-        if len(self.edges) not in (1, 2):
-            raise UserError(
-                f"edges = {' '.join(self.edges)} is not possible: give one for both axes, or those of y and x"
-            )
         one_of("device", self.device, get_args(Device))
-        self._refuse_snapshots()
-        self._refuse_devices()
-        if self.equation:
-            self._refuse_system_beside_equation()
-        else:
+        share, beside = self.gpus_per_actor, self.preset or self.set or self.system != SimulateConfig.system
+        mistakes = {
+            f"seed = {self.seed} is not possible: it must be {LARGEST_SEED} or below": self.seed > LARGEST_SEED,
+            f"noise = {self.noise} is not possible: a share of the range of 0 or above, and below 1": (
+                not 0 <= self.noise < 1
+            ),
+            f"dt = {self.dt} is not possible: it must be a finite number above 0, or 0 for the system's own": (
+                not (math.isfinite(self.dt) and self.dt >= 0)
+            ),
+            f"edges = {' '.join(self.edges)} is not possible: give one for both axes, or those of y and x": (
+                len(self.edges) not in (1, 2)
+            ),
+            "several snapshots a run need --interval, the steps from one to the next (say 1000)": (
+                self.snapshots_per_run > 1 and not self.interval
+            ),
+            f"interval = {self.interval} needs --snapshots-per-run above 1": (
+                self.interval and self.snapshots_per_run == 1
+            ),
+            "--cuda and --device cpu exclude each other; give one of them": self.cuda and self.device == "cpu",
+            f"gpus_per_actor = {share} is not possible: a share between 0 and 1, or a whole number": (
+                not (0 < share < 1 or (share >= 1 and float(share).is_integer()))
+            ),
+            "--equation is a system of its own: it takes no --system, --preset or --set": self.equation and beside,
+        }
+        for told, wrong in mistakes.items():
+            if wrong:
+                raise UserError(told)
+        if not self.equation:
             self.simulation()
-
-    def _refuse_snapshots(self) -> None:
-        if self.snapshots_per_run > 1 and not self.interval:
-            raise UserError("several snapshots a run need --interval, the steps from one to the next (say 1000)")
-        if self.interval and self.snapshots_per_run == 1:
-            raise UserError(f"interval = {self.interval} needs --snapshots-per-run above 1")
-
-    def _refuse_devices(self) -> None:
-        if self.cuda and self.device == "cpu":
-            raise UserError("--cuda and --device cpu exclude each other; give one of them")
-        share = self.gpus_per_actor
-        if not (0 < share < 1 or (share >= 1 and float(share).is_integer())):
-            raise UserError(f"gpus_per_actor = {share} is not possible: a share between 0 and 1, or a whole number")
-
-    def _refuse_system_beside_equation(self) -> None:
-        if self.preset or self.set or self.system != SimulateConfig.system:
-            raise UserError("--equation is a system of its own: it takes no --system, --preset or --set")
 
     def simulation(self, equation: System | None = None) -> Simulation:
         """What these settings come to.
@@ -173,11 +167,7 @@ class SimulateConfig(Config):
         given: dict[str, tuple[float, ...]] = {}
         for text in self.set:
             name, equals, values = text.partition("=")
-            if name not in base.parameters:
-                raise UserError(
-                    f"{base.name} has no parameter {name!r}{nearest(name, base.parameters)}; "
-                    f"known: {', '.join(base.parameters)}"
-                )
+            base.refuse_parameter(name)
             if name in given:
                 raise UserError(f"{name} is set twice; give all its values together, as {name}=1,2")
             try:

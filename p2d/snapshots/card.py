@@ -101,26 +101,31 @@ class Card:
         return cls(**{**values, **typed})
 
 
-def read_card(text: str, where: str) -> Card:
-    """A card from its JSON; that of version 2 as what it is, of Gray-Scott on a periodic grid of spacing 1.
+def load_card(folder: Path) -> Card:
+    """The card of a dataset's folder; that of version 2 as what it is, of Gray-Scott on a periodic grid of spacing 1.
 
     Raises:
-        UserError: text that is no card of this format, or one from another version.
+        UserError: no such folder, no card, one that is damaged, of a foreign format or of another version.
     """
+    if not folder.is_dir():
+        raise UserError(f"there is no dataset folder {folder}; p2d simulate makes one")
+    file = folder / "card.json"
+    if not file.is_file():
+        raise UserError(f"{folder} holds no card.json, so it is no dataset of p2d; p2d simulate makes one")
     try:
-        values = json.loads(text)
+        values = json.loads(file.read_text(errors="replace"))
     except json.JSONDecodeError as error:
-        raise UserError(f"{where}/card.json is not JSON ({error}); simulate the dataset again") from error
+        raise UserError(f"{file} is not JSON ({error}); simulate the dataset again") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise UserError(f"{where}/card.json is not the card of a {FORMAT}; p2d simulate makes one")
+        raise UserError(f"{file} is not the card of a {FORMAT}; p2d simulate makes one")
     own = values.get("version")
     if not isinstance(own, int):
-        raise UserError(f"{where}/card.json is damaged (its version is {own!r}); simulate the dataset again")
+        raise UserError(f"{file} is damaged (its version is {own!r}); simulate the dataset again")
     if own > VERSION:
-        raise UserError(f"{where}/card.json has version {own}, this p2d reads version {VERSION}: update p2d")
+        raise UserError(f"{file} has version {own}, this p2d reads version {VERSION}: update p2d")
     if own < version_2.VERSION:
         raise UserError(
-            f"{where} was written by an earlier p2d (version {own} of the format, now {VERSION}); "
+            f"{folder} was written by an earlier p2d (version {own} of the format, now {VERSION}); "
             "simulate it again under another --name"
         )
     try:
@@ -128,21 +133,7 @@ def read_card(text: str, where: str) -> Card:
             raise KeyError("a shard without its hash")
         return Card.from_dict(version_2.upgraded(values) if own == version_2.VERSION else values)
     except (TypeError, KeyError, ValueError, AttributeError, UserError) as error:
-        raise UserError(f"{where}/card.json is damaged ({error}); simulate the dataset again") from error
-
-
-def load_card(folder: Path) -> Card:
-    """The card of a dataset's folder.
-
-    Raises:
-        UserError: no such folder, no card, a foreign format or another version.
-    """
-    if not folder.is_dir():
-        raise UserError(f"there is no dataset folder {folder}; p2d simulate makes one")
-    file = folder / "card.json"
-    if not file.is_file():
-        raise UserError(f"{folder} holds no card.json, so it is no dataset of p2d; p2d simulate makes one")
-    return read_card(file.read_text(errors="replace"), str(folder))
+        raise UserError(f"{file} is damaged ({error}); simulate the dataset again") from error
 
 
 def dataset_hash(digests: list[bytes]) -> str:

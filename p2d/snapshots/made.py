@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,24 +101,9 @@ def make(
     """Make the shards that are missing, and complete the card.
 
     Args:
-        folder: the dataset's.
         card: its first card.
-        labels: of the rows of each shard.
         samples: makes the shard of a number, and tells its own progress.
-        device: they are made on.
-        advance: told the samples of each shard that was there.
-
-    Raises:
-        UserError: as snapshots/writing.py.
+        labels, device, advance: see snapshots/writing.py, as for what is raised.
     """
-    start = time.monotonic()
     with shards.writing(folder, card) as kept:
-        entries = shards.kept_shards(folder, kept, labels)
-        for number, rows in labels.items():
-            if number in entries:
-                advance(len(rows), "kept")
-            else:
-                entries[number] = store.write_shard(folder, number, samples(number))
-        made = [entries[number] for number in labels]
-        shards.finish(folder, kept, made, device, time.monotonic() - start)
-    return store.open_dataset(folder)
+        return shards.make(folder, kept, labels, samples, device, advance)

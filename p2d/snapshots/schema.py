@@ -11,7 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 DIGEST_BYTES = 16
-LABELS = ("sample_id", "run_id", "seed", "system", "steps", "time", "alive")  # all but averages and state
+KNOWN = {  # of a row before it is made, and what Arrow holds it as
+    "sample_id": pa.int64(),
+    "run_id": pa.int64(),
+    "seed": pa.int64(),
+    "system": pa.string(),
+    "steps": pa.int64(),
+    "time": pa.float64(),
+}
+LABELS = (*KNOWN, "alive")  # all but averages and state
 AVERAGES = ("averages", "averages_before")
 # Of version 2, which knew one system.
 OLD_LABELS = ("sample_id", "run_id", "seed", "preset", "D_u", "D_v", "F", "k", "dt", "steps", "alive")
@@ -38,20 +46,16 @@ class Labels:
     seed: int
     system: str
 
+    def columns(self) -> dict[str, list[Any]]:
+        """What each row says, by column; None for a time that is not known."""
+        ids, runs, steps, times = (array.tolist() for array in (self.sample_id, self.run_id, self.steps, self.time))
+        times = [None if np.isnan(time) else time for time in times]
+        values = (ids, runs, [self.seed] * len(ids), [self.system] * len(ids), steps, times)
+        return dict(zip(KNOWN, values, strict=True))
+
     def rows(self) -> list[dict[str, Any]]:
         """Each row's labels but `alive`, as they are read from a shard."""
-        times = (None if np.isnan(time) else float(time) for time in self.time)
-        return [
-            {
-                "sample_id": int(i),
-                "run_id": int(run),
-                "seed": self.seed,
-                "system": self.system,
-                "steps": int(n),
-                "time": t,
-            }
-            for i, run, n, t in zip(self.sample_id, self.run_id, self.steps, times, strict=True)
-        ]
+        return [dict(zip(KNOWN, row, strict=True)) for row in zip(*self.columns().values(), strict=True)]
 
     @classmethod
     def of(cls, rows: list[dict[str, Any]]) -> Labels:
@@ -84,14 +88,8 @@ class Samples:
 
     def table(self) -> pa.Table:
         """The rows as an Arrow table; `state` is Arrow's own fixed_shape_tensor of shape [C, H, W]."""
-        n, own = len(self.state), self.labels
         columns: dict[str, pa.Array] = {
-            "sample_id": pa.array(own.sample_id, pa.int64()),
-            "run_id": pa.array(own.run_id, pa.int64()),
-            "seed": pa.array([own.seed] * n, pa.int64()),
-            "system": pa.array([own.system] * n, pa.string()),
-            "steps": pa.array(own.steps, pa.int64()),
-            "time": pa.array(own.time, pa.float64(), from_pandas=True),  # nan is null
+            **{key: pa.array(values, KNOWN[key]) for key, values in self.labels.columns().items()},
             "alive": pa.array(self.alive, pa.bool_()),
             "averages": _tensors(self.averages, np.float64),
             "averages_before": _tensors(self.averages_before, np.float64),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -133,29 +131,16 @@ def with_starts(simulation: Simulation, out: str | Path = "") -> Simulation:
     except UserError as error:
         known = f"{', '.join(initial.KINDS)}{nearest(simulation.initial, initial.KINDS)}"
         raise UserError(f"initial = {simulation.initial} is none of {known}, and no dataset: {error}") from None
-    _refuse_starts(starts, simulation)
-    return replace(simulation, initial=str(starts.folder.resolve()), initial_hash=starts.card.dataset_hash)
-
-
-def _refuse_starts(starts: store.Dataset, simulation: Simulation) -> None:
-    """Refuse a dataset of initial states that are of other species or another size.
-
-    Raises:
-        UserError: says which.
-    """
     names = tuple(s.name for s in simulation.species)
     if starts.card.names != names or starts.card.grid.shape != simulation.grid.shape:
-        own, other = ", ".join(names), ", ".join(starts.card.names)
-        raise UserError(
-            f"{starts.folder} holds {other} on {_size(starts.card.grid)}; initial states must be of {own} on "
-            f"{_size(simulation.grid)}"
+        own, other = (
+            f"{', '.join(species)} on {grid.shape[0]} x {grid.shape[1]}"
+            for species, grid in ((names, simulation.grid), (starts.card.names, starts.card.grid))
         )
+        raise UserError(f"{starts.folder} holds {other}; initial states must be of {own}")
     if not len(starts.living):
         raise UserError(f"{starts.folder} has no living samples to begin from")
-
-
-def _size(grid: Grid) -> str:
-    return f"{grid.shape[0]} x {grid.shape[1]}"
+    return replace(simulation, initial=str(starts.folder.resolve()), initial_hash=starts.card.dataset_hash)
 
 
 def labels_of(simulation: Simulation, shard: ShardPlan) -> schema.Labels:
@@ -263,18 +248,7 @@ def writing(simulation: Simulation, folder: Path) -> Iterator[tuple[cards.Card, 
     Yields:
         Its card, and the simulation with the chunk and the order of systems that its shards have.
     """
-    with shards.writing(folder, _first_card(simulation)) as card:
-        yield card, _as_begun(simulation, card)
-
-
-def _as_begun(simulation: Simulation, card: cards.Card) -> Simulation:
-    """The simulation with the chunk and the order of systems that the shards have, neither of which is a setting."""
-    systems = {label: simulation.systems[label] for label in card.settings["systems"]}
-    return replace(simulation, chunk=card.chunk, systems=systems)
-
-
-def _first_card(simulation: Simulation) -> cards.Card:
-    return cards.Card(
+    first_card = cards.Card(
         settings=simulation.identity(),
         species=simulation.species,
         grid=simulation.grid,
@@ -282,6 +256,14 @@ def _first_card(simulation: Simulation) -> cards.Card:
         conditions={label: dict(system.parameters) for label, system in simulation.systems.items()},
         chunk=simulation.chunk,
     )
+    with shards.writing(folder, first_card) as card:
+        yield card, _as_begun(simulation, card)
+
+
+def _as_begun(simulation: Simulation, card: cards.Card) -> Simulation:
+    """The simulation with the chunk and the order of systems that the shards have, neither of which is a setting."""
+    systems = {label: simulation.systems[label] for label in card.settings["systems"]}
+    return replace(simulation, chunk=card.chunk, systems=systems)
 
 
 def is_finished(simulation: Simulation, folder: Path) -> bool:
@@ -305,17 +287,15 @@ def shard_labels(simulation: Simulation, plans: list[ShardPlan]) -> shards.Shard
 
 def simulate_here(config: SimulateConfig, folder: Path) -> store.Dataset:
     """Make a dataset in this process, without Ray: for small data, notebooks and tests."""
-    start = time.monotonic()
     simulation = with_starts(config.simulation())
-    if not is_finished(simulation, folder):
-        device = stepping.choose_device(config.wished_device)
-        with writing(simulation, folder) as (card, simulation):
-            plans = plan(simulation)
-            entries: dict[int, dict[str, Any]] = shards.kept_shards(folder, card, shard_labels(simulation, plans))
-            for shard in plans:
-                if shard.index not in entries:
-                    samples = simulate_samples(simulation, shard, device, config.threads or None)
-                    entries[shard.index] = store.write_shard(folder, shard.index, samples)
-            made = [entries[s.index] for s in plans]
-            shards.finish(folder, card, made, device, time.monotonic() - start, simulation.normalize)
-    return store.open_dataset(folder)
+    if is_finished(simulation, folder):
+        return store.open_dataset(folder)
+    device = stepping.choose_device(config.wished_device)
+    with writing(simulation, folder) as (card, simulation):
+        plans = plan(simulation)
+
+        def samples(number: int) -> schema.Samples:
+            return simulate_samples(simulation, plans[number], device, config.threads or None)
+
+        labels = shard_labels(simulation, plans)
+        return shards.make(folder, card, labels, samples, device, normalize=simulation.normalize)

@@ -56,17 +56,23 @@ def write_shard(folder: Path, index: int, samples: schema.Samples) -> dict[str, 
     return shard_entry(path)
 
 
-def shard_entry(path: Path) -> dict[str, Any]:
-    """Name, rows, living rows and hash of the file of a shard on disk.
+def shard_entry(path: Path, table: pa.Table | None = None) -> dict[str, Any]:
+    """Name, rows, living rows, lowest and highest value of each species, and hash of the file of a shard on disk.
+
+    Args:
+        table: all that it holds, where that has been read.
 
     Raises:
         UserError: a file that is cut, altered or no shard.
     """
-    table = read_table(path, ["alive"])
+    table = table or read_table(path, ["alive", "state"])
+    states = schema.array_of(table, "state")
     return {
         "name": path.name,
         "rows": table.num_rows,
         "alive": sum(table.column("alive").to_pylist()),
+        "low": states.min(axis=(0, 2, 3)).tolist(),
+        "high": states.max(axis=(0, 2, 3)).tolist(),
         "hash": file_hash(path),
     }
 
@@ -82,9 +88,9 @@ def checked_shard(path: Path, labels: schema.Labels, shape: tuple[int, ...]) -> 
     if not path.exists():
         return None
     try:
-        entry = shard_entry(path)
         table = pq.read_table(path)
-        kept = table.select([key for key in schema.LABELS if key != "alive"]).to_pylist() == labels.rows()
+        entry = shard_entry(path, table)
+        kept = table.select(list(schema.KNOWN)).to_pylist() == labels.rows()
         kept = kept and schema.array_of(table, "state").shape[1:] == shape and schema.is_as_digested(table)
     except DAMAGED:
         return None

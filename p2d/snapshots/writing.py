@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from p2d.config import refuse_other_settings
 from p2d.errors import UserError
-from p2d.fields import Scaling
+from p2d.fields import Scaling, Species
 from p2d.observables import Change, Ensemble
 from p2d.runs import remove_unfinished
 from p2d.snapshots import card as cards
@@ -103,6 +103,34 @@ def is_finished(folder: Path, settings: dict[str, Any], labels: Callable[[cards.
     return card is not None and card.complete and len(kept_shards(folder, card, labels(card))) == len(card.shards)
 
 
+def make(
+    folder: Path,
+    card: cards.Card,
+    labels: ShardLabels,
+    samples: Callable[[int], schema.Samples],
+    device: str,
+    advance: Callable[..., None] = lambda *_: None,
+    normalize: bool = True,
+) -> store.Dataset:
+    """Make the shards that are missing in this process, and complete the card that `writing` yields, see `finish`.
+
+    Args:
+        labels: of the rows of each shard.
+        samples: makes the shard of a number.
+        advance: told the samples of each shard that was there.
+    """
+    start = time.monotonic()
+    entries = kept_shards(folder, card, labels)
+    for number, rows in labels.items():
+        if number in entries:
+            advance(len(rows), "kept")
+        else:
+            entries[number] = store.write_shard(folder, number, samples(number))
+    made = [entries[number] for number in labels]
+    finish(folder, card, made, device, time.monotonic() - start, normalize)
+    return store.open_dataset(folder)
+
+
 def finish(
     folder: Path, card: cards.Card, entries: list[dict[str, Any]], device: str, seconds: float, normalize: bool = True
 ) -> cards.Card:
@@ -131,6 +159,7 @@ def finish(
         samples=samples,
         alive=alive,
         dead_share=round(1 - alive / samples, 6),
+        species=card.species if card.complete or card.origin else ranged(card, entries),
         ensembles=ensembles,
         scaling=card.scaling or _scaling(card, list(ensembles.values()), normalize),
         device=device,
@@ -159,6 +188,25 @@ def _ensembles(rows: pa.Table, card: cards.Card) -> dict[str, Ensemble]:
     return made
 
 
+def _limits(card: cards.Card, species: str) -> tuple[float, float]:
+    """What the limits of all systems span; infinite where one has none."""
+    ends = [system.limits.get(species, (-math.inf, math.inf)) for system in card.systems.values()]
+    lows, highs = zip(*(ends or [(-math.inf, math.inf)]), strict=True)
+    return min(lows), max(highs)
+
+
+def ranged(card: cards.Card, entries: list[dict[str, Any]]) -> tuple[Species, ...]:
+    """The species with ranges from their limits; where there are none, as the shards with living samples show."""
+    living = [entry for entry in entries if entry["alive"]]
+    made = []
+    for s, species in enumerate(card.species if living else ()):
+        low, high = _limits(card, species.name)
+        low = low if math.isfinite(low) else min(entry["low"][s] for entry in living)
+        high = high if math.isfinite(high) else max(entry["high"][s] for entry in living)
+        made.append(dataclasses.replace(species, low=low, high=high if high > low else low + 1.0))
+    return tuple(made) or card.species
+
+
 def _scaling(card: cards.Card, ensembles: list[Ensemble], normalize: bool) -> Scaling:
     """Limits to -1 and 1; where a species has none, mean and twice the standard deviation of the living to 0 and 1."""
     count = len(card.species)
@@ -166,8 +214,7 @@ def _scaling(card: cards.Card, ensembles: list[Ensemble], normalize: bool) -> Sc
         return Scaling((0.0,) * count, (1.0,) * count)
     shift, scale = [], []
     for species in card.species:
-        ends = {system.limits.get(species.name, (-math.inf, math.inf)) for system in card.systems.values()}
-        if ends and all(map(math.isfinite, itertools.chain(*ends))):
+        if all(map(math.isfinite, _limits(card, species.name))):
             shift.append((species.low + species.high) / 2)
             scale.append(species.span / 2)
             continue

@@ -70,12 +70,12 @@ def split(text: str, species: Iterable[str]) -> tuple[str, ...]:
     Raises:
         UserError: a term that cannot be read (says where), or one that stands there twice.
     """
-    names = tuple(species)
-    parsed = _syntax(text)
+    names, parsed = tuple(species), _syntax(text)
     nodes = parsed.elts if isinstance(parsed, ast.Tuple) else [parsed]
     for node in nodes:
         _Reader(text, names, ()).check(node)
-    terms = tuple(_name(node, names) for node in nodes)
+    powers = [(node, _powers(node, names)) for node in nodes]
+    terms = tuple(ast.unparse(node).replace(" ", "") if p is None else monomial_name(p) for node, p in powers)
     for term in terms:
         if terms.count(term) > 1:
             raise UserError(f"the term {term!r} stands twice in {text!r}; once would do")
@@ -135,68 +135,60 @@ class _Reader:
         self.text, self.species, self.parameters = text, species, parameters
 
     def check(self, node: ast.expr) -> None:
-        for part in self._parts(node):
+        match node:
+            case ast.Name(id=name) if name in (*self.species, *self.parameters):
+                pass
+            case ast.Constant(value=int() | float() as value) if type(value) is not bool and abs(value) <= LARGEST:
+                pass
+            case ast.BinOp(op=ast.Pow()) if not self._is_exponent(node.right):
+                raise self._refused(node.right)
+            case ast.UnaryOp(op=op) | ast.BinOp(op=op) if type(op) in ARITHMETIC:
+                pass
+            case ast.Call(func=ast.Name(), keywords=[]):
+                self._check_call(node)
+            case _:
+                raise self._refused(node)
+        for part in parts(node):
             self.check(part)
 
-    def _parts(self, node: ast.expr) -> list[ast.expr]:
-        """What an expression is made of."""
-        if isinstance(node, ast.Name) and node.id in (*self.species, *self.parameters):
-            return []
-        value = node.value if isinstance(node, ast.Constant) else None
-        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST:
-            return []
-        if isinstance(node, ast.UnaryOp) and type(node.op) in ARITHMETIC:
-            return [node.operand]
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
-            if self._is_exponent(node.right):
-                return [node.left]
-            raise self._refused(node.right)
-        if isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
-            return [node.left, node.right]
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
-            return self._arguments(node, node.func.id)
-        raise self._refused(node)
-
-    def _arguments(self, node: ast.Call, name: str) -> list[ast.expr]:
+    def _check_call(self, node: ast.Call) -> None:
+        name = function(node)
         if ARGUMENTS.get(name) != len(node.args):
             raise self._refused(node if name in ARGUMENTS else node.func)
-        if name == "d":
-            along = node.args[1]
-            if not (isinstance(along, ast.Name) and along.id in DIRECTIONS):
-                raise self._refused(along, "a derivative is along x or y, as in d(u, x)")
-        arguments = operands(node)
+        if name == "d" and ast.unparse(node.args[1]) not in DIRECTIONS:
+            raise self._refused(node.args[1], "a derivative is along x or y, as in d(u, x)")
         constant_allowed = self.parameters and name in SMOOTH  # of numbers alone a term is none, and has no slope
-        if not constant_allowed and not all(fields_in(argument, self.species) for argument in arguments):
+        if not constant_allowed and not all(fields_in(argument, self.species) for argument in operands(node)):
             raise self._refused(node)
-        return arguments
 
     def _is_exponent(self, node: ast.expr) -> bool:
         """A number of at most 9, with or without a sign, or made of parameters."""
         value = constant(node)
         if value is not None:
             return abs(value) <= HIGHEST
-        if fields_in(node, self.species) or any(isinstance(part, ast.Call) for part in ast.walk(node)):
+        if fields_in(node, self.species) or functions_in(node):
             return False
         self.check(node)
         return bool(self.parameters)
 
     def _refused(self, node: ast.expr, right: str = "") -> UserError:
         at = node.col_offset + 1 + len(self.text) - len(self.text.lstrip())
-        right = right or _known((*self.species, *self.parameters))
-        names = (*self.species, *self.parameters, *ARGUMENTS)
-        if isinstance(node, ast.Name) and node.id not in names:
-            close = nearest(node.id, names)
-            return UserError(f"unknown name {node.id!r}{close} at character {at} of {_short(self.text)}; {right}")
-        return UserError(f"{ast.unparse(node)!r} at character {at} of {_short(self.text)} is not understood; {right}")
+        names = (*self.species, *self.parameters)
+        where = f"at character {at} of {_short(self.text)}"
+        right = right or _known(names)
+        if isinstance(node, ast.Name) and node.id not in (*names, *ARGUMENTS):
+            return UserError(f"unknown name {node.id!r}{nearest(node.id, (*names, *ARGUMENTS))} {where}; {right}")
+        return UserError(f"{ast.unparse(node)!r} {where} is not understood; {right}")
 
 
 def constant(node: ast.expr) -> float | None:
     """The number that an expression is, with or without a sign; None of anything else."""
-    sign = -1.0 if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) else 1.0
-    bare = node.operand if isinstance(node, ast.UnaryOp) else node
-    value = bare.value if isinstance(bare, ast.Constant) else None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return sign * float(min(value, LARGEST))
+    match node:
+        case ast.UnaryOp(op=op, operand=ast.Constant() as bare):
+            value = constant(bare)
+            return -value if value is not None and isinstance(op, ast.USub) else value
+        case ast.Constant(value=int() | float() as value) if type(value) is not bool:
+            return float(min(value, LARGEST))
     return None
 
 
@@ -245,20 +237,19 @@ def folded(node: ast.expr, species: Iterable[str], parameters: Mapping[str, floa
         if not math.isfinite(value):
             raise UserError(f"{ast.unparse(node)!r} is no finite number with these parameters")
         return ast.Constant(value)
-    if isinstance(node, ast.Call):
-        parts = [folded(part, species, parameters) for part in operands(node)]
-        return ast.Call(node.func, [*parts, *node.args[len(parts) :]], [])
-    if isinstance(node, ast.UnaryOp):
-        return ast.UnaryOp(node.op, folded(node.operand, species, parameters))
-    if isinstance(node, ast.BinOp):
-        right = folded(node.right, species, parameters)
-        if isinstance(node.op, ast.Pow) and abs(constant(right) or 0.0) > HIGHEST:
-            raise UserError(
-                f"the exponent {ast.unparse(node.right)!r} is {constant(right):g}; {HIGHEST} is the highest"
-            )
-        if isinstance(node.op, ast.Div) and constant(right) == 0:
-            raise UserError(f"{ast.unparse(node.right)!r}, which divides, is 0 with these parameters")
-        return ast.BinOp(folded(node.left, species, parameters), node.op, right)
+    made = [folded(part, species, parameters) for part in parts(node)]
+    match node:
+        case ast.Call(func=func, args=args):
+            return ast.Call(func, [*made, *args[len(made) :]], [])
+        case ast.UnaryOp(op=op):
+            return ast.UnaryOp(op, *made)
+        case ast.BinOp(op=op, right=right):
+            by = constant(made[1])
+            if isinstance(op, ast.Pow) and abs(by or 0.0) > HIGHEST:
+                raise UserError(f"the exponent {ast.unparse(right)!r} is {by:g}; {HIGHEST} is the highest")
+            if isinstance(op, ast.Div) and by == 0:
+                raise UserError(f"{ast.unparse(right)!r}, which divides, is 0 with these parameters")
+            return ast.BinOp(made[0], op, made[1])
     return node
 
 
@@ -266,17 +257,16 @@ def evaluate(node: ast.expr, names: Mapping[str, Any], functions: Mapping[str, C
     """An expression with these in the place of its names and functions; whole powers as products from the left."""
 
     def of(node: ast.expr) -> Any:
-        if isinstance(node, ast.Name):
-            return names[node.id]
-        if isinstance(node, ast.Constant):
-            return node.value
-        if isinstance(node, ast.UnaryOp):
-            return ARITHMETIC[type(node.op)](of(node.operand))
-        if isinstance(node, ast.BinOp):
-            return ARITHMETIC[type(node.op)](of(node.left), of(node.right))
-        assert isinstance(node, ast.Call)
-        direction = [ast.unparse(part) for part in node.args[1:]] if function(node) == "d" else []
-        return functions[function(node)](*map(of, operands(node)), *direction)
+        match node:
+            case ast.Name(id=name):
+                return names[name]
+            case ast.Constant(value=value):
+                return value
+            case ast.UnaryOp(op=op) | ast.BinOp(op=op):
+                return ARITHMETIC[type(op)](*map(of, parts(node)))
+            case ast.Call(args=args):
+                direction = [ast.unparse(part) for part in args[1:]] if function(node) == "d" else []
+                return functions[function(node)](*map(of, operands(node)), *direction)
 
     return of(node)
 
@@ -314,19 +304,14 @@ def degree(term: str, species: Iterable[str]) -> int:
     """
 
     def of(node: ast.expr) -> int:
-        if isinstance(node, ast.Constant):
-            return 0
-        if isinstance(node, ast.Name):
-            return 1
-        if isinstance(node, ast.UnaryOp):
-            return of(node.operand)
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
-            return math.ceil(abs(of(node.left) * (constant(node.right) or 0.0)))
-        if isinstance(node, ast.BinOp):
-            both = of(node.left), of(node.right)
-            return max(both) if isinstance(node.op, ast.Add | ast.Sub) else sum(both)
-        assert isinstance(node, ast.Call)
-        return sum(map(of, operands(node))) + (function(node) in SMOOTH)
+        match node:
+            case ast.Name():
+                return 1
+            case ast.BinOp(op=ast.Pow()):
+                return math.ceil(abs(of(node.left) * (constant(node.right) or 0.0)))
+            case ast.BinOp(op=ast.Add() | ast.Sub()):
+                return max(of(node.left), of(node.right))
+        return sum(map(of, parts(node))) + (function(node) in SMOOTH)
 
     return of(parse(term, species))
 
@@ -336,25 +321,20 @@ def monomial_name(powers: Mapping[str, int]) -> str:
     return "*".join(name if p == 1 else f"{name}**{p}" for name, p in powers.items() if p) or "1"
 
 
-def _name(node: ast.expr, species: tuple[str, ...]) -> str:
-    powers = _powers(node, species)
-    return monomial_name(powers) if powers is not None else ast.unparse(node).replace(" ", "")
-
-
 def _powers(node: ast.expr, species: tuple[str, ...]) -> dict[str, int] | None:
     """Exponents of a monomial in the species; None of anything else."""
-    none = dict.fromkeys(species, 0)
-    if isinstance(node, ast.Name):
-        return none | {node.id: 1}
-    if isinstance(node, ast.Constant):
-        return none if node.value == 1 else None
-    if isinstance(node, ast.UnaryOp):
-        return _powers(node.operand, species) if isinstance(node.op, ast.UAdd) else None
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
-        left, right = _powers(node.left, species), _powers(node.right, species)
-        return {s: left[s] + right[s] for s in species} if left and right else None
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
-        base, power = _powers(node.left, species), constant(node.right)
-        if base and power is not None and power >= 0 and power == int(power):
-            return {s: p * int(power) for s, p in base.items()}
+    match node:
+        case ast.Name(id=name):
+            return dict.fromkeys(species, 0) | {name: 1}
+        case ast.Constant(value=1):
+            return dict.fromkeys(species, 0)
+        case ast.UnaryOp(op=ast.UAdd()):
+            return _powers(node.operand, species)
+        case ast.BinOp(op=ast.Mult()):
+            left, right = _powers(node.left, species), _powers(node.right, species)
+            return {s: left[s] + right[s] for s in species} if left and right else None
+        case ast.BinOp(op=ast.Pow()):
+            base, power = _powers(node.left, species), constant(node.right)
+            if base and power is not None and power >= 0 and power == int(power):
+                return {s: p * int(power) for s, p in base.items()}
     return None

@@ -8,6 +8,10 @@ parameters and numbers alone is folded in float64 and rounded once. Products ass
 from __future__ import annotations
 
 import ast
+import functools
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +21,7 @@ from p2d.systems import expressions
 
 # Names of what the spacing h makes, beside those of parameters: a user's names begin with a letter.
 LAP_SCALE, GRAD_SCALE, SLOPE_SCALE, STEP = "_lap", "_grad", "_slope", "_dt"
+Offset = tuple[int, int]
 EDGES = ((-1, 0), (1, 0), (0, -1), (0, 1))
 CORNERS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
 ARITHMETIC = ("add", "sub", "mul", "div", "neg", "call", "power")
@@ -50,16 +55,14 @@ class Pass:
         self.ops.append(op)
         return len(self.ops) - 1
 
-    def uses(self) -> list[int]:
+    def chain(self, kind: str, places: Sequence[int]) -> int:
+        """The place of a sum or a product of these, from the left."""
+        return functools.reduce(lambda left, right: self.place(kind, left, right), places)
+
+    def uses(self) -> Counter[int | str]:
         """How often each operation's value is used."""
-        count = [0] * len(self.ops)
-        for op in self.ops:
-            for argument in op.arguments if op.kind in ARITHMETIC else ():
-                if isinstance(argument, int):
-                    count[argument] += 1
-        for place in self.results.values():
-            count[place] += 1
-        return count
+        arguments = (op.arguments for op in self.ops if op.kind in ARITHMETIC)
+        return Counter(itertools.chain(*arguments, self.results.values()))
 
 
 @dataclass
@@ -109,47 +112,46 @@ def lower(
         operator: 5-point or 9-point.
         flat: one dimension, of a single row.
     """
-    return _Lowering(rates, parameters, operator, flat).program()
+    trees = [expressions.parse(text, rates, parameters) for text in rates.values()]
+    lowering = _Lowering(tuple(rates), parameters, operator, flat)
+    for tree in trees:
+        lowering.level(tree)
+    passes = [lowering.sweep(level) for level in [*filter(None, lowering.levels), dict(enumerate(trees))]]
+    return Program(len(trees), passes, lowering.constants)
 
 
+@dataclass
 class _Lowering:
-    def __init__(self, rates: dict[str, str], parameters: dict[str, float], operator: Operator, flat: bool) -> None:
-        self.species, self.parameters = tuple(rates), parameters
-        self.operator, self.flat = operator, flat
-        self.trees = [expressions.parse(text, rates, parameters) for text in rates.values()]
-        self.constants: list[ast.expr] = []
-        self.made: dict[str, int] = {}  # numbers of fields that passes make, by their expression
-        self.levels: list[list[tuple[int, ast.expr]]] = []
+    species: tuple[str, ...]
+    parameters: dict[str, float]
+    operator: Operator
+    flat: bool
+    constants: list[ast.expr] = field(default_factory=list)
+    made: dict[str, int] = field(default_factory=dict)  # numbers of fields that passes make, by their expression
+    levels: list[dict[int, ast.expr]] = field(default_factory=list)  # what each pass but the last makes
 
-    def program(self) -> Program:
-        for tree in self.trees:
-            self._level(tree)
-        passes = [self._pass(dict(level)) for level in self.levels if level]
-        passes.append(self._pass(dict(enumerate(self.trees))))
-        return Program(len(self.species), passes, self.constants)
-
-    def _level(self, node: ast.expr) -> int:
+    def level(self, node: ast.expr) -> int:
         """In which pass an expression can be worked out, from 0; fields that it needs are numbered on the way."""
         parts = expressions.parts(node)
         if expressions.function(node) not in expressions.OPERATORS:
-            return max(map(self._level, parts), default=0)
+            return max(map(self.level, parts), default=0)
         level = 0
         for argument in parts:
             if isinstance(argument, ast.Name):
                 continue
-            inner = self._level(argument)
+            inner = self.level(argument)
             level = max(level, inner + 1)
             key = ast.dump(argument)
             if key not in self.made:
                 self.made[key] = len(self.species) + len(self.made)
-                self.levels += [[] for _ in range(inner + 1 - len(self.levels))]
-                self.levels[inner].append((self.made[key], argument))
+                self.levels += [{} for _ in range(inner + 1 - len(self.levels))]
+                self.levels[inner][self.made[key]] = argument
         return level
 
-    def _pass(self, results: dict[int, ast.expr]) -> Pass:
+    def sweep(self, results: dict[int, ast.expr]) -> Pass:
+        """The pass that makes these fields, by number."""
         into = Pass()
-        for number, tree in results.items():
-            into.results[number] = self._emit(tree, into)
+        into.results |= {number: self._emit(tree, into) for number, tree in results.items()}
         return into
 
     def _field(self, node: ast.expr) -> int:
@@ -158,7 +160,8 @@ class _Lowering:
     def _is_constant(self, node: ast.expr) -> bool:
         return not expressions.fields_in(node, self.species)
 
-    def _constant(self, node: ast.expr, into: Pass) -> int:
+    def _constant(self, node: ast.expr | int, into: Pass) -> int:
+        node = ast.Constant(node) if isinstance(node, int) else node
         keys = [ast.dump(known) for known in self.constants]
         if ast.dump(node) not in keys:
             self.constants.append(node)
@@ -169,69 +172,55 @@ class _Lowering:
         """The place of an expression's value."""
         if self._is_constant(node):
             return self._constant(node, into)
-        if isinstance(node, ast.Name):
-            return into.place("load", self._field(node), 0, 0)
-        if isinstance(node, ast.UnaryOp):
-            inner = self._emit(node.operand, into)
-            return inner if isinstance(node.op, ast.UAdd) else into.place("neg", inner)
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
-            kind = "add" if isinstance(node.op, ast.Add) else "sub"
-            return into.place(kind, self._emit(node.left, into), self._emit(node.right, into))
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
-            power = self._whole_exponent(node.right)
-            if power is None:
+        match node:
+            case ast.Name():
+                return into.place("load", self._field(node), 0, 0)
+            case ast.UnaryOp(op=op):
+                inner = self._emit(node.operand, into)
+                return inner if isinstance(op, ast.UAdd) else into.place("neg", inner)
+            case ast.BinOp(op=ast.Add() | ast.Sub() as op):
+                kind = "add" if isinstance(op, ast.Add) else "sub"
+                return into.place(kind, self._emit(node.left, into), self._emit(node.right, into))
+            case ast.BinOp(op=ast.Pow()) if self._whole_exponent(node.right) is None:
                 return into.place("power", self._emit(node.left, into), self._constant(node.right, into))
-        if isinstance(node, ast.Call) and expressions.function(node) in expressions.SMOOTH:
-            return into.place("call", expressions.function(node), self._emit(node.args[0], into))
+            case ast.Call() if (name := expressions.function(node)) in expressions.SMOOTH:
+                return into.place("call", name, self._emit(node.args[0], into))
         return self._product(node, into)
 
     def _product(self, node: ast.expr, into: Pass) -> int:
         """A product or quotient: what is constant in front, folded, then the factors from the left, then divisors."""
-        constants: list[ast.expr] = []
-        above: list[int] = []
-        below: list[int] = []
-        self._factors(node, into, constants, above, below, False)
+        factors = list(self._factors(node, into))
+        constants = [
+            ast.BinOp(ast.Constant(1), ast.Div(), part) if inverse else part
+            for part, inverse in factors
+            if isinstance(part, ast.expr)
+        ]
+        above, below = (
+            [part for part, inverse in factors if isinstance(part, int) and inverse == divides]
+            for divides in (False, True)
+        )
         if constants:
-            folded = constants[0]
-            for constant in constants[1:]:
-                folded = ast.BinOp(folded, ast.Mult(), constant)
+            folded = functools.reduce(lambda left, right: ast.BinOp(left, ast.Mult(), right), constants)
             above.insert(0, self._constant(folded, into))
-        elif not above:
-            above.append(self._constant(ast.Constant(1), into))
-        value = above[0]
-        for factor in above[1:]:
-            value = into.place("mul", value, factor)
-        if below:
-            divisor = below[0]
-            for factor in below[1:]:
-                divisor = into.place("mul", divisor, factor)
-            value = into.place("div", value, divisor)
-        return value
+        value = into.chain("mul", above or [self._constant(1, into)])
+        return into.place("div", value, into.chain("mul", below)) if below else value
 
-    def _factors(
-        self, node: ast.expr, into: Pass, constants: list[ast.expr], above: list[int], below: list[int], inverse: bool
-    ) -> None:
-        """Add what a product is made of to these lists; of the inverse, the other way round."""
-        place = below if inverse else above
-        if self._is_constant(node):
-            constants.append(ast.BinOp(ast.Constant(1), ast.Div(), node) if inverse else node)
-        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult | ast.Div):
-            self._factors(node.left, into, constants, above, below, inverse)
-            self._factors(node.right, into, constants, above, below, inverse ^ isinstance(node.op, ast.Div))
-        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
-            power = self._whole_exponent(node.right)
-            if power is None:
-                place.append(self._emit(node, into))
-            else:
+    def _factors(self, node: ast.expr, into: Pass, inverse: bool = False) -> Iterator[tuple[ast.expr | int, bool]]:
+        """What a product is made of, constants as expressions and the rest as places; and whether each divides."""
+        match node:
+            case _ if self._is_constant(node):
+                yield node, inverse
+            case ast.BinOp(op=ast.Mult() | ast.Div() as op):
+                yield from self._factors(node.left, into, inverse)
+                yield from self._factors(node.right, into, inverse ^ isinstance(op, ast.Div))
+            case ast.BinOp(op=ast.Pow()) if (power := self._whole_exponent(node.right)) is not None:
                 for _ in range(abs(power)):
-                    self._factors(node.left, into, constants, above, below, inverse ^ (power < 0))
-        elif isinstance(node, ast.Call) and expressions.function(node) in expressions.OPERATORS:
-            scale, value = self._operator(node, into)
-            scaled: ast.expr = ast.Name(scale)
-            constants.append(ast.BinOp(ast.Constant(1), ast.Div(), scaled) if inverse else scaled)
-            place.append(value)
-        else:
-            place.append(self._emit(node, into))
+                    yield from self._factors(node.left, into, inverse ^ (power < 0))
+            case ast.Call() if expressions.function(node) in expressions.OPERATORS:
+                scale, value = self._operator(node, into)
+                yield from ((ast.Name(scale), inverse), (value, inverse))
+            case _:
+                yield self._emit(node, into), inverse
 
     def _whole_exponent(self, node: ast.expr) -> int | None:
         """An exponent that is a whole number, with the parameters' values; those are part of the kernel."""
@@ -241,55 +230,35 @@ class _Lowering:
     def _operator(self, node: ast.Call, into: Pass) -> tuple[str, int]:
         """The scale and the value, before it is scaled, of an operator."""
         first = self._field(node.args[0])
-        if expressions.function(node) == "lap":
+        name, along = expressions.function(node), ast.unparse(node.args[-1])
+        if name == "lap":
             return LAP_SCALE, self._laplacian(first, into)
-        if expressions.function(node) == "grad":
+        if name == "grad":
             return GRAD_SCALE, self._gradients(first, self._field(node.args[1]), into)
-        along = node.args[1]
-        assert isinstance(along, ast.Name)
-        if along.id == "y" and self.flat:
-            return SLOPE_SCALE, self._constant(ast.Constant(0), into)
-        step = (0, 1) if along.id == "x" else (1, 0)
-        ahead, behind = (into.place("load", first, sign * step[0], sign * step[1]) for sign in (1, -1))
-        return SLOPE_SCALE, into.place("sub", ahead, behind)
+        if along == "y" and self.flat:
+            return SLOPE_SCALE, self._constant(0, into)
+        ahead, behind = ((0, 1), (0, -1)) if along == "x" else ((1, 0), (-1, 0))
+        return SLOPE_SCALE, into.place("sub", into.place("load", first, *ahead), into.place("load", first, *behind))
 
     def _laplacian(self, number: int, into: Pass) -> int:
-        def summed(offsets: tuple[tuple[int, int], ...]) -> int:
-            return _sum([into.place("load", number, *by) for by in offsets], into)
-
         centre = into.place("load", number, 0, 0)
-        total, weight = summed(EDGES[2:] if self.flat else EDGES), 2 if self.flat else 4
-        if self.operator == "9-point" and not self.flat:
-            weight = 20
-            total = into.place("add", into.place("mul", self._number(4, into), total), summed(CORNERS))
-        elif self.operator == "9-point":
-            total, weight = into.place("mul", self._number(6, into), total), 12
-        return into.place("sub", total, into.place("mul", self._number(weight, into), centre))
+        total = self._stencil(lambda by: into.place("load", number, *by), into)
+        weight = {"5-point": 2 if self.flat else 4, "9-point": 12 if self.flat else 20}[self.operator]
+        return into.place("sub", total, into.place("mul", self._constant(weight, into), centre))
 
     def _gradients(self, first: int, second: int, into: Pass) -> int:
         """Sum over the stencil of w (f' - f)(g' - g), which is lap(f g) - f lap g - g lap f."""
 
-        def products(offsets: tuple[tuple[int, int], ...]) -> int:
-            parts = []
-            for by in offsets:
-                f, g = (
-                    into.place("sub", into.place("load", n, *by), into.place("load", n, 0, 0)) for n in (first, second)
-                )
-                parts.append(into.place("mul", f, g))
-            return _sum(parts, into)
+        def product(by: Offset) -> int:
+            f, g = (into.place("sub", into.place("load", n, *by), into.place("load", n, 0, 0)) for n in (first, second))
+            return into.place("mul", f, g)
 
-        edges = products(EDGES[2:] if self.flat else EDGES)
+        return self._stencil(product, into)
+
+    def _stencil(self, of: Callable[[Offset], int], into: Pass) -> int:
+        """The sum of something of each neighbour, with the stencil's whole weights."""
+        edges = into.chain("add", [of(by) for by in (EDGES[2:] if self.flat else EDGES)])
         if self.operator == "5-point":
             return edges
-        edges = into.place("mul", self._number(6 if self.flat else 4, into), edges)
-        return edges if self.flat else into.place("add", edges, products(CORNERS))
-
-    def _number(self, value: int, into: Pass) -> int:
-        return self._constant(ast.Constant(value), into)
-
-
-def _sum(places: list[int], into: Pass) -> int:
-    total = places[0]
-    for place in places[1:]:
-        total = into.place("add", total, place)
-    return total
+        edges = into.place("mul", self._constant(6 if self.flat else 4, into), edges)
+        return edges if self.flat else into.place("add", edges, into.chain("add", [of(by) for by in CORNERS]))

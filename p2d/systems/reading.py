@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from p2d.errors import UserError, nearest
+from p2d.systems.checks import within
 from p2d.systems.system import System
 
 CATALOGUE = Path(__file__).parent / "catalogue"
@@ -81,10 +82,9 @@ def _in_catalogue(name: str) -> Path:
 @functools.cache
 def _read(file: Path, _: int) -> System:
     try:
-        return System.from_dict(tomllib.loads(file.read_text(encoding="utf-8")))
+        with within(str(file)):
+            return System.from_dict(tomllib.loads(file.read_text(encoding="utf-8")))
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{file} is no TOML: {error}") from None
     except (UnicodeDecodeError, OSError) as error:
         raise UserError(f"{file} cannot be read: {error}") from None
-    except UserError as error:
-        raise UserError(f"{file}: {error}") from None

@@ -71,7 +71,7 @@ def rest_state(system: System) -> np.ndarray:
     It begins halfway between the limits of each species, at either end and beyond; without limits at 0.5, 0, 1 and -1.
     """
     ends = [system.limits.get(s, (-math.inf, math.inf)) for s in system.species]
-    low, high = (np.array(e, float) for e in zip(*ends, strict=True))
+    low, high = np.array(ends, float).T
     with np.errstate(all="ignore"):
         for share in (0.5, 0.0, 1.0, -1.0):
             state = np.where(np.isfinite(high - low), low + share * (high - low), share)
@@ -99,12 +99,9 @@ def longest_step(system: System, grid: Grid, operator: Operator) -> Bound:
         bound = 2 * (slow - mu.real) / (abs(mu) ** 2 - slow**2) if abs(mu) > slow else math.inf
         if bound < longest:
             longest, decay = float(bound), float(-mu.real)
-    overshoot, species = math.inf, ""
-    own = np.diag(jacobian(system, 0.0))
-    for s, rate in zip(system.species, own, strict=True):
-        if s in system.limits and rate < 0 and 1 / -rate < overshoot:
-            overshoot, species = float(1 / -rate), s
-    return Bound(longest, decay, overshoot, species)
+    own = zip(system.species, np.diag(jacobian(system, 0.0)), strict=True)
+    overshoots = [(float(1 / -rate), s) for s, rate in own if s in system.limits and rate < 0]
+    return Bound(longest, decay, *min(overshoots, default=(math.inf, ""), key=lambda pair: pair[0]))
 
 
 def refuse_growth(system: System, grid: Grid, operator: Operator) -> None:

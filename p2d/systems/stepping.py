@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
-from p2d.errors import UserError, nearest
+from p2d.errors import UserError, refuse_unknown
 from p2d.fields import Grid, Operator
 from p2d.systems import stability
 from p2d.systems.expressions import functions_in
@@ -38,20 +38,12 @@ class Scheme:
     integrator: Integrator = "euler"
 
     def __post_init__(self) -> None:
-        if self.integrator not in get_args(Integrator):
-            known = get_args(Integrator)
-            raise UserError(
-                f"unknown integrator {self.integrator!r}{nearest(self.integrator, known)}; known: {', '.join(known)}"
-            )
+        refuse_unknown("integrator", self.integrator, get_args(Integrator))
         if not (np.isfinite(self.dt) and self.dt > 0):
             raise UserError(f"dt = {self.dt} is not possible: it must be a finite number above 0")
         if "open" in self.grid.edges:
             raise UserError("open edges cannot be simulated: nothing is known beyond them; take periodic or mirror")
         self.grid.refuse_operator(self.operator)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
-        return asdict(self)
 
     def refuse(self, system: System) -> None:
         """Refuse a system that this scheme cannot advance: what does not fit the grid, or blows up with it.
@@ -84,11 +76,8 @@ def choose_device(device: str) -> str:
     Raises:
         UserError: an unknown device, or 'cuda' where there is no GPU.
     """
-    if device not in DEVICES:
-        raise UserError(f"unknown device {device!r}; known: {', '.join(DEVICES)}")
-    if device == "cpu":
-        return "cpu"
-    if has_gpu():
+    refuse_unknown("device", device, DEVICES)
+    if device != "cpu" and has_gpu():
         return "cuda"
     if device == "cuda":
         raise UserError("device 'cuda' was asked for, but no CUDA GPU can be used here; take --device cpu")

@@ -1,20 +1,4 @@
-"""A system: its species, their rates as text, parameters and presets; in a TOML file of about 20 lines.
-
-    name = "brusselator"
-    [rates]
-    x = "D_x*lap(x) + a - (b + 1)*x + x**2*y"
-    y = "D_y*lap(y) + b*x - x**2*y"
-    [parameters]
-    D_x = 1.0
-    ...
-    [presets.turbulence]
-    b = 3.0
-    moves = true
-
-Optional are [limits] of species ([low, high]), [units] of species, [start] (rest, blot, noise: amounts by species,
-numbers or made of parameters; kind), and [run] (dt, steps, spacing): what a simulation does where nothing else is asked
-for. A preset may set what [run] sets, too, and says whether its patterns move.
-"""
+"""A system: its species, their rates as text, parameters and presets; its TOML file is shown in systems/__init__.py."""
 
 from __future__ import annotations
 
@@ -151,7 +135,7 @@ class System:
         Args:
             grid: periodic of spacing 1 when None.
         """
-        grid = grid or Grid((int(state.shape[-2]), int(state.shape[-1])))
+        grid = grid or Grid(tuple(state.shape[-2:]))
         functions = expressions.smooth_functions(state) | grid.operators(operator)
         names = {s: state[..., i, :, :] for i, s in enumerate(self.species)}
         made = [0 * names[s] + expressions.evaluate(tree, names, functions) for s, tree in self.folded.items()]
@@ -219,24 +203,24 @@ class System:
         made = self
         if preset:
             if preset not in self.presets:
-                known = ", ".join(self.presets) or "none"
-                raise UserError(
-                    f"unknown preset {preset!r} of {self.name}{nearest(preset, self.presets)}; known: {known}"
-                )
+                close, known = nearest(preset, self.presets), ", ".join(self.presets) or "none"
+                raise UserError(f"unknown preset {preset!r} of {self.name}{close}; known: {known}")
             values = dict(self.presets[preset])
             moves = values.pop("moves", None)
             run = replace(self.run, **{key: values.pop(key) for key in SETTINGS if key in values})
             made = replace(self, parameters={**self.usual, **values}, run=run, moves=moves, preset=preset)
         for name in parameters:
-            if name not in self.parameters:
-                raise UserError(
-                    f"{self.name} has no parameter {name!r}{nearest(name, self.parameters)}; "
-                    f"known: {', '.join(self.parameters)}"
-                )
+            self.refuse_parameter(name)
         changed = {**made.parameters, **parameters}
         if changed == made.parameters:
             return made
         return replace(made, parameters=changed, preset=self._preset_of(changed), moves=None)
+
+    def refuse_parameter(self, name: str) -> None:
+        """Refuse the name of a parameter that there is none of, with the nearest."""
+        if name not in self.parameters:
+            close, known = nearest(name, self.parameters), ", ".join(self.parameters)
+            raise UserError(f"{self.name} has no parameter {name!r}{close}; known: {known}")
 
     def _preset_of(self, parameters: dict[str, float]) -> str:
         """The preset that these parameters are of, '' for others."""

@@ -7,6 +7,7 @@ Sums of products are multiplied out; lap, grad and d are linear and are taken te
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Mapping
 
 from p2d.errors import UserError
@@ -41,26 +42,24 @@ class Expansion:
         if not expressions.fields_in(node, self.species):
             value = expressions.number(node, self.parameters)
             return {ONE: value} if value else {}
-        if isinstance(node, ast.Name):
-            return {((node.id, 1.0),): 1.0}
-        if isinstance(node, ast.UnaryOp):
-            return _scaled(self.of(node.operand), -1.0 if isinstance(node.op, ast.USub) else 1.0)
-        if isinstance(node, ast.Call):
-            return self._call(node)
-        assert isinstance(node, ast.BinOp)
-        if isinstance(node.op, ast.Pow):
-            return self._power(self.of(node.left), expressions.number(node.right, self.parameters))
-        left = self.of(node.left)
-        right: ast.expr = node.right
-        if isinstance(node.op, ast.Div):
-            power = 1.0
-            if isinstance(right, ast.BinOp) and isinstance(right.op, ast.Pow):  # 1/(1 + u)**2 is not multiplied out
-                power = expressions.number(right.right, self.parameters)
-                right = right.left
-            return self._times(left, self._power(self.of(right), -power))
-        if isinstance(node.op, ast.Mult):
-            return self._times(left, self.of(right))
-        return _added(left, _scaled(self.of(right), -1.0 if isinstance(node.op, ast.Sub) else 1.0))
+        match node:
+            case ast.Name(id=name):
+                return {((name, 1.0),): 1.0}
+            case ast.UnaryOp(op=op):
+                return _scaled(self.of(node.operand), -1.0 if isinstance(op, ast.USub) else 1.0)
+            case ast.BinOp(op=ast.Pow()):
+                return self._power(self.of(node.left), expressions.number(node.right, self.parameters))
+            case ast.BinOp(op=ast.Div(), right=ast.BinOp(op=ast.Pow()) as below):  # 1/(1 + u)**2 is not multiplied out
+                power = expressions.number(below.right, self.parameters)
+                return self._times(self.of(node.left), self._power(self.of(below.left), -power))
+            case ast.BinOp(op=ast.Div()):
+                return self._times(self.of(node.left), self._power(self.of(node.right), -1.0))
+            case ast.BinOp(op=ast.Mult()):
+                return self._times(self.of(node.left), self.of(node.right))
+            case ast.BinOp(op=op):
+                right = self.of(node.right)
+                return _added(self.of(node.left), _scaled(right, -1.0 if isinstance(op, ast.Sub) else 1.0))
+        return self._call(node)
 
     def name(self, product: Product) -> str:
         """A product as text, such as 'u*v**2' or 'u/(1.0+u**2)'."""
@@ -71,19 +70,16 @@ class Expansion:
     def _place(self, name: str) -> tuple[int, str]:
         return (self.species.index(name), "") if name in self.species else (len(self.species), name)
 
-    def _sorted(self, powers: dict[str, float]) -> Product:
-        return tuple((f, powers[f]) for f in sorted(powers, key=self._place) if powers[f])
-
     def _times(self, left: Sum, right: Sum) -> Sum:
         if len(left) * len(right) > MOST:
             raise UserError(f"a rate has more than {MOST} terms when multiplied out; write it with fewer")
         made: Sum = {}
-        for a, x in left.items():
-            for b, y in right.items():
-                powers = dict(a)
-                for factor, power in b:
-                    powers[factor] = powers.get(factor, 0.0) + power
-                made = _added(made, {self._sorted(powers): x * y})
+        for (a, x), (b, y) in itertools.product(left.items(), right.items()):
+            powers = dict(a)
+            for factor, power in b:
+                powers[factor] = powers.get(factor, 0.0) + power
+            product = tuple((f, powers[f]) for f in sorted(powers, key=self._place) if powers[f])
+            made = _added(made, {product: x * y})
         return made
 
     def _power(self, base: Sum, power: float) -> Sum:
@@ -100,21 +96,19 @@ class Expansion:
             return made
         return {((f"({self._text(base)})", power),): 1.0}
 
-    def _call(self, node: ast.Call) -> Sum:
-        assert isinstance(node.func, ast.Name)
-        name = node.func.id
-        first = self.of(node.args[0])
+    def _call(self, node: ast.expr) -> Sum:
+        assert isinstance(node, ast.Call)
+        name, first = expressions.function(node), self.of(node.args[0])
         if name in expressions.SMOOTH:
             return {((f"{name}({self._text(first)})", 1.0),): 1.0}
         made: Sum = {}
         if name == "grad":
-            for a, x in first.items():
-                for b, y in self.of(node.args[1]).items():
-                    if a and b:
-                        pair = sorted((self.name(a), self.name(b)), key=self._place)
-                        made = _added(made, {((f"grad({pair[0]},{pair[1]})", 1.0),): x * y})
+            for (a, x), (b, y) in itertools.product(first.items(), self.of(node.args[1]).items()):
+                if a and b:
+                    pair = sorted((self.name(a), self.name(b)), key=self._place)
+                    made = _added(made, {((f"grad({pair[0]},{pair[1]})", 1.0),): x * y})
             return made
-        along = f",{node.args[1].id}" if name == "d" and isinstance(node.args[1], ast.Name) else ""
+        along = f",{ast.unparse(node.args[1])}" if name == "d" else ""
         for product, value in first.items():
             if product:
                 made = _added(made, {((f"{name}({self.name(product)}{along})", 1.0),): value})

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from p2d.config import SimulateConfig
+from p2d.discovery.result import Discovery
 from p2d.errors import UserError
 from p2d.pipeline.simulate import simulate
 from p2d.snapshots.simulated import simulate_here
@@ -87,21 +88,26 @@ def test_initial_states_that_are_neither_a_kind_nor_a_dataset_are_refused(tmp_pa
 
 
 def test_a_discovered_equation_is_simulated_as_a_system(cluster, tmp_path):
-    terms = {species: dict(rate) for species, rate in load_system("gray_scott").terms.items()}
-    given = load_system("gray_scott")
-    found = type(given).of_terms("waves", terms, limits=given.limits, start=given.start, run=given.run)
-    file = tmp_path / "discover" / "waves" / "equation.json"
-    file.parent.mkdir(parents=True)
-    file.write_text(json.dumps({"system": found.to_dict()}))
-    made = simulate(SimulateConfig(**SMALL, equation="waves"), tmp_path, Run)
+    terms = load_system("gray_scott").terms
+    numbers = {"gap": 9.0, "misfit": 0.0, "z_max": None, "unbalanced": 0.0, "step": None, "smoothing": 0.0}
+    words = {"verdict": "moves", "unit_of_time": "that of the steps"}
+    discovery = Discovery.from_dict(
+        {"equation": terms, "error": {}, "interval": {}, "frequency": None, "spectrum": [], "noise": [], "snapshots": 9}
+        | numbers
+        | words
+    )
+    file = discovery.save(tmp_path / "discover" / "waves")
+    starts = simulate_here(SimulateConfig(**SMALL), tmp_path / "starts")
+    settings = {**SMALL, "initial": str(starts.folder), "dt": 1.0}
+    made = simulate(SimulateConfig(**settings, equation="waves"), tmp_path, Run)
     assert made.where == tmp_path / "data" / "waves_equation_10x12"
-    dataset, truth = open_dataset(made.where), simulate_here(SimulateConfig(**SMALL), tmp_path / "truth")
+    dataset, truth = open_dataset(made.where), simulate_here(SimulateConfig(**settings), tmp_path / "truth")
     (system,) = dataset.card.systems.values()
-    assert system.parameters == found.parameters
+    assert system.parameters == discovery.system.parameters
     # the same rates with other coefficients folded: float32 rounding over 30 steps
     np.testing.assert_allclose(dataset.states(), truth.states(), atol=3e-6)
     file.write_text("{}")
-    with pytest.raises(UserError, match="the equation waves holds no system; p2d discover makes one"):
+    with pytest.raises(UserError, match=r"equation\.json holds no equation that can be read"):
         simulate(SimulateConfig(**SMALL, equation="waves", name="b"), tmp_path, no_tracking)
     with pytest.raises(UserError, match="there is no equation 'none'"):
         simulate(SimulateConfig(**SMALL, equation="none"), tmp_path, no_tracking)

@@ -13,6 +13,7 @@ from p2d.config.simulate import Simulation
 from p2d.errors import UserError
 from p2d.fields import Grid, Scaling, Species
 from p2d.observables import names
+from p2d.snapshots import writing
 from p2d.snapshots.card import Card, card_hash
 from p2d.snapshots.simulated import ALIVE_SHARE, alive, is_finished, plan, simulate_here, simulate_samples, with_starts
 from p2d.snapshots.store import Dataset, open_dataset
@@ -142,8 +143,55 @@ def test_rest_noise_and_step_are_found_where_the_file_says_none(tmp_path, system
     (known,) = dataset.card.systems.values()
     # 8 D_slow and what reacts: about 8 * 4 + a^2 = 36; half of 2 / 36
     assert_allclose(known.run.dt, 1 / 36, rtol=0.05)
-    for species, middle in zip(dataset.card.species, rest, strict=True):
+    for species, middle in zip(config.simulation().species, rest, strict=True):
         assert_allclose([species.low, species.high], [0.9 * middle, 1.1 * middle], rtol=1e-6)
+
+
+LOPSIDED = """
+name = "lopsided"
+[rates]
+high = "lap(high) + 1"
+floored = "0.1*lap(floored) + 0.2"
+bounded = "0.1*lap(bounded)"
+[limits]
+floored = [-3.0, inf]
+bounded = [0.0, 2.0]
+[start]
+rest = { high = 0.0, floored = 0.0, bounded = 1.0 }
+noise = { high = 0.01, floored = 0.1, bounded = 0.5 }
+[run]
+dt = 0.1
+"""
+
+
+def test_ranges_without_limits_are_those_of_the_shards_with_living_samples(tmp_path, system):
+    config = small(system=system(LOPSIDED), num_samples=5, chunk=2, steps=50)
+    dataset = simulate_here(config, tmp_path / "data")
+    states = everything(dataset)
+    for entry, own in zip(dataset.card.shards, np.split(states, (2, 4)), strict=True):
+        assert entry["low"] == own.min(axis=(0, 2, 3)).tolist()
+        assert entry["high"] == own.max(axis=(0, 2, 3)).tolist()
+    high, floored, bounded = dataset.card.species
+    assert (high.low, high.high) == (states[:, 0].min(), states[:, 0].max())
+    assert high.low > 4  # the start spans -0.1 to 0.1
+    assert (floored.low, floored.high) == (-3.0, states[:, 1].max())
+    assert (bounded.low, bounded.high) == (0.0, 2.0)
+    # damaged and made again, the card says the same
+    (tmp_path / "data" / "shard-00001.parquet").unlink()
+    simulate_here(config, tmp_path / "data")
+    assert open_dataset(tmp_path / "data").card.species == dataset.card.species
+    assert verify(tmp_path / "data") == []
+
+
+def test_shards_of_the_dead_say_nothing_of_ranges(tmp_path):
+    species = (Species("a", low=-1, high=1), Species("b", "mM"))
+    card = Card({}, species, Grid((4, 4)), 2)
+    entries = [
+        {"alive": 0, "low": [-9.0, 0.5], "high": [9.0, 0.5]},
+        {"alive": 1, "low": [2.0, 3.0], "high": [4.0, 3.0]},
+    ]
+    assert writing.ranged(card, entries[:1]) == species
+    assert writing.ranged(card, entries) == (Species("a", low=2.0, high=4.0), Species("b", "mM", 3.0, 4.0))
 
 
 def test_time_is_that_of_each_system(tmp_path, system):

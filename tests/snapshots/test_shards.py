@@ -31,7 +31,8 @@ def test_rows_come_back_to_the_last_bit(tmp_path, height, width):
     assert table.column("run_id").to_pylist() == [7, 7, 8, 8, 9]
     assert table.column("alive").to_pylist() == alive.tolist()
     file = tmp_path / "shard-00007.parquet"
-    assert entry == {"name": file.name, "rows": 5, "alive": 3, "hash": file_hash(file)} == shard_entry(file)
+    ends = {"low": states.min(axis=(0, 2, 3)).tolist(), "high": states.max(axis=(0, 2, 3)).tolist()}
+    assert entry == {"name": file.name, "rows": 5, "alive": 3, **ends, "hash": file_hash(file)} == shard_entry(file)
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (12, 20)])

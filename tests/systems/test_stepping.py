@@ -314,12 +314,3 @@ def test_first_derivatives_at_mirror_edges_are_refused_in_modes_alone():
     Scheme(Grid((8, 8)), 0.01, integrator="etdrk4").refuse(advected)
     with pytest.raises(UserError, match="etdrk4 cannot take the first derivatives of a at mirror edges"):
         Scheme(grid, 0.01, integrator="etdrk4").refuse(advected)
-
-
-def test_a_scheme_as_json():
-    assert Scheme(Grid((4, 6), 0.5), 0.25).to_dict() == {
-        "grid": {"shape": (4, 6), "spacing": 0.5, "edges": ("periodic", "periodic"), "unit": ""},
-        "dt": 0.25,
-        "operator": "5-point",
-        "integrator": "euler",
-    }
