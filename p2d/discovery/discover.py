@@ -17,7 +17,7 @@ from p2d.discovery import fit
 from p2d.discovery.fit import Rates
 from p2d.discovery.library import Library, choose_library, free_library
 from p2d.discovery.moments import SMOOTHING, Measure, Rows, SecondOrder, refuse_not_finite
-from p2d.discovery.reference import Reference, reference_of
+from p2d.discovery.reference import REACTION, Reference, reference_of
 from p2d.discovery.result import Discovery, Intervals
 from p2d.discovery.steps import Steps
 from p2d.discovery.verdict import static_text, too_few_text, verdict_text
@@ -217,7 +217,7 @@ class _Problem:
             rounded=self.measure.rounded,
             snapshots=snapshots,
             verdict=static_text(imbalance, reference.name),
-            unit_of_time="reaction rate 1",
+            unit_of_time=REACTION,
         )
 
 
@@ -268,7 +268,7 @@ class _Fitted:
             rounded=measure.rounded,
             snapshots=snapshots,
             verdict=verdict,
-            unit_of_time="reaction rate 1" if problem.reaction(free) > 0 else "mean square velocity 1",
+            unit_of_time=REACTION if problem.reaction(free) > 0 else "mean square velocity 1",
         )
 
     def _resampled(

@@ -106,8 +106,8 @@ def roll_out(subject: Subject, kinds: tuple[str, ...], advance: Advance) -> Roll
     Raises:
         UserError: see the models.
     """
-    ensemble = preservation.Ensemble(subject.ensemble, subject.seed)
-    floor = ensemble.floor(math.prod(preservation.observed(subject.starts).shape[:2]))
+    ensemble = preservation.Ensemble(subject.ensemble, subject.seed, subject.grid)
+    floor = ensemble.floor(math.prod(preservation.observed(subject.starts, subject.grid).shape[:2]))
     truth = _true_states(subject) if subject.system else None
     courses: dict[str, Course] = {}
     for kind in kinds:
@@ -137,7 +137,7 @@ class _Judge:
         frames, ratios, correlations, cosines = [], [], [], []
         blown_up = None
         for n, (time, c) in enumerate(zip(times, states, strict=False)):
-            ratio = self.ensemble.distance(preservation.observed(c)) / self.floor
+            ratio = self.ensemble.distance(preservation.observed(c, self.subject.grid)) / self.floor
             if not np.isfinite(c).all() or ratio > GONE:
                 blown_up = float(time)
                 break
