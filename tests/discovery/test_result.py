@@ -55,7 +55,8 @@ def test_the_system_it_can_be_simulated_as_is_kept_with_it(tmp_path):
     simulable = discovery().simulated_as(WAVES, states, Grid((8, 8)), "waves_equation")
     found = discovery(simulable=simulable)
     assert found.system is simulable and simulable.terms == WAVES.terms
-    assert (simulable.start, simulable.limits, simulable.run) == (WAVES.start, WAVES.limits, WAVES.run)
+    assert (simulable.blots == WAVES.blots).all() and (simulable.amounts("rest") == WAVES.amounts("rest")).all()
+    assert (simulable.limits, simulable.run) == (WAVES.limits, WAVES.run)
     found.save(tmp_path)
     assert Discovery.load(tmp_path) == found and Discovery.load(tmp_path).system == simulable
 
