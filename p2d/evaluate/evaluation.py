@@ -112,13 +112,9 @@ class FlowMeasures:
 
     def to_dict(self) -> Json:
         """As JSON types."""
-        own = {
-            "objective": self.objective,
-            **self.field.to_dict(),
-            "imbalance": self.imbalance,
-            "verdict": self.verdict,
-        }
-        return own | ({"preservation": self.preservation.to_dict()} if self.preservation else {})
+        own = {key: getattr(self, key) for key in ("objective", "imbalance", "verdict")}
+        kept = {"preservation": self.preservation.to_dict()} if self.preservation else {}
+        return own | self.field.to_dict() | kept
 
     @classmethod
     def from_dict(cls, values: Json) -> FlowMeasures:
@@ -222,16 +218,10 @@ class Evaluation(Stored):
 
     def to_dict(self) -> Json:
         """As JSON types, without what there is not."""
+        parts = {"truth": self.truth, "flow": self.flow, "discover": self.equation}
         values: Json = {"dataset_hash": self.dataset_hash, "held_out": self.held_out}
-        if self.truth:
-            values["truth"] = self.truth.to_dict()
-        if self.score:
-            values["score"] = dict(self.score)
-        if self.flow:
-            values["flow"] = self.flow.to_dict()
-        if self.equation:
-            values["discover"] = self.equation.to_dict()
-        return values | {key: getattr(self, key) for key in ("inputs", "seconds") if getattr(self, key)}
+        values |= {key: part.to_dict() for key, part in parts.items() if part}
+        return values | {key: getattr(self, key) for key in ("score", "inputs", "seconds") if getattr(self, key)}
 
     @classmethod
     def from_dict(cls, values: Json) -> Evaluation:

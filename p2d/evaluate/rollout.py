@@ -35,7 +35,14 @@ RATE_STATES = 2  # that the stiffest rate is taken over
 GONE = 1e3  # floors; an ensemble that far away is as good as blown up
 LEAST_RANDOM_STEP = 0.5  # of the simulator's: a random flow that is stiffer may blow up
 LANGEVIN_ETA = 0.1  # of the score alone, where no corrector was asked for (the original's)
-TRUE, RECOVERED, SCORE, REVERSED, RANDOM, STILL = "true", "recovered", "score only", "reversed", "random flow", "v = 0"
+KINDS = TRUE, RECOVERED, SCORE, REVERSED, RANDOM, STILL = (
+    "true",
+    "recovered",
+    "score only",
+    "reversed",
+    "random flow",
+    "v = 0",
+)
 
 
 @dataclass(frozen=True)

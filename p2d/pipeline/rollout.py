@@ -56,6 +56,7 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
     file = place / "rollout.json"
     if file.is_file() and (before := Rollout.load(file)).inputs == inputs:
         return Outcome("rollout", False, place, before.to_dict(), result=before)
+    from p2d.evaluate.rollout import KINDS, roll_out
     from p2d.show import figures
 
     if not figures.can_animate(config.animation):
@@ -63,7 +64,8 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
     start = time.monotonic()
     subject = _subject(config, dataset, carrier.load(dataset, np.sort(starts)), score, starts, others)
     with stage(track, "rollout", place, {**config.to_dict(), **source.to_dict()}) as child:
-        rolled = replace(_roll_out(subject), inputs=inputs, starts=tuple(starts.tolist()))
+        with progress("rollout", len(KINDS) * len(subject.times), "frames") as advance:
+            rolled = replace(roll_out(subject, KINDS, advance), inputs=inputs, starts=tuple(starts.tolist()))
         _draw(place, rolled, config, f"{carrier.name}, sample {config.sample}")
         for n, at in enumerate(config.times):
             child.metrics(rolled.metrics(n), step=at)
@@ -73,14 +75,6 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
     if subject.system is None:
         say("  the true system is not known: time is counted so that diffusion is as fast as in the waves preset")
     return Outcome("rollout", True, place, rolled.to_dict(), time.monotonic() - start, rolled)
-
-
-def _roll_out(subject: Subject) -> Rollout:
-    from p2d.evaluate import rollout as rolling
-
-    kinds = (rolling.TRUE, rolling.RECOVERED, rolling.SCORE, rolling.REVERSED, rolling.RANDOM, rolling.STILL)
-    with progress("rollout", len(kinds) * len(subject.times), "frames") as advance:
-        return rolling.roll_out(subject, kinds, advance)
 
 
 def _draw(place: Path, rolled: Rollout, config: RolloutConfig, title: str) -> None:
@@ -185,20 +179,16 @@ def _choose_score(
             raise UserError(
                 f"{score} was trained with another normalisation than {carrier.where}; name another score model"
             )
-    _refuse_missing_score(config, carrier.settings, score, carrier.where)
+    # A corrector and the states of a noised flow need one; a training-free flow has its own.
+    objective = carrier.settings["objective"]
+    if objective != "training-free" and (config.eta or objective == "continuity"):
+        if score is None:
+            raise UserError(
+                f"rolling out {carrier.where} this way needs a score model: name one with --score, or train-score "
+                "makes one"
+            )
+        refuse_other_levels(score, config.alpha if objective == "stationarity" else carrier.settings["alpha"])
     return score
-
-
-def _refuse_missing_score(config: RolloutConfig, settings: Json, score: Path | None, flow: Path) -> None:
-    """Refuse a corrector, or states of a noised flow, without the score model that they need."""
-    own = settings["objective"] == "training-free"
-    if score is None and not own and (config.eta or settings["objective"] == "continuity"):
-        raise UserError(
-            f"rolling out {flow} this way needs a score model: name one with --score, or train-score makes one"
-        )
-    if score is None or own or not (config.eta or settings["objective"] == "continuity"):
-        return
-    refuse_other_levels(score, config.alpha if settings["objective"] == "stationarity" else settings["alpha"])
 
 
 def _split(dataset: Dataset, config: RolloutConfig) -> tuple[np.ndarray, np.ndarray]:
