@@ -7,26 +7,25 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from p2d.config import RolloutConfig, RolloutSource, settings_hash
 from p2d.config.stored import Json
 from p2d.discovery.result import Discovery
 from p2d.errors import UserError
 from p2d.evaluate.course import Rollout
+from p2d.evaluate.metrics import known_system
+from p2d.evaluate.rollout import KINDS, Subject, roll_out, score_beside
 from p2d.fields import Scaling
+from p2d.flow.model import Flow
 from p2d.pipeline.refuse import refuse_other_levels, refuse_other_systems, refuse_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
 from p2d.runs import EQUATION, FLOW, REPORT, SCORE, short_name
 from p2d.snapshots.store import Dataset, evenly, find_dataset
 from p2d.training.checkpoint import read_config
-
-if TYPE_CHECKING:
-    from p2d.evaluate.rollout import Subject
-    from p2d.flow.model import Flow
 
 REFERENCE = 512  # snapshots, at most, that make the ensemble
 
@@ -56,13 +55,21 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
     file = place / "rollout.json"
     if file.is_file() and (before := Rollout.load(file)).inputs == inputs:
         return Outcome("rollout", False, place, before.to_dict(), result=before)
-    from p2d.evaluate.rollout import KINDS, roll_out
     from p2d.show import figures
 
     if not figures.can_animate(config.animation):
         raise UserError("animation = mp4 needs ffmpeg, which is not here; take gif")
     start = time.monotonic()
-    subject = _subject(config, dataset, carrier.load(dataset, np.sort(starts)), score, starts, others)
+    flow = carrier.load(dataset, np.sort(starts))
+    subject = Subject(
+        flow=flow,
+        system=known_system(dataset),
+        score=score_beside(flow, score),
+        starts=np.concatenate([dataset.states(np.array([i])) for i in starts]),
+        ensemble=dataset.states(others),
+        grid=dataset.card.grid,
+        **{key: getattr(config, key) for key in ("times", "eta", "alpha", "noise", "step", "seed")},
+    )
     with stage(track, "rollout", place, {**config.to_dict(), **source.to_dict()}) as child:
         with progress("rollout", len(KINDS) * len(subject.times), "frames") as advance:
             rolled = replace(roll_out(subject, KINDS, advance), inputs=inputs, starts=tuple(starts.tolist()))
@@ -122,11 +129,6 @@ def _flow(source: RolloutSource, out: Path) -> _Carrier:
     folder = FLOW.find(out, source.flow)
     made = read_config(folder, "flow")
 
-    def load(_: Dataset, __: np.ndarray) -> Flow:
-        from p2d.flow.model import Flow
-
-        return Flow.load(folder)
-
     return _Carrier(
         kind="flow",
         where=folder,
@@ -135,7 +137,7 @@ def _flow(source: RolloutSource, out: Path) -> _Carrier:
         scaling=Scaling.from_dict(made["data"]["scaling"]),
         settings=made["settings"],
         identity=settings_hash({**made["settings"], **made["data"]}),
-        load=load,
+        load=lambda *_: Flow.load(folder),
     )
 
 
@@ -144,10 +146,6 @@ def _equation(source: RolloutSource, out: Path) -> _Carrier:
     discovery = Discovery.load(file)
 
     def load(dataset: Dataset, sample_ids: np.ndarray) -> Flow:
-        import torch
-
-        from p2d.flow.model import Flow
-
         states = torch.from_numpy(dataset.states(sample_ids))
         return Flow.of_system(discovery.system, states, dataset.scaling)
 
@@ -211,25 +209,3 @@ def _split(dataset: Dataset, config: RolloutConfig) -> tuple[np.ndarray, np.ndar
     if not len(rest):
         raise UserError(f"{dataset.folder} has no living snapshots of other runs than the starts', to measure by")
     return starts, evenly(rest, REFERENCE)
-
-
-def _subject(
-    config: RolloutConfig, dataset: Dataset, flow: Flow, score: Path | None, starts: np.ndarray, others: np.ndarray
-) -> Subject:
-    from p2d.evaluate import rollout as rolling
-    from p2d.evaluate.metrics import known_system
-
-    return rolling.Subject(
-        flow=flow,
-        system=known_system(dataset),
-        score=rolling.score_beside(flow, score),
-        starts=np.concatenate([dataset.states(np.array([i])) for i in starts]),
-        ensemble=dataset.states(others),
-        times=config.times,
-        eta=config.eta,
-        alpha=config.alpha,
-        noise=config.noise,
-        step=config.step,
-        seed=config.seed,
-        grid=dataset.card.grid,
-    )
