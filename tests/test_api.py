@@ -123,7 +123,7 @@ def test_snapshots_of_one_run_of_a_dataset_count_as_one(pairs):
             each = super().each(task)
             return {key: np.stack([each[key][runs == run].mean(axis=0) for run in np.unique(runs)]) for key in each}
 
-    of_runs = Averaged(living, np.arange(len(living)), np.unique(runs))
+    of_runs = Averaged(living, np.arange(len(living)), np.unique(runs), pairs.card.names, pairs.card.grid)
     expected = discover_equation(of_runs, DiscoverConfig(library="gray-scott", bootstrap=10))
     assert found.snapshots == len(living)
     for kind in ("terms", "errors"):

@@ -32,6 +32,7 @@ from p2d.snapshots.noise import LOOKED_AT
 from p2d.snapshots.passes import Findings, InMemory, Task, carry_out
 from p2d.snapshots.simulated import measured
 from p2d.snapshots.store import Dataset, find_dataset, open_dataset
+from p2d.systems.reading import load_system
 from p2d.systems.system import System
 
 KINDS = ("clean", "8 bits", "0.01", "0.02")  # of noise, in concentration
@@ -332,7 +333,8 @@ def identify(name: str, truth: System, states: np.ndarray) -> Identification:
     snapshots = InMemory.of_states(states)
     settings = DiscoverConfig(library="gray-scott", noise="0")
     measure = choose_measure(snapshots.some(LOOKED_AT), snapshots.species, settings)
-    systems = {**{preset: truth.at(preset) for preset in truth.presets}, name: truth}
+    known = load_system(truth.name)  # a card keeps no presets
+    systems = {**{preset: known.at(preset) for preset in known.presets}, name: truth}
     misfit = measure_misfits(systems, snapshots, measure)
     best = min(misfit, key=lambda key: misfit[key])
     return Identification(name, best, systems[best].parameters == truth.parameters, misfit)

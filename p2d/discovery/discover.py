@@ -8,6 +8,7 @@ then allows for as much of it as a stable step can cause.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +18,8 @@ from p2d.discovery import fit
 from p2d.discovery.fit import Rates
 from p2d.discovery.library import Library, choose_library, free_library
 from p2d.discovery.moments import SMOOTHING, Measure, Rows, SecondOrder, refuse_not_finite
-from p2d.discovery.reference import Reference, reference_of
-from p2d.discovery.result import Discovery, Intervals
+from p2d.discovery.reference import REACTION, Reference, reference_of
+from p2d.discovery.result import Discovery
 from p2d.discovery.steps import Steps
 from p2d.discovery.verdict import static_text, too_few_text, verdict_text
 from p2d.errors import UserError
@@ -27,7 +28,6 @@ from p2d.snapshots import noise as noises
 from p2d.snapshots.noise import LOOKED_AT
 from p2d.snapshots.passes import Findings, Snapshots
 from p2d.systems.system import System
-from p2d.systems.terms import Terms
 
 LEAST_RUNS = 8
 RUNS_PER_WEIGHT = 1.25  # runs over observables that they give weights, below which chi-squared of the fit tells nothing
@@ -200,11 +200,10 @@ class _Problem:
         assert reference is not None
         bootstrap, seed = self.config.bootstrap, self.config.seed
         free, *draws = reference.steady_state(gram, self.measure.terms, bootstrap, seed)
-        errors, intervals = _errors(draws, free, reference.library)
-        return Discovery(
-            terms=reference.library.name_terms(reference.library.ties @ free),
-            errors=errors,
-            intervals=intervals,
+        return self.discovery(
+            reference.library,
+            free,
+            draws,
             frequency=None,
             gap=0.0,
             spectrum=(),
@@ -212,12 +211,24 @@ class _Problem:
             z_max=None,
             unbalanced=imbalance,
             step=None,
-            noise=self.measure.noise,
-            smoothing=self.measure.smoothing,
-            rounded=self.measure.rounded,
             snapshots=snapshots,
             verdict=static_text(imbalance, reference.name),
-            unit_of_time="reaction rate 1",
+            unit_of_time=REACTION,
+        )
+
+    def discovery(self, library: Library, free: np.ndarray, draws: list[np.ndarray], **others: Any) -> Discovery:
+        """The equation of these free numbers of a library, with errors of resampled ones."""
+        coefficients = np.array([library.ties @ draw for draw in draws])
+        terms = library.name_terms(library.ties @ free)
+        deviation, (low, high) = coefficients.std(axis=0), np.percentile(coefficients, INTERVAL, axis=0)
+        places = {s: {term: library.place(s, term) for term in of_species} for s, of_species in terms.items()}
+        measured = {key: getattr(self.measure, key) for key in ("noise", "smoothing", "rounded")}
+        return Discovery(
+            terms=terms,
+            errors={s: {term: float(deviation[i]) for term, i in own.items()} for s, own in places.items()},
+            intervals={s: {t: (float(low[i]), float(high[i])) for t, i in own.items()} for s, own in places.items()},
+            **measured,
+            **others,
         )
 
 
@@ -245,17 +256,16 @@ class _Fitted:
         spectrum = self.rates.solution().statistics / self.rates.freedom
         gap = float(spectrum[1] / max(spectrum[0], 1.0))
         misfit = float(solution.statistics[0] - subset.freedom) / len(drift)
-        errors, intervals = _errors(draws, free, library)
         runs, observables, _ = self.rates.rows.shape
         if runs < RUNS_PER_WEIGHT * fit.weighed(solution):
             verdict = too_few_text(runs, observables)
         else:
             noisy = any(measure.noise)
             verdict = verdict_text(gap, spectrum, misfit, z_max, runs, noisy=noisy, rounded=measure.rounded)
-        return Discovery(
-            terms=library.name_terms(library.ties @ free),
-            errors=errors,
-            intervals=intervals,
+        return problem.discovery(
+            library,
+            free,
+            draws,
             frequency=None if frequency is None else library.name_terms(library.ties @ frequency),
             gap=gap,
             spectrum=tuple(spectrum[:SMALLEST_FITS].tolist()),
@@ -263,12 +273,9 @@ class _Fitted:
             z_max=z_max,
             unbalanced=imbalance,
             step=(step, step_error) if step > SIGNIFICANT * step_error else None,
-            noise=measure.noise,
-            smoothing=measure.smoothing,
-            rounded=measure.rounded,
             snapshots=snapshots,
             verdict=verdict,
-            unit_of_time="reaction rate 1" if problem.reaction(free) > 0 else "mean square velocity 1",
+            unit_of_time=REACTION if problem.reaction(free) > 0 else "mean square velocity 1",
         )
 
     def _resampled(
@@ -285,13 +292,3 @@ class _Fitted:
             draws.append(free + subset.inflation(solution) * (problem.free(c, self.kept) - free))
             lengths.append(length(mean, c))
         return length(subset.rows.mean(axis=0), solution.coefficients), float(np.std(lengths)), draws
-
-
-def _errors(draws: list[np.ndarray], free: np.ndarray, library: Library) -> tuple[Terms, Intervals]:
-    """Standard deviations and 90 % intervals over resampled free numbers, of the terms of the equation."""
-    coefficients = np.array([library.ties @ draw for draw in draws])
-    terms = library.name_terms(library.ties @ free)
-    deviation, (low, high) = coefficients.std(axis=0), np.percentile(coefficients, INTERVAL, axis=0)
-    places = {s: {term: library.place(s, term) for term in of_species} for s, of_species in terms.items()}
-    errors = {s: {term: float(deviation[i]) for term, i in own.items()} for s, own in places.items()}
-    return errors, {s: {term: (float(low[i]), float(high[i])) for term, i in own.items()} for s, own in places.items()}

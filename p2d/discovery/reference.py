@@ -18,6 +18,7 @@ from p2d.systems.system import System
 from p2d.systems.terms import Terms
 
 SYSTEM = "gray_scott"
+REACTION = "reaction rate 1"  # the unit of time of its reaction
 BALANCE_DRAWS = 20
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from p2d.config.stored import Json
-from p2d.discovery.reference import reference_of
+from p2d.discovery.reference import REACTION, SYSTEM, reference_of
 from p2d.errors import UserError
+from p2d.fields import Grid
 from p2d.runs import write_json
 from p2d.systems import writing
-from p2d.systems.system import System
+from p2d.systems.system import Amounts, System
 from p2d.systems.terms import Terms
 
 if TYPE_CHECKING:
@@ -22,7 +25,12 @@ if TYPE_CHECKING:
 
 Intervals = dict[str, dict[str, tuple[float, float]]]
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#e377c2", "#7f7f7f")  # of species
-KEYS = {"terms": "equation", "errors": "error", "intervals": "interval"}  # JSON's names of what is called otherwise
+KEYS = {
+    "terms": "equation",
+    "errors": "error",
+    "intervals": "interval",
+    "simulable": "system",
+}  # JSON's names of what is called otherwise
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,7 @@ class Discovery:
         rounded: whether the snapshots are 8-bit images.
         snapshots: how many it is from.
         verdict: in words.
+        simulable: the equation with the start, limits and run of the system that its data are of, see `simulated_as`.
         dropped: snapshots that were left out, as they are uniform.
         seconds: wall time of the passes and of the fit.
     """
@@ -66,13 +75,41 @@ class Discovery:
     snapshots: int
     verdict: str
     unit_of_time: str
+    simulable: System | None = None
     dropped: int = field(default=0, compare=False)
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
 
     @cached_property
     def system(self) -> System:
         """The equation as a system, whose parameters are the coefficients."""
-        return System.of_terms("discovered", self.terms)
+        return self.simulable or System.of_terms("discovered", self.terms)
+
+    def simulated_as(self, truth: System, states: np.ndarray, grid: Grid, name: str = "discovered") -> System:
+        """The equation as a system with the start, limits and burn-in of the system that its data are of.
+
+        Where its unit of time is another, the step is such that rates are as fast on the data as the true system's.
+        Its lengths are in cells.
+
+        Args:
+            states: some of the data, [N, C, H, W].
+        """
+        start, dt = truth.start, truth.run.dt
+
+        def numbers(amounts: Amounts) -> Amounts:
+            return {s: truth.value(amount) for s, amount in amounts.items()}
+
+        start = replace(
+            start,
+            rest=dict(zip(truth.species, truth.amounts("rest").tolist(), strict=True)),
+            blot=[numbers(blot) for blot in start.blot] if isinstance(start.blot, list) else numbers(start.blot),
+            noise=numbers(start.noise),
+        )
+        if truth.name != SYSTEM or self.unit_of_time != REACTION:
+            wished = truth.rate(states.astype(np.float64), grid)
+            own = System.of_terms(name, self.terms).rate(states.astype(np.float64))
+            dt *= float(np.sqrt((wished**2).mean() / (own**2).mean()))
+        run = replace(truth.run, dt=dt, spacing=1.0)
+        return System.of_terms(name, self.terms, start=start, limits=truth.limits, units=truth.units, run=run)
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -132,7 +169,10 @@ class Discovery:
 
     def to_dict(self) -> Json:
         """As JSON types: the equation in several forms, its errors, and the numbers of the verdict."""
-        values = {KEYS.get(key, key): value for key, value in asdict(self).items()}
+        values = {KEYS.get(key, key): value for key, value in asdict(replace(self, simulable=None)).items()}
+        del values["system"]
+        if self.simulable:
+            values["system"] = self.simulable.to_dict()
         if self.parameters:
             values["parameters"] = self.parameters
         values["text"] = writing.text(self.terms, self.errors)
@@ -143,11 +183,13 @@ class Discovery:
     @classmethod
     def from_dict(cls, values: Json) -> Discovery:
         """The discovery of these JSON types; what it does not know is left out."""
-        values = {"rounded": False, "dropped": 0, "seconds": {}, **values}
+        values = {"rounded": False, "dropped": 0, "seconds": {}, "system": None, **values}
         own = {f.name: values[KEYS.get(f.name, f.name)] for f in fields(cls)}
         ends = {s: {term: tuple(pair) for term, pair in terms.items()} for s, terms in own["intervals"].items()}
         step = tuple(own["step"]) if own["step"] else None
-        return cls(**own | {"intervals": ends, "step": step} | {k: tuple(own[k]) for k in ("spectrum", "noise")})
+        simulable = System.from_dict(own["simulable"]) if own["simulable"] else None
+        own |= {"intervals": ends, "step": step, "simulable": simulable}
+        return cls(**own | {k: tuple(own[k]) for k in ("spectrum", "noise")})
 
     def save(self, path: str | Path, **beside: Any) -> Path:
         """Write equation.json into a folder, or a file of another name that ends with .json.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from p2d.config.stored import Json, Stored
 from p2d.discovery.result import Discovery
@@ -112,13 +112,9 @@ class FlowMeasures:
 
     def to_dict(self) -> Json:
         """As JSON types."""
-        own = {
-            "objective": self.objective,
-            **self.field.to_dict(),
-            "imbalance": self.imbalance,
-            "verdict": self.verdict,
-        }
-        return own | ({"preservation": self.preservation.to_dict()} if self.preservation else {})
+        own = {key: getattr(self, key) for key in ("objective", "imbalance", "verdict")}
+        kept = {"preservation": self.preservation.to_dict()} if self.preservation else {}
+        return own | self.field.to_dict() | kept
 
     @classmethod
     def from_dict(cls, values: Json) -> FlowMeasures:
@@ -130,21 +126,53 @@ class FlowMeasures:
 
 
 @dataclass(frozen=True)
+class Fresh:
+    """How the ensemble that an equation makes from fresh initial states compares with the data.
+
+    Attributes:
+        distance: energy distance of its averages to the data's, over the floor, that of as many of the data's own
+            snapshots; None where nothing lives, or a run blew up.
+        runs, alive: how many were simulated, and of how many the pattern lives.
+        steps: of each run.
+        broken: what went wrong, '' where nothing did.
+    """
+
+    distance: float | None
+    runs: int
+    alive: int
+    steps: int
+    broken: str = ""
+
+    def __str__(self) -> str:
+        if self.distance is None:
+            return self.broken or f"no pattern of {self.runs} lives"
+        return f"{_ratio_text(self.distance, ' floors')}, {self.alive} of {self.runs} live"
+
+
+@dataclass(frozen=True)
 class EquationMeasures:
-    """A discovered equation on held-out snapshots."""
+    """A discovered equation on held-out snapshots; `fresh` is None where nothing moves or the start is not known."""
 
     field: FieldMeasures
     discovery: Discovery
+    fresh: Fresh | None = None
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Of the table."""
+        fresh = [("equation: distance to the ensemble, from fresh starts", str(self.fresh))] if self.fresh else []
+        return [*self.field.rows("equation"), *fresh]
 
     def to_dict(self) -> Json:
         """As JSON types; both have a largest z-score: z_max is the field's."""
-        return {**self.discovery.to_dict(), **self.field.to_dict(), "discovery_z_max": self.discovery.z_max}
+        own = {**self.discovery.to_dict(), **self.field.to_dict(), "discovery_z_max": self.discovery.z_max}
+        return own | ({"fresh": asdict(self.fresh)} if self.fresh else {})
 
     @classmethod
     def from_dict(cls, values: Json) -> EquationMeasures:
         """Of these JSON types."""
-        own = values.get("discovery_z_max", values["z_max"])
-        return cls(FieldMeasures.from_dict(values), Discovery.from_dict({**values, "z_max": own}))
+        own, fresh = values.get("discovery_z_max", values["z_max"]), values.get("fresh")
+        discovery = Discovery.from_dict({**values, "z_max": own})
+        return cls(FieldMeasures.from_dict(values), discovery, Fresh(**fresh) if fresh else None)
 
 
 @dataclass(frozen=True)
@@ -176,7 +204,7 @@ class Evaluation(Stored):
         if self.flow:
             rows += self.flow.field.rows("flow")
         if self.equation:
-            rows += self.equation.field.rows("equation")
+            rows += self.equation.rows()
         if self.flow and self.flow.preservation:
             rows += self.flow.preservation.rows()
         if self.truth:
@@ -190,16 +218,10 @@ class Evaluation(Stored):
 
     def to_dict(self) -> Json:
         """As JSON types, without what there is not."""
+        parts = {"truth": self.truth, "flow": self.flow, "discover": self.equation}
         values: Json = {"dataset_hash": self.dataset_hash, "held_out": self.held_out}
-        if self.truth:
-            values["truth"] = self.truth.to_dict()
-        if self.score:
-            values["score"] = dict(self.score)
-        if self.flow:
-            values["flow"] = self.flow.to_dict()
-        if self.equation:
-            values["discover"] = self.equation.to_dict()
-        return values | {key: getattr(self, key) for key in ("inputs", "seconds") if getattr(self, key)}
+        values |= {key: part.to_dict() for key, part in parts.items() if part}
+        return values | {key: getattr(self, key) for key in ("score", "inputs", "seconds") if getattr(self, key)}
 
     @classmethod
     def from_dict(cls, values: Json) -> Evaluation:

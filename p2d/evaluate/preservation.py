@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from p2d.evaluate import quality
+from p2d.fields import Grid
+from p2d.observables import averages
 
 TILE = 64  # cells a side; averages over tiles, so that grids of all sizes compare
 REFERENCE = 1024  # tiles of the data, at most
@@ -16,14 +19,15 @@ DRAWS = 32  # of snapshots, whose mean distance is the floor
 
 
 class Ensemble:
-    """The ensemble of some snapshots, concentrations [M, 2, H, W], which others are held against.
+    """The ensemble of some snapshots, values [M, C, H, W], which others are held against.
 
     Args:
         seed: of what is drawn from it.
+        grid: see `observed`.
     """
 
-    def __init__(self, states: np.ndarray, seed: int = 0) -> None:
-        tiles = observed(states)
+    def __init__(self, states: np.ndarray, seed: int = 0, grid: Grid | None = None) -> None:
+        tiles = observed(states, grid)
         self.spread = tiles.reshape(-1, tiles.shape[-1]).std(axis=0) + 1e-12
         self.random = np.random.default_rng(seed)
         self.tiles = tiles / self.spread
@@ -58,14 +62,21 @@ class Ensemble:
         return items[np.sort(self.random.permutation(len(items))[:count])]
 
 
-def observed(states: np.ndarray) -> np.ndarray:
-    """Averages over tiles of states [N, 2, H, W], float64 [N, T, K], see quality.OBSERVABLES."""
-    sides = [TILE if size % TILE == 0 else size for size in states.shape[-2:]]
-    return quality.observables(states, (sides[0], sides[1])).reshape(len(states), -1, len(quality.OBSERVABLES))
+def observed(states: np.ndarray, grid: Grid | None = None) -> np.ndarray:
+    """Averages over tiles of states [N, C, H, W], float64 [N, T, K], see observables.averages.
+
+    Args:
+        grid: whose spacing and edges they have, of any shape; periodic of spacing 1 when None.
+    """
+    shape = (states.shape[-2], states.shape[-1])
+    grid = replace(grid, shape=shape) if grid else Grid(shape)
+    rows, columns = (TILE if size % TILE == 0 else size for size in shape)
+    tiles = averages(states, grid, (rows, columns))
+    return tiles.reshape(len(states), -1, tiles.shape[-1])
 
 
 def correlation(states: np.ndarray, starts: np.ndarray) -> float:
-    """Correlation of states with starts, [N, 2, H, W] each, species standardised, all entries pooled."""
+    """Correlation of states with starts, [N, C, H, W] each, species standardised, all entries pooled."""
     a, b = (
         (s - s.mean(axis=(0, 2, 3), keepdims=True)) / (s.std(axis=(0, 2, 3), keepdims=True) + UNIFORM)
         for s in (states, starts)
@@ -83,6 +94,6 @@ def decorrelation_time(times: list[float], correlations: list[float]) -> float |
 
 
 def displacement_cosine(states: np.ndarray, truth: np.ndarray, starts: np.ndarray) -> float:
-    """Cosine of two displacements from the same starts, [N, 2, H, W] each, all entries pooled."""
+    """Cosine of two displacements from the same starts, [N, C, H, W] each, all entries pooled."""
     a, b = (states - starts).ravel(), (truth - starts).ravel()
     return float(a @ b / max(math.sqrt(float(a @ a) * float(b @ b)), 1e-30))

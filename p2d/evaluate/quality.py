@@ -5,38 +5,152 @@ The floor takes as many training snapshots as there are generated ones, so it is
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from p2d.evaluate.likeness import BesideFloor, Moment, Nearest, Quality
+from p2d.config.stored import Json
+from p2d.evaluate.tables import table_text
+from p2d.fields import Grid
+from p2d.observables import averages, names
+from p2d.runs import write_json
 
-OBSERVABLES = ("u", "v", "u v^2", "|grad u|^2", "|grad v|^2", "u^2", "v^2")
 DRAWS = 32  # of training snapshots, whose mean distance is the floor
 COMPARED = 64  # snapshots whose nearest neighbours are looked for
 MODES = 32  # of each direction that neighbours are compared in; patterns have next to nothing above
 
 
-def observables(states: np.ndarray, tile: tuple[int, int]) -> np.ndarray:
-    """Averages over tiles of the grid of each state, [N, 2, H, W] concentrations to float64 [N T, K], see OBSERVABLES.
+@dataclass(frozen=True)
+class BesideFloor:
+    """A distance to held-out snapshots, and that of as many training snapshots.
 
-    Gradients are taken on the whole periodic grid, so that a tile is like a part of a larger pattern.
+    Attributes:
+        ratio: of the distance to the floor.
     """
-    found = []
-    for state in states:
-        u, v = state.astype(np.float64)
-        gradients = [(np.roll(f, -1, 0) - f) ** 2 + (np.roll(f, -1, 1) - f) ** 2 for f in (u, v)]
-        fields = np.stack([u, v, u * v * v, *gradients, u * u, v * v])
-        rows, columns = fields.shape[1] // tile[0], fields.shape[2] // tile[1]
-        tiles = fields.reshape(len(fields), rows, tile[0], columns, tile[1]).mean(axis=(2, 4))
-        found.append(tiles.reshape(len(fields), -1).T)
-    return np.concatenate(found)
+
+    distance: float
+    floor: float
+    ratio: float
+
+    @classmethod
+    def of(cls, distance: float, floors: list[float]) -> BesideFloor:
+        """Beside the mean of draws of the floor."""
+        floor = float(np.mean(floors))
+        return cls(float(distance), floor, float(distance / max(floor, 1e-30)))
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Of the table."""
+        return f"{self.distance:.4f}", f"{self.floor:.4f}", f"{self.ratio:.2f}"
+
+
+@dataclass(frozen=True)
+class Moment(BesideFloor):
+    """The mean of an observable, whose distance is in standard deviations of a snapshot's average.
+
+    Attributes:
+        generated, held_out: the means.
+    """
+
+    generated: float
+    held_out: float
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Of the table."""
+        return (*super().cells, f"{self.generated:.4g}", f"{self.held_out:.4g}")
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Distances to the nearest training snapshot: 0 for a copy, about 1 for a stranger.
+
+    Attributes:
+        memorised: share of generated patterns that are closer than half of the held-out snapshots' median.
+    """
+
+    generated_median: float
+    generated_smallest: float
+    held_out_median: float
+    held_out_smallest: float
+    memorised: float
+
+    def __str__(self) -> str:
+        return (
+            f"nearest training snapshot (0: a copy, 1: unrelated): generated {self.generated_median:.2f} at the "
+            f"median, {self.generated_smallest:.2f} at the closest; held-out {self.held_out_median:.2f}, "
+            f"{self.held_out_smallest:.2f}; memorised: {100 * self.memorised:.0f} %"
+        )
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Distances of generated patterns to held-out snapshots.
+
+    Attributes:
+        moments: by observable.
+        spectrum, nearest: None where the sizes of the grids differ.
+    """
+
+    energy_distance: BesideFloor
+    moments: dict[str, Moment]
+    spectrum: BesideFloor | None = None
+    nearest: Nearest | None = None
+
+    def __str__(self) -> str:
+        rows = [("radial power spectrum", *self.spectrum.cells)] if self.spectrum else []
+        rows += [("energy distance", *self.energy_distance.cells)]
+        rows += [(f"mean of {name}", *moment.cells) for name, moment in self.moments.items()]
+        lines = [
+            table_text(("distance to held-out", "generated", "floor", "ratio", "mean", "held-out"), rows),
+            "floor: as many training snapshots; means differ in standard deviations of a snapshot's average",
+        ]
+        return "\n".join([*lines, *([str(self.nearest)] if self.nearest else [])])
+
+    def metrics(self) -> dict[str, float]:
+        """The numbers by name, for tracking."""
+        numbers: dict[str, float] = {}
+        for key, value in self.to_dict().items():
+            for name, number in value.items():
+                nested = number if isinstance(number, dict) else {"": number}
+                label = "_".join(name.replace("|", "").replace("^", "").split())
+                numbers |= {f"{key}_{label}{'_' * bool(part)}{part}": float(n) for part, n in nested.items()}
+        return numbers
+
+    def to_dict(self) -> Json:
+        """As JSON types, without what there is not."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, values: Json) -> Quality:
+        """The quality of these JSON types."""
+        return cls(
+            energy_distance=BesideFloor(**values["energy_distance"]),
+            moments={name: Moment(**moment) for name, moment in values["moments"].items()},
+            spectrum=BesideFloor(**values["spectrum"]) if "spectrum" in values else None,
+            nearest=Nearest(**values["nearest"]) if "nearest" in values else None,
+        )
+
+    def save(self, file: str | Path, **beside: Any) -> None:
+        """Write it as JSON, with other entries beside it."""
+        write_json(Path(file), {**beside, "quality": self.to_dict()})
+
+    @classmethod
+    def load(cls, file: str | Path) -> Quality:
+        """The quality of a quality.json."""
+        return cls.from_dict(json.loads(Path(file).read_text())["quality"])
 
 
 def spectra(states: np.ndarray) -> np.ndarray:
-    """Power of u and v over wavenumbers, rings of one cycle a hundred cells, without the mean: [N, 2, K]."""
-    rings = np.round(np.hypot(*_wavenumbers(states.shape[-2:])) * 100).astype(int)
+    """Power of each species over wavenumbers, rings of one cycle a hundred cells, without the mean: [N, C, K]."""
+    rows, columns = map(np.fft.fftfreq, states.shape[-2:])
+    rings = np.round(np.hypot(rows[:, None], columns) * 100).astype(int)
     count = np.bincount(rings.ravel())
     powers = []
     for state in states:
@@ -46,15 +160,11 @@ def spectra(states: np.ndarray) -> np.ndarray:
     return np.array(powers)
 
 
-def _wavenumbers(grid: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    return np.fft.fftfreq(grid[0])[:, None], np.fft.fftfreq(grid[1])[None, :]
-
-
 def spectral_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Share of the power that lies elsewhere: sum |S_a - S_b| / sum S_b over wavenumbers, mean of the two species.
+    """Share of the power that lies elsewhere: sum |S_a - S_b| / sum S_b over wavenumbers, mean of the species.
 
     Args:
-        a, b: spectra [N, 2, K] and [M, 2, K] of states on grids of one size; only their means count.
+        a, b: spectra [N, C, K] and [M, C, K] of states on grids of one size; only their means count.
     """
     mean_a, mean_b = a.mean(axis=0), b.mean(axis=0)
     return float((np.abs(mean_a - mean_b).sum(axis=1) / mean_b.sum(axis=1)).mean())
@@ -70,12 +180,21 @@ def mean_distance(a: np.ndarray, b: np.ndarray) -> float:
     return float(cdist(a, b).mean())
 
 
-def measure_quality(generated: np.ndarray, train: np.ndarray, held: np.ndarray, seed: int = 0) -> Quality:
+def measure_quality(
+    generated: np.ndarray,
+    train: np.ndarray,
+    held: np.ndarray,
+    seed: int = 0,
+    species: tuple[str, ...] = ("u", "v"),
+    grid: Grid | None = None,
+) -> Quality:
     """Distances of generated patterns to held-out snapshots beside those of as many training snapshots.
 
     Args:
-        generated, train, held: concentrations [N, 2, H, W]; generated ones may be larger, by whole multiples.
+        generated, train, held: values [N, C, H, W]; generated ones may be larger, by whole multiples.
         seed: of the draws of training snapshots.
+        species: their C names.
+        grid: of the training snapshots; periodic of spacing 1 when None.
 
     Raises:
         ValueError: generated grids that are not multiples of the others.
@@ -83,39 +202,33 @@ def measure_quality(generated: np.ndarray, train: np.ndarray, held: np.ndarray, 
     tile = train.shape[-2:]
     if any(large % small for large, small in zip(generated.shape[-2:], tile, strict=True)):
         raise ValueError(f"grids of {generated.shape[-2:]} cannot be cut into tiles of {tile}")
-    features = [observables(states, tile) for states in (generated, train, held)]
+    grid = grid or Grid(tile)
+    features = [averages(s, replace(grid, shape=s.shape[-2:]), tile) for s in (generated, train, held)]
     spread = features[1].std(axis=0) + 1e-12
     made, known, unseen = (f / spread for f in features)
-    draws = _draws(len(known), len(made), seed)
+    random = np.random.default_rng(seed)
+    draws = [random.permutation(len(known))[: min(len(made), len(known))] for _ in range(DRAWS)]
 
     def moment(n: int) -> Moment:
         floors = [abs(known[draw, n].mean() - unseen[:, n].mean()) for draw in draws]
-        distance = _beside_floor(abs(made[:, n].mean() - unseen[:, n].mean()), floors)
-        return Moment(**distance, generated=float(features[0][:, n].mean()), held_out=float(features[2][:, n].mean()))
+        distance = BesideFloor.of(abs(made[:, n].mean() - unseen[:, n].mean()), floors)
+        return Moment(
+            **asdict(distance), generated=float(features[0][:, n].mean()), held_out=float(features[2][:, n].mean())
+        )
 
     spectrum = neighbours = None
     if generated.shape[-2:] == tile:
         own, learnt, apart = (spectra(states) for states in (generated, train, held))
         floors = [spectral_distance(learnt[draw], apart) for draw in draws]
-        spectrum = BesideFloor(**_beside_floor(spectral_distance(own, apart), floors))
+        spectrum = BesideFloor.of(spectral_distance(own, apart), floors)
         neighbours = measure_nearest(generated, train, held)
     floors = [energy_distance(known[draw], unseen) for draw in draws]
     return Quality(
-        energy_distance=BesideFloor(**_beside_floor(energy_distance(made, unseen), floors)),
-        moments={name: moment(n) for n, name in enumerate(OBSERVABLES)},
+        energy_distance=BesideFloor.of(energy_distance(made, unseen), floors),
+        moments={name: moment(n) for n, name in enumerate(names(species))},
         spectrum=spectrum,
         nearest=neighbours,
     )
-
-
-def _beside_floor(distance: float, floors: list[float]) -> dict[str, float]:
-    floor = float(np.mean(floors))
-    return {"distance": float(distance), "floor": floor, "ratio": float(distance / max(floor, 1e-30))}
-
-
-def _draws(count: int, size: int, seed: int) -> list[np.ndarray]:
-    random = np.random.default_rng(seed)
-    return [random.permutation(count)[: min(size, count)] for _ in range(DRAWS)]
 
 
 def measure_nearest(generated: np.ndarray, train: np.ndarray, held: np.ndarray) -> Nearest:
@@ -140,7 +253,7 @@ def measure_nearest(generated: np.ndarray, train: np.ndarray, held: np.ndarray) 
 
 
 def _low_modes(fields: Tensor) -> Tensor:
-    """Fields [N, 2, H, W] on the coarser grid that holds their lowest modes, [N, 2, h, w]."""
+    """Fields [N, C, H, W] on the coarser grid that holds their lowest modes, [N, C, h, w]."""
     height, width = fields.shape[-2:]
     rows, columns = min(height, 2 * MODES), min(width, 2 * MODES)
     modes = torch.fft.fftshift(torch.fft.fft2(fields, norm="forward"), dim=(-2, -1))
@@ -150,7 +263,7 @@ def _low_modes(fields: Tensor) -> Tensor:
 
 
 def _distances(fields: Tensor, others: Tensor) -> Tensor:
-    """Distance of each field to the nearest of the others, over shifts and symmetries, [N] of [N, 2, H, W]."""
+    """Distance of each field to the nearest of the others, over shifts and symmetries, [N] of [N, C, H, W]."""
     grid = fields.shape[-2:]
     transforms = torch.fft.rfft2(others.float()).conj()
     power = others.square().mean(dim=(1, 2, 3))

@@ -11,6 +11,7 @@ import torch
 from p2d.discovery.result import Discovery
 from p2d.evaluate import metrics, rollout
 from p2d.evaluate.evaluation import EquationMeasures, Evaluation, FieldMeasures, FlowMeasures, Preservation
+from p2d.evaluate.fresh import measure_fresh
 from p2d.flow import verdict
 from p2d.flow.model import Flow
 from p2d.snapshots.store import Dataset, evenly
@@ -74,7 +75,8 @@ def measure_report(subject: Subject) -> Report:
         flow = FlowMeasures(subject.objective, measured(velocities["flow"]), imbalance, words, preservation)
     if subject.discovery is not None:
         velocities["equation"] = subject.discovery.system.rate(states.astype(np.float64))
-        equation = EquationMeasures(measured(velocities["equation"]), subject.discovery)
+        fresh = None if verdict.is_static(imbalance) else measure_fresh(subject.discovery, subject.dataset)
+        equation = EquationMeasures(measured(velocities["equation"]), subject.discovery, fresh)
     evaluation = Evaluation(
         dataset_hash=subject.dataset.card.dataset_hash,
         held_out=len(states),

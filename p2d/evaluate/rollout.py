@@ -35,7 +35,14 @@ RATE_STATES = 2  # that the stiffest rate is taken over
 GONE = 1e3  # floors; an ensemble that far away is as good as blown up
 LEAST_RANDOM_STEP = 0.5  # of the simulator's: a random flow that is stiffer may blow up
 LANGEVIN_ETA = 0.1  # of the score alone, where no corrector was asked for (the original's)
-TRUE, RECOVERED, SCORE, REVERSED, RANDOM, STILL = "true", "recovered", "score only", "reversed", "random flow", "v = 0"
+KINDS = TRUE, RECOVERED, SCORE, REVERSED, RANDOM, STILL = (
+    "true",
+    "recovered",
+    "score only",
+    "reversed",
+    "random flow",
+    "v = 0",
+)
 
 
 @dataclass(frozen=True)
@@ -106,8 +113,8 @@ def roll_out(subject: Subject, kinds: tuple[str, ...], advance: Advance) -> Roll
     Raises:
         UserError: see the models.
     """
-    ensemble = preservation.Ensemble(subject.ensemble, subject.seed)
-    floor = ensemble.floor(math.prod(preservation.observed(subject.starts).shape[:2]))
+    ensemble = preservation.Ensemble(subject.ensemble, subject.seed, subject.grid)
+    floor = ensemble.floor(math.prod(preservation.observed(subject.starts, subject.grid).shape[:2]))
     truth = _true_states(subject) if subject.system else None
     courses: dict[str, Course] = {}
     for kind in kinds:
@@ -137,7 +144,7 @@ class _Judge:
         frames, ratios, correlations, cosines = [], [], [], []
         blown_up = None
         for n, (time, c) in enumerate(zip(times, states, strict=False)):
-            ratio = self.ensemble.distance(preservation.observed(c)) / self.floor
+            ratio = self.ensemble.distance(preservation.observed(c, self.subject.grid)) / self.floor
             if not np.isfinite(c).all() or ratio > GONE:
                 blown_up = float(time)
                 break

@@ -48,10 +48,14 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
         fit = time.monotonic() - start - snapshots.seconds
         seconds = {"passes": round(snapshots.seconds, 3), "fit": round(fit, 3)}
         discovery = replace(discovery, dropped=dropped, seconds=seconds)
+        pictured, truth = dataset.states(evenly(ids, PICTURED)), known_system(dataset)
+        if truth:
+            system = discovery.simulated_as(truth, pictured, dataset.card.grid, f"{file.parent.name}_equation")
+            discovery = replace(discovery, simulable=system)
         learnt_from = {"dataset": dataset.folder.name, "systems": list(dataset.card.systems)}
         discovery.save(file, settings=settings, learnt_from=learnt_from)
-        picture, states = file.with_name("equation.png"), dataset.states(evenly(ids, PICTURED))
-        draw_discovery(picture, discovery, known_system(dataset), states, short_name(dataset.folder.name))
+        picture = file.with_name("equation.png")
+        draw_discovery(picture, discovery, truth, pictured, short_name(dataset.folder.name))
         child.metrics({key: getattr(discovery, key) for key in ("gap", "misfit", "z_max", "unbalanced")})
         for path in (file, picture):
             child.artifact(path)

@@ -14,7 +14,7 @@ from p2d.evaluate.evaluation import Evaluation
 from p2d.pipeline.refuse import refuse_other_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.runs import EQUATION, FLOW, REPORT, SCORE, short_name
-from p2d.snapshots.store import Dataset, find_dataset
+from p2d.snapshots.store import find_dataset
 from p2d.tracking.store import Run
 from p2d.training.checkpoint import read_config
 
@@ -30,10 +30,20 @@ def evaluate(config: EvaluateConfig, source: Source, out: Path, track: Tracker) 
     equation = EQUATION.find_or_own(out, config.equation, short)
     if score is None and flow is None and equation is None:
         raise UserError(f"there is nothing to evaluate for {dataset.folder}: train or discover something of it first")
+    models: dict[str, Json | None] = {"score": None, "flow": None}
     for kind, model in (("score", score), ("flow", flow)):
         if model is not None:
             refuse_other_systems(kind, model, dataset)
-    inputs = _inputs(config, source, dataset, score, flow, equation)
+            made = read_config(model, kind)
+            models[kind] = {**made["settings"], **made["data"]}
+    inputs = {
+        "dataset_hash": dataset.card.dataset_hash,
+        "holdout": source.holdout,
+        "plot_channel": config.plot_channel,
+        **models,
+        "equation": json.loads(equation.read_text())["settings"] if equation else None,
+    }
+    inputs = json.loads(json.dumps(inputs))
     before = read_summary(folder)
     if before.get("inputs") == inputs:
         return Outcome("evaluate", False, folder, before, result=Evaluation.from_dict(before))
@@ -67,31 +77,6 @@ def _track(child: Run, evaluation: Evaluation, folder: Path) -> None:
             child.metrics({f"{part}_{key}": value for key, value in values.items()})
     for path in (*sorted(folder.glob("*.png")), folder / "summary.json"):
         child.artifact(path)
-
-
-def _inputs(
-    config: EvaluateConfig,
-    source: Source,
-    dataset: Dataset,
-    score: Path | None,
-    flow: Path | None,
-    equation: Path | None,
-) -> Json:
-    """What a report is made of, to know it again."""
-    models = {
-        "score": read_config(score, "score") if score else None,
-        "flow": read_config(flow, "flow") if flow else None,
-    }
-    settings = {k: {**m["settings"], **m["data"]} if m else None for k, m in models.items()}
-    equation_settings = json.loads(equation.read_text())["settings"] if equation else None
-    inputs = {
-        "dataset_hash": dataset.card.dataset_hash,
-        "holdout": source.holdout,
-        "plot_channel": config.plot_channel,
-        **settings,
-        "equation": equation_settings,
-    }
-    return json.loads(json.dumps(inputs))
 
 
 def read_summary(folder: Path) -> Json:

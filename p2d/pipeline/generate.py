@@ -14,7 +14,7 @@ import torch
 from p2d.config import DenoiseConfig, SampleConfig, TrainSource, settings_hash
 from p2d.config.stored import Json
 from p2d.errors import UserError
-from p2d.evaluate.likeness import Quality
+from p2d.evaluate.quality import Quality
 from p2d.fields import Grid, Scaling, Species
 from p2d.pipeline.learn import train_score
 from p2d.pipeline.refuse import refuse_other_systems
@@ -158,7 +158,7 @@ def _judge(
     train_ids, held_ids = compared.split(holdout)
     train = compared.states(evenly(train_ids, COMPARED))
     held = compared.states(evenly(held_ids, COMPARED))
-    measured = quality.measure_quality(states, train, held)
+    measured = quality.measure_quality(states, train, held, species=dataset.card.names, grid=compared.card.grid)
     child.metrics(measured.metrics())
     if dataset.card.grid.shape == compared.card.grid.shape:
         spectra = {"generated": states, "held out": held, "training": train}

@@ -7,26 +7,25 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from p2d.config import RolloutConfig, RolloutSource, settings_hash
 from p2d.config.stored import Json
 from p2d.discovery.result import Discovery
 from p2d.errors import UserError
 from p2d.evaluate.course import Rollout
+from p2d.evaluate.metrics import known_system
+from p2d.evaluate.rollout import KINDS, Subject, roll_out, score_beside
 from p2d.fields import Scaling
+from p2d.flow.model import Flow
 from p2d.pipeline.refuse import refuse_other_levels, refuse_other_systems, refuse_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
 from p2d.runs import EQUATION, FLOW, REPORT, SCORE, short_name
 from p2d.snapshots.store import Dataset, evenly, find_dataset
 from p2d.training.checkpoint import read_config
-
-if TYPE_CHECKING:
-    from p2d.evaluate.rollout import Subject
-    from p2d.flow.model import Flow
 
 REFERENCE = 512  # snapshots, at most, that make the ensemble
 
@@ -61,9 +60,19 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
     if not figures.can_animate(config.animation):
         raise UserError("animation = mp4 needs ffmpeg, which is not here; take gif")
     start = time.monotonic()
-    subject = _subject(config, dataset, carrier.load(dataset, np.sort(starts)), score, starts, others)
+    flow = carrier.load(dataset, np.sort(starts))
+    subject = Subject(
+        flow=flow,
+        system=known_system(dataset),
+        score=score_beside(flow, score),
+        starts=np.concatenate([dataset.states(np.array([i])) for i in starts]),
+        ensemble=dataset.states(others),
+        grid=dataset.card.grid,
+        **{key: getattr(config, key) for key in ("times", "eta", "alpha", "noise", "step", "seed")},
+    )
     with stage(track, "rollout", place, {**config.to_dict(), **source.to_dict()}) as child:
-        rolled = replace(_roll_out(subject), inputs=inputs, starts=tuple(starts.tolist()))
+        with progress("rollout", len(KINDS) * len(subject.times), "frames") as advance:
+            rolled = replace(roll_out(subject, KINDS, advance), inputs=inputs, starts=tuple(starts.tolist()))
         _draw(place, rolled, config, f"{carrier.name}, sample {config.sample}")
         for n, at in enumerate(config.times):
             child.metrics(rolled.metrics(n), step=at)
@@ -73,14 +82,6 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
     if subject.system is None:
         say("  the true system is not known: time is counted so that diffusion is as fast as in the waves preset")
     return Outcome("rollout", True, place, rolled.to_dict(), time.monotonic() - start, rolled)
-
-
-def _roll_out(subject: Subject) -> Rollout:
-    from p2d.evaluate import rollout as rolling
-
-    kinds = (rolling.TRUE, rolling.RECOVERED, rolling.SCORE, rolling.REVERSED, rolling.RANDOM, rolling.STILL)
-    with progress("rollout", len(kinds) * len(subject.times), "frames") as advance:
-        return rolling.roll_out(subject, kinds, advance)
 
 
 def _draw(place: Path, rolled: Rollout, config: RolloutConfig, title: str) -> None:
@@ -128,11 +129,6 @@ def _flow(source: RolloutSource, out: Path) -> _Carrier:
     folder = FLOW.find(out, source.flow)
     made = read_config(folder, "flow")
 
-    def load(_: Dataset, __: np.ndarray) -> Flow:
-        from p2d.flow.model import Flow
-
-        return Flow.load(folder)
-
     return _Carrier(
         kind="flow",
         where=folder,
@@ -141,7 +137,7 @@ def _flow(source: RolloutSource, out: Path) -> _Carrier:
         scaling=Scaling.from_dict(made["data"]["scaling"]),
         settings=made["settings"],
         identity=settings_hash({**made["settings"], **made["data"]}),
-        load=load,
+        load=lambda *_: Flow.load(folder),
     )
 
 
@@ -150,10 +146,6 @@ def _equation(source: RolloutSource, out: Path) -> _Carrier:
     discovery = Discovery.load(file)
 
     def load(dataset: Dataset, sample_ids: np.ndarray) -> Flow:
-        import torch
-
-        from p2d.flow.model import Flow
-
         states = torch.from_numpy(dataset.states(sample_ids))
         return Flow.of_system(discovery.system, states, dataset.scaling)
 
@@ -185,20 +177,16 @@ def _choose_score(
             raise UserError(
                 f"{score} was trained with another normalisation than {carrier.where}; name another score model"
             )
-    _refuse_missing_score(config, carrier.settings, score, carrier.where)
+    # A corrector and the states of a noised flow need one; a training-free flow has its own.
+    objective = carrier.settings["objective"]
+    if objective != "training-free" and (config.eta or objective == "continuity"):
+        if score is None:
+            raise UserError(
+                f"rolling out {carrier.where} this way needs a score model: name one with --score, or train-score "
+                "makes one"
+            )
+        refuse_other_levels(score, config.alpha if objective == "stationarity" else carrier.settings["alpha"])
     return score
-
-
-def _refuse_missing_score(config: RolloutConfig, settings: Json, score: Path | None, flow: Path) -> None:
-    """Refuse a corrector, or states of a noised flow, without the score model that they need."""
-    own = settings["objective"] == "training-free"
-    if score is None and not own and (config.eta or settings["objective"] == "continuity"):
-        raise UserError(
-            f"rolling out {flow} this way needs a score model: name one with --score, or train-score makes one"
-        )
-    if score is None or own or not (config.eta or settings["objective"] == "continuity"):
-        return
-    refuse_other_levels(score, config.alpha if settings["objective"] == "stationarity" else settings["alpha"])
 
 
 def _split(dataset: Dataset, config: RolloutConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -221,25 +209,3 @@ def _split(dataset: Dataset, config: RolloutConfig) -> tuple[np.ndarray, np.ndar
     if not len(rest):
         raise UserError(f"{dataset.folder} has no living snapshots of other runs than the starts', to measure by")
     return starts, evenly(rest, REFERENCE)
-
-
-def _subject(
-    config: RolloutConfig, dataset: Dataset, flow: Flow, score: Path | None, starts: np.ndarray, others: np.ndarray
-) -> Subject:
-    from p2d.evaluate import rollout as rolling
-    from p2d.evaluate.metrics import known_system
-
-    return rolling.Subject(
-        flow=flow,
-        system=known_system(dataset),
-        score=rolling.score_beside(flow, score),
-        starts=np.concatenate([dataset.states(np.array([i])) for i in starts]),
-        ensemble=dataset.states(others),
-        times=config.times,
-        eta=config.eta,
-        alpha=config.alpha,
-        noise=config.noise,
-        step=config.step,
-        seed=config.seed,
-        grid=dataset.card.grid,
-    )

@@ -13,6 +13,7 @@ from p2d.discovery.library import choose_library, cubic_terms, fit_parameters
 from p2d.discovery.result import Discovery
 from p2d.errors import UserError
 from p2d.evaluate.metrics import cosine
+from p2d.fields import Grid
 from p2d.snapshots.passes import InMemory, carry_out
 from p2d.snapshots.simulated import simulate_here
 from p2d.systems.reading import load_system
@@ -104,7 +105,9 @@ def test_the_order_of_snapshots_does_not_matter_and_the_seed_draws_the_errors_al
 def test_snapshots_of_one_run_count_once(waves, tied):
     """Every snapshot twice: as runs of their own they would halve the variances."""
     twice, runs = np.repeat(waves, 2, axis=0), np.repeat(np.arange(len(waves)), 2)
-    found = discover.discover_equation(InMemory(twice, np.arange(len(twice)), runs), TIED)
+    found = discover.discover_equation(
+        InMemory(twice, np.arange(len(twice)), runs, SPECIES, Grid(twice.shape[-2:])), TIED
+    )
     for key in ("terms", "errors"):
         for species, terms in getattr(tied, key).items():
             assert getattr(found, key)[species] == pytest.approx(terms, rel=1e-6)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 import p2d
 from p2d.discovery.result import Discovery
+from p2d.fields import Grid
 from p2d.systems.reading import load_system
 from p2d.systems.system import System
 
@@ -47,6 +48,17 @@ def test_it_is_a_system_whose_parameters_are_the_coefficients():
     assert sorted(system.parameters.values()) == sorted(c for terms in WAVES.terms.values() for c in terms.values())
     # float64 sums in another order
     np.testing.assert_allclose(system.rate(states), WAVES.rate(states), rtol=0, atol=1e-15)
+
+
+def test_the_system_it_can_be_simulated_as_is_kept_with_it(tmp_path):
+    states = np.random.default_rng(0).random((2, 2, 8, 8))
+    simulable = discovery().simulated_as(WAVES, states, Grid((8, 8)), "waves_equation")
+    found = discovery(simulable=simulable)
+    assert found.system is simulable and simulable.terms == WAVES.terms
+    assert (simulable.blots == WAVES.blots).all() and (simulable.amounts("rest") == WAVES.amounts("rest")).all()
+    assert (simulable.limits, simulable.run) == (WAVES.limits, WAVES.run)
+    found.save(tmp_path)
+    assert Discovery.load(tmp_path) == found and Discovery.load(tmp_path).system == simulable
 
 
 def test_it_prints_as_the_equation_with_errors_and_its_verdict():

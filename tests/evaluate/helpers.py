@@ -1,6 +1,5 @@
 """Patterns, fields that are a known system's rate, and datasets and checkpoints made of them."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +7,13 @@ import torch
 from torch import Tensor
 
 from p2d.config import FlowConfig, FlowSource, ScoreConfig, TrainSource
-from p2d.fields import Scaling
+from p2d.fields import Grid, Scaling, Species
 from p2d.flow.velocity import LocalField, feature_statistics
 from p2d.score.model import ScoreModel
 from p2d.score.spectrum import Spectrum
 from p2d.snapshots import made as derived
-from p2d.snapshots.schema import label_rows
+from p2d.snapshots.card import Card
+from p2d.snapshots.schema import Labels
 from p2d.snapshots.store import Dataset
 from p2d.systems.system import System
 from p2d.training.checkpoint import write_checkpoint
@@ -21,6 +21,7 @@ from p2d.training.job import TrainJob
 
 AFFINE = {"scale": 2.0, "shift": -1.0}
 SCALING = Scaling.from_dict(AFFINE)
+CONCENTRATIONS = (Species("u"), Species("v"))
 HIDDEN = (48,)
 
 
@@ -84,12 +85,22 @@ def quiet_score(states: np.ndarray, alpha: tuple[float, ...] = (0.5, 0.999)) -> 
 def dataset_of(states: np.ndarray, folder: Path, system: System | None = None) -> Dataset:
     """A dataset of these states, of a system that is known or not."""
     name = system.label if system else derived.GENERATED
-    known = {name: {**system.parameters, "dt": system.run.dt}} if system else {}
-    card = derived.first_card({}, {"kind": "generated"}, None, states.shape[-2:], AFFINE, len(states))
+    settings = {"operator": "5-point", "integrator": "euler", "initial": "discs"} if system else {}
+    card = Card(
+        settings=settings,
+        species=CONCENTRATIONS,
+        grid=Grid(states.shape[-2:]),
+        systems={name: system} if system else {},
+        conditions={name: dict(system.parameters)} if system else {},
+        scaling=SCALING,
+        chunk=len(states),
+        origin={} if system else {"kind": "generated"},
+    )
     ids = np.arange(len(states))
-    labels = {0: label_rows(ids, ids, np.zeros_like(ids), 0, name, known.get(name, {}))}
-    card = dataclasses.replace(card, parameters=known)
-    return derived.make(folder, card, labels, lambda n: derived.samples_of(states, labels[n]), "cpu", lambda *_: None)
+    labels = {0: Labels(ids, ids, np.zeros_like(ids), np.full(len(ids), np.nan), 0, name)}
+    return derived.make(
+        folder, card, labels, lambda n: derived.samples_of(states, labels[n], card), "cpu", lambda *_: None
+    )
 
 
 def write_flow(folder: Path, dataset: Dataset, field: LocalField, z_rms: float = 1.0, **settings) -> None:

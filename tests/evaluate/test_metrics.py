@@ -79,7 +79,7 @@ def test_the_true_velocity_is_that_of_the_preset_of_each_sample(two_presets, ids
 
 
 def test_the_true_velocity_of_a_dataset_without_parameters_is_not_known(two_presets):
-    foreign = dataclasses.replace(two_presets, card=dataclasses.replace(two_presets.card, parameters={}))
+    foreign = dataclasses.replace(two_presets, card=dataclasses.replace(two_presets.card, systems={}))
     ids = np.arange(2)
     assert true_velocity(foreign, ids, two_presets.states(ids)) is None
 

@@ -8,9 +8,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from p2d.evaluate import preservation
 from p2d.evaluate.preservation import Ensemble, correlation, decorrelation_time, displacement_cosine, observed
-from p2d.evaluate.quality import OBSERVABLES, energy_distance, observables
+from p2d.evaluate.quality import energy_distance
+from p2d.fields import Grid
+from p2d.observables import averages
 
 from .helpers import patterns
+
+COUNT = 7  # averages of two species
 
 # Tiles
 
@@ -28,8 +32,8 @@ from .helpers import patterns
 def test_grids_are_cut_into_tiles_of_64_on_the_sides_that_are_multiples(height, width, tiles, tile):
     states = patterns(3, height, width)
     found = observed(states)
-    assert found.shape == (3, tiles, len(OBSERVABLES)) and found.dtype == np.float64
-    assert_array_equal(found.reshape(-1, len(OBSERVABLES)), observables(states, tile))
+    assert found.shape == (3, tiles, COUNT) and found.dtype == np.float64
+    assert_array_equal(found.reshape(-1, COUNT), averages(states, Grid((height, width)), tile))
 
 
 # The distance and its floor
@@ -66,7 +70,7 @@ def test_further_samples_are_as_far_as_the_floor_of_a_small_ensemble(ensemble, s
 @pytest.mark.parametrize(("height", "width"), [(24, 24), (128, 64)])
 def test_the_distance_is_the_energy_distance_in_spreads_of_the_ensemble(height, width):
     states, others = patterns(9, height, width), 0.8 * patterns(5, height, width, seed=1)
-    a, b = (observed(s).reshape(-1, len(OBSERVABLES)) for s in (others, states))
+    a, b = (observed(s).reshape(-1, COUNT) for s in (others, states))
     spread = b.std(axis=0)
     # squares are expanded here: rounding of 1e-13, and its root where points coincide
     assert_allclose(Ensemble(states).distance(observed(others)), energy_distance(a / spread, b / spread), rtol=1e-5)
@@ -112,8 +116,8 @@ def test_states_that_are_not_finite_are_infinitely_far(value):
 def test_so_many_tiles_at_most_make_the_reference(monkeypatch):
     monkeypatch.setattr(preservation, "REFERENCE", 10)
     ensemble = Ensemble(patterns(12, 128, 64))
-    every = ensemble.tiles.reshape(-1, len(OBSERVABLES))
-    assert ensemble.reference.shape == (10, len(OBSERVABLES))
+    every = ensemble.tiles.reshape(-1, COUNT)
+    assert ensemble.reference.shape == (10, COUNT)
     assert all((every == tile).all(axis=1).sum() == 1 for tile in ensemble.reference)
 
 

@@ -6,13 +6,14 @@ import torch
 from matplotlib.image import imread
 from numpy.testing import assert_array_equal
 
+from p2d.fields import Scaling
 from p2d.score.model import ScoreModel
 from p2d.score.spectrum import Spectrum
 from p2d.show import pictures
 from p2d.show.figures import CELL
 from p2d.training.history import Epoch, History
 
-AFFINE = {"scale": 2.0, "shift": -1.0}
+SCALING = Scaling((-1.0, -1.0), (2.0, 2.0))
 EPOCHS = [
     {"epoch": 0, "validation_loss": 1.0},
     {
@@ -57,13 +58,13 @@ def rows_of(path) -> int:
 def test_denoised_has_a_row_for_each_pictured_level_that_is_trained_or_for_the_ends(
     tmp_path, height, width, alpha, rows
 ):
-    pictures.denoised(tmp_path / "a.png", model_of(alpha), state_of(height, width), AFFINE, 1, "waves")
+    pictures.denoised(tmp_path / "a.png", model_of(alpha), state_of(height, width), SCALING, 1, "waves")
     assert rows_of(tmp_path / "a.png") == rows
 
 
 def test_denoised_shows_the_model_and_is_the_same_twice(tmp_path):
     for name, seed in (("one", 0), ("again", 0), ("other", 1)):
-        pictures.denoised(tmp_path / f"{name}.png", model_of((0.8,), seed=seed), state_of(8, 8), AFFINE, 0, "waves")
+        pictures.denoised(tmp_path / f"{name}.png", model_of((0.8,), seed=seed), state_of(8, 8), SCALING, 0, "waves")
     one, again, other = (imread(tmp_path / f"{name}.png") for name in ("one", "again", "other"))
     assert_array_equal(one, again)
     assert (one != other).any()
@@ -72,7 +73,7 @@ def test_denoised_shows_the_model_and_is_the_same_twice(tmp_path):
 @pytest.mark.parametrize("sampled", [True, False])
 def test_a_training_has_its_pictures_named_by_their_epoch(tmp_path, sampled):
     model = model_of((0.5, 0.999), sampled)
-    made = pictures.of_training(tmp_path / "new", model, state_of(8, 8), AFFINE, HISTORY, 1, "waves")
+    made = pictures.of_training(tmp_path / "new", model, state_of(8, 8), SCALING, HISTORY, 1, "waves")
     names = ["denoised-0001.png", *(["generated-0001.png"] if sampled else []), "training.png"]
     assert [path.name for path in made] == names
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == names
@@ -82,9 +83,9 @@ def test_a_training_has_its_pictures_named_by_their_epoch(tmp_path, sampled):
 
 def test_a_later_epoch_leaves_the_pictures_of_the_earlier(tmp_path):
     model = model_of((0.8,))
-    pictures.of_training(tmp_path, model, state_of(8, 8), AFFINE, HISTORY, 1, "waves")
+    pictures.of_training(tmp_path, model, state_of(8, 8), SCALING, HISTORY, 1, "waves")
     before = (tmp_path / "denoised-0001.png").read_bytes()
     later = HISTORY.followed_by(Epoch(12, HISTORY.last.metrics))
-    made = pictures.of_training(tmp_path, model, state_of(8, 8), AFFINE, later, 1, "waves")
+    made = pictures.of_training(tmp_path, model, state_of(8, 8), SCALING, later, 1, "waves")
     assert [path.name for path in made] == ["denoised-0012.png", "training.png"]
     assert (tmp_path / "denoised-0001.png").read_bytes() == before
