@@ -5,7 +5,7 @@ import tyro
 
 from p2d.cli import TABLE, main
 from p2d.config import FlowConfig, ScoreConfig
-from p2d.mistakes import options
+from p2d.commands import options
 
 MISTAKES = {
     "unknown option": (
