@@ -13,6 +13,7 @@ import tyro
 from p2d import config
 from p2d.commands import Command, Common, Field, Place, Screen, benchmark, parse, show_commands, stage
 from p2d.config import bench, option
+from p2d.config.base import CHANNEL_HELP
 from p2d.errors import UserError
 
 FAULTY, USER_MISTAKE = 1, 2  # exit codes
@@ -38,7 +39,7 @@ SHORT_OF = {  # where a command means another thing by one
 # Fields of a command that are of no config.
 CHANNEL: Field = (
     "plot_channel",
-    Annotated[int, option(help="species shown in pictures: 0 is the first, 1 the next")],
+    Annotated[int, option(help=CHANNEL_HELP)],
     1,
 )
 SCORE: Field = ("score", Annotated[str, option(help="score model, by name or path")])
@@ -171,32 +172,11 @@ TABLE = (
         (PORT, OUT),
         ui,
     ),
-    benchmark(
-        "simulate",
-        "Time a system's kernels beside the same text in PyTorch and JAX, preset by preset, and one actor beside two.",
-        bench.BenchSimulateConfig,
-        Screen,
-    ),
-    benchmark(
-        "score",
-        "Train the score network beside a U-Net at full resolution, for the same wall time.",
-        bench.BenchScoreConfig,
-    ),
-    benchmark(
-        "denoise",
-        "Denoise snapshots with no clean data, beside a network with clean targets and a Gaussian filter.",
-        bench.BenchDenoiseConfig,
-    ),
-    benchmark(
-        "flow",
-        "Train flows of several seeds and numbers of snapshots, and measure how well they recover the true velocity.",
-        bench.BenchFlowConfig,
-    ),
-    benchmark(
-        "discover",
-        "Time the discovery of an equation; or --study: how well it does, by system, snapshots and noise.",
-        bench.BenchDiscoverConfig,
-    ),
+    benchmark("simulate", bench.BenchSimulateConfig, Screen),
+    benchmark("score", bench.BenchScoreConfig),
+    benchmark("denoise", bench.BenchDenoiseConfig),
+    benchmark("flow", bench.BenchFlowConfig),
+    benchmark("discover", bench.BenchDiscoverConfig),
 )
 COMMANDS = {command.name: command for command in TABLE}
 

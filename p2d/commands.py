@@ -140,7 +140,7 @@ def stage(name: str, says: str, fields: tuple[Field, ...], following: str) -> Co
     return Command(name, says, (*fields, ("common", Common)), perform)
 
 
-def benchmark(name: str, says: str, config: type, place: type[Screen] = Place) -> Command:
+def benchmark(name: str, config: type, place: type[Screen] = Place) -> Command:
     """The row of a benchmark: the module of p2d.bench that has its name measures, and prints the table.
 
     Args:
@@ -158,7 +158,7 @@ def benchmark(name: str, says: str, config: type, place: type[Screen] = Place) -
         else:
             module.print_table(found, given.config)
 
-    return Command(f"{BENCH} {name}", says, (("config", config), ("place", place)), perform)
+    return Command(f"{BENCH} {name}", str(config.__doc__), (("config", config), ("place", place)), perform)
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ import itertools
 import math
 import random
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import tyro
 
 from p2d.config.axes import Axis, axis, of_values, parse, settings_of
-from p2d.config.base import Config, at_least, one_of, option
+from p2d.config.base import Config, at_least, least, one_of, option
 from p2d.config.learn import FlowConfig, Objective, ScoreConfig
 from p2d.errors import UserError
 
@@ -54,7 +54,7 @@ class SweepConfig(Config):
         Search,
         option(help="every combination; --samples of them at random; or as Optuna proposes (pip install optuna)"),
     ] = "grid"
-    samples: Annotated[int, option(help="random, optuna: trials")] = 0
+    samples: Annotated[int, option(help="random, optuna: trials"), least(0)] = 0
     scheduler: Annotated[Scheduler, option(help="ends trials early that fall behind, or none")] = "asha"
     metric: Annotated[
         str, option(help=f"chooses the best: {', '.join(METRICS)}; auto: cosine if the truth is known, else z_rms")
@@ -62,15 +62,12 @@ class SweepConfig(Config):
     score_per_alpha: Annotated[
         bool, option(help="a score model for each signal level alone, instead of one for all")
     ] = False
-    seed: Annotated[int, option(help="seed of the search")] = 0
-    max_concurrent: Annotated[int, option(help="trials at a time; 0: as many as there are CPUs, or GPUs")] = 0
+    seed: Annotated[int, option(help="seed of the search"), least(0)] = 0
+    max_concurrent: Annotated[int, option(help="trials at a time; 0: as many as there are CPUs, or GPUs"), least(0)] = 0
 
     def __post_init__(self) -> None:
-        for key, known in (("objective", Objective), ("search", Search), ("scheduler", Scheduler)):
-            one_of(key, getattr(self, key), get_args(known))
+        super().__post_init__()
         one_of("metric", self.metric, (*METRICS, AUTO))
-        for key in ("seed", "samples", "max_concurrent"):
-            at_least(key, getattr(self, key), 0)
         if self.search == "grid" and self.samples:
             raise UserError(f"samples = {self.samples} is for --search random or optuna; a grid has a trial a point")
         if self.search != "grid" and not self.samples:
