@@ -11,7 +11,7 @@ from typing import Any
 from p2d.config import FlowConfig, FlowSource, ScoreConfig, TrainSource, check_channel
 from p2d.errors import UserError
 from p2d.fields import Scaling
-from p2d.pipeline.refuse import refuse_other_levels, refuse_other_systems
+from p2d.pipeline.refuse import refuse_other_fields, refuse_other_levels, refuse_other_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
 from p2d.runs import FLOW, REPORT, SCORE, short_name
@@ -28,6 +28,7 @@ def train_score(config: ScoreConfig, source: TrainSource, out: Path, track: Trac
     """Train a score model into OUT/score/NAME, with pictures of its training in OUT/report/NAME/training."""
     check_channel(plot_channel)
     dataset = find_dataset(source.dataset, out)
+    refuse_other_fields(dataset, "train-score")
     name = source.name or short_name(dataset.folder.name)
     job = TrainJob(config, source, dataset, SCORE.place(out, name))
     return run_job("train-score", job, track, _artist(job, REPORT.place(out, name) / "training", plot_channel))
@@ -42,7 +43,8 @@ def _artist(job: TrainJob, folder: Path, channel: int) -> Artist:
 
         _, held = job.dataset.split(job.source.holdout)
         state, scaling = job.dataset.states(held[:1])[0], job.dataset.scaling
-        return pictures.of_training(folder, ScoreModel.load(model), state, scaling, history, channel, job.folder.name)
+        loaded, species = ScoreModel.load(model), job.dataset.card.names
+        return pictures.of_training(folder, loaded, state, scaling, history, channel, job.folder.name, species)
 
     return draw
 
@@ -50,6 +52,7 @@ def _artist(job: TrainJob, folder: Path, channel: int) -> Artist:
 def train_flow(config: FlowConfig, source: FlowSource, out: Path, track: Tracker) -> Outcome:
     """Train a flow into OUT/flow/NAME; with all objectives but stationarity, from a score model."""
     dataset = find_dataset(source.dataset, out)
+    refuse_other_fields(dataset, "train-flow")
     short = short_name(dataset.folder.name)
     job = TrainJob(config, source, dataset, FLOW.place(out, source.name or flow_name(short, config.objective)))
     if config.objective == "stationarity":

@@ -18,6 +18,7 @@ from p2d.config import FlowSource, ScoreConfig, SweepConfig, TrainSource, refuse
 from p2d.config.sweep import AUTO, METRICS, Point
 from p2d.errors import UserError
 from p2d.pipeline.learn import refuse_other_score, run_job, train_score
+from p2d.pipeline.refuse import refuse_other_fields
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import Advance, progress, say
 from p2d.runs import SCORE, SWEEP, copy_whole, short_name, whole, write_json
@@ -44,6 +45,7 @@ def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker) ->
             fit the machine, a sweep of other settings in the folder, or trials that have failed one and all.
     """
     dataset = find_dataset(source.dataset, out)
+    refuse_other_fields(dataset, "sweep")
     short = short_name(dataset.folder.name)
     name = source.name or (short if config.objective == "continuity" else f"{short}_{config.objective}")
     folder = SWEEP.place(out, name)
@@ -218,7 +220,7 @@ class _Tracked:
         fields = {"true": truth} if truth is not None else {}
         fields["flow"] = metrics.flow_velocity(flow, states)
         cosines = {"flow": values["cosine"]} if "cosine" in values else {}
-        figures.velocities(where / "velocity.png", states, fields, cosines, 1, title)
+        figures.velocities(where / "velocity.png", states, fields, cosines, 1, title, self.dataset.card.names)
         return [where / "losses.png", where / "velocity.png"]
 
 
