@@ -250,7 +250,7 @@ class Grid:
         there is no Laplacian, do not count.
         """
         if operator == "spectral":
-            return float((self.symbol("spectral") * _multiplicity(self.shape[1])).sum() / self.cells)
+            return float((self.symbol("spectral") * multiplicity(self.shape[1])).sum() / self.cells)
         edge, corner = STENCILS[operator]
         # Along each axis, the share of cells that are their own next neighbour.
         y, x = (
@@ -284,7 +284,7 @@ def _known(kind: Any) -> str:
     return ", ".join(get_args(kind))
 
 
-def _multiplicity(width: int) -> np.ndarray:
+def multiplicity(width: int) -> np.ndarray:
     """How many modes of the full transform each column of rfft2 stands for, [W / 2 + 1]."""
     count = np.full(width // 2 + 1, 2.0)
     count[0] = 1

@@ -76,7 +76,7 @@ def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker) ->
         seconds = time.monotonic() - begun
         facts = _facts(config, metric, rows, folder)
         facts["seconds"] = _seconds(rows, watcher, scores, seconds, room.trials)
-        _keep_best(facts, folder)
+        copy_whole(folder / "trials" / facts["best"]["trial"], folder / "best")
         _draw_figures(config, rows, metric, folder, name)
         _write_table(config, rows, folder / "trials.csv")
         write_json(file, facts)
@@ -123,7 +123,7 @@ def _refuse_unknown_levels(config: SweepConfig, source: FlowSource, short: str, 
         return
     levels = [value for one in config.axes if one.key == "flow.alpha" for value in one.values]
     flows = [config.flow({"flow.alpha": level}) for level in levels] or [config.flow({})]
-    shared = _shared_score(source, short, out)
+    shared = SCORE.find_or_own(out, source.score, short)
     for flow in flows:
         if shared is not None:
             refuse_other_score(flow, dataset, shared)
@@ -135,11 +135,6 @@ def _refuse_unknown_levels(config: SweepConfig, source: FlowSource, short: str, 
             )
 
 
-def _shared_score(source: FlowSource, short: str, out: Path) -> Path | None:
-    """The score model that all trials share, if it is trained already."""
-    return SCORE.find_or_own(out, source.score, short)
-
-
 def _train_scores(
     config: SweepConfig, source: FlowSource, dataset: Dataset, folder: Path, out: Path, track: Tracker
 ) -> dict[str, Path]:
@@ -149,8 +144,7 @@ def _train_scores(
     settings = {k: v for k, v in source.to_dict().items() if k not in ("score", "name", "snapshots", "workers")}
     own = config.score_points()
     if not own:
-        short = short_name(dataset.folder.name)
-        shared = _shared_score(source, short, out)
+        shared = SCORE.find_or_own(out, source.score, short_name(dataset.folder.name))
         return {"": shared or train_score(ScoreConfig(), TrainSource(**settings), out, track).where}
     scores = {}
     for name, point in own.items():
@@ -275,11 +269,6 @@ def _seconds(
         # A score model is trained on the whole machine: two at a time would take as long as one after the other.
         seconds["score_in_each_trial"] = wall + len(rows) * sum(learning) / len(learning)
     return seconds | ({"overhead": (at_a_time * wall - sum(busy)) / len(busy)} if busy else {})
-
-
-def _keep_best(facts: dict[str, Any], folder: Path) -> None:
-    """Copy the best trial's flow to FOLDER/best."""
-    copy_whole(folder / "trials" / facts["best"]["trial"], folder / "best")
 
 
 def _draw_figures(config: SweepConfig, rows: list[Row], metric: str, folder: Path, name: str) -> None:
