@@ -94,24 +94,14 @@ def ui(given: Any) -> None:
 
 
 TABLE = (
-    Command(
-        "run",
-        "Everything, sized for a laptop: simulate, train-score, train-flow, discover, evaluate.",
-        (("config", config.RunConfig), ("common", Common)),
-        run,
-    ),
+    Command("run", str(config.RunConfig.__doc__), (("config", config.RunConfig), ("common", Common)), run),
     Command(
         "systems",
         "List the systems of the catalogue, or describe one: species, equation, presets, and whether each moves.",
         (NAME, ("screen", Screen)),
         systems,
     ),
-    stage(
-        "simulate",
-        "Simulate a system's patterns into a dataset of parquet shards.",
-        (("config", config.SimulateConfig),),
-        following="p2d discover {given.config.dataset_name}",
-    ),
+    stage("simulate", "p2d discover {given.config.dataset_name}", ("config", config.SimulateConfig)),
     Command(
         "verify",
         "Re-read a whole dataset and name every shard that is missing, cut, altered or foreign; exit code 1 if any is.",
@@ -120,51 +110,35 @@ TABLE = (
     ),
     stage(
         "train-score",
-        "Train a score model on a dataset: denoising score matching at one signal level, or over a range.",
-        (("source", config.TrainSource), ("config", config.ScoreConfig), CHANNEL),
-        following="p2d train-flow {given.source.dataset}",
+        "p2d train-flow {given.source.dataset}",
+        ("source", config.TrainSource),
+        ("config", config.ScoreConfig),
+        CHANNEL,
     ),
     stage(
         "train-flow",
-        "Train a flow on a dataset: a velocity field that keeps the ensemble as it is.",
-        (("source", config.FlowSource), ("config", config.FlowConfig)),
-        following="p2d evaluate {given.source.dataset}",
+        "p2d evaluate {given.source.dataset}",
+        ("source", config.FlowSource),
+        ("config", config.FlowConfig),
     ),
-    stage(
-        "sample",
-        "Generate new patterns by the reverse process, into a dataset, and hold them against held-out snapshots.",
-        (SCORE, ("config", config.SampleConfig)),
-        following="p2d discover {made.where.name}",
-    ),
+    stage("sample", "p2d discover {made.where.name}", SCORE, ("config", config.SampleConfig)),
     stage(
         "denoise",
-        "Denoise a dataset, with a score model that is trained on its noisy snapshots alone.",
-        (("source", config.TrainSource), ("config", config.DenoiseConfig), CHANNEL),
-        following="p2d discover {made.where.name}",
+        "p2d discover {made.where.name}",
+        ("source", config.TrainSource),
+        ("config", config.DenoiseConfig),
+        CHANNEL,
     ),
     stage(
-        "discover",
-        "Find the equation that keeps the snapshots' ensemble as it is, in closed form.",
-        (("source", config.Source), ("config", config.DiscoverConfig)),
-        following="p2d evaluate {given.source.dataset}",
+        "discover", "p2d evaluate {given.source.dataset}", ("source", config.Source), ("config", config.DiscoverConfig)
     ),
-    stage(
-        "evaluate",
-        "Measure what was learnt on held-out snapshots: cosines, stationarity z-scores, figures.",
-        (("source", config.Source), ("config", config.EvaluateConfig)),
-        following="p2d ui",
-    ),
-    stage(
-        "rollout",
-        "Carry snapshots on in time by a flow, beside the true system: animation, panels, does the ensemble stay?",
-        (("source", config.RolloutSource), ("config", config.RolloutConfig)),
-        following="p2d ui",
-    ),
+    stage("evaluate", "p2d ui", ("source", config.Source), ("config", config.EvaluateConfig)),
+    stage("rollout", "p2d ui", ("source", config.RolloutSource), ("config", config.RolloutConfig)),
     stage(
         "sweep",
-        "Train a flow at every point of a sweep, over signal levels and symmetry weights by default; keep the best.",
-        (("source", config.FlowSource), ("config", config.SweepConfig)),
-        following="p2d ui, or p2d evaluate {given.source.dataset} --flow {made.where}/best",
+        "p2d ui, or p2d evaluate {given.source.dataset} --flow {made.where}/best",
+        ("source", config.FlowSource),
+        ("config", config.SweepConfig),
     ),
     Command(
         "ui",

@@ -13,7 +13,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass, make_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -31,6 +31,7 @@ BENCH = "bench"  # the first word of the benchmarks' names
 DATASET, SET = "--dataset", "--set"
 # Parameters of Gray-Scott that version 1 had options for: --feed 0.014 0.018 is --set F=0.014,0.018.
 PARAMETERS = {"--feed": "F", "--kill": "k", "--diffusion-u": "D_u", "--diffusion-v": "D_v"}
+Words = list[tuple[str, list[str]]]  # options and the words behind each; those before all options are behind ''
 # What a command is given: a name, a type and, where it may be left out, a default.
 Field = tuple[str, Any] | tuple[str, Any, Any]
 
@@ -114,8 +115,10 @@ class Command:
         return DatasetName in (*kinds, *inner)
 
 
-def stage(name: str, says: str, fields: tuple[Field, ...], following: str) -> Command:
+def stage(name: str, following: str, *fields: Field) -> Command:
     """The row of a stage: the function of p2d.pipeline that has its name is called with its fields.
+
+    Its config's docstring says what it does.
 
     Args:
         following: the command to run next, with places for what was `given` and `made` (an Outcome).
@@ -137,6 +140,7 @@ def stage(name: str, says: str, fields: tuple[Field, ...], following: str) -> Co
         place = "" if common.out == "runs" else f" -o {common.out}"
         print(f"{made.stage}: {done}\nnext: {following.format(given=given, made=made)}{place}")
 
+    says = next(str(kind.__doc__) for key, kind, *_ in fields if key == "config")
     return Command(name, says, (*fields, ("common", Common)), perform)
 
 
@@ -161,70 +165,6 @@ def benchmark(name: str, config: type, place: type[Screen] = Place) -> Command:
     return Command(f"{BENCH} {name}", str(config.__doc__), (("config", config), ("place", place)), perform)
 
 
-@dataclass(frozen=True)
-class Option:
-    """An option as it is given, with the words behind it; words before all options are those of one without a name.
-
-    Attributes:
-        typed: its name as it is typed, which may be an old or a short one.
-        joined: its first word was given by '='.
-    """
-
-    typed: str = ""
-    name: str = ""
-    values: list[str] = field(default_factory=list)
-    joined: bool = False
-
-    @property
-    def words(self) -> list[str]:
-        """As a command line has it, by its name."""
-        if self.joined:
-            return [f"{self.name}={self.values[0]}", *self.values[1:]]
-        return [self.name, *self.values] if self.name else self.values
-
-
-def _options_given(words: list[str], long: Mapping[str, str]) -> list[Option]:
-    given = [Option()]
-    for word in words:
-        if re.match("--?[A-Za-z]", word):  # and no negative number
-            typed, equals, value = word.partition("=")
-            given.append(Option(typed, long.get(typed, typed), [value] if equals else [], bool(equals)))
-        else:
-            given[-1].values.append(word)
-    return given
-
-
-def _parameters_set(given: list[Option]) -> list[Option]:
-    """The options of PARAMETERS as one --set of them all."""
-    others = [option for option in given if option.name not in (*PARAMETERS, SET)]
-    values = []
-    for one in given:
-        values += [f"{PARAMETERS[one.name]}={','.join(one.values)}"] if one.name in PARAMETERS else []
-        values += one.values if one.name == SET else []
-    return [*others, Option(SET, SET, values)] if values else given
-
-
-def _dataset_first(given: list[Option]) -> list[Option]:
-    """A dataset that is named by an option, in its place before all others.
-
-    Raises:
-        UserError: the option is without a name, or another dataset is in that place.
-    """
-    first, others = [*given[0].values], [one for one in given[1:] if one.name != DATASET]
-    named = []
-    for one in given[1:]:
-        if one.name == DATASET:
-            if not one.values or not one.values[0]:
-                raise UserError(f"{DATASET} needs the name of a dataset, or its path")
-            named.append(one.values[0])
-            first += one.values[1:]
-    if named and first:
-        named.append(first.pop(0))
-    if len(set(named)) > 1:
-        raise UserError(f"two datasets are named, {named[-1]!r} and {named[0]!r}; name one")
-    return [Option(values=[*named[:1], *first]), *others]
-
-
 def parse(command: Command, words: list[str], long: Mapping[str, str]) -> Any:
     """What a command is given, as attributes.
 
@@ -235,12 +175,55 @@ def parse(command: Command, words: list[str], long: Mapping[str, str]) -> Any:
     Raises:
         UserError: it cannot be given that.
     """
-    given = _parameters_set(_options_given(words, long))
+    given: Words = [("", [])]
+    typed = {}
+    for word in words:
+        if re.match("--?[A-Za-z]", word):  # and no negative number
+            own, equals, value = word.partition("=")
+            given.append((long.get(own, own), [value] if equals else []))
+            typed[given[-1][0]] = own
+        else:
+            given[-1][1].append(word)
+    given = _parameters_set(given)
     if command.takes_dataset:
         given = _dataset_first(given)
+    arguments = []
+    for name, values in given:
+        joined = bool(name and values and values[0].startswith("-"))  # or it would pass for an option
+        arguments += [f"{name}={values[0]}", *values[1:]] if joined else [*filter(None, [name]), *values]
     program = f"p2d {command.name}"
-    with _telling_in_one_line(program, given, lambda: options(command.form)):
-        return tyro.cli(command.form, prog=program, args=[word for one in given for word in one.words])
+    with _telling_in_one_line(program, lambda: options(command.form), given, typed):
+        return tyro.cli(command.form, prog=program, args=arguments)
+
+
+def _parameters_set(given: Words) -> Words:
+    """The options of PARAMETERS as one --set of them all."""
+    others = [(name, values) for name, values in given if name not in (*PARAMETERS, SET)]
+    values = []
+    for name, own in given:
+        values += [f"{PARAMETERS[name]}={','.join(own)}"] if name in PARAMETERS else own if name == SET else []
+    return [*others, (SET, values)] if values else given
+
+
+def _dataset_first(given: Words) -> Words:
+    """A dataset that is named by an option, in its place before all others.
+
+    Raises:
+        UserError: the option is without a name, or another dataset is in that place.
+    """
+    (_, first), *options = given
+    names, beside = [], list(first)
+    for name, values in options:
+        if name == DATASET:
+            if not values or not values[0]:
+                raise UserError(f"{DATASET} needs the name of a dataset, or its path")
+            names.append(values[0])
+            beside += values[1:]
+    if names and beside:
+        names.append(beside.pop(0))
+    if len(set(names)) > 1:
+        raise UserError(f"two datasets are named, {names[-1]!r} and {names[0]!r}; name one")
+    return [("", [*names[:1], *beside]), *((name, values) for name, values in options if name != DATASET)]
 
 
 def show_commands(commands: Mapping[str, Command], words: list[str]) -> None:
@@ -260,7 +243,7 @@ def show_commands(commands: Mapping[str, Command], words: list[str]) -> None:
         (benchmarks if group else app).command(name=name)(command.form)
     app.command(benchmarks, name=BENCH, help="Measure how fast a stage is on this machine, beside an alternative.")
     says = "Pattern to Dynamics: from snapshots of a pattern, without time order, to its dynamics."
-    with _telling_in_one_line(program, [], lambda: ["--help"]):
+    with _telling_in_one_line(program, lambda: ["--help"]):
         app.cli(prog="p2d", description=says, args=words)
 
 
@@ -272,23 +255,24 @@ def options(form: type) -> list[str]:
 
 
 def _telling_in_one_line(
-    program: str, given: list[Option], known: Callable[[], Iterable[str]]
+    program: str, known: Callable[[], Iterable[str]], given: Words | None = None, typed: Mapping[str, str] | None = None
 ) -> contextlib.AbstractContextManager[None]:
-    """While the block parses, a mistake in what is given is a UserError.
+    """While the block parses, a mistake is a UserError.
 
     Args:
-        program: the words that it follows, such as 'p2d train-score'.
+        program: the words that are parsed follow these, such as 'p2d train-score'.
         known: options that could have been meant where one is unknown.
+        given: what is parsed.
+        typed: how the user wrote options that it has by other names.
     """
 
     def unknown(tokens: list[str]) -> UserError:
         # The option that there is not, as words beside it may be its values; without one, a word too many.
         token = next((token for token in tokens if token.startswith("-")), tokens[0]).partition("=")[0]
-        token = next((one.typed for one in given if one.name == token), token)
+        token = (typed or {}).get(token, token)
         what = "option" if token.startswith("-") else "argument"
-        return UserError(
-            f"unknown {what} {token!r} of {program}{nearest(token, known()) if token.startswith('--') else ''}"
-        )
+        near = nearest(token, known()) if token.startswith("--") else ""
+        return UserError(f"unknown {what} {token!r} of {program}{near}")
 
     def tell(event: Any) -> None:
         match type(event).__name__:
@@ -308,11 +292,9 @@ def _telling_in_one_line(
             case "BadValue":
                 raise UserError(f"{_shown(event.argument)} of {program} needs {_kind(event.argument)}")
             case "InstantiationFailure" if event.argument is not None:
-                shown = _shown(event.argument)
-                value = " ".join(v for one in given if one.name.replace("_", "-") == shown for v in one.values)
-                raise UserError(
-                    f"{_setting(event.argument)} = {value} is not possible: it must be {_kind(event.argument)}"
-                )
+                shown, setting = _shown(event.argument), _setting(event.argument)
+                value = " ".join(v for name, values in given or () if name.replace("_", "-") == shown for v in values)
+                raise UserError(f"{setting} = {value} is not possible: it must be {_kind(event.argument)}")
 
     hook = getattr(getattr(tyro, "_errors", None), "on_parse_error", None)
     return hook(tell) if hook else contextlib.nullcontext()

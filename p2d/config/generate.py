@@ -15,7 +15,7 @@ NOISE = Check(lambda sigma: 0 <= sigma < 1, "a concentration between 0 (estimate
 
 @dataclass(frozen=True)
 class SampleConfig(Config):
-    """Settings of generated patterns."""
+    """Generate new patterns by the reverse process, into a dataset, and hold them against held-out snapshots."""
 
     num_samples: Annotated[int, option("-n", help="patterns to generate"), least(1)] = 64
     height: Annotated[int, option(help="grid rows, 0: as the score model was trained"), least(0)] = 0
@@ -42,7 +42,7 @@ class SampleConfig(Config):
 
 @dataclass(frozen=True)
 class DenoiseConfig(Config):
-    """Settings of a denoised dataset, and of the score model that is trained on the noisy one for it."""
+    """Denoise a dataset, with a score model that is trained on its noisy snapshots alone."""
 
     noise: Annotated[
         float,

@@ -59,7 +59,7 @@ class FlowSource(TrainSource):
 
 @dataclass(frozen=True)
 class ScoreConfig(Config):
-    """Settings of a score model and its training."""
+    """Train a score model on a dataset: denoising score matching at one signal level, or over a range."""
 
     epochs: Annotated[int, option("-n", help="passes over the training snapshots"), least(1)] = 16
     batch_size: Annotated[int, option("-b", help="snapshots a step, over all workers"), least(1)] = 4
@@ -125,7 +125,7 @@ SMOOTH: tuple[Activation, ...] = ("silu", "tanh", "softplus")  # twice different
 
 @dataclass(frozen=True)
 class FlowConfig(Config):
-    """Settings of a flow model and its training."""
+    """Train a flow on a dataset: a velocity field that keeps the ensemble as it is."""
 
     objective: Annotated[
         Objective,
@@ -198,7 +198,7 @@ ModelConfig = ScoreConfig | FlowConfig
 
 @dataclass(frozen=True)
 class DiscoverConfig(Config):
-    """Settings of the discovery of the equation."""
+    """Find the equation that keeps the snapshots' ensemble as it is, in closed form."""
 
     library: Annotated[
         Library,
@@ -254,7 +254,7 @@ def _number_or_auto(name: str, value: str) -> float | None:
 
 @dataclass(frozen=True)
 class EvaluateConfig(Config):
-    """What to evaluate; each by name or path, and by the dataset's name when empty."""
+    """Measure what was learnt on held-out snapshots: cosines, stationarity z-scores, figures."""
 
     score: Annotated[str, option(help="score model, by name or path; the dataset's when empty")] = ""
     flow: Annotated[str, option(help="flow model, by name or path; the dataset's when empty")] = ""

@@ -32,7 +32,7 @@ class RolloutSource(Config):
 
 @dataclass(frozen=True)
 class RolloutConfig(Config):
-    """Settings of a rollout. Times are in steps of the simulator."""
+    """Carry snapshots on in time by a flow, beside the true system: animation, panels, does the ensemble stay?"""
 
     sample: Annotated[int, option(help="sample id of the snapshot that is shown"), least(0)] = 0
     steps: Annotated[int, option("-n", help="steps of the simulator that the rollout is as long as"), least(1)] = 1000

@@ -15,7 +15,7 @@ from p2d.errors import UserError
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Settings of the whole way from simulation to report, one config a stage."""
+    """Everything, sized for a laptop: simulate, train-score, train-flow, discover, evaluate."""
 
     simulate: Annotated[SimulateConfig, tyro.conf.arg(name="")] = field(default_factory=SimulateConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)

@@ -37,7 +37,7 @@ OWN: dict[Objective, tuple[str, ...]] = {  # settings of a flow that one objecti
 
 @dataclass(frozen=True)
 class SweepConfig(Config):
-    """Settings of a sweep over settings of a flow, and of the score model that it is trained with."""
+    """Train a flow at every point of a sweep, over signal levels and symmetry weights by default; keep the best."""
 
     alpha: Annotated[tuple[float, ...] | None, option("-a", help="signal levels, for --param flow.alpha=...")] = None
     sym: Annotated[tuple[float, ...] | None, option(help="symmetry weights, for --param flow.sym=...")] = None
