@@ -13,7 +13,7 @@ import tyro
 from p2d import config
 from p2d.commands import Command, Common, Field, Place, Screen, benchmark, parse, show_commands, stage
 from p2d.config import bench, option
-from p2d.config.base import CHANNEL_HELP
+from p2d.config.base import Channel
 from p2d.errors import UserError
 
 FAULTY, USER_MISTAKE = 1, 2  # exit codes
@@ -37,11 +37,7 @@ SHORT_OF = {  # where a command means another thing by one
     "rollout": {"-n": "--steps", "-m": "--from", "--model": "--from", "--dataset": "--from"},
 }
 # Fields of a command that are of no config.
-CHANNEL: Field = (
-    "plot_channel",
-    Annotated[int, option(help=CHANNEL_HELP)],
-    1,
-)
+CHANNEL: Field = ("plot_channel", Channel, 1)
 SCORE: Field = ("score", Annotated[str, option(help="score model, by name or path")])
 REPAIR_HELP = "simulate missing and damaged shards again, and no others"
 REPAIR: Field = ("repair", Annotated[bool, option(help=REPAIR_HELP)], False)

@@ -35,7 +35,7 @@ DatasetName = Annotated[
 ]
 
 
-CHANNEL_HELP = "species shown in pictures: 0 is the first, 1 the second"
+Channel = Annotated[Literal[0, 1], option(help="species shown in pictures: 0 is the first, 1 the second")]
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,11 @@ def at_least(name: str, value: float, smallest: float) -> None:
     least(smallest).refuse(name, value)
 
 
-def one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+def one_of(name: str, value: str | int, known: tuple[str | int, ...]) -> None:
     """Refuse a name that is not known, with the nearest one."""
     if value not in known:
-        raise UserError(f"unknown {name} {value!r}{nearest(value, known)}; known: {', '.join(known)}")
+        words = [str(word) for word in known]
+        raise UserError(f"unknown {name} {str(value)!r}{nearest(str(value), words)}; known: {', '.join(words)}")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from p2d.config.base import CHANNEL_HELP, WIDTHS, Check, Config, DatasetName, at_least, between, least, one_of, option
+from p2d.config.base import WIDTHS, Channel, Check, Config, DatasetName, at_least, between, least, option
 from p2d.errors import UserError
 
 Objective = Literal["stationarity", "continuity", "training-free"]
@@ -259,16 +259,7 @@ class EvaluateConfig(Config):
     score: Annotated[str, option(help="score model, by name or path; the dataset's when empty")] = ""
     flow: Annotated[str, option(help="flow model, by name or path; the dataset's when empty")] = ""
     equation: Annotated[str, option(help="discovered equation, by name or path; the dataset's when empty")] = ""
-    plot_channel: Annotated[int, option(help=CHANNEL_HELP)] = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_channel(self.plot_channel)
-
-
-def check_channel(plot_channel: int) -> None:
-    """Refuse a species that is not there."""
-    one_of("plot_channel", str(plot_channel), ("0", "1"))
+    plot_channel: Channel = 1
 
 
 def check_alpha(alpha: tuple[float, ...]) -> None:

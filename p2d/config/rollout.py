@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from p2d.config.base import CHANNEL_HELP, FINITE, Config, least, option
-from p2d.config.learn import check_alpha, check_channel
+from p2d.config.base import FINITE, Channel, Config, least, option
+from p2d.config.learn import check_alpha
 from p2d.errors import UserError
 
 Animation = Literal["gif", "mp4", "none"]
@@ -48,14 +48,13 @@ class RolloutConfig(Config):
     step: Annotated[float, option(help="of Heun's method; 0: the largest that is stable"), FINITE] = 0.0
     animation: Annotated[Animation, option(help="of the shown sample; mp4 needs ffmpeg")] = "gif"
     seed: Annotated[int, option(help="seed of noise and of the random flow"), least(0)] = 0
-    plot_channel: Annotated[int, option(help=CHANNEL_HELP)] = 1
+    plot_channel: Channel = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.frames > self.steps:
             raise UserError(f"frames = {self.frames} is not possible in {self.steps} steps: give {self.steps} or fewer")
         check_alpha((self.alpha,))
-        check_channel(self.plot_channel)
 
     @property
     def times(self) -> list[int]:

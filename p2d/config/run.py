@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from p2d.config.base import CHANNEL_HELP, option
+from p2d.config.base import Channel, option
 from p2d.config.learn import DiscoverConfig, EvaluateConfig, FlowConfig, ScoreConfig, TrainSource
 from p2d.config.simulate import SimulateConfig
 from p2d.errors import UserError
@@ -25,7 +25,7 @@ class RunConfig:
     workers: Annotated[
         int, option(help="processes of each later stage; 0: as many as the machine is best used with")
     ] = 0
-    plot_channel: Annotated[int, option(help=CHANNEL_HELP)] = 1
+    plot_channel: Channel = 1
 
     def __post_init__(self) -> None:
         for name in ("height", "width"):

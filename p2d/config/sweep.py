@@ -122,24 +122,22 @@ class SweepConfig(Config):
     @property
     def axes(self) -> list[Axis]:
         """What is varied, and what is set for all trials, in the order given: alpha and sym first."""
-        given = [of_values(f"flow.{key}", _texts(values)) for key, values in self._own().items() if values is not None]
+        own = {"flow.alpha": self.alpha, "flow.sym": self.sym}
+        given = [of_values(key, _texts(values)) for key, values in own.items() if values is not None]
         given += [axis(text) for text in self.param]
         keys = [one.key for one in given]
         twice = next((key for key in keys if keys.count(key) > 1), None)
         if twice:
             raise UserError(f"{twice} is given more than once; give all its values together")
-        if any(_varies(one) for one in given) or any(values is not None for values in self._own().values()):
+        if any(one.varies for one in given) or any(values is not None for values in own.values()):
             return given
         default = [Axis(key, values) for key, values in DEFAULTS[self.objective].items() if key not in keys]
         return default + given
 
-    def _own(self) -> dict[str, tuple[float, ...] | None]:
-        return {"alpha": self.alpha, "sym": self.sym}
-
     @property
     def varied(self) -> list[Axis]:
         """The axes that tell trials apart."""
-        return [one for one in self.axes if _varies(one)]
+        return [one for one in self.axes if one.varies]
 
     def points(self) -> list[Point]:
         """Where the trials are, of a grid or a random search; distinct, and the same for the same seed."""
@@ -211,10 +209,6 @@ def _texts(values: tuple[float, ...]) -> tuple[str, ...]:
         if not math.isfinite(value):
             raise UserError(f"{value} is not a number to try")
     return tuple(f"{value:.10g}" for value in values)
-
-
-def _varies(one: Axis) -> bool:
-    return one.is_range or len(one.values) > 1
 
 
 def _point(axes: list[Axis], values: list[str] | tuple[str, ...]) -> Point:
