@@ -9,7 +9,7 @@ import pytest
 
 from p2d import pipeline
 from p2d.cli import COMMANDS, TABLE, main
-from p2d.commands import Command
+from p2d.commands import Command, parse
 from p2d.config import SimulateConfig
 from p2d.snapshots.simulated import simulate_here
 
@@ -50,6 +50,17 @@ def test_a_row_is_all_that_a_command_needs(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main(["add", "--b", "3"])
     assert capsys.readouterr().err == "p2d: p2d add needs --a; p2d add --help tells what that is\n"
+
+
+def test_options_of_version_1_set_parameters():
+    words = ["--feed", "0.014", "0.018", "--num-samples", "2", "--kill=0.05", "--set", "D_u=0.1"]
+    assert parse(COMMANDS["simulate"], words, {}).config.set == ("F=0.014,0.018", "k=0.05", "D_u=0.1")
+
+
+@pytest.mark.parametrize("terms", ["-u, v", "u, v", ""])
+def test_a_value_behind_a_sign_may_begin_as_an_option_does(terms):
+    given = parse(COMMANDS["discover"], ["-m", "spots", f"--terms={terms}", "--json"], {"-m": "--dataset"})
+    assert (given.source.dataset, given.config.terms, given.common.json) == ("spots", terms, True)
 
 
 @pytest.fixture
