@@ -1,11 +1,18 @@
-"""What a row of the table of commands is: a name, what it is given, and what it does with that."""
+"""What a command is: a row of the table in cli.py. How its words are read, and what is said of a mistake in them.
+
+tyro tells such mistakes in boxes of many lines. It offers a hook to tell them otherwise, which is not part of its
+public interface yet: without the hook, or for a mistake that is not known here, its box is what the user sees.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
+import io
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -13,12 +20,18 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import tyro
 
 from p2d.config import DatasetName, option
+from p2d.config.base import one_of
+from p2d.errors import UserError, nearest
 from p2d.runs import make_output_folder
 
 if TYPE_CHECKING:
-    from p2d.pipeline import Outcome, Tracker
+    from p2d.pipeline import Tracker
 
-FLAT = tyro.conf.arg(name="")  # the options of a config without a prefix
+BENCH = "bench"  # the first word of the benchmarks' names
+DATASET, SET = "--dataset", "--set"
+# Parameters of Gray-Scott that version 1 had options for: --feed 0.014 0.018 is --set F=0.014,0.018.
+PARAMETERS = {"--feed": "F", "--kill": "k", "--diffusion-u": "D_u", "--diffusion-v": "D_v"}
+Words = list[tuple[str, list[str]]]  # options and the words behind each; those before all options are behind ''
 # What a command is given: a name, a type and, where it may be left out, a default.
 Field = tuple[str, Any] | tuple[str, Any, Any]
 
@@ -44,11 +57,7 @@ class Place(Screen):
 
     @property
     def folder(self) -> Path:
-        """The output folder, made if need be.
-
-        Raises:
-            UserError: it cannot be written.
-        """
+        """The output folder, made if need be."""
         return make_output_folder(self.path)
 
 
@@ -91,8 +100,9 @@ class Command:
     @functools.cached_property
     def form(self) -> type:
         """What tyro fills in: a dataclass of the fields, with the options of a config without a prefix."""
+        flat = tyro.conf.arg(name="")
         fields = [
-            (name, Annotated[kind, FLAT] if is_dataclass(kind) else kind, *default)
+            (name, Annotated[kind, flat] if is_dataclass(kind) else kind, *default)
             for name, kind, *default in self.fields
         ]
         return make_dataclass(self.name, fields, kw_only=True, namespace={"__doc__": self.says})
@@ -105,39 +115,36 @@ class Command:
         return DatasetName in (*kinds, *inner)
 
 
-def stage(
-    name: str,
-    says: str,
-    *fields: Field,
-    following: Callable[[Any, Outcome], str],
-) -> Command:
+def stage(name: str, following: str, *fields: Field) -> Command:
     """The row of a stage: the function of p2d.pipeline that has its name is called with its fields.
 
+    Its config's docstring says what it does.
+
     Args:
-        following: the command to run next, given the fields and the outcome.
+        following: the command to run next, with places for what was `given` and `made` (an Outcome).
     """
 
     def perform(given: Any) -> None:
         from p2d import pipeline
 
-        settings = {field[0]: getattr(given, field[0]) for field in fields}
+        settings = {key: getattr(given, key) for key, *_ in fields}
         common = given.common
         function = getattr(pipeline, name.replace("-", "_"))
-        outcome = function(**settings, out=common.folder, track=common.tracker())
+        made = function(**settings, out=common.folder, track=common.tracker())
         if common.json:
-            print(json.dumps(outcome.facts))
+            print(json.dumps(made.facts))
             return
-        if outcome.result is not None:
-            print(outcome.result)
-        done = f"made {outcome.where} in {outcome.seconds:.0f} s"
-        kept = f"nothing to do, {outcome.where} is there"
+        if made.result is not None:
+            print(made.result)
+        done = f"made {made.where} in {made.seconds:.0f} s" if made.made else f"nothing to do, {made.where} is there"
         place = "" if common.out == "runs" else f" -o {common.out}"
-        print(f"{outcome.stage}: {done if outcome.made else kept}\nnext: {following(given, outcome)}{place}")
+        print(f"{made.stage}: {done}\nnext: {following.format(given=given, made=made)}{place}")
 
+    says = next(str(kind.__doc__) for key, kind, *_ in fields if key == "config")
     return Command(name, says, (*fields, ("common", Common)), perform)
 
 
-def benchmark(name: str, says: str, config: type, place: type[Screen] = Place) -> Command:
+def benchmark(name: str, config: type, place: type[Screen] = Place) -> Command:
     """The row of a benchmark: the module of p2d.bench that has its name measures, and prints the table.
 
     Args:
@@ -155,4 +162,156 @@ def benchmark(name: str, says: str, config: type, place: type[Screen] = Place) -
         else:
             module.print_table(found, given.config)
 
-    return Command(f"bench {name}", says, (("config", config), ("place", place)), perform)
+    return Command(f"{BENCH} {name}", str(config.__doc__), (("config", config), ("place", place)), perform)
+
+
+def parse(command: Command, words: list[str], long: Mapping[str, str]) -> Any:
+    """What a command is given, as attributes.
+
+    Args:
+        words: behind its name.
+        long: names of options by their other names.
+
+    Raises:
+        UserError: it cannot be given that.
+    """
+    given: Words = [("", [])]
+    typed = {}
+    for word in words:
+        if re.match("--?[A-Za-z]", word):  # and no negative number
+            own, equals, value = word.partition("=")
+            given.append((long.get(own, own), [value] if equals else []))
+            typed[given[-1][0]] = own
+        else:
+            given[-1][1].append(word)
+    given = _parameters_set(given)
+    if command.takes_dataset:
+        given = _dataset_first(given)
+    arguments = []
+    for name, values in given:
+        joined = bool(name and values and values[0].startswith("-"))  # or it would pass for an option
+        arguments += [f"{name}={values[0]}", *values[1:]] if joined else [*filter(None, [name]), *values]
+    program = f"p2d {command.name}"
+    with _telling_in_one_line(program, lambda: options(command.form), given, typed):
+        return tyro.cli(command.form, prog=program, args=arguments)
+
+
+def _parameters_set(given: Words) -> Words:
+    """The options of PARAMETERS as one --set of them all."""
+    others = [(name, values) for name, values in given if name not in (*PARAMETERS, SET)]
+    values = []
+    for name, own in given:
+        values += [f"{PARAMETERS[name]}={','.join(own)}"] if name in PARAMETERS else own if name == SET else []
+    return [*others, (SET, values)] if values else given
+
+
+def _dataset_first(given: Words) -> Words:
+    """A dataset that is named by an option, in its place before all others.
+
+    Raises:
+        UserError: the option is without a name, or another dataset is in that place.
+    """
+    (_, first), *options = given
+    names, beside = [], list(first)
+    for name, values in options:
+        if name == DATASET:
+            if not values or not values[0]:
+                raise UserError(f"{DATASET} needs the name of a dataset, or its path")
+            names.append(values[0])
+            beside += values[1:]
+    if names and beside:
+        names.append(beside.pop(0))
+    if len(set(names)) > 1:
+        raise UserError(f"two datasets are named, {names[-1]!r} and {names[0]!r}; name one")
+    return [("", [*names[:1], *beside]), *((name, values) for name, values in options if name != DATASET)]
+
+
+def show_commands(commands: Mapping[str, Command], words: list[str]) -> None:
+    """The page that lists the commands, for words that begin with none of their names.
+
+    Raises:
+        UserError: they begin with another name, or with an option that is not --help.
+    """
+    program = f"p2d {BENCH}" if words[:1] == [BENCH] else "p2d"
+    others = words[program.count(" ") :]
+    if others and not others[0].startswith("-"):
+        named = [f"p2d {name}".rpartition(" ") for name in (*commands, BENCH)]
+        one_of(f"{program} command", others[0], tuple(name for group, _, name in named if group == program))
+    app, benchmarks = tyro.extras.SubcommandApp(), tyro.extras.SubcommandApp()
+    for command in commands.values():
+        group, _, name = command.name.rpartition(" ")
+        (benchmarks if group else app).command(name=name)(command.form)
+    app.command(benchmarks, name=BENCH, help="Measure how fast a stage is on this machine, beside an alternative.")
+    says = "Pattern to Dynamics: from snapshots of a pattern, without time order, to its dynamics."
+    with _telling_in_one_line(program, lambda: ["--help"]):
+        app.cli(prog="p2d", description=says, args=words)
+
+
+def options(form: type) -> list[str]:
+    """The options of what tyro fills in, as its help lists them."""
+    with contextlib.redirect_stdout(io.StringIO()) as page, contextlib.suppress(SystemExit):
+        tyro.cli(form, args=["--help"])
+    return re.findall(r"--[a-z][\w.-]*", page.getvalue())
+
+
+def _telling_in_one_line(
+    program: str, known: Callable[[], Iterable[str]], given: Words | None = None, typed: Mapping[str, str] | None = None
+) -> contextlib.AbstractContextManager[None]:
+    """While the block parses, a mistake is a UserError.
+
+    Args:
+        program: the words that are parsed follow these, such as 'p2d train-score'.
+        known: options that could have been meant where one is unknown.
+        given: what is parsed.
+        typed: how the user wrote options that it has by other names.
+    """
+
+    def unknown(tokens: list[str]) -> UserError:
+        # The option that there is not, as words beside it may be its values; without one, a word too many.
+        token = next((token for token in tokens if token.startswith("-")), tokens[0]).partition("=")[0]
+        token = (typed or {}).get(token, token)
+        what = "option" if token.startswith("-") else "argument"
+        near = nearest(token, known()) if token.startswith("--") else ""
+        return UserError(f"unknown {what} {token!r} of {program}{near}")
+
+    def tell(event: Any) -> None:
+        match type(event).__name__:
+            case "UnrecognizedArgs":
+                raise unknown(event.tokens)
+            case "MissingArgs" if event.unrecognized_tokens:  # a required option may be among them, misspelt
+                raise unknown(event.unrecognized_tokens)
+            case "MissingArgs":
+                missing = " and ".join(_shown(one.arg) for one in event.missing_arguments)
+                raise UserError(f"{program} needs {missing}; {program} --help tells what that is")
+            case "MissingSubcommand":
+                names = ", ".join(event.subcommand_spec.parser_from_name)
+                raise UserError(f"no command of {program} is given; known: {names}")
+            case "InvalidChoice":
+                near, choices = nearest(event.value, event.choices), ", ".join(event.choices)
+                raise UserError(f"unknown {_setting(event.argument)} {event.value!r}{near}; known: {choices}")
+            case "BadValue":
+                raise UserError(f"{_shown(event.argument)} of {program} needs {_kind(event.argument)}")
+            case "InstantiationFailure" if event.argument is not None:
+                shown, setting = _shown(event.argument), _setting(event.argument)
+                value = " ".join(v for name, values in given or () if name.replace("_", "-") == shown for v in values)
+                raise UserError(f"{setting} = {value} is not possible: it must be {_kind(event.argument)}")
+
+    hook = getattr(getattr(tyro, "_errors", None), "on_parse_error", None)
+    return hook(tell) if hook else contextlib.nullcontext()
+
+
+def _shown(argument: Any) -> str:
+    """'--batch-size', 'DATASET'."""
+    return argument.lowered.metavar if argument.is_positional() else argument.lowered.name_or_flags[0]
+
+
+def _setting(argument: Any) -> str:
+    """'batch_size', as mistakes that a config finds name it."""
+    return _shown(argument).lstrip("-").replace("-", "_")
+
+
+def _kind(argument: Any) -> str:
+    """The kind of value that an argument takes, in words."""
+    metavar = argument.lowered.metavar or ""
+    kind = "whole number" if "INT" in metavar else "number" if "FLOAT" in metavar else "value"
+    return f"{kind}s" if "..." in metavar else f"a {kind}"

@@ -242,6 +242,14 @@ def laplacian(field: Any) -> Any:
     return Grid((field.shape[-2], field.shape[-1])).laplacian(field)
 
 
+def multiplicity(width: int) -> np.ndarray:
+    """How many modes of the full transform each column of rfft2 stands for, [W / 2 + 1]."""
+    count = np.full(width // 2 + 1, 2.0)
+    count[0] = 1
+    count[-1] -= width % 2 == 0 and width > 1
+    return count
+
+
 def _shifted(field: Any, by: int, axis: int, edge: Edge) -> Any:
     if edge == "periodic":
         if isinstance(field, np.ndarray):

@@ -26,7 +26,7 @@ LAYERS = [
     ["p2d.tracking"],
     ["p2d.cluster"],
     ["p2d.api", "p2d.pipeline", "p2d.bench"],
-    ["p2d.commands", "p2d.mistakes"],
+    ["p2d.commands"],
     ["p2d.cli"],
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -14,7 +14,6 @@ from p2d.config.learn import (
     Source,
     TrainSource,
     check_alpha,
-    check_channel,
 )
 from p2d.config.rollout import RolloutConfig, RolloutSource
 from p2d.config.run import RunConfig, fits_unet
@@ -42,7 +41,6 @@ __all__ = [
     "SweepConfig",
     "TrainSource",
     "check_alpha",
-    "check_channel",
     "fits_unet",
     "option",
     "refuse_other_settings",

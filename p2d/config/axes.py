@@ -42,6 +42,11 @@ class Axis:
         """The values as they are given: '16,32' or '1e-4..1e-2:log'."""
         return "..".join(self.values) + ":log" * self.log if self.is_range else ",".join(self.values)
 
+    @property
+    def varies(self) -> bool:
+        """Whether trials differ by it."""
+        return self.is_range or len(self.values) > 1
+
     def drawn(self, source: random.Random) -> str:
         """One of the values, or a number of the range."""
         if not self.is_range:

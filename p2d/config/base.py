@@ -7,11 +7,13 @@ between two runs of the same name. All others are the identity of a result.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -33,33 +35,72 @@ DatasetName = Annotated[
 ]
 
 
-def at_least(name: str, value: float, least: float) -> None:
+Channel = Annotated[Literal[0, 1], option(help="species shown in pictures: 0 is the first, 1 the second")]
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a setting must be, beside its type; a part of its annotation.
+
+    Attributes:
+        holds: of a value that is possible.
+        must: what it must be, in words.
+        each: of a tuple, whether each of its values is checked.
+    """
+
+    holds: Callable[[Any], bool]
+    must: str
+    each: bool = False
+
+    def refuse(self, name: str, value: Any) -> None:
+        """Refuse a setting that is not possible."""
+        for one in value if self.each else (value,):
+            if not self.holds(one):
+                raise UserError(f"{name} = {one} is not possible: {self.must}")
+
+
+def least(smallest: float, each: bool = False) -> Check:
+    """A number that has a smallest useful value."""
+    return Check(lambda value: value >= smallest, f"it must be {smallest} or above", each)
+
+
+def between(low: float, high: float, each: bool = False) -> Check:
+    """A number of the open interval (low, high)."""
+    return Check(lambda value: low < value < high, f"it must lie between {low} and {high}, ends excluded", each)
+
+
+WIDTHS = Check(lambda widths: bool(widths) and min(widths) >= 1, "one or more numbers of 1 or above")
+FINITE = Check(lambda value: math.isfinite(value) and value >= 0, "a finite number, 0 or above")
+
+
+def at_least(name: str, value: float, smallest: float) -> None:
     """Refuse a setting below its smallest useful value."""
-    if not value >= least:
-        raise UserError(f"{name} = {value} is not possible: it must be {least} or above")
+    least(smallest).refuse(name, value)
 
 
-def within(name: str, value: float, low: float, high: float) -> None:
-    """Refuse a setting outside the open interval (low, high)."""
-    if not low < value < high:
-        raise UserError(f"{name} = {value} is not possible: it must lie between {low} and {high}, ends excluded")
-
-
-def widths(name: str, values: tuple[int, ...]) -> None:
-    """Refuse an empty list of layer widths, or one below 1."""
-    if not values or min(values) < 1:
-        raise UserError(f"{name} = {values} is not possible: one or more numbers of 1 or above")
-
-
-def one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+def one_of(name: str, value: str | int, known: tuple[str | int, ...]) -> None:
     """Refuse a name that is not known, with the nearest one."""
     if value not in known:
-        raise UserError(f"unknown {name} {value!r}{nearest(value, known)}; known: {', '.join(known)}")
+        words = [str(word) for word in known]
+        raise UserError(f"unknown {name} {str(value)!r}{nearest(str(value), words)}; known: {', '.join(words)}")
 
 
 @dataclass(frozen=True)
 class Config:
-    """What all stages share: JSON, comparison, a hash of the settings that decide the result."""
+    """What all stages share: JSON, comparison, a hash of the settings that decide the result.
+
+    Raises:
+        UserError: on construction, of a value that is none of its Literal, or that a Check of its annotation refuses.
+    """
+
+    def __post_init__(self) -> None:
+        own: Any = type(self)
+        for name, (kind, *extras) in _annotated(own).items():
+            if get_origin(kind) is Literal:
+                one_of(name, getattr(self, name), get_args(kind))
+            for check in extras:
+                if isinstance(check, Check):
+                    check.refuse(name, getattr(self, name))
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON types."""
@@ -82,6 +123,13 @@ class Config:
         """The fields that decide what comes out, as JSON types."""
         decisive = {f.name for f in dataclasses.fields(self) if not f.metadata.get("how")}
         return {k: v for k, v in self.to_dict().items() if k in decisive}
+
+
+@functools.cache
+def _annotated(config: Any) -> dict[str, tuple[Any, ...]]:
+    """The type and the annotations of each field of a config that has some."""
+    hints = get_type_hints(config, include_extras=True)
+    return {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Annotated}
 
 
 def settings_hash(identity: dict[str, Any]) -> str:

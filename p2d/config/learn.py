@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from p2d.config.base import Config, DatasetName, at_least, one_of, option, widths, within
+from p2d.config.base import WIDTHS, Channel, Check, Config, DatasetName, at_least, between, least, option
 from p2d.errors import UserError
 
 Objective = Literal["stationarity", "continuity", "training-free"]
@@ -19,6 +19,10 @@ Stepper = Literal["muon", "adamw"]
 Compile = Literal["auto", "on", "off"]
 Precision = Literal["auto", "float32", "bfloat16"]
 LARGEST_RADIUS = 8.0  # cells; a local field sees no further
+SHARE = Check(lambda share: 0 <= share < 1, "a share of 0 or above, and below 1")
+OWN_NOISE = Check(lambda sigma: sigma == 0 or 0 < sigma < 1, "it must lie between 0.0 and 1.0, ends excluded")
+RADIUS = Check(lambda r: 1 <= r <= LARGEST_RADIUS, f"between 1 and {LARGEST_RADIUS} cells")
+KERNEL_RADIUS = Check(lambda r: 0 <= r <= LARGEST_RADIUS, f"between 0 and {LARGEST_RADIUS} cells")
 
 
 @dataclass(frozen=True)
@@ -27,28 +31,21 @@ class Source(Config):
 
     dataset: DatasetName = "waves"
     name: Annotated[str, option(help="name of the result; the dataset's name without its size when empty")] = ""
-    holdout: Annotated[float, option(help="share of the snapshots held out for validation")] = 0.1
-    workers: Annotated[int, option(help="processes; 0: as many as the machine is best used with")] = 0
-
-    def __post_init__(self) -> None:
-        at_least("workers", self.workers, 0)
-        within("holdout", self.holdout, 0.0, 1.0)
+    holdout: Annotated[float, option(help="share of the snapshots held out for validation"), between(0.0, 1.0)] = 0.1
+    workers: Annotated[int, option(help="processes; 0: as many as the machine is best used with"), least(0)] = 0
 
 
 @dataclass(frozen=True)
 class TrainSource(Source):
     """The same, with what the workers of a training may take of the machine."""
 
-    cpus_per_worker: Annotated[int, option(help="CPU threads of each process; 0: the cores shared out")] = 0
+    cpus_per_worker: Annotated[int, option(help="CPU threads of each process; 0: the cores shared out"), least(0)] = 0
     memory: Annotated[
-        float, option(help="GiB of snapshots that a process keeps; more are streamed; 0: a quarter of the memory")
+        float,
+        option(help="GiB of snapshots that a process keeps; more are streamed; 0: a quarter of the memory"),
+        least(0),
     ] = 0.0
-    snapshots: Annotated[int, option(help="train on so many of the snapshots, evenly spread; 0: on all")] = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key in ("cpus_per_worker", "memory", "snapshots"):
-            at_least(key, getattr(self, key), 0)
+    snapshots: Annotated[int, option(help="train on so many of the snapshots, evenly spread; 0: on all"), least(0)] = 0
 
 
 @dataclass(frozen=True)
@@ -62,28 +59,35 @@ class FlowSource(TrainSource):
 
 @dataclass(frozen=True)
 class ScoreConfig(Config):
-    """Settings of a score model and its training."""
+    """Train a score model on a dataset: denoising score matching at one signal level, or over a range."""
 
-    epochs: Annotated[int, option("-n", help="passes over the training snapshots")] = 16
-    batch_size: Annotated[int, option("-b", help="snapshots a step, over all workers")] = 4
-    learning_rate: Annotated[float, option("-l", help="peak of the schedule; Muon's is ten times that")] = 2e-3
+    epochs: Annotated[int, option("-n", help="passes over the training snapshots"), least(1)] = 16
+    batch_size: Annotated[int, option("-b", help="snapshots a step, over all workers"), least(1)] = 4
+    learning_rate: Annotated[
+        float, option("-l", help="peak of the schedule; Muon's is ten times that"), between(0.0, 1.0)
+    ] = 2e-3
     alpha: Annotated[tuple[float, ...], option("-a", help="signal level: one value, or a range low high")] = (
         0.5,
         0.999,
     )
     sampling: Annotated[
-        float, option(help="share of a range's steps spent on the noisier levels that sampling starts from; 0: none")
+        float,
+        option(help="share of a range's steps spent on the noisier levels that sampling starts from; 0: none"),
+        SHARE,
     ] = 0.15
-    warmup: Annotated[int, option(help="steps of linear warm-up; at most a fifth of the run is used")] = 500
+    warmup: Annotated[int, option(help="steps of linear warm-up; at most a fifth of the run is used"), least(0)] = 500
     optimizer: Annotated[Stepper, option(help="of the convolutions; all else is AdamW's")] = "muon"
-    weight_decay: Annotated[float, option(help="share of a weight that a step of the learning rate 1 would take")] = (
-        1e-2
-    )
-    ema: Annotated[float, option(help="decay a step of the averaged weights, less in a run's first steps")] = 0.999
-    target_loss: Annotated[float, option(help="end early at this validation loss; 0: never")] = 0.0
+    weight_decay: Annotated[
+        float, option(help="share of a weight that a step of the learning rate 1 would take"), least(0)
+    ] = 1e-2
+    ema: Annotated[
+        float, option(help="decay a step of the averaged weights, less in a run's first steps"), between(0.0, 1.0)
+    ] = 0.999
+    target_loss: Annotated[float, option(help="end early at this validation loss; 0: never"), least(0)] = 0.0
     data_noise: Annotated[
         float,
         option(help="standard deviation of the snapshots' own noise, in concentration; the clean score is learnt"),
+        OWN_NOISE,
     ] = 0.0
     precision: Annotated[
         Precision, option(help="of convolutions in training; auto: bfloat16 where the hardware has it")
@@ -91,29 +95,15 @@ class ScoreConfig(Config):
     compile: Annotated[Compile, option(help="the network for training; auto: where it takes long enough to pay")] = (
         "auto"
     )
-    channels: Annotated[tuple[int, ...], option(help="U-Net channels, from its finest level to its coarsest")] = (
-        32,
-        48,
-        64,
-    )
+    channels: Annotated[
+        tuple[int, ...], option(help="U-Net channels, from its finest level to its coarsest"), WIDTHS
+    ] = (32, 48, 64)
     augment: Annotated[bool, option(help="random shifts, quarter turns and mirror images")] = True
-    seed: Annotated[int, option(help="seed of weights, order and noise")] = 0
+    seed: Annotated[int, option(help="seed of weights, order and noise"), least(0)] = 0
 
     def __post_init__(self) -> None:
-        lowest = {"epochs": 1, "batch_size": 1} | dict.fromkeys(("warmup", "weight_decay", "target_loss", "seed"), 0)
-        for key, least in lowest.items():
-            at_least(key, getattr(self, key), least)
-        if not 0 <= self.sampling < 1:
-            raise UserError(f"sampling = {self.sampling} is not possible: a share of 0 or above, and below 1")
-        one_of("optimizer", self.optimizer, get_args(Stepper))
-        one_of("compile", self.compile, get_args(Compile))
-        one_of("precision", self.precision, get_args(Precision))
-        if self.data_noise:
-            within("data_noise", self.data_noise, 0.0, 1.0)
-        within("learning_rate", self.learning_rate, 0.0, 1.0)
-        within("ema", self.ema, 0.0, 1.0)
+        super().__post_init__()
         check_alpha(self.alpha)
-        widths("channels", self.channels)
 
     schedule = "cosine"  # of the learning rate: no option, but the loop asks for it
 
@@ -135,7 +125,7 @@ SMOOTH: tuple[Activation, ...] = ("silu", "tanh", "softplus")  # twice different
 
 @dataclass(frozen=True)
 class FlowConfig(Config):
-    """Settings of a flow model and its training."""
+    """Train a flow on a dataset: a velocity field that keeps the ensemble as it is."""
 
     objective: Annotated[
         Objective,
@@ -148,37 +138,38 @@ class FlowConfig(Config):
         int | None,
         option("-n", help="passes of gradient steps over the training snapshots; 1 by default, 8 for continuity"),
     ] = None
-    batch_size: Annotated[int, option("-b", help="snapshots a step, over all workers")] = 16
-    learning_rate: Annotated[float, option("-l", help="peak of the schedule")] = 1e-3
+    batch_size: Annotated[int, option("-b", help="snapshots a step, over all workers"), least(1)] = 16
+    learning_rate: Annotated[float, option("-l", help="peak of the schedule"), between(0.0, 1.0)] = 1e-3
     schedule: Annotated[Decay, option("-s", help="learning rate over the run")] = "cosine"
-    hidden: Annotated[tuple[int, ...], option(help="widths of the field's hidden layers")] = (64,)
+    hidden: Annotated[tuple[int, ...], option(help="widths of the field's hidden layers"), WIDTHS] = (64,)
     radius: Annotated[
-        float, option(help="of the field's stencil, in cells: 1 for the 4 edges, 1.5 with the corners of a 3x3 stencil")
+        float,
+        option(help="of the field's stencil, in cells: 1 for the 4 edges, 1.5 with the corners of a 3x3 stencil"),
+        RADIUS,
     ] = 1.0
     activation: Annotated[Activation, option(help="of the hidden layers; continuity needs a smooth one")] = "silu"
-    observables: Annotated[int, option(help="stationarity: random observables of the last layer's solve")] = 512
+    observables: Annotated[int, option(help="stationarity: random observables of the last layer's solve"), least(8)] = (
+        512
+    )
     alpha: Annotated[float, option("-a", help="continuity, training-free: signal level of the score")] = 0.8
-    sym: Annotated[float, option(help="continuity: weight of the penalty on v . s")] = 0.0
-    gaussian_weight: Annotated[float, option("-g", help="continuity: weight of the Gaussian term in the score")] = 0.0
+    sym: Annotated[float, option(help="continuity: weight of the penalty on v . s"), least(0)] = 0.0
+    gaussian_weight: Annotated[
+        float, option("-g", help="continuity: weight of the Gaussian term in the score"), least(0)
+    ] = 0.0
     divergence: Annotated[Divergence, option(help="continuity: how div v is had")] = "exact"
     probes: Annotated[
-        int, option(help="continuity, training-free: Hutchinson probes in each of the two independent sets")
+        int, option(help="continuity, training-free: Hutchinson probes in each of the two independent sets"), least(1)
     ] = 1
-    kernel_radius: Annotated[float, option(help="training-free: of the kernel, in cells; 0: the score of the cell")] = (
-        0.0
-    )
+    kernel_radius: Annotated[
+        float,
+        option(help="training-free: of the kernel, in cells; 0: the score of the cell"),
+        KERNEL_RADIUS,
+    ] = 0.0
     sign: Annotated[Sign, option(help="training-free: direction of time, which nothing tells; + has du/dt ~ s_v")] = "+"
-    seed: Annotated[int, option(help="seed of weights, order, noise and observables")] = 0
+    seed: Annotated[int, option(help="seed of weights, order, noise and observables"), least(0)] = 0
 
     def __post_init__(self) -> None:
-        lowest = {"batch_size": 1, "observables": 8, "probes": 1, "sym": 0, "gaussian_weight": 0, "seed": 0}
-        for key, least in lowest.items():
-            at_least(key, getattr(self, key), least)
-        one_of("objective", self.objective, get_args(Objective))
-        one_of("schedule", self.schedule, get_args(Decay))
-        one_of("divergence", self.divergence, get_args(Divergence))
-        one_of("activation", self.activation, get_args(Activation))
-        one_of("sign", self.sign, get_args(Sign))
+        super().__post_init__()
         at_least("epochs", self.passes, int(self.objective == "continuity"))
         if self.objective == "training-free" and self.passes:
             raise UserError(f"epochs = {self.epochs} is not possible: a training-free flow has nothing to train")
@@ -187,15 +178,7 @@ class FlowConfig(Config):
                 f"activation = {self.activation} is not possible with continuity, which differentiates twice; "
                 f"take {', '.join(SMOOTH[:-1])} or {SMOOTH[-1]}"
             )
-        if not 1 <= self.radius <= LARGEST_RADIUS:
-            raise UserError(f"radius = {self.radius} is not possible: between 1 and {LARGEST_RADIUS} cells")
-        if not 0 <= self.kernel_radius <= LARGEST_RADIUS:
-            raise UserError(
-                f"kernel_radius = {self.kernel_radius} is not possible: between 0 and {LARGEST_RADIUS} cells"
-            )
-        within("learning_rate", self.learning_rate, 0.0, 1.0)
         check_alpha((self.alpha,))
-        widths("hidden", self.hidden)
 
     # No options of a flow, but the loop asks for them.
     warmup, weight_decay, ema, optimizer, target_loss = 10, 0.0, 0.0, "adamw", 0.0
@@ -215,7 +198,7 @@ ModelConfig = ScoreConfig | FlowConfig
 
 @dataclass(frozen=True)
 class DiscoverConfig(Config):
-    """Settings of the discovery of the equation."""
+    """Find the equation that keeps the snapshots' ensemble as it is, in closed form."""
 
     library: Annotated[
         Library,
@@ -233,13 +216,11 @@ class DiscoverConfig(Config):
     smoothing: Annotated[
         str, option(help="width in cells of the kernel they are seen through; auto: 1.5 where there is noise, or none")
     ] = "auto"
-    bootstrap: Annotated[int, option(help="resamples of the snapshots for the error bars")] = 100
-    seed: Annotated[int, option(help="seed of the resamples")] = 0
+    bootstrap: Annotated[int, option(help="resamples of the snapshots for the error bars"), least(2)] = 100
+    seed: Annotated[int, option(help="seed of the resamples"), least(0)] = 0
 
     def __post_init__(self) -> None:
-        one_of("library", self.library, get_args(Library))
-        at_least("bootstrap", self.bootstrap, 2)
-        at_least("seed", self.seed, 0)
+        super().__post_init__()
         for key in ("noise", "smoothing"):
             _number_or_auto(key, getattr(self, key))
 
@@ -273,20 +254,12 @@ def _number_or_auto(name: str, value: str) -> float | None:
 
 @dataclass(frozen=True)
 class EvaluateConfig(Config):
-    """What to evaluate; each by name or path, and by the dataset's name when empty."""
+    """Measure what was learnt on held-out snapshots: cosines, stationarity z-scores, figures."""
 
     score: Annotated[str, option(help="score model, by name or path; the dataset's when empty")] = ""
     flow: Annotated[str, option(help="flow model, by name or path; the dataset's when empty")] = ""
     equation: Annotated[str, option(help="discovered equation, by name or path; the dataset's when empty")] = ""
-    plot_channel: Annotated[int, option(help="species shown in pictures: 0 is u, 1 is v")] = 1
-
-    def __post_init__(self) -> None:
-        check_channel(self.plot_channel)
-
-
-def check_channel(plot_channel: int) -> None:
-    """Refuse a species that is not there."""
-    one_of("plot_channel", str(plot_channel), ("0", "1"))
+    plot_channel: Channel = 1
 
 
 def check_alpha(alpha: tuple[float, ...]) -> None:

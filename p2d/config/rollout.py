@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import tyro
 
-from p2d.config.base import Config, at_least, one_of, option
-from p2d.config.learn import check_alpha, check_channel
+from p2d.config.base import FINITE, Channel, Config, least, option
+from p2d.config.learn import check_alpha
 from p2d.errors import UserError
 
 Animation = Literal["gif", "mp4", "none"]
@@ -33,34 +32,29 @@ class RolloutSource(Config):
 
 @dataclass(frozen=True)
 class RolloutConfig(Config):
-    """Settings of a rollout. Times are in steps of the simulator."""
+    """Carry snapshots on in time by a flow, beside the true system: animation, panels, does the ensemble stay?"""
 
-    sample: Annotated[int, option(help="sample id of the snapshot that is shown")] = 0
-    steps: Annotated[int, option("-n", help="steps of the simulator that the rollout is as long as")] = 1000
-    frames: Annotated[int, option(help="frames that are kept and measured, beside the start")] = 40
-    ensemble: Annotated[int, option(help="snapshots that are rolled out, and measured, the shown one among them")] = 8
-    eta: Annotated[float, option(help="strength of the score corrector; 0: none")] = 0.0
+    sample: Annotated[int, option(help="sample id of the snapshot that is shown"), least(0)] = 0
+    steps: Annotated[int, option("-n", help="steps of the simulator that the rollout is as long as"), least(1)] = 1000
+    frames: Annotated[int, option(help="frames that are kept and measured, beside the start"), least(1)] = 40
+    ensemble: Annotated[
+        int, option(help="snapshots that are rolled out, and measured, the shown one among them"), least(1)
+    ] = 8
+    eta: Annotated[float, option(help="strength of the score corrector; 0: none"), FINITE] = 0.0
     noise: Annotated[bool, option(help="with the corrector, the noise of Langevin dynamics")] = True
     alpha: Annotated[
         float, option("-a", help="signal level of the states that the score corrects; the flow's own if it has one")
     ] = 0.99
-    step: Annotated[float, option(help="of Heun's method; 0: the largest that is stable")] = 0.0
+    step: Annotated[float, option(help="of Heun's method; 0: the largest that is stable"), FINITE] = 0.0
     animation: Annotated[Animation, option(help="of the shown sample; mp4 needs ffmpeg")] = "gif"
-    seed: Annotated[int, option(help="seed of noise and of the random flow")] = 0
-    plot_channel: Annotated[int, option(help="species shown in pictures: 0 is u, 1 is v")] = 1
+    seed: Annotated[int, option(help="seed of noise and of the random flow"), least(0)] = 0
+    plot_channel: Channel = 1
 
     def __post_init__(self) -> None:
-        for key, least in (("sample", 0), ("steps", 1), ("frames", 1), ("ensemble", 1), ("seed", 0)):
-            at_least(key, getattr(self, key), least)
-        for key in ("eta", "step"):
-            value = getattr(self, key)
-            if not (math.isfinite(value) and value >= 0):
-                raise UserError(f"{key} = {value} is not possible: a finite number, 0 or above")
+        super().__post_init__()
         if self.frames > self.steps:
             raise UserError(f"frames = {self.frames} is not possible in {self.steps} steps: give {self.steps} or fewer")
         check_alpha((self.alpha,))
-        check_channel(self.plot_channel)
-        one_of("animation", self.animation, get_args(Animation))
 
     @property
     def times(self) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from p2d.config.base import option
+from p2d.config.base import Channel, option
 from p2d.config.learn import DiscoverConfig, EvaluateConfig, FlowConfig, ScoreConfig, TrainSource
 from p2d.config.simulate import SimulateConfig
 from p2d.errors import UserError
@@ -15,7 +15,7 @@ from p2d.errors import UserError
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Settings of the whole way from simulation to report, one config a stage."""
+    """Everything, sized for a laptop: simulate, train-score, train-flow, discover, evaluate."""
 
     simulate: Annotated[SimulateConfig, tyro.conf.arg(name="")] = field(default_factory=SimulateConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
@@ -25,7 +25,7 @@ class RunConfig:
     workers: Annotated[
         int, option(help="processes of each later stage; 0: as many as the machine is best used with")
     ] = 0
-    plot_channel: Annotated[int, option(help="species shown in pictures: 0 is u, 1 is v")] = 1
+    plot_channel: Channel = 1
 
     def __post_init__(self) -> None:
         for name in ("height", "width"):

@@ -26,7 +26,7 @@ NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
 @dataclass(frozen=True)
 class SimulateConfig(Config):
-    """Settings of a simulated dataset."""
+    """Simulate a system's patterns into a dataset of parquet shards."""
 
     system: Annotated[str, option(help="system: its name (p2d systems lists them), or a TOML file of one's own")] = (
         "gray_scott"

@@ -6,12 +6,12 @@ import itertools
 import math
 import random
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import tyro
 
 from p2d.config.axes import Axis, axis, of_values, parse, settings_of
-from p2d.config.base import Config, at_least, one_of, option
+from p2d.config.base import Config, at_least, least, one_of, option
 from p2d.config.learn import FlowConfig, Objective, ScoreConfig
 from p2d.errors import UserError
 
@@ -37,7 +37,7 @@ OWN: dict[Objective, tuple[str, ...]] = {  # settings of a flow that one objecti
 
 @dataclass(frozen=True)
 class SweepConfig(Config):
-    """Settings of a sweep over settings of a flow, and of the score model that it is trained with."""
+    """Train a flow at every point of a sweep, over signal levels and symmetry weights by default; keep the best."""
 
     alpha: Annotated[tuple[float, ...] | None, option("-a", help="signal levels, for --param flow.alpha=...")] = None
     sym: Annotated[tuple[float, ...] | None, option(help="symmetry weights, for --param flow.sym=...")] = None
@@ -54,7 +54,7 @@ class SweepConfig(Config):
         Search,
         option(help="every combination; --samples of them at random; or as Optuna proposes (pip install optuna)"),
     ] = "grid"
-    samples: Annotated[int, option(help="random, optuna: trials")] = 0
+    samples: Annotated[int, option(help="random, optuna: trials"), least(0)] = 0
     scheduler: Annotated[Scheduler, option(help="ends trials early that fall behind, or none")] = "asha"
     metric: Annotated[
         str, option(help=f"chooses the best: {', '.join(METRICS)}; auto: cosine if the truth is known, else z_rms")
@@ -62,15 +62,12 @@ class SweepConfig(Config):
     score_per_alpha: Annotated[
         bool, option(help="a score model for each signal level alone, instead of one for all")
     ] = False
-    seed: Annotated[int, option(help="seed of the search")] = 0
-    max_concurrent: Annotated[int, option(help="trials at a time; 0: as many as there are CPUs, or GPUs")] = 0
+    seed: Annotated[int, option(help="seed of the search"), least(0)] = 0
+    max_concurrent: Annotated[int, option(help="trials at a time; 0: as many as there are CPUs, or GPUs"), least(0)] = 0
 
     def __post_init__(self) -> None:
-        for key, known in (("objective", Objective), ("search", Search), ("scheduler", Scheduler)):
-            one_of(key, getattr(self, key), get_args(known))
+        super().__post_init__()
         one_of("metric", self.metric, (*METRICS, AUTO))
-        for key in ("seed", "samples", "max_concurrent"):
-            at_least(key, getattr(self, key), 0)
         if self.search == "grid" and self.samples:
             raise UserError(f"samples = {self.samples} is for --search random or optuna; a grid has a trial a point")
         if self.search != "grid" and not self.samples:
@@ -125,24 +122,22 @@ class SweepConfig(Config):
     @property
     def axes(self) -> list[Axis]:
         """What is varied, and what is set for all trials, in the order given: alpha and sym first."""
-        given = [of_values(f"flow.{key}", _texts(values)) for key, values in self._own().items() if values is not None]
+        own = {"flow.alpha": self.alpha, "flow.sym": self.sym}
+        given = [of_values(key, _texts(values)) for key, values in own.items() if values is not None]
         given += [axis(text) for text in self.param]
         keys = [one.key for one in given]
         twice = next((key for key in keys if keys.count(key) > 1), None)
         if twice:
             raise UserError(f"{twice} is given more than once; give all its values together")
-        if any(_varies(one) for one in given) or any(values is not None for values in self._own().values()):
+        if any(one.varies for one in given) or any(values is not None for values in own.values()):
             return given
         default = [Axis(key, values) for key, values in DEFAULTS[self.objective].items() if key not in keys]
         return default + given
 
-    def _own(self) -> dict[str, tuple[float, ...] | None]:
-        return {"alpha": self.alpha, "sym": self.sym}
-
     @property
     def varied(self) -> list[Axis]:
         """The axes that tell trials apart."""
-        return [one for one in self.axes if _varies(one)]
+        return [one for one in self.axes if one.varies]
 
     def points(self) -> list[Point]:
         """Where the trials are, of a grid or a random search; distinct, and the same for the same seed."""
@@ -214,10 +209,6 @@ def _texts(values: tuple[float, ...]) -> tuple[str, ...]:
         if not math.isfinite(value):
             raise UserError(f"{value} is not a number to try")
     return tuple(f"{value:.10g}" for value in values)
-
-
-def _varies(one: Axis) -> bool:
-    return one.is_range or len(one.values) > 1
 
 
 def _point(axes: list[Axis], values: list[str] | tuple[str, ...]) -> Point:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from p2d.config import DiscoverConfig, Source, refuse_other_settings
 from p2d.discovery.result import Discovery
+from p2d.pipeline.refuse import refuse_other_fields
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
 from p2d.runs import EQUATION, short_name
@@ -24,6 +25,7 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
         UserError: too few living snapshots, samples that are no concentrations, an equation of other settings there.
     """
     dataset = find_dataset(source.dataset, out)
+    refuse_other_fields(dataset, "discover")
     file = EQUATION.place(out, source.name or short_name(dataset.folder.name))
     settings = {**config.identity(), "dataset_hash": dataset.card.dataset_hash, "holdout": source.holdout}
     if file.exists():

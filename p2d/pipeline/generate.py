@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from p2d.errors import UserError
 from p2d.evaluate.quality import Quality
 from p2d.fields import Grid, Scaling, Species
 from p2d.pipeline.learn import train_score
-from p2d.pipeline.refuse import refuse_other_systems
+from p2d.pipeline.refuse import refuse_other_fields, refuse_other_systems
 from p2d.pipeline.simulate import dataset_facts
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import Advance, progress, say
@@ -144,7 +144,7 @@ def _judge(
 
     name = short_name(dataset.folder.name)
     states = dataset.states(np.arange(dataset.card.samples))
-    title = f"{name}: {figures.SPECIES[config.plot_channel]} in {{}} generated patterns"
+    title = f"{name}: {dataset.card.names[config.plot_channel]} in {{}} generated patterns"
     sheet = folder / "generated.png"
     figures.contact_sheet(sheet, states[:64], config.plot_channel, title.format(min(64, len(states))))
     child.artifact(sheet)
@@ -162,7 +162,12 @@ def _judge(
     child.metrics(measured.metrics())
     if dataset.card.grid.shape == compared.card.grid.shape:
         spectra = {"generated": states, "held out": held, "training": train}
-        figures.spectra(folder / "spectra.png", {k: quality.spectra(v).mean(axis=0) for k, v in spectra.items()}, name)
+        figures.spectra(
+            folder / "spectra.png",
+            {k: quality.spectra(v).mean(axis=0) for k, v in spectra.items()},
+            name,
+            dataset.card.names,
+        )
         child.artifact(folder / "spectra.png")
     return {"contact_sheet": str(sheet), "quality": measured.to_dict()}
 
@@ -178,6 +183,7 @@ def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracke
 
     start = time.monotonic()
     dataset = find_dataset(source.dataset, out)
+    refuse_other_fields(dataset, "denoise")
     grid, scaling = dataset.card.grid.shape, dataset.scaling
     short = source.name or short_name(dataset.folder.name)
     place = DATA.place(out, f"{short}_denoised_{grid[0]}x{grid[1]}")
@@ -187,7 +193,7 @@ def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracke
     sigma = config.noise or _estimated(dataset, evenly(train_ids, LOOKED_AT))
     if sigma >= min(spread):
         raise UserError(
-            f"noise = {sigma:g} is as much as the snapshots vary in all (u {spread[0]:.3g}, v {spread[1]:.3g}); "
+            f"noise = {sigma:g} is as much as the snapshots vary in all ({_by_species(dataset, spread, '.3g')}); "
             "denoising needs less"
         )
     origin = {
@@ -231,16 +237,21 @@ def _estimated(dataset: Dataset, sample_ids: np.ndarray) -> float:
     Raises:
         UserError: there is none to be seen.
     """
-    u, v = white_noise(dataset.states(sample_ids))
-    sigma = math.hypot(u, v) / 2**0.5
-    if sigma < LEAST:
+    levels = white_noise(dataset.states(sample_ids))
+    sigma = math.hypot(*levels) / len(levels) ** 0.5
+    if sigma < LEAST * min(species.span for species in dataset.card.species):
         raise UserError(
             f"{dataset.folder} shows no noise (estimated {sigma:.2g} of concentration); if there is some, give --noise"
         )
-    say(f"noise estimated from the shortest wavelengths: {sigma:.4f} of concentration (u {u:.4f}, v {v:.4f})")
-    if max(u, v) > UNEQUAL * min(u, v):
+    told = _by_species(dataset, levels, ".4f")
+    say(f"noise estimated from the shortest wavelengths: {sigma:.4f} of concentration ({told})")
+    if max(levels) > UNEQUAL * min(levels):
         say("  the two differ; one value for both is used")
     return sigma
+
+
+def _by_species(dataset: Dataset, values: Sequence[float], form: str) -> str:
+    return ", ".join(f"{name} {value:{form}}" for name, value in zip(dataset.card.names, values, strict=True))
 
 
 def _draw_pair(path: Path, noisy: Dataset, clean: Dataset, sigma: float, channel: int) -> None:
@@ -249,5 +260,5 @@ def _draw_pair(path: Path, noisy: Dataset, clean: Dataset, sigma: float, channel
 
     ids = noisy.living[:4]
     pair = np.concatenate([dataset.states(ids) for dataset in (noisy, clean)])
-    title = f"{short_name(clean.folder.name)}: {figures.SPECIES[channel]} with noise {sigma:.3g} (above), and denoised"
+    title = f"{short_name(clean.folder.name)}: {clean.card.names[channel]} with noise {sigma:.3g} (above), and denoised"
     figures.contact_sheet(path, pair, channel, title, columns=len(ids))

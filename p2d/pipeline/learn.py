@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from p2d.config import FlowConfig, FlowSource, ScoreConfig, TrainSource, check_channel
+from p2d.config import FlowConfig, FlowSource, ScoreConfig, TrainSource
+from p2d.config.base import one_of
 from p2d.errors import UserError
 from p2d.fields import Scaling
-from p2d.pipeline.refuse import refuse_other_levels, refuse_other_systems
+from p2d.pipeline.refuse import refuse_other_fields, refuse_other_levels, refuse_other_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
 from p2d.runs import FLOW, REPORT, SCORE, short_name
@@ -26,38 +27,41 @@ Artist = Callable[[Path, History], list[Path]]  # draws a model in training, giv
 
 def train_score(config: ScoreConfig, source: TrainSource, out: Path, track: Tracker, plot_channel: int = 1) -> Outcome:
     """Train a score model into OUT/score/NAME, with pictures of its training in OUT/report/NAME/training."""
-    check_channel(plot_channel)
+    one_of("plot_channel", plot_channel, (0, 1))
     dataset = find_dataset(source.dataset, out)
+    refuse_other_fields(dataset, "train-score")
     name = source.name or short_name(dataset.folder.name)
     job = TrainJob(config, source, dataset, SCORE.place(out, name))
-    return run_job("train-score", job, track, _artist(job, REPORT.place(out, name) / "training", plot_channel))
-
-
-def _artist(job: TrainJob, folder: Path, channel: int) -> Artist:
-    """Draws what a score model in training has come to."""
 
     def draw(model: Path, history: History) -> list[Path]:
         from p2d.score.model import ScoreModel
         from p2d.show import pictures
 
-        _, held = job.dataset.split(job.source.holdout)
-        state, scaling = job.dataset.states(held[:1])[0], job.dataset.scaling
-        return pictures.of_training(folder, ScoreModel.load(model), state, scaling, history, channel, job.folder.name)
+        _, held = dataset.split(source.holdout)
+        state, folder = dataset.states(held[:1])[0], REPORT.place(out, name) / "training"
+        loaded, species = ScoreModel.load(model), dataset.card.names
+        return pictures.of_training(folder, loaded, state, dataset.scaling, history, plot_channel, name, species)
 
-    return draw
+    return run_job("train-score", job, track, draw)
 
 
 def train_flow(config: FlowConfig, source: FlowSource, out: Path, track: Tracker) -> Outcome:
     """Train a flow into OUT/flow/NAME; with all objectives but stationarity, from a score model."""
     dataset = find_dataset(source.dataset, out)
+    refuse_other_fields(dataset, "train-flow")
     short = short_name(dataset.folder.name)
     job = TrainJob(config, source, dataset, FLOW.place(out, source.name or flow_name(short, config.objective)))
     if config.objective == "stationarity":
-        _warn_of_few_snapshots(job)
+        from p2d.flow.verdict import sufficient_snapshots, verdict
+
+        count, shape = job.training_snapshots, dataset.card.grid.shape
+        if count < (least := sufficient_snapshots(shape)):
+            size = f"{shape[0]} x {shape[1]}"
+            say(f"warning: {count} training snapshots of {size} are few for a flow; {least} would do")
         outcome = run_job("train-flow", job, track)
-        verdict = _verdict_text(job, outcome.facts)
-        facts = {**outcome.facts, "verdict": verdict}
-        return dataclasses.replace(outcome, facts=facts, result=f"{outcome.result}\n{verdict}")
+        words = verdict(outcome.facts["imbalance"], outcome.facts["z_rms"], count, shape)
+        facts = {**outcome.facts, "verdict": words}
+        return dataclasses.replace(outcome, facts=facts, result=f"{outcome.result}\n{words}")
     score = SCORE.find(out, source.score or short)
     refuse_other_score(config, dataset, score)
     return run_job("train-flow", dataclasses.replace(job, score=score), track)
@@ -66,23 +70,6 @@ def train_flow(config: FlowConfig, source: FlowSource, out: Path, track: Tracker
 def flow_name(short: str, objective: str) -> str:
     """Name of the flow of a dataset: those that do not recover the dynamics are named by their objective."""
     return short if objective == "stationarity" else f"{short}_{objective}"
-
-
-def _warn_of_few_snapshots(job: TrainJob) -> None:
-    """Say how many snapshots would do, where there are fewer."""
-    from p2d.flow.verdict import sufficient_snapshots
-
-    count, least = job.training_snapshots, sufficient_snapshots(job.dataset.card.grid.shape)
-    if count < least:
-        height, width = job.dataset.card.grid.shape
-        say(f"warning: {count} training snapshots of {height} x {width} are few for a flow; {least} would do")
-
-
-def _verdict_text(job: TrainJob, facts: dict[str, Any]) -> str:
-    """What a flow is worth, in words."""
-    from p2d.flow.verdict import verdict
-
-    return verdict(facts["imbalance"], facts["z_rms"], job.training_snapshots, job.dataset.card.grid.shape)
 
 
 def refuse_other_score(config: FlowConfig, dataset: Dataset, score: Path) -> None:

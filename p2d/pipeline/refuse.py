@@ -10,6 +10,27 @@ from p2d.snapshots.store import Dataset
 from p2d.training.checkpoint import read_config
 
 
+def refuse_other_fields(dataset: Dataset, command: str) -> None:
+    """Refuse species and grids that the mathematics of a command is not made for yet.
+
+    Raises:
+        UserError: says what the command takes, and what the dataset has.
+    """
+    card = dataset.card
+    edges, spacing, operator = card.grid.edges, card.grid.spacing, card.settings.get("operator", "5-point")
+    takes, has = (
+        "two species on a periodic grid",
+        f"{', '.join(card.names)} with {' and '.join(dict.fromkeys(edges))} edges",
+    )
+    fits = len(card.species) == 2 and set(edges) == {"periodic"}
+    if command == "discover":
+        takes += " of spacing 1, of the 5-point Laplacian,"
+        has += f", spacing {spacing:g} and the {operator} Laplacian"
+        fits = fits and spacing == 1 and operator == "5-point"
+    if not fits:
+        raise UserError(f"p2d {command} takes {takes} so far; {dataset.folder} has {has}")
+
+
 def refuse_other_systems(kind: str, model: Path, dataset: Dataset) -> None:
     """Refuse a model that was trained on another preset, or other rates, than the dataset is of.
 

@@ -18,6 +18,7 @@ from p2d.config import FlowSource, ScoreConfig, SweepConfig, TrainSource, refuse
 from p2d.config.sweep import AUTO, METRICS, Point
 from p2d.errors import UserError
 from p2d.pipeline.learn import refuse_other_score, run_job, train_score
+from p2d.pipeline.refuse import refuse_other_fields
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import Advance, progress, say
 from p2d.runs import SCORE, SWEEP, copy_whole, short_name, whole, write_json
@@ -44,6 +45,7 @@ def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker) ->
             fit the machine, a sweep of other settings in the folder, or trials that have failed one and all.
     """
     dataset = find_dataset(source.dataset, out)
+    refuse_other_fields(dataset, "sweep")
     short = short_name(dataset.folder.name)
     name = source.name or (short if config.objective == "continuity" else f"{short}_{config.objective}")
     folder = SWEEP.place(out, name)
@@ -74,7 +76,7 @@ def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker) ->
         seconds = time.monotonic() - begun
         facts = _facts(config, metric, rows, folder)
         facts["seconds"] = _seconds(rows, watcher, scores, seconds, room.trials)
-        _keep_best(facts, folder)
+        copy_whole(folder / "trials" / facts["best"]["trial"], folder / "best")
         _draw_figures(config, rows, metric, folder, name)
         _write_table(config, rows, folder / "trials.csv")
         write_json(file, facts)
@@ -121,7 +123,7 @@ def _refuse_unknown_levels(config: SweepConfig, source: FlowSource, short: str, 
         return
     levels = [value for one in config.axes if one.key == "flow.alpha" for value in one.values]
     flows = [config.flow({"flow.alpha": level}) for level in levels] or [config.flow({})]
-    shared = _shared_score(source, short, out)
+    shared = SCORE.find_or_own(out, source.score, short)
     for flow in flows:
         if shared is not None:
             refuse_other_score(flow, dataset, shared)
@@ -133,11 +135,6 @@ def _refuse_unknown_levels(config: SweepConfig, source: FlowSource, short: str, 
             )
 
 
-def _shared_score(source: FlowSource, short: str, out: Path) -> Path | None:
-    """The score model that all trials share, if it is trained already."""
-    return SCORE.find_or_own(out, source.score, short)
-
-
 def _train_scores(
     config: SweepConfig, source: FlowSource, dataset: Dataset, folder: Path, out: Path, track: Tracker
 ) -> dict[str, Path]:
@@ -147,8 +144,7 @@ def _train_scores(
     settings = {k: v for k, v in source.to_dict().items() if k not in ("score", "name", "snapshots", "workers")}
     own = config.score_points()
     if not own:
-        short = short_name(dataset.folder.name)
-        shared = _shared_score(source, short, out)
+        shared = SCORE.find_or_own(out, source.score, short_name(dataset.folder.name))
         return {"": shared or train_score(ScoreConfig(), TrainSource(**settings), out, track).where}
     scores = {}
     for name, point in own.items():
@@ -218,7 +214,7 @@ class _Tracked:
         fields = {"true": truth} if truth is not None else {}
         fields["flow"] = metrics.flow_velocity(flow, states)
         cosines = {"flow": values["cosine"]} if "cosine" in values else {}
-        figures.velocities(where / "velocity.png", states, fields, cosines, 1, title)
+        figures.velocities(where / "velocity.png", states, fields, cosines, 1, title, self.dataset.card.names)
         return [where / "losses.png", where / "velocity.png"]
 
 
@@ -273,11 +269,6 @@ def _seconds(
         # A score model is trained on the whole machine: two at a time would take as long as one after the other.
         seconds["score_in_each_trial"] = wall + len(rows) * sum(learning) / len(learning)
     return seconds | ({"overhead": (at_a_time * wall - sum(busy)) / len(busy)} if busy else {})
-
-
-def _keep_best(facts: dict[str, Any], folder: Path) -> None:
-    """Copy the best trial's flow to FOLDER/best."""
-    copy_whole(folder / "trials" / facts["best"]["trial"], folder / "best")
 
 
 def _draw_figures(config: SweepConfig, rows: list[Row], metric: str, folder: Path, name: str) -> None:

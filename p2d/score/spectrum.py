@@ -15,6 +15,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from p2d.fields import multiplicity
+
 Modes = tuple[Tensor, Tensor, Tensor]  # eigenvalues and rotation of S at every mode, and how often each mode counts
 
 
@@ -59,7 +61,7 @@ class Spectrum(nn.Module):
             self._grids[key] = (
                 values.to(self.power),
                 rotation.to(self.power),
-                multiplicity(width).to(self.power),
+                torch.from_numpy(multiplicity(width)).to(self.power),
             )
         return self._grids[key]
 
@@ -120,15 +122,6 @@ def radius(height: int, width: int) -> Tensor:
     return torch.hypot(rows[:, None], columns[None])
 
 
-def multiplicity(width: int) -> Tensor:
-    """How many of the modes of the full transform each column of rfft2 stands for, float64 [W/2+1]."""
-    count = torch.full((width // 2 + 1,), 2.0, dtype=torch.float64)
-    count[0] = 1
-    if width % 2 == 0:
-        count[-1] = 1
-    return count
-
-
 def interpolate(at: Tensor, knots: Tensor, values: Tensor) -> Tensor:
     """Values [C, K] at rising knots [K], linear between them and constant beyond, at points of any shape."""
     right = torch.searchsorted(knots, at.contiguous()).clamp(1, len(knots) - 1)
@@ -165,7 +158,7 @@ def measure(chunks: Iterable[Tensor]) -> Spectrum:
 
 def _rings(power: Tensor, grid: torch.Size) -> tuple[Tensor, Tensor]:
     """Mean wavenumber and mean power [3, K] over rings as wide as the closest two modes; k = 0 is a ring of its own."""
-    distance, weight = radius(*grid), multiplicity(grid[1]).expand(power.shape[-2:])
+    distance, weight = radius(*grid), torch.from_numpy(multiplicity(grid[1])).expand(power.shape[-2:])
     ring = (distance * max(grid)).round().long().flatten()
     rings = int(ring.max()) + 1
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from p2d.evaluate.course import Rollout
 from p2d.training.history import History
 
-SPECIES = ("u", "v")
+SPECIES = ("u", "v")  # where nothing else is said
 CELL = 2.1  # inches of a panel
 CONCENTRATION, VELOCITY = "viridis", "RdBu_r"
 PANELS, FRAMES_A_SECOND = 6, 12  # of a rollout
@@ -46,10 +46,10 @@ def _picture(axes: Axes, field: np.ndarray, colours: str, low: float, high: floa
     axes.set_yticks([])
 
 
-def snapshots(path: Path, states: np.ndarray, channel: int, name: str) -> None:
+def snapshots(path: Path, states: np.ndarray, channel: int, name: str, species: tuple[str, ...] = SPECIES) -> None:
     """Up to eight snapshots, concentrations [N, 2, H, W], on one colour scale."""
     count = min(8, len(states))
-    contact_sheet(path, states[:count], channel, f"{name}: {SPECIES[channel]} in {count} held-out snapshots")
+    contact_sheet(path, states[:count], channel, f"{name}: {species[channel]} in {count} held-out snapshots")
 
 
 def contact_sheet(path: Path, states: np.ndarray, channel: int, title: str, columns: int = 0) -> None:
@@ -66,7 +66,12 @@ def contact_sheet(path: Path, states: np.ndarray, channel: int, title: str, colu
 
 
 def denoised(
-    path: Path, clean: np.ndarray, panels: list[tuple[float, np.ndarray, np.ndarray]], channel: int, name: str
+    path: Path,
+    clean: np.ndarray,
+    panels: list[tuple[float, np.ndarray, np.ndarray]],
+    channel: int,
+    name: str,
+    species: tuple[str, ...] = SPECIES,
 ) -> None:
     """One snapshot [2, H, W] beside its noised and denoised states, a row for each signal level.
 
@@ -74,7 +79,7 @@ def denoised(
         panels: alpha, noised state over sqrt(alpha), and posterior mean, all as concentrations.
     """
     low, high = clean[channel].min(), clean[channel].max()
-    with grid(path, len(panels), 3, f"{name}: {SPECIES[channel]} denoised by the score model") as axes:
+    with grid(path, len(panels), 3, f"{name}: {species[channel]} denoised by the score model") as axes:
         for row, (alpha, noisy, mean) in zip(axes, panels, strict=True):
             error = np.sqrt(((mean[channel] - clean[channel]) ** 2).mean())
             before = np.sqrt(((noisy[channel] - clean[channel]) ** 2).mean())
@@ -84,7 +89,13 @@ def denoised(
 
 
 def velocities(
-    path: Path, states: np.ndarray, fields: dict[str, np.ndarray], cosines: dict[str, float], channel: int, name: str
+    path: Path,
+    states: np.ndarray,
+    fields: dict[str, np.ndarray],
+    cosines: dict[str, float],
+    channel: int,
+    name: str,
+    species: tuple[str, ...] = SPECIES,
 ) -> None:
     """Snapshots beside velocity fields there, each field scaled to the root mean square of the first.
 
@@ -96,7 +107,7 @@ def velocities(
     reference = next(iter(fields.values()))[:, channel]
     scale = np.sqrt((reference**2).mean())
     limit = 3 * scale
-    with grid(path, len(states), 1 + len(fields), f"{name}: d{SPECIES[channel]}/dt, true and recovered") as axes:
+    with grid(path, len(states), 1 + len(fields), f"{name}: d{species[channel]}/dt, true and recovered") as axes:
         for i, row in enumerate(axes):
             _picture(row[0], states[i, channel], CONCENTRATION, states[:, channel].min(), states[:, channel].max())
             for place, (title, field) in zip(row[1:], fields.items(), strict=True):
@@ -105,7 +116,7 @@ def velocities(
                 if i == 0:
                     told = f"\ncosine {cosines[title]:.4f}" if title in cosines else ""
                     place.set_title(f"{title}{told}", fontsize=9)
-        axes[0, 0].set_title(f"{SPECIES[channel]}", fontsize=9)
+        axes[0, 0].set_title(species[channel], fontsize=9)
 
 
 def losses(path: Path, histories: dict[str, History], labels: dict[str, str], name: str) -> None:
@@ -148,25 +159,32 @@ def training(path: Path, history: History, name: str) -> None:
             place.tick_params(labelsize=7, which="both")
 
 
-def spectra(path: Path, found: dict[str, np.ndarray], name: str) -> None:
-    """Power of u and v over wavenumbers, [2, K] with rings of one cycle a hundred cells, a line each."""
+def spectra(path: Path, found: dict[str, np.ndarray], name: str, species: tuple[str, ...] = SPECIES) -> None:
+    """Power of both species over wavenumbers, [2, K] with rings of one cycle a hundred cells, a line each."""
     with grid(path, 1, 2, f"{name}: power spectra", width=3.6, height=2.9) as axes:
-        for species, place in enumerate(axes[0]):
+        for channel, place in enumerate(axes[0]):
             for label, power in found.items():
                 wavenumber = np.arange(power.shape[-1]) / 100
-                place.semilogy(wavenumber[1:], power[species, 1:], label=label, linewidth=1.2)
-            place.set_title(SPECIES[species], fontsize=9)
+                place.semilogy(wavenumber[1:], power[channel, 1:], label=label, linewidth=1.2)
+            place.set_title(species[channel], fontsize=9)
             place.set_xlabel("cycles a cell", fontsize=8)
             place.grid(alpha=0.3)
             place.tick_params(labelsize=8)
         axes[0, 0].legend(fontsize=8)
 
 
-def strip(path: Path, times: list[int], frames: dict[str, np.ndarray], channel: int, name: str) -> None:
+def strip(
+    path: Path,
+    times: list[int],
+    frames: dict[str, np.ndarray],
+    channel: int,
+    name: str,
+    species: tuple[str, ...] = SPECIES,
+) -> None:
     """A rollout as rows of panels, one kind of dynamics each: frames [T, 2, H, W], nan from where one has blown up."""
     chosen = np.unique(np.linspace(0, len(times) - 1, PANELS).round().astype(int))
     low, high = _limits(frames, channel)
-    with grid(path, len(frames), len(chosen), f"{name}: {SPECIES[channel]} over steps of the simulator") as axes:
+    with grid(path, len(frames), len(chosen), f"{name}: {species[channel]} over steps of the simulator") as axes:
         for row, (kind, states) in zip(axes, frames.items(), strict=True):
             row[0].set_ylabel(kind, fontsize=9)
             for place, n in zip(row, chosen, strict=True):
@@ -192,7 +210,14 @@ def preservation(path: Path, rollout: Rollout, name: str) -> None:
         rollout.plot(axes[0])
 
 
-def animation(path: Path, times: list[int], frames: dict[str, np.ndarray], channel: int, name: str) -> None:
+def animation(
+    path: Path,
+    times: list[int],
+    frames: dict[str, np.ndarray],
+    channel: int,
+    name: str,
+    species: tuple[str, ...] = SPECIES,
+) -> None:
     """A rollout as a GIF or, by the path's ending, an MP4: the kinds of dynamics side by side."""
     matplotlib.use("Agg")
     low, high = _limits(frames, channel)
@@ -202,7 +227,7 @@ def animation(path: Path, times: list[int], frames: dict[str, np.ndarray], chann
     path.parent.mkdir(parents=True, exist_ok=True)
     with writer.saving(figure, str(path), dpi=100):
         for n, time in enumerate(times):
-            figure.suptitle(f"{name}: {SPECIES[channel]} after {time} steps", fontsize=10)
+            figure.suptitle(f"{name}: {species[channel]} after {time} steps", fontsize=10)
             for place, (kind, states) in zip(axes, frames.items(), strict=True):
                 place.clear()
                 _picture(place, states[n, channel], CONCENTRATION, low, high, kind)

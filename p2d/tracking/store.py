@@ -143,24 +143,27 @@ def open_tracker(out: Path, enabled: bool) -> Run:
     """
     if not enabled:
         return Run()
+    uri = store_uri(out)
+    with _answering(uri, "; or give --no-tracking") as client:
+        out.mkdir(parents=True, exist_ok=True)
+        known = client.get_experiment_by_name(EXPERIMENT)
+        # Without a place of their own, artifacts would follow the working directory.
+        place = (out.resolve() / "mlartifacts").as_uri() if uri.startswith("sqlite") else None
+        own = known.experiment_id if known else client.create_experiment(EXPERIMENT, artifact_location=place)
+        return Run(client, own, process=_guarded(uri))
+
+
+@contextlib.contextmanager
+def _answering(uri: str, advice: str = "") -> Iterator[MlflowClient]:
+    """A client of a store; one that does not answer is told in one line, with advice."""
     _be_quiet()
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    uri = store_uri(out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        client = MlflowClient(tracking_uri=uri)
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        if experiment is not None:
-            return Run(client, experiment.experiment_id, process=_guarded(uri))
-        # Without a place of their own, artifacts would follow the working directory.
-        place = (out.resolve() / "mlartifacts").as_uri() if uri.startswith("sqlite") else None
-        return Run(client, client.create_experiment(EXPERIMENT, artifact_location=place), process=_guarded(uri))
+        yield MlflowClient(tracking_uri=uri)
     except (MlflowException, OSError) as error:
-        raise UserError(
-            f"MLflow does not answer at {uri}: {str(error).splitlines()[0]}; or give --no-tracking"
-        ) from error
+        raise UserError(f"MLflow does not answer at {uri}: {str(error).splitlines()[0]}{advice}") from error
 
 
 @contextlib.contextmanager
@@ -210,14 +213,8 @@ def _guard(uri: str, process: str) -> None:
 
 def experiment_id(uri: str) -> str:
     """The id of the experiment of the runs in this store."""
-    _be_quiet()
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
-    try:
-        experiment = MlflowClient(tracking_uri=uri).get_experiment_by_name(EXPERIMENT)
-    except (MlflowException, OSError) as error:
-        raise UserError(f"MLflow does not answer at {uri}: {str(error).splitlines()[0]}") from error
+    with _answering(uri) as client:
+        experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
         raise UserError(f"there are no tracked runs at {uri}; p2d run makes some")
     return experiment.experiment_id

@@ -3,16 +3,17 @@
 import importlib
 import inspect
 import json
+from typing import get_args, get_type_hints
 
 import pytest
 
 from p2d import pipeline
 from p2d.cli import COMMANDS, TABLE, main
-from p2d.commands import Command
+from p2d.commands import Command, parse
 from p2d.config import SimulateConfig
 from p2d.snapshots.simulated import simulate_here
 
-OTHERS = ("run", "verify", "ui")  # rows with a function of their own
+OTHERS = ("run", "systems", "verify", "ui")  # rows with a function of their own
 STAGES = [row for row in TABLE if " " not in row.name and row.name not in OTHERS]
 BENCHMARKS = [row for row in TABLE if row.name.startswith("bench ")]
 TAKE_A_DATASET = ["verify", "train-score", "train-flow", "denoise", "discover", "evaluate", "sweep"]
@@ -30,7 +31,11 @@ def test_a_stage_is_called_with_what_its_row_gives(row):
 def test_a_benchmark_measures_and_prints(row):
     module = importlib.import_module(f"p2d.{row.name.replace(' ', '.')}")
     assert {"config"} <= inspect.signature(module.measure).parameters.keys() <= {"config", "out"}
-    assert list(inspect.signature(module.print_table).parameters) == ["found", "config"]
+    if hasattr(module, "print_table"):
+        assert list(inspect.signature(module.print_table).parameters) == ["found", "config"]
+    else:  # what it measures says itself
+        measured = get_args(get_type_hints(module.measure)["return"])
+        assert measured and all("__str__" in vars(kind) for kind in measured)
 
 
 def test_these_commands_take_a_dataset_as_their_first_word():
@@ -45,6 +50,17 @@ def test_a_row_is_all_that_a_command_needs(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main(["add", "--b", "3"])
     assert capsys.readouterr().err == "p2d: p2d add needs --a; p2d add --help tells what that is\n"
+
+
+def test_options_of_version_1_set_parameters():
+    words = ["--feed", "0.014", "0.018", "--num-samples", "2", "--kill=0.05", "--set", "D_u=0.1"]
+    assert parse(COMMANDS["simulate"], words, {}).config.set == ("F=0.014,0.018", "k=0.05", "D_u=0.1")
+
+
+@pytest.mark.parametrize("terms", ["-u, v", "u, v", ""])
+def test_a_value_behind_a_sign_may_begin_as_an_option_does(terms):
+    given = parse(COMMANDS["discover"], ["-m", "spots", f"--terms={terms}", "--json"], {"-m": "--dataset"})
+    assert (given.source.dataset, given.config.terms, given.common.json) == ("spots", terms, True)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ SETTINGS = ScoreConfig(epochs=2, channels=(8, 8), precision="float32")
 
 
 def score_model(dataset, folder: Path, settings: ScoreConfig = SETTINGS) -> None:
-    task = build(settings, load_data(dataset, 0.1), 2.0, torch.device("cpu"), None)
+    task = build(settings, load_data(dataset, 0.1), dataset.scaling, torch.device("cpu"), None)
     states = []
     fit(task, load_data(dataset, 0.1), settings, Workers(), lambda _, state: states.append(state))
     job = TrainJob(settings, TrainSource(), dataset, folder)
@@ -56,7 +56,7 @@ def test_sample_writes_a_dataset_that_says_what_it_is(out, capsys):
     dataset = open_dataset(out / "data/maze_generated_32x32")
     assert dataset.card.origin["kind"] == "generated"
     assert dataset.card.origin["learnt_from"] == read_config(out / "score/maze", "score")["data"]["dataset_hash"]
-    assert dataset.card.parameters == {} and dataset.card.samples == found["samples"] == 6
+    assert dataset.card.systems == {} and dataset.card.samples == found["samples"] == 6
     states = dataset.states(np.arange(6))
     assert states.shape == (6, 2, 32, 32) and states.min() >= 0 and states.max() <= 1
     assert {"energy_distance", "spectrum", "nearest", "moments"} == set(found["quality"])
@@ -79,7 +79,7 @@ def test_sample_again_does_nothing_and_tells_the_same(out, capsys):
 def test_a_size_of_its_own_is_measured_in_tiles(out, capsys):
     larger = ["--height", "64", "--width", "32", "--steps", "3", "-o", str(out)]
     found = said(capsys, "sample", "--score", str(out / "score/maze"), "-n", "2", *larger)
-    assert open_dataset(out / "data/maze_generated_64x32").card.grid == (64, 32)
+    assert open_dataset(out / "data/maze_generated_64x32").card.grid.shape == (64, 32)
     assert set(found["quality"]) == {"energy_distance", "moments"}
     assert Path(found["contact_sheet"]).parent.name == "maze_generated_64x32"
     assert "height = 30 does not fit" in refused(capsys, "sample", "--score", "maze", "--height", "30", "-o", str(out))
@@ -109,7 +109,7 @@ def test_denoise_makes_a_dataset_that_is_closer_to_the_truth(out, capsys, cluste
     made = open_dataset(out / "data/maze_noisy_denoised_32x32")
     noisy = open_dataset(out / "data/maze_noisy_32x32")
     assert made.card.origin["kind"] == "denoised" and made.card.origin["dataset"] == "maze_noisy_32x32"
-    assert made.card.origin["noise"] == found["noise"] and made.card.parameters == clean.card.parameters
+    assert made.card.origin["noise"] == found["noise"] and made.card.systems == clean.card.systems
     assert made.index.column("sample_id").equals(noisy.index.column("sample_id"))
     ids = clean.living
     before, after = (np.sqrt(((d.states(ids) - clean.states(ids)) ** 2).mean()) for d in (noisy, made))

@@ -4,8 +4,8 @@ import pytest
 import tyro
 
 from p2d.cli import TABLE, main
+from p2d.commands import options
 from p2d.config import FlowConfig, ScoreConfig
-from p2d.mistakes import options
 
 MISTAKES = {
     "unknown option": (
@@ -22,9 +22,12 @@ MISTAKES = {
     "of a benchmark": ("bench flow --seed 3", "unknown option '--seed' of p2d bench flow (did you mean '--seeds'?)"),
     "of no command": ("--vresion", "unknown option '--vresion' of p2d\n"),
     "a word too many": ("discover waves spots", "unknown argument 'spots' of p2d discover\n"),
-    "unknown command": ("discovr", "unknown p2d command 'discovr' (did you mean 'discover'?); known: run, simulate"),
+    "unknown command": (
+        "discovr",
+        "unknown p2d command 'discovr' (did you mean 'discover'?); known: run, systems, simulate",
+    ),
     "unknown benchmark": ("bench scor", "unknown p2d bench command 'scor' (did you mean 'score'?); known: simulate"),
-    "no command": ("", "no command of p2d is given; known: run, simulate, verify"),
+    "no command": ("", "no command of p2d is given; known: run, systems, simulate, verify"),
     "no benchmark": ("bench", "no command of p2d bench is given; known: simulate, score"),
     "no whole number": ("train-score waves --epochs many", "epochs = many is not possible: it must be a whole number"),
     "half a number": ("train-score --epochs 1.5", "epochs = 1.5 is not possible: it must be a whole number"),

@@ -2,9 +2,11 @@
 
 import torch
 
+from p2d.fields import Scaling
 from p2d.training.states import MemoryData
 
 CPU = torch.device("cpu")
+SCALING = Scaling((0.5, 0.5), (0.5, 0.5))
 
 
 def data(count: int = 10) -> MemoryData:

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from p2d.score.spectrum import Spectrum, interpolate, measure, multiplicity, radius
+from p2d.fields import multiplicity
+from p2d.score.spectrum import Spectrum, interpolate, measure, radius
 
 GRIDS = [(8, 8), (6, 10), (5, 7), (4, 9)]  # even and odd: with and without modes at half a cycle a cell
 KNOTS = [0.0, 0.1, 0.2, 0.5, 0.8]
@@ -127,7 +128,7 @@ def test_in_float32_the_estimate_is_the_same_to_its_rounding():
 
 @pytest.mark.parametrize(("height", "width"), GRIDS)
 def test_radius_and_multiplicity_stand_for_the_full_transform(height, width):
-    half, count = radius(height, width), multiplicity(width)
+    half, count = radius(height, width), torch.from_numpy(multiplicity(width))
     full = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
     assert half.shape == (height, width // 2 + 1)
     assert count.sum() == width

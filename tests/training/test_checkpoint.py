@@ -17,7 +17,7 @@ from p2d.training.history import History
 CONFIG = {
     "kind": "score",
     "settings": {"channels": [8, 8], "alpha": [0.5, 0.999]},
-    "data": {"affine": {"scale": 2.0, "shift": -1.0}, "dataset_hash": "0" * 32},
+    "data": {"scaling": {"shift": [0.5, 0.5], "scale": [0.5, 0.5]}, "dataset_hash": "0" * 32},
 }
 HISTORY = [{"epoch": 0, "validation_loss": 1.5}, {"epoch": 1, "validation_loss": 0.1 + 0.2}]
 
@@ -56,6 +56,11 @@ def test_weights_and_config_come_back_to_the_last_bit(tmp_path):
     config, weights = read_checkpoint(written(tmp_path), "score")
     assert {k: config[k] for k in CONFIG} == CONFIG
     assert_close(weights, some_weights(), rtol=0, atol=0)
+
+
+def test_one_affine_map_of_before_is_read_as_a_scaling_of_each_species(tmp_path):
+    data = {"affine": {"scale": 2.0, "shift": -1.0}, "dataset_hash": "0" * 32}
+    assert read_config(written(tmp_path, data=data), "score")["data"] == CONFIG["data"]
 
 
 def test_the_state_of_training_comes_back_to_the_last_bit(tmp_path):

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from p2d.systems.gray_scott import PRESETS
 from torch.testing import assert_close
 
+from p2d.systems.reading import load_system
 from p2d.training.randomness import (
     BLOCK,
     WINDOW,
@@ -191,7 +191,7 @@ def test_an_augmented_state_has_the_same_values_species_and_shape(height, width)
 @pytest.mark.parametrize(("height", "width"), GRIDS)
 def test_the_physics_is_the_same_for_an_augmented_state(height, width):
     state = torch.rand(2, height, width, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    rate = PRESETS["waves"].rate
+    rate = load_system("gray_scott").at("waves").rate
     for sample_id in range(20):
         draw = augmentation(sample_generator(0, 0, sample_id), state)
         # the four neighbours are added in another order: float64 rounding of numbers up to 4

@@ -1,0 +1,107 @@
+"""Datasets of other systems: two species of any names, values and spacing are trained on; what is not, is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from p2d.cli import main
+from p2d.config import SimulateConfig
+from p2d.errors import UserError
+from p2d.fields import Grid, Species
+from p2d.flow.model import Flow
+from p2d.pipeline.refuse import refuse_other_fields
+from p2d.score.model import ScoreModel
+from p2d.show import figures
+from p2d.snapshots.card import Card
+from p2d.snapshots.simulated import simulate_here
+from p2d.snapshots.store import Dataset
+
+SIZE = {"num_samples": 12, "height": 16, "width": 16, "device": "cpu", "threads": 1}
+TRAININGS = {
+    "train-score": ["-n", "1", "--channels", "4", "4"],
+    "train-flow": ["-n", "1", "--hidden", "8", "--observables", "48"],
+}
+COMMANDS = ["train-score", "train-flow", "denoise", "sweep", "discover", "evaluate"]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """A dataset of x and y, of values far from [0, 1], of spacing 1.5; and one of three species with mirror edges."""
+    place = tmp_path_factory.mktemp("runs")
+    of_two = SimulateConfig(system="brusselator", preset=("turbulence",), steps=200, **SIZE)
+    simulate_here(of_two, place / "data" / "two_16x16")
+    of_three = SimulateConfig(system="cyclic_competition", edges=("mirror",), steps=20, **SIZE)
+    simulate_here(of_three, place / "data" / "three_16x16")
+    return place
+
+
+def refused(capsys, *arguments) -> str:
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, "--no-tracking"])
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_two_species_of_any_names_values_and_spacing_are_trained_on_and_evaluated(out, capsys, cluster, monkeypatch):
+    titles, grid = [], figures.grid
+
+    def named(path, rows, columns, title, *sizes, **more):
+        titles.append(title)
+        return grid(path, rows, columns, title, *sizes, **more)
+
+    monkeypatch.setattr(figures, "grid", named)
+    for command, settings in TRAININGS.items():
+        main([command, "two", *settings, "--holdout", "0.25", "-o", str(out), "--no-tracking", "--json"])
+        assert np.isfinite(json.loads(capsys.readouterr().out)["validation_loss"])
+    scaling = json.loads((out / "data/two_16x16/card.json").read_text())["scaling"]
+    flow, score = Flow.load(out / "flow" / "two"), ScoreModel.load(out / "score" / "two")
+    assert list(flow.scaling.shift) == scaling["shift"] and min(scaling["shift"]) > 1
+    # training coordinates are of unit size, whatever the values are
+    assert score.spectrum.mean.abs().max() < 1 and score.spectrum.variance((16, 16)).max() < 1.5
+    states = torch.tensor(scaling["shift"]).view(1, 2, 1, 1).expand(1, 2, 16, 16)
+    assert flow(states).isfinite().all()
+    main(["evaluate", "two", "--holdout", "0.25", "-o", str(out), "--no-tracking", "--json"])
+    assert {"score", "flow"} <= json.loads(capsys.readouterr().out).keys()
+    assert any(": y in " in title for title in titles) and any(": dy/dt" in title for title in titles)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_three_species_with_mirror_edges_are_refused(command, out, capsys):
+    told = refused(capsys, command, "three", "-o", str(out))
+    place = out / "data" / "three_16x16"
+    assert told.startswith(f"p2d: p2d {command} takes two species on a periodic grid")
+    assert f"so far; {place} has a, b, c with mirror edges" in told and told.count("\n") == 1
+
+
+def test_no_equation_is_looked_for_on_another_spacing(out, capsys):
+    told = refused(capsys, "discover", "two", "-o", str(out))
+    assert told == (
+        "p2d: p2d discover takes two species on a periodic grid of spacing 1, of the 5-point Laplacian, so far; "
+        f"{out}/data/two_16x16 has x, y with periodic edges, spacing 1.5 and the 5-point Laplacian\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "grid", "operator", "refusing"),
+    [
+        ("uv", Grid((8, 8)), "5-point", set()),
+        ("xy", Grid((8, 8)), "5-point", set()),
+        ("uv", Grid((8, 8), 0.5), "5-point", {"discover"}),
+        ("uv", Grid((8, 8)), "spectral", {"discover"}),
+        ("u", Grid((8, 8)), "5-point", {"discover", "rollout"}),
+        ("uv", Grid((8, 8), edges=("periodic", "mirror")), "5-point", {"discover", "rollout"}),
+        ("uv", Grid((8, 8), edges=("open", "open")), "5-point", {"discover", "rollout"}),
+    ],
+)
+def test_only_what_a_command_cannot_do_is_refused(names, grid, operator, refusing):
+    card = Card({"operator": operator}, tuple(map(Species, names)), grid, chunk=8)
+    dataset = Dataset(Path("data"), card)
+    for command in ("discover", "rollout"):
+        if command in refusing:
+            with pytest.raises(UserError, match=f"p2d {command} takes two species on a periodic grid"):
+                refuse_other_fields(dataset, command)
+        else:
+            refuse_other_fields(dataset, command)
