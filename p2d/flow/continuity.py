@@ -109,4 +109,4 @@ class Continuity(Task):
     def metrics(self, totals: dict[str, Tensor]) -> dict[str, float]:
         """The held-out continuity residual E[r1 r2] / E|v|^2, which is also the validation loss."""
         product, power = totals["continuity"].tolist()
-        return {"continuity_residual": product / power, "validation_loss": product / power}
+        return dict.fromkeys(("continuity_residual", "validation_loss"), product / power)

@@ -180,6 +180,7 @@ def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracke
     """
     from p2d.score import denoise as denoising
     from p2d.score.spectrum import measure
+    from p2d.show import figures
 
     start = time.monotonic()
     dataset = find_dataset(source.dataset, out)
@@ -225,7 +226,10 @@ def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracke
         with progress("denoise", dataset.card.samples, "snapshots") as advance:
             made = derived.make(place, card, labels, samples, device, advance)
         picture = REPORT.place(out, place.name) / "denoised.png"
-        _draw_pair(picture, dataset, made, sigma, plot_channel)
+        ids, name = dataset.living[:4], short_name(place.name)
+        pair = np.concatenate([states.states(ids) for states in (dataset, made)])
+        title = f"{name}: {own.names[plot_channel]} with noise {sigma:.3g} (above), and denoised"
+        figures.contact_sheet(picture, pair, plot_channel, title, columns=len(ids))
         child.artifact(picture)
     facts = {**dataset_facts(made), "noise": sigma, "noise_estimated": not config.noise, "score": str(trained.where)}
     return Outcome("denoise", True, place, facts, time.monotonic() - start)
@@ -252,13 +256,3 @@ def _estimated(dataset: Dataset, sample_ids: np.ndarray) -> float:
 
 def _by_species(dataset: Dataset, values: Sequence[float], form: str) -> str:
     return ", ".join(f"{name} {value:{form}}" for name, value in zip(dataset.card.names, values, strict=True))
-
-
-def _draw_pair(path: Path, noisy: Dataset, clean: Dataset, sigma: float, channel: int) -> None:
-    """A few snapshots above what has become of them."""
-    from p2d.show import figures
-
-    ids = noisy.living[:4]
-    pair = np.concatenate([dataset.states(ids) for dataset in (noisy, clean)])
-    title = f"{short_name(clean.folder.name)}: {clean.card.names[channel]} with noise {sigma:.3g} (above), and denoised"
-    figures.contact_sheet(path, pair, channel, title, columns=len(ids))

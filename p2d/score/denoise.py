@@ -18,16 +18,8 @@ LEVELS = (1.05, 1.5)  # noise of the trained levels over that of the snapshots
 def training_settings(config: DenoiseConfig, sigma: float, scale: float) -> ScoreConfig:
     """How to train the score model that denoises snapshots of noise sigma, in concentration, by themselves."""
     low, high = (noise.alpha_of(torch.tensor(level * sigma * scale)).item() for level in reversed(LEVELS))
-    return ScoreConfig(
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        channels=config.channels,
-        seed=config.seed,
-        alpha=(low, high),
-        data_noise=sigma,
-        sampling=0.0,
-    )
+    own = {name: getattr(config, name) for name in ("epochs", "batch_size", "learning_rate", "channels", "seed")}
+    return ScoreConfig(**own, alpha=(low, high), data_noise=sigma, sampling=0.0)
 
 
 @torch.no_grad()
@@ -48,7 +40,7 @@ def denoised(model: ScoreModel, x: Tensor, sigma: float) -> Iterator[Tensor]:
         level = part.new_full((len(part),), sigma)
         for n in turns:
             turned = torch.rot90(part, n, (-2, -1))
-            total += torch.rot90(model.posterior_mean(turned, level), -n, (-2, -1))
             mirrored = model.posterior_mean(turned.flip(-1), level).flip(-1)
-            total += torch.rot90(mirrored, -n, (-2, -1))
+            for mean in (model.posterior_mean(turned, level), mirrored):
+                total += torch.rot90(mean, -n, (-2, -1))
         yield total / (2 * len(turns))

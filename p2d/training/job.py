@@ -60,17 +60,10 @@ class TrainJob:
             data["snapshots"] = self.source.snapshots
         if self.score is not None:
             data["score"] = settings_hash(read_config(self.score, "score"))
-        learnt_from = {
-            "dataset": self.dataset.folder.name,
-            "systems": list(card.systems),
-            "species": [asdict(species) for species in card.species],
-        }
-        description = {
-            "kind": self.kind,
-            "settings": self.config.identity(),
-            "data": data,
-            "learnt_from": learnt_from,
-        }
+        species = [asdict(species) for species in card.species]
+        learnt_from = {"dataset": self.dataset.folder.name, "systems": list(card.systems), "species": species}
+        settings = self.config.identity()
+        description = {"kind": self.kind, "settings": settings, "data": data, "learnt_from": learnt_from}
         if self.score is not None and isinstance(self.config, FlowConfig) and self.config.objective == "training-free":
             description["score"] = read_config(self.score, "score")["settings"]  # its weights are part of the flow
         return description

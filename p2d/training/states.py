@@ -51,8 +51,7 @@ def load_data(dataset: Dataset, holdout: float, snapshots: int = 0) -> MemoryDat
         UserError: a value that is not finite (names shard and row), or too few living samples.
     """
     train, held = dataset.split(holdout, snapshots)
-    parts = (training_states(dataset, ids) for ids in (train, held))
-    kept, left = parts
+    kept, left = (training_states(dataset, ids) for ids in (train, held))
     return MemoryData(kept, torch.from_numpy(train), left, torch.from_numpy(held))
 
 
