@@ -10,6 +10,10 @@ is trained, and two passes over the snapshots are enough (moments.py), in memory
     discovery.plot(axes, truth)
     discovery.save("here"); p2d.Discovery.load("here")
 
+Of a dataset of one known system, `p2d discover` keeps the equation with the start, limits, step and burn-in of that
+system: `p2d simulate --equation NAME` makes its ensemble as the data were made, and `p2d evaluate` says how far a small
+one is from the data, in floors: the distance of as many of the data's own snapshots (evaluate/fresh.py).
+
 A library (library.py) is free, every term in every equation, or tied as in a known system: what multiplies each of its
 parameters is one free number. White noise is told from the snapshots and corrected for; explicit time steps that made
 the snapshots show, and are allowed for (steps.py). Error bars are bootstrap deviations over runs.

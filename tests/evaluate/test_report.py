@@ -120,6 +120,18 @@ def test_the_z_scores_of_an_equation_are_those_of_its_rates_and_the_discovery_ke
     assert values["discovery_z_max"] == found.equation.discovery.z_max == 7.5
 
 
+def test_the_equation_s_own_ensemble_is_told_where_something_moves_and_its_start_is_known(known, unknown, still):
+    found, _ = known
+    fresh = found.equation.fresh
+    assert (fresh.runs, fresh.steps) == (32, CHAOS.run.steps)
+    assert found.to_dict()["discover"]["fresh"]["alive"] == fresh.alive
+    line = next(line for line in told(found).splitlines() if "from fresh starts" in line)
+    assert line.startswith("equation: distance to the ensemble, from fresh starts  ") and line.endswith(str(fresh))
+    for other, _ in (unknown, still):
+        assert other.equation.fresh is None and "fresh" not in other.to_dict()["discover"]
+        assert "from fresh starts" not in told(other)
+
+
 def test_without_known_parameters_z_scores_and_preservation_are_told(unknown):
     found, _ = unknown
     assert found.truth is None and "truth" not in found.to_dict()
