@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from p2d.config.base import WIDTHS, Channel, Check, Config, DatasetName, at_least, between, least, option
 from p2d.errors import UserError
+from p2d.systems import expressions
 
 Objective = Literal["stationarity", "continuity", "training-free"]
 Activation = Literal["silu", "tanh", "softplus", "relu", "leaky_relu"]
@@ -223,6 +224,8 @@ class DiscoverConfig(Config):
         super().__post_init__()
         for key in ("noise", "smoothing"):
             _number_or_auto(key, getattr(self, key))
+        if self.terms:
+            expressions.refuse_unreadable(self.terms)
 
     @property
     def noise_level(self) -> float | None:

@@ -82,6 +82,16 @@ def split(text: str, species: Iterable[str]) -> tuple[str, ...]:
     return terms
 
 
+def refuse_unreadable(text: str) -> None:
+    """Refuse a list of terms that cannot be read, whatever its species may be called.
+
+    Raises:
+        UserError: says where.
+    """
+    names = {part.id for part in ast.walk(_syntax(text)) if isinstance(part, ast.Name)}
+    split(text, sorted(names - ARGUMENTS.keys()))
+
+
 def refuse_name(name: str, what: str) -> None:
     """Refuse a name that cannot stand in an expression.
 

@@ -47,7 +47,7 @@ BAD_INPUT = {
     "missing dataset": (["train-flow", "-m", "nothing"], "there is no dataset 'nothing'"),
     "cuda without a GPU": (["simulate", "--cuda", "--num-samples", "1"], "no CUDA GPU"),
     "nothing to evaluate": (["discover", "-m", "."], "holds no card.json"),
-    "a term that is no field": (["discover", "--terms", "1,u,w"], "'w' at character 5"),
+    "a term that is no field": (["discover", "--terms", "1,u,v.real"], "'v.real' at character 5"),
     "unfinished terms": (["discover", "--terms", "1,u,lap(u"], "cannot be read at character"),
     "no number of noise": (
         ["discover", "--noise", "much"],
