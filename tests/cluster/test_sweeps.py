@@ -145,7 +145,8 @@ def test_a_finished_sweep_is_not_done_again_and_not_with_other_settings(continui
     source = dataclasses.replace(SOURCE, name="continuity")
     again = pipeline.sweep(CONTINUITY, source, out, lambda: pytest.fail("there is nothing to track"))
     assert (again.made, again.facts) == (False, continuity)
-    with pytest.raises(UserError, match=r"was made with other settings: axes\.flow\.alpha is .*0\.9.* there, .*0\.8.* was asked"):
+    told = r"was made with other settings: axes\.flow\.alpha is .*0\.9.* there, .*0\.8.* was asked"
+    with pytest.raises(UserError, match=told):
         pipeline.sweep(dataclasses.replace(CONTINUITY, alpha=(0.5, 0.8)), source, out, lambda: Run())
 
 
