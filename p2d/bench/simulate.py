@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import tempfile
 import time
@@ -139,10 +140,9 @@ def _kernel(config: BenchSimulateConfig, simulation: Simulation, threads: int) -
 def _on_cpu(config: BenchSimulateConfig, simulation: Simulation, threads: int) -> dict[str, Stepper]:
     states = _initial(simulation, config.samples)
     system, scheme = _one(simulation)
-    texts = {
-        "torch": torch_text(system, scheme, states),
-        "torch.compile": torch_text(system, scheme, states, torch.compile),
-    }
+    texts = {"torch": torch_text(system, scheme, states)}
+    if any(shutil.which(compiler) for compiler in ("c++", "g++", "clang++")):
+        texts["torch.compile"] = torch_text(system, scheme, states, torch.compile)
     if find_spec("jax"):
         texts["jax"] = jax_text(system, scheme, states)
     made = {
