@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import tyro
 
 from p2d.config import DatasetName, option
-from p2d.config.base import one_of
-from p2d.errors import UserError, nearest
+from p2d.errors import UserError, nearest, refuse_unknown
 from p2d.runs import make_output_folder
 
 if TYPE_CHECKING:
@@ -236,7 +235,7 @@ def show_commands(commands: Mapping[str, Command], words: list[str]) -> None:
     others = words[program.count(" ") :]
     if others and not others[0].startswith("-"):
         named = [f"p2d {name}".rpartition(" ") for name in (*commands, BENCH)]
-        one_of(f"{program} command", others[0], tuple(name for group, _, name in named if group == program))
+        refuse_unknown(f"{program} command", others[0], tuple(name for group, _, name in named if group == program))
     app, benchmarks = tyro.extras.SubcommandApp(), tyro.extras.SubcommandApp()
     for command in commands.values():
         group, _, name = command.name.rpartition(" ")

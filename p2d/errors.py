@@ -13,10 +13,11 @@ class UserError(Exception):
     """
 
 
-def refuse_unknown(what: str, name: str, known: Collection[str]) -> None:
-    """Refuse a name that is not known, with the nearest one."""
+def refuse_unknown(what: str, name: str | int, known: Collection[str | int]) -> None:
+    """Refuse a name, or a number that stands for one, that is not known, with the nearest one."""
     if name not in known:
-        raise UserError(f"unknown {what} {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+        words = [str(word) for word in known]
+        raise UserError(f"unknown {what} {str(name)!r}{nearest(str(name), words)}; known: {', '.join(words)}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 import tyro
 
-from p2d.errors import UserError, nearest
+from p2d.errors import UserError, nearest, refuse_unknown
 
 HOW: dict[str, Any] = {"how": True}
 ConfigT = TypeVar("ConfigT", bound="Config")
@@ -78,13 +78,6 @@ def at_least(name: str, value: float, smallest: float) -> None:
     least(smallest).refuse(name, value)
 
 
-def one_of(name: str, value: str | int, known: tuple[str | int, ...]) -> None:
-    """Refuse a name that is not known, with the nearest one."""
-    if value not in known:
-        words = [str(word) for word in known]
-        raise UserError(f"unknown {name} {str(value)!r}{nearest(str(value), words)}; known: {', '.join(words)}")
-
-
 @dataclass(frozen=True)
 class Config:
     """What all stages share: JSON, comparison, a hash of the settings that decide the result.
@@ -97,7 +90,7 @@ class Config:
         own: Any = type(self)
         for name, (kind, *extras) in _annotated(own).items():
             if get_origin(kind) is Literal:
-                one_of(name, getattr(self, name), get_args(kind))
+                refuse_unknown(name, getattr(self, name), get_args(kind))
             for check in extras:
                 if isinstance(check, Check):
                     check.refuse(name, getattr(self, name))

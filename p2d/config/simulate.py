@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
-from p2d.config.base import HOW, Config, at_least, one_of, option
-from p2d.errors import UserError
+from p2d.config.base import HOW, Config, at_least, option
+from p2d.errors import UserError, refuse_unknown
 from p2d.fields import Edge, Grid, Operator, Species
 from p2d.systems import initial, stability
 from p2d.systems.reading import load_system
@@ -85,7 +85,7 @@ class SimulateConfig(Config):
             at_least(key, getattr(self, key), 1)
         for key in ("steps", "interval", "seed", "actors", "threads"):
             at_least(key, getattr(self, key) or 0, 0)
-        one_of("device", self.device, get_args(Device))
+        refuse_unknown("device", self.device, get_args(Device))
         share, beside = self.gpus_per_actor, self.preset or self.set or self.system != SimulateConfig.system
         mistakes = {
             f"seed = {self.seed} is not possible: it must be {LARGEST_SEED} or below": self.seed > LARGEST_SEED,

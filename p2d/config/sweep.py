@@ -11,9 +11,9 @@ from typing import Annotated, Literal
 import tyro
 
 from p2d.config.axes import Axis, axis, of_values, parse, settings_of
-from p2d.config.base import Config, at_least, least, one_of, option
+from p2d.config.base import Config, at_least, least, option
 from p2d.config.learn import FlowConfig, Objective, ScoreConfig
-from p2d.errors import UserError
+from p2d.errors import UserError, refuse_unknown
 
 Search = Literal["grid", "random", "optuna"]
 Scheduler = Literal["asha", "median", "none"]
@@ -67,7 +67,7 @@ class SweepConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of("metric", self.metric, (*METRICS, AUTO))
+        refuse_unknown("metric", self.metric, (*METRICS, AUTO))
         if self.search == "grid" and self.samples:
             raise UserError(f"samples = {self.samples} is for --search random or optuna; a grid has a trial a point")
         if self.search != "grid" and not self.samples:

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from p2d.config import FlowConfig, FlowSource, ScoreConfig, TrainSource
-from p2d.config.base import one_of
-from p2d.errors import UserError
+from p2d.errors import UserError, refuse_unknown
 from p2d.fields import Scaling
 from p2d.pipeline.refuse import refuse_other_fields, refuse_other_levels, refuse_other_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
@@ -27,7 +26,7 @@ Artist = Callable[[Path, History], list[Path]]  # draws a model in training, giv
 
 def train_score(config: ScoreConfig, source: TrainSource, out: Path, track: Tracker, plot_channel: int = 1) -> Outcome:
     """Train a score model into OUT/score/NAME, with pictures of its training in OUT/report/NAME/training."""
-    one_of("plot_channel", plot_channel, (0, 1))
+    refuse_unknown("plot_channel", plot_channel, (0, 1))
     dataset = find_dataset(source.dataset, out)
     refuse_other_fields(dataset, "train-score")
     name = source.name or short_name(dataset.folder.name)
