@@ -5,14 +5,20 @@ last axis), y from row to row. An axis of length 1 has no neighbours: it is one 
 
     periodic   the opposite edge follows an edge
     mirror     no flux: ghost cells repeat the edge, so that the Laplacian stays self-adjoint
-    open       nothing is known beyond: what needs neighbours is nan there
+    open       nothing is known beyond
+
+Beyond an open edge, and outside a mask, nothing is known. Operators take a wall without flux there, so that a field can
+be carried on in time; `Grid.inside` tells the cells whose neighbours are known, which alone are learnt from.
 """
 
 from __future__ import annotations
 
+import base64
 import math
+import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -20,11 +26,14 @@ import numpy as np
 from p2d.errors import UserError, refuse_unknown
 
 Edge = Literal["periodic", "mirror", "open"]
-Operator = Literal["5-point", "9-point", "spectral"]
+Operator = Literal["5-point", "9-point", "spectral", "8th-order"]
 AXES = {"y": -2, "x": -1}
 # Weights of the neighbours of an edge and of a corner, over the spacing squared. The 9-point stencil is isotropic to
 # fourth order (Patra & Karttunen 2006, "Stencils with isotropic discretization error").
 STENCILS: dict[str, tuple[float, float]] = {"5-point": (1.0, 0.0), "9-point": (4 / 6, 1 / 6)}
+# Weights of the neighbours 1 to 4 cells away of central differences of eighth order (Fornberg 1988).
+SECOND, FIRST = (8 / 5, -1 / 5, 8 / 315, -1 / 560), (4 / 5, -1 / 5, 4 / 105, -1 / 280)
+REACH = {"5-point": 1, "9-point": 1, "spectral": 0, "8th-order": len(SECOND)}  # in cells; of none, all of the grid
 MOST_SPECIES = 8
 
 
@@ -110,6 +119,35 @@ class Scaling:
 
 
 @dataclass(frozen=True)
+class Mask:
+    """Which cells of a grid are part of the field.
+
+    Attributes:
+        shape: rows and columns.
+        packed: one bit a cell, row by row.
+    """
+
+    shape: tuple[int, int]
+    packed: bytes
+
+    @classmethod
+    def of(cls, cells: np.ndarray) -> Mask:
+        """The mask of these cells, [H, W], where they are not 0.
+
+        Raises:
+            UserError: not rows and columns, or no cell at all.
+        """
+        if cells.ndim != 2 or not cells.any():
+            raise UserError(f"a mask has shape {list(cells.shape)}, {int(cells.any())} cells in it; it must be [H, W]")
+        return cls((cells.shape[0], cells.shape[1]), np.packbits(cells != 0).tobytes())
+
+    @cached_property
+    def cells(self) -> np.ndarray:
+        """The cells, bool [H, W]."""
+        return np.unpackbits(np.frombuffer(self.packed, np.uint8), count=math.prod(self.shape)).reshape(self.shape) > 0
+
+
+@dataclass(frozen=True)
 class Grid:
     """Where the cells of a field are.
 
@@ -118,15 +156,17 @@ class Grid:
         spacing: from cell to cell, in `unit`.
         edges: of the rows' axis (y) and of the columns' (x).
         unit: of length; '' for cells.
+        mask: the cells that are part of the field; None: all.
 
     Raises:
-        UserError: no cells, a spacing that is not above 0, or edges that are not known.
+        UserError: no cells, a spacing that is not above 0, edges that are not known, or a mask of another shape.
     """
 
     shape: tuple[int, int]
     spacing: float = 1.0
     edges: tuple[Edge, Edge] = ("periodic", "periodic")
     unit: str = ""
+    mask: Mask | None = None
 
     def __post_init__(self) -> None:
         if min(self.shape) < 1:
@@ -135,6 +175,37 @@ class Grid:
             raise UserError(f"spacing = {self.spacing} is not possible: it must be a finite number above 0")
         for edge in self.edges:
             refuse_unknown("edges", edge, get_args(Edge))
+        if self.mask and self.mask.shape != self.shape:
+            raise UserError(f"the mask has shape {list(self.mask.shape)}; it must be the grid's, {list(self.shape)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        values = {"shape": list(self.shape), "spacing": self.spacing, "edges": list(self.edges), "unit": self.unit}
+        if self.mask:
+            values["mask"] = base64.b64encode(zlib.compress(self.mask.packed)).decode()
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Grid:
+        """The grid of a card."""
+        rows, columns = values["shape"]
+        packed = values.get("mask")
+        mask = Mask((rows, columns), zlib.decompress(base64.b64decode(packed))) if packed else None
+        return cls((rows, columns), values["spacing"], tuple(values["edges"]), values["unit"], mask)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether all neighbours of all cells are known: no open edge, no mask."""
+        return self.mask is None and "open" not in self.edges
+
+    def inside(self, reach: int) -> np.ndarray:
+        """The cells whose neighbours up to so many rows and columns away are known, bool [H, W]."""
+        from scipy.ndimage import minimum_filter  # on use: the command line must start without it
+
+        known = self.mask.cells if self.mask else np.ones(self.shape, bool)
+        beyond = {"periodic": "wrap", "mirror": "reflect", "open": "constant"}
+        size = [1 if length == 1 else 2 * reach + 1 for length in self.shape]
+        return minimum_filter(known.view(np.uint8), size, mode=[beyond[edge] for edge in self.edges]) > 0
 
     def refuse_operator(self, operator: str, reach: int = 1) -> None:
         """Refuse an operator that is not known, does not fit the edges, or reaches further than the grid.
@@ -144,12 +215,14 @@ class Grid:
         """
         refuse_unknown("operator", operator, get_args(Operator))
         if operator == "spectral":
-            if set(self.edges) != {"periodic"}:
+            if not self.is_closed:
+                masked = " with a mask" * bool(self.mask)
                 raise UserError(
-                    f"the spectral operator does not fit {' and '.join(self.edges)} edges: it needs periodic ones; "
-                    "take 5-point or 9-point"
+                    f"the spectral operator does not fit {' and '.join(self.edges)} edges{masked}: it needs "
+                    "periodic or mirror ones; take 5-point, 9-point or 8th-order"
                 )
             return
+        reach *= REACH[operator]
         for name, size in zip(("height", "width"), self.shape, strict=True):
             if 1 < size < 2 * reach + 1:
                 raise UserError(
@@ -159,15 +232,29 @@ class Grid:
 
     def shifted(self, field: Any, rows: int, columns: int) -> Any:
         """The neighbours of each cell, so many rows down and columns to the right of it."""
+        made = field
         for axis, by, edge in ((-2, rows, self.edges[0]), (-1, columns, self.edges[1])):
             if by and field.shape[axis] > 1:
-                field = _shifted(field, by, axis, edge)
-        return field
+                made = _shifted(made, by, axis, edge)
+        if self.mask is None:
+            return made
+        known = replace(self, mask=None).shifted(self.mask.cells, rows, columns)
+        if isinstance(field, np.ndarray):
+            return np.where(known, made, field)
+        import torch
+
+        return torch.where(torch.from_numpy(known).to(field.device), made, field)
 
     def laplacian(self, field: Any, operator: Operator = "5-point") -> Any:
         """Laplacian of a field."""
         if operator == "spectral":
-            return self._in_modes(field, self.symbol("spectral"))
+            return self._in_modes(field, lambda grid: grid.symbol("spectral"))
+        if operator == "8th-order":
+            total = 0.0
+            for n, weight in enumerate(SECOND, 1):
+                for by in ((0, -n), (0, n), (-n, 0), (n, 0)):
+                    total = total + weight * (self.shifted(field, *by) - field)
+            return total / self.spacing**2
         edge, corner = STENCILS[operator]
         total = sum((self.shifted(field, *by) for by in ((0, -1), (0, 1), (-1, 0), (1, 0))), start=0.0)
         if corner:
@@ -186,9 +273,13 @@ class Grid:
     def derivative(self, field: Any, axis: str, operator: Operator = "5-point") -> Any:
         """Derivative along 'x' or 'y': the central difference, or the exact one of the modes."""
         if operator == "spectral":
-            return self._in_modes(field, 1j * self.wavenumbers()[axis == "x"])
-        step = (0, 1) if axis == "x" else (1, 0)
-        return (self.shifted(field, *step) - self.shifted(field, -step[0], -step[1])) / (2 * self.spacing)
+            return self._in_modes(field, lambda grid: 1j * grid.wavenumbers()[axis == "x"])
+        i, j = (0, 1) if axis == "x" else (1, 0)
+        weights = FIRST if operator == "8th-order" else (0.5,)
+        total = 0.0
+        for n, weight in enumerate(weights, 1):
+            total = total + weight * (self.shifted(field, n * i, n * j) - self.shifted(field, -n * i, -n * j))
+        return total / self.spacing
 
     def operators(self, operator: Operator = "5-point") -> dict[str, Callable[..., Any]]:
         """The operators of expressions on this grid, by name."""
@@ -214,6 +305,9 @@ class Grid:
         columns = 2 * np.pi * np.fft.rfftfreq(width)[None]
         if operator == "spectral":
             return -(rows**2 + columns**2) / self.spacing**2
+        if operator == "8th-order":
+            waves = [w * (np.cos(n * rows) + np.cos(n * columns) - 2) for n, w in enumerate(SECOND, 1)]
+            return 2 * np.sum(waves, axis=0) / self.spacing**2
         edge, corner = STENCILS[operator]
         total = 2 * edge * (np.cos(rows) + np.cos(columns)) + 4 * corner * np.cos(rows) * np.cos(columns)
         return (total - 4 * (edge + corner)) / self.spacing**2
@@ -223,18 +317,29 @@ class Grid:
         dimensions = sum(size > 1 for size in self.shape) or 1
         if operator == "spectral":
             return dimensions * (np.pi / self.spacing) ** 2
+        if operator == "8th-order":
+            return dimensions * sum(4 * w for w in SECOND[::2]) / self.spacing**2
         edge, corner = STENCILS[operator]
         if dimensions == 1:
             return 4 * (edge + 2 * corner) / self.spacing**2
         return max(8 * edge, 4 * edge + 8 * corner) / self.spacing**2
 
-    def _in_modes(self, field: Any, factor: np.ndarray) -> Any:
+    def _in_modes(self, field: Any, factor: Callable[[Grid], np.ndarray]) -> Any:
+        """A field by what its modes are multiplied with; mirror edges are continued evenly to twice the size."""
+        height, width = self.shape
+        twice = [edge == "mirror" and size > 1 for edge, size in zip(self.edges, self.shape, strict=True)]
+        doubled = [axis for axis, continued in zip((-2, -1), twice, strict=True) if continued]
+        grid = replace(self, shape=(height << twice[0], width << twice[1]), edges=("periodic", "periodic"))
         if isinstance(field, np.ndarray):
-            return np.fft.irfft2(np.fft.rfft2(field) * factor, s=self.shape)
+            for axis in doubled:
+                field = np.concatenate([field, np.flip(field, axis)], axis)
+            return np.fft.irfft2(np.fft.rfft2(field) * factor(grid), s=grid.shape)[..., :height, :width]
         import torch
 
+        for axis in doubled:
+            field = torch.cat([field, field.flip(axis)], dim=axis)
         modes = torch.fft.rfft2(field)
-        return torch.fft.irfft2(modes * torch.from_numpy(factor).to(modes), s=self.shape)
+        return torch.fft.irfft2(modes * torch.from_numpy(factor(grid)).to(modes), s=grid.shape)[..., :height, :width]
 
 
 def laplacian(field: Any) -> Any:
@@ -257,10 +362,6 @@ def _shifted(field: Any, by: int, axis: int, edge: Edge) -> Any:
         return field.roll(-by, axis)
     size = field.shape[axis]
     place = np.arange(size) + by
-    # Ghost cells beyond a mirror repeat the field backwards: half-sample symmetric.
+    # Ghost cells beyond a wall repeat the field backwards: half-sample symmetric.
     inside = np.where(place < 0, -1 - place, np.where(place >= size, 2 * size - 1 - place, place)).clip(0, size - 1)
-    moved = field[..., inside, :] if axis == -2 else field[..., inside]
-    if edge == "open":
-        outside = np.flatnonzero((place < 0) | (place >= size))
-        moved[(..., outside, slice(None)) if axis == -2 else (..., outside)] = math.nan
-    return moved
+    return field[..., inside, :] if axis == -2 else field[..., inside]

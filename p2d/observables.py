@@ -43,11 +43,13 @@ def averages(states: np.ndarray, grid: Grid, tile: tuple[int, int] | None = None
         float64 [N T, K], see `names`, of T tiles.
     """
     height, width = tile or grid.shape
-    mean = np.nanmean if "open" in grid.edges else np.mean  # gradients beyond an open edge are not known
+    mean = np.mean if grid.is_closed else np.nanmean
+    unknown = np.where(grid.inside(0), 0.0, np.nan), np.where(grid.inside(1), 0.0, np.nan)
     made = []
     for state in states:
-        fields = state.astype(np.float64)
+        fields = state.astype(np.float64) + unknown[0]
         squares = [sum((grid.shifted(f, *by) - f) ** 2 for by in ((1, 0), (0, 1))) / grid.spacing**2 for f in fields]
+        squares = [square + unknown[1] for square in squares]
         pairs = [a * b for a, b in itertools.combinations(fields, 2)]
         every = np.stack([*fields, *(f * f for f in fields), *squares, *pairs])
         rows, columns = every.shape[1] // height, every.shape[2] // width

@@ -1,5 +1,6 @@
 """Operators on grids against closed forms, symmetries and dense matrices; scalings and what grids refuse."""
 
+import json
 import math
 
 import numpy as np
@@ -9,9 +10,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from torch.testing import assert_close
 
 from p2d.errors import UserError
-from p2d.fields import AXES, STENCILS, Grid, Scaling, Species
+from p2d.fields import AXES, REACH, Grid, Mask, Scaling, Species
 
-OPERATORS = ["5-point", "9-point", "spectral"]
+OPERATORS = ["5-point", "9-point", "spectral", "8th-order"]
 SHAPES = [(8, 8), (6, 10), (5, 7), (1, 9), (9, 1)]
 EDGES = [("periodic", "periodic"), ("mirror", "mirror"), ("mirror", "periodic"), ("periodic", "mirror")]
 
@@ -102,26 +103,54 @@ def test_mirror_edges_are_the_even_continuation_to_twice_the_size(operator, edge
 
 @pytest.mark.parametrize("edges", [("open", "open"), ("open", "periodic"), ("mirror", "open")])
 @pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
-def test_open_edges_are_nan_only_where_a_neighbour_is_missing(edges, kind):
-    f, g = kind(random_field(2, 3, 6, 7))
-    grid, closed = Grid((6, 7), 1.0, edges), Grid((6, 7), 1.0, tuple(e.replace("open", "periodic") for e in edges))
-    outer = np.zeros((6, 7), bool)
-    if edges[0] == "open":
-        outer[[0, -1]] = True
-    if edges[1] == "open":
-        outer[:, [0, -1]] = True
-    rows, columns = outer & (edges[0] == "open"), outer & (edges[1] == "open")
-    along_y, along_x = rows.copy(), columns.copy()
-    along_y[1:-1], along_x[:, 1:-1] = False, False
-    for operator in STENCILS:
-        for made, whole, missing in (
-            (grid.laplacian(f, operator), closed.laplacian(f, operator), outer),
-            (grid.gradients(f, g, operator), closed.gradients(f, g, operator), outer),
-            (grid.derivative(f, "y"), closed.derivative(f, "y"), along_y),
-            (grid.derivative(f, "x"), closed.derivative(f, "x"), along_x),
-        ):
-            expected = np.where(missing, np.nan, np.asarray(whole))
-            assert_array_equal(np.asarray(made), expected)
+@pytest.mark.parametrize("operator", ["5-point", "9-point", "8th-order"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_inside_are_the_cells_that_nothing_beyond_reaches(edges, kind, operator, masked):
+    shape = (14, 17)
+    cells = np.ones(shape, bool)
+    if masked:
+        cells[5, 6:8] = False
+    grid = Grid(shape, 1.0, edges, mask=Mask.of(cells) if masked else None)
+    closed = Grid(shape, 1.0, tuple(e.replace("open", "periodic") for e in edges))
+    f, g = kind(random_field(2, *shape))
+    reach = REACH[operator]
+    inside = grid.inside(reach)
+    near = np.zeros(shape, bool)  # a missing cell within so many rows and columns
+    for i, j in np.ndindex(shape):
+        rows, columns = np.arange(i - reach, i + reach + 1), np.arange(j - reach, j + reach + 1)
+        for places, size, edge in ((rows, shape[0], edges[0]), (columns, shape[1], edges[1])):
+            near[i, j] |= edge == "open" and (places.min() < 0 or places.max() >= size)
+        rows, columns = (
+            np.where(p < 0, -1 - p, np.where(p >= n, 2 * n - 1 - p, p)) if e == "mirror" else p % n
+            for p, n, e in ((rows, shape[0], edges[0]), (columns, shape[1], edges[1]))
+        )
+        near[i, j] |= not cells[np.ix_(rows, columns)].all()
+    assert_array_equal(inside, ~near)
+    for name, arguments in {"lap": (f,), "grad": (f, g), "d": (f, "x")}.items():
+        own, whole = (np.asarray(one.operators(operator)[name](*arguments)) for one in (grid, closed))
+        assert np.isfinite(own).all()
+        assert_allclose(own[inside], whole[inside], rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("operator", ["5-point", "9-point", "8th-order"])
+def test_a_mask_is_a_wall_that_nothing_flows_through(operator):
+    rows, columns = np.mgrid[:20, :22]
+    disc = np.hypot(rows - 9.5, columns - 10.5) < 7
+    grid = Grid((20, 22), 1.0, ("open", "open"), mask=Mask.of(disc))
+    field = np.where(disc, random_field(20, 22), 1e9)  # what stands outside does not matter
+    made = grid.laplacian(field, operator)[disc]
+    assert np.abs(made).max() < 100
+    assert abs(made.sum()) < 1e-11
+    assert_array_equal(Grid.from_dict(json.loads(json.dumps(grid.to_dict()))).mask.cells, disc)
+
+
+@pytest.mark.parametrize("edges", [("mirror", "mirror"), ("mirror", "periodic")])
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_the_spectral_operator_of_mirror_edges_is_that_of_the_even_continuation(edges, kind):
+    grid, f = Grid((8, 6), 0.5, edges), kind(random_field(8, 6))
+    twice = Grid(continued(np.asarray(f), edges).shape, 0.5)
+    whole = twice.laplacian(continued(np.asarray(f), edges), "spectral")[:8, :6]
+    assert_allclose(np.asarray(grid.laplacian(f, "spectral")), whole, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("edges", [*EDGES, ("open", "periodic"), ("open", "mirror")])
@@ -318,8 +347,8 @@ def test_a_grid_that_is_none_is_refused(values, message):
     ("shape", "edges", "operator", "reach", "message"),
     [
         ((8, 8), EDGES[0], "5-points", 1, "unknown operator '5-points' .did you mean '5-point'"),
-        ((8, 8), EDGES[3], "spectral", 1, "does not fit periodic and mirror edges.*5-point or 9-point"),
-        ((8, 8), ("open", "open"), "spectral", 1, "does not fit open and open edges"),
+        ((8, 8), ("open", "open"), "spectral", 1, "does not fit open and open edges.*5-point, 9-point or 8th-order"),
+        ((8, 9), EDGES[0], "8th-order", 1, "height = 8 is too small for a stencil that reaches 4 cells.*9 or above"),
         (
             (2, 8),
             EDGES[0],
@@ -337,7 +366,13 @@ def test_an_operator_that_does_not_fit_is_refused(shape, edges, operator, reach,
 
 @pytest.mark.parametrize(
     ("shape", "operator", "reach"),
-    [((3, 3), "9-point", 1), ((1, 5), "5-point", 2), ((2, 2), "spectral", 2), ((1, 1), "5-point", 9)],
+    [
+        ((3, 3), "9-point", 1),
+        ((1, 5), "5-point", 2),
+        ((2, 2), "spectral", 2),
+        ((9, 1), "8th-order", 1),
+        ((1, 1), "5-point", 9),
+    ],
 )
 def test_an_operator_that_just_fits_is_taken(shape, operator, reach):
     Grid(shape).refuse_operator(operator, reach)

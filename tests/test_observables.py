@@ -160,8 +160,8 @@ def test_no_gradient_leads_over_a_mirror_edge(edges, across):
 def test_gradients_at_open_edges_are_taken_on_the_interior():
     states = np.random.default_rng(10).random((3, 2, 6, 9))
     found = observe(states, edges=("open", "open"))
-    inside = states[:, :, :-1, :-1]
-    squares = (states[:, :, 1:, :-1] - inside) ** 2 + (states[:, :, :-1, 1:] - inside) ** 2
+    inside = states[:, :, 1:-1, 1:-1]
+    squares = (states[:, :, 2:, 1:-1] - inside) ** 2 + (states[:, :, 1:-1, 2:] - inside) ** 2
     assert_allclose(found[:, 4:6], squares.mean(axis=(2, 3)), rtol=1e-13)
     kept = [0, 1, 2, 3, 6]
     assert_allclose(found[:, kept], observe(states)[:, kept], rtol=1e-14)

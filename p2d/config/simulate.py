@@ -47,7 +47,7 @@ class SimulateConfig(Config):
     edges: Annotated[tuple[Edge, ...], option(help="periodic or mirror (no flux), of both axes or of y and x")] = (
         "periodic",
     )
-    operator: Annotated[Operator, option(help="Laplacian; spectral on periodic grids alone")] = "5-point"
+    operator: Annotated[Operator, option(help="Laplacian")] = "5-point"
     integrator: Annotated[
         Integrator, option(help="forward Euler, or etdrk4: fourth order, for stiff systems and continuum-true data")
     ] = "euler"
@@ -265,7 +265,7 @@ class Simulation:
 
     def identity(self) -> dict[str, Any]:
         """What decides the contents, as JSON types."""
-        told = dataclasses.asdict(dataclasses.replace(self, systems={}))
+        told = dataclasses.asdict(dataclasses.replace(self, systems={})) | {"grid": self.grid.to_dict()}
         del told["chunk"]
         told["systems"] = {label: system.to_dict() for label, system in self.systems.items()}
         for system in told["systems"].values():
@@ -276,7 +276,5 @@ class Simulation:
     @classmethod
     def of_settings(cls, settings: dict[str, Any], chunk: int) -> Simulation:
         """The simulation that a card keeps, see `identity`."""
-        grid = settings["grid"]
         systems = {label: System.from_dict(system) for label, system in settings["systems"].items()}
-        made = Grid(tuple(grid["shape"]), grid["spacing"], tuple(grid["edges"]), grid["unit"])
-        return cls(**{**settings, "systems": systems, "grid": made, "chunk": chunk})
+        return cls(**{**settings, "systems": systems, "grid": Grid.from_dict(settings["grid"]), "chunk": chunk})

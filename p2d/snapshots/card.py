@@ -77,7 +77,7 @@ class Card:
         """As JSON types."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         values["species"] = [asdict(species) for species in self.species]
-        values["grid"] = asdict(self.grid)
+        values["grid"] = self.grid.to_dict()
         values["systems"] = {label: system.to_dict() for label, system in self.systems.items()}
         values["scaling"] = self.scaling.to_dict() if self.scaling else None
         values["ensembles"] = {label: ensemble.to_dict() for label, ensemble in self.ensembles.items()}
@@ -90,10 +90,10 @@ class Card:
         Raises:
             TypeError, KeyError, ValueError, UserError: they are none.
         """
-        grid, scaling = values["grid"], values.get("scaling")
+        scaling = values.get("scaling")
         typed = {
             "species": tuple(Species(**species) for species in values["species"]),
-            "grid": Grid(tuple(grid["shape"]), grid["spacing"], tuple(grid["edges"]), grid["unit"]),
+            "grid": Grid.from_dict(values["grid"]),
             "systems": {label: System.from_dict(system) for label, system in values["systems"].items()},
             "scaling": Scaling.from_dict(scaling) if scaling else None,
             "ensembles": {label: Ensemble.from_dict(e) for label, e in values.get("ensembles", {}).items()},

@@ -31,7 +31,7 @@ def upgraded(values: dict[str, Any]) -> dict[str, Any]:
         "card_hash": "",
         "settings": values["settings"] if values.get("origin") else _settings(values["settings"]),
         "species": [asdict(Species("u")), asdict(Species("v"))],
-        "grid": asdict(Grid(tuple(values["grid"]))),
+        "grid": Grid(tuple(values["grid"])).to_dict(),
         "systems": systems,
         "conditions": {label: system["parameters"] for label, system in systems.items()},
         "scaling": Scaling.from_dict(values["affine"]).to_dict(),

@@ -33,7 +33,8 @@ cos, tanh; lap(f), also nested as in lap(c**3 - c - lap(c)); grad(f, g), which i
 and d(f, y) from row to row. Text is parsed, never executed, and what cannot be read is told with its place.
 
 Edges are periodic or mirror (no flux), each axis its own. A grid of one row is one dimension. The Laplacian is the
-5-point stencil, the 9-point one (alike in all directions to fourth order), or the spectral one on periodic grids.
+5-point stencil, the 9-point one (alike in all directions to fourth order), the exact one of the modes (spectral), or a
+star of eighth order.
 
 Integrators: euler runs in the kernels, of 32 bits, at 1.4 (three species) to 3 billion cell updates a second and core
 (log, sin, cos and powers that are not whole take ten times as long as all the rest of a rate). A step that is too long

@@ -25,7 +25,7 @@ class Scheme:
 
     Attributes:
         dt: step, in the system's unit of time.
-        operator: 5-point, 9-point, or spectral on periodic grids.
+        operator: of the Laplacian.
         integrator: euler (forward), or etdrk4: fourth order, exact in each species' own diffusion and decay.
 
     Raises:
@@ -41,8 +41,10 @@ class Scheme:
         refuse_unknown("integrator", self.integrator, get_args(Integrator))
         if not (np.isfinite(self.dt) and self.dt > 0):
             raise UserError(f"dt = {self.dt} is not possible: it must be a finite number above 0")
-        if "open" in self.grid.edges:
-            raise UserError("open edges cannot be simulated: nothing is known beyond them; take periodic or mirror")
+        if not self.grid.is_closed:
+            raise UserError(
+                "open edges and masks cannot be simulated: nothing is known beyond them; take periodic or mirror edges"
+            )
         self.grid.refuse_operator(self.operator)
 
     def refuse(self, system: System) -> None:
@@ -112,7 +114,7 @@ def run(
     if threads is not None and threads < 1:
         raise UserError(f"threads = {threads} is not possible: it must be 1 or above")
     device = choose_device(device)
-    if scheme.integrator == "etdrk4" or scheme.operator == "spectral":
+    if scheme.integrator == "etdrk4" or scheme.operator in ("spectral", "8th-order"):
         from p2d.systems.steppers import modes
 
         return modes.run(states, system, scheme, steps, device, threads)

@@ -1,4 +1,4 @@
-"""Steps in Fourier modes: ETDRK4, and Euler with the spectral operator; float64 throughout.
+"""Steps in Fourier modes: ETDRK4, and Euler with operators that reach far; float64 throughout.
 
 Each species' own linear part, c lap(s), c lap(lap(s)) and c s, is exact in the modes of a periodic grid:
 ds/dt = L s + N(s). Cox & Matthews 2002, eq. 26 to 29, with the coefficients by contour integrals of Kassam & Trefethen
