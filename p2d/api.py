@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from p2d.config import DiscoverConfig, Library, SimulateConfig
+from p2d.config import DiscoverConfig, SimulateConfig
+from p2d.config.learn import Extra
 from p2d.discovery.discover import discover_equation
 from p2d.discovery.result import Discovery
 from p2d.errors import UserError
-from p2d.fields import Grid, Species
+from p2d.fields import MOST_SPECIES, Edge, Grid, Mask, Operator, Species
 from p2d.runs import DATA
 from p2d.snapshots.passes import SPECIES, InMemory, Snapshots
 from p2d.snapshots.simulated import alive, simulate_here
 from p2d.snapshots.store import Dataset, open_dataset
+from p2d.systems import expressions
+
+LETTERS = "abcdefgh"  # names of species that have none
 
 
 def simulate(*preset: str, out: str | Path = "runs", **settings: Any) -> Dataset:
@@ -36,54 +40,131 @@ def simulate(*preset: str, out: str | Path = "runs", **settings: Any) -> Dataset
 
 def discover(
     snapshots: np.ndarray | Dataset | str | Path | Snapshots,
-    library: Library = "cubic",
+    library: str = "free",
     *,
+    degree: int = 0,
+    order: Literal[2, 4] = 2,
+    also: Sequence[Extra] = (),
     terms: str = "",
-    noise: float | str = "auto",
+    known: str = "",
+    operator: Literal["auto", Operator] = "auto",
+    noise: float | Sequence[float] | str = "auto",
     smoothing: float | str = "auto",
     bootstrap: int = 100,
     seed: int = 0,
-    species: tuple[str, ...] = SPECIES,
+    species: Sequence[str] | None = None,
+    spacing: float = 1.0,
+    edges: Edge | tuple[Edge, Edge] = "periodic",
+    mask: np.ndarray | None = None,
     runs: Sequence[int] | np.ndarray | None = None,
+    times: Sequence[float] | np.ndarray | None = None,
 ) -> Discovery:
     """The equation that keeps an ensemble of snapshots stationary.
 
     Args:
-        snapshots: concentrations in [0, 1], [N, 2, H, W], or a dataset or its folder, of which all living are taken;
-            dead (uniform) snapshots are left out.
-        library: 'cubic', 'cubic+grad' or 'gray-scott'.
+        snapshots: any finite values, [N, C, H, W] of 1 to 8 species, [N, H, W] or, in one dimension, [N, C, W] and
+            [N, W] where `species` tells which; or a dataset or its folder, of which all living are taken. Dead
+            (uniform) snapshots are left out.
+        library: 'free', or the name or TOML file of a system whose parameters are then the free numbers.
+        degree: of the monomials of a free library; 0: 3, and 2 of more than three species.
+        order: of its derivatives; 4 adds lap(lap(c)).
+        also: what else it holds: 'gradients', 'derivatives'.
         terms: one's own instead, such as '1, u, v, u*v**2, lap(u), lap(v)'.
-        noise: standard deviation of white noise in the snapshots; 'auto': told from them.
+        known: a parameter or coefficient that is known, which sets the unit of time, such as 'lap(u)=0.16'.
+        operator: of the Laplacians and slopes; 'auto': the one that needs the fewest terms.
+        noise: standard deviation of white noise in the snapshots, of all species or of each; 'auto': told from them.
         smoothing: width in cells of the kernel they are seen through; 'auto': 1.5 where there is noise, or none.
         bootstrap: resamples for the error bars.
         seed: of the resamples.
-        species: names of the two, for an array.
+        species: names of those of an array; u, v or a, b, c, ... when None.
+        spacing: of an array's cells, in the unit that the equation's lengths are to be in.
+        edges: of an array, of both axes or of rows (y) and columns (x): 'periodic', 'mirror' or 'open'.
+        mask: the cells of an array that are part of the field, [H, W]; None: all.
         runs: the run that each snapshot of an array is of, [N]; all are of their own when None.
+        times: when each snapshot of an array was taken, [N]; frames of one run then tell the unit of time.
 
     Raises:
-        UserError: another shape, values that are no concentrations, or too few living snapshots.
+        UserError: another shape (says which would do), values that are not finite, or too few living snapshots.
     """
-    config = DiscoverConfig(library, terms, str(noise), str(smoothing), bootstrap, seed)
+    levels = [noise] if isinstance(noise, str | int | float) else noise
+    config = DiscoverConfig(
+        library,
+        degree,
+        order,
+        tuple(also),
+        terms,
+        known,
+        operator,
+        tuple(map(str, levels)),
+        str(smoothing),
+        bootstrap,
+        seed,
+    )
     if isinstance(snapshots, str | Path):
         snapshots = open_dataset(snapshots)
     if isinstance(snapshots, Dataset):
         return discover_equation(InMemory.of_dataset(snapshots), config)
     if isinstance(snapshots, Snapshots):
         return discover_equation(snapshots, config)
-    return discover_equation(_living(np.asarray(snapshots), species, runs), config)
+    states, names = shaped(np.asarray(snapshots), species)
+    both = (edges, edges) if isinstance(edges, str) else tuple(edges)
+    grid = Grid(states.shape[-2:], spacing, both, mask=None if mask is None else Mask.of(np.asarray(mask)))  # type: ignore[arg-type]
+    return discover_equation(_living(states, names, grid, runs, times), config)
 
 
-def _living(states: np.ndarray, species: tuple[str, ...], runs: Sequence[int] | np.ndarray | None) -> InMemory:
-    """The living of an array of snapshots [N, 2, H, W], with their places in it as ids."""
-    if states.ndim != 4 or states.shape[1] != len(species):
-        names = " and ".join(species)
-        raise UserError(f"states have shape {list(states.shape)}; they must be [N, {len(species)}, H, W], of {names}")
-    if not np.isfinite(states).all():
-        raise UserError(f"sample {int(np.argwhere(~np.isfinite(states))[0, 0])} holds values that are not finite")
-    if runs is not None and len(runs) != len(states):
-        raise UserError(f"runs has {len(runs)} entries for {len(states)} snapshots; it must have one for each")
+def shaped(states: np.ndarray, species: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """An array of snapshots as [N, C, H, W], and the names of its species.
+
+    Raises:
+        UserError: another shape, or numbers that are none; says which shapes would do.
+    """
+    count = len(species) if species is not None else None
+    made = None
+    if states.dtype.kind in "fiub":
+        if states.ndim == 4:
+            made = states
+        elif states.ndim == 3 and count in (None, 1) and not (count is None and states.shape[1] <= MOST_SPECIES):
+            made = states[:, None]
+        elif states.ndim == 3 and count == states.shape[1]:
+            made = states[:, :, None]
+        elif states.ndim == 2 and count in (None, 1):
+            made = states[:, None, None]
+    if made is None or not 1 <= made.shape[1] <= MOST_SPECIES or count not in (None, made.shape[1]) or not made.size:
+        told = f"{count} species" if count else f"1 to {MOST_SPECIES} species"
+        c = count or "C"
+        one = "; [N, H, W] or [N, W] of one" if count in (None, 1) else ""
+        raise UserError(
+            f"states have shape {list(states.shape)} of {states.dtype}; of {told} they must be numbers [N, {c}, H, W], "
+            f"or in one dimension [N, {c}, 1, W]{one}"
+        )
+    count = made.shape[1]
+    names = tuple(species) if species is not None else SPECIES if count == len(SPECIES) else tuple(LETTERS[:count])
+    for name in names:
+        expressions.refuse_name(name, "species")
+    if len(set(names)) < len(names):
+        raise UserError(f"species = {', '.join(names)}: a name stands twice; each needs its own")
+    return np.asarray(made, np.float32 if made.dtype.kind != "f" else made.dtype), names
+
+
+def _living(
+    states: np.ndarray,
+    species: tuple[str, ...],
+    grid: Grid,
+    runs: Sequence[int] | np.ndarray | None,
+    times: Sequence[float] | np.ndarray | None,
+) -> InMemory:
+    """The living of an array of snapshots [N, C, H, W], with their places in it as ids."""
+    inside = grid.inside(0)
+    if not np.isfinite(states[..., inside]).all():
+        place = int(np.argwhere(~np.isfinite(states[..., inside]).all(axis=(1, 2)))[0, 0])
+        raise UserError(f"sample {place} holds values that are not finite; leave it out, or give a mask")
+    for name, given in (("runs", runs), ("times", times)):
+        if given is not None and len(given) != len(states):
+            raise UserError(f"{name} has {len(given)} entries for {len(states)} snapshots; it must have one for each")
+    states = np.where(inside, states, states[..., inside].mean(axis=(0, 2))[:, None, None].astype(states.dtype))
     ends = zip(states.min(axis=(0, 2, 3)), states.max(axis=(0, 2, 3)), strict=True)
     ranges = tuple(Species(name, "", *map(float, end)) for name, end in zip(species, ends, strict=True))
     living = np.flatnonzero(alive(states, ranges))
-    grid = Grid((states.shape[2], states.shape[3]))
-    return InMemory(states[living], living, living if runs is None else np.asarray(runs)[living], species, grid)
+    own = living if runs is None else np.unique(np.asarray(runs), return_inverse=True)[1][living]
+    when = np.full(len(living), np.nan) if times is None else np.asarray(times, np.float64)[living]
+    return InMemory(states[living], living, own, when, species, grid)

@@ -39,9 +39,18 @@ class OverRay:
         """The run that each sample is of, [N]."""
         return self.dataset.runs(self.sample_ids)
 
+    @cached_property
+    def times(self) -> np.ndarray:
+        """When each sample was taken, [N]; nan where it is not known."""
+        return self.dataset.times(self.sample_ids)
+
     def some(self, most: int) -> np.ndarray:
         """States [M, C, H, W] of at most so many, evenly spread."""
-        return self.dataset.states(evenly(self.sample_ids, most))
+        return self.states_of(evenly(self.sample_ids, most))
+
+    def states_of(self, sample_ids: np.ndarray) -> np.ndarray:
+        """States [M, C, H, W] of these samples, in their order."""
+        return self.dataset.states(sample_ids)
 
     def each(self, task: Task) -> Findings:
         """What a task finds in every sample, in the order of their ids, whatever the number of workers.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from p2d.config.base import Config, DatasetName, between, least, option
-from p2d.config.learn import Library, Precision, check_alpha
+from p2d.config.learn import Precision, check_alpha
 from p2d.systems.reading import load_system
 
 
@@ -104,7 +104,7 @@ class BenchDiscoverConfig(Config):
     """Time the discovery of an equation; or --study: how well it does, by system, snapshots and noise."""
 
     dataset: DatasetName = "waves"
-    library: Annotated[Library, option(help="of the timings")] = "cubic"
+    library: Annotated[str, option(help="of the timings")] = "free"
     samples: Annotated[int, option(help="snapshots that are timed; 0: all that live"), least(0)] = 0
     study: Annotated[bool, option(help="the study instead: eight systems, clean, rounded and noisy")] = False
     snapshots: Annotated[tuple[int, ...], option(help="numbers of snapshots of the study"), least(8, each=True)] = (

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from p2d.config.base import WIDTHS, Channel, Check, Config, DatasetName, at_least, between, least, option
 from p2d.errors import UserError
+from p2d.fields import Operator
 from p2d.systems import expressions
 
 Objective = Literal["stationarity", "continuity", "training-free"]
@@ -15,7 +16,7 @@ Activation = Literal["silu", "tanh", "softplus", "relu", "leaky_relu"]
 Sign = Literal["+", "-"]
 Decay = Literal["cosine", "constant"]
 Divergence = Literal["exact", "hutchinson"]
-Library = Literal["cubic", "cubic+grad", "gray-scott"]
+Extra = Literal["gradients", "derivatives"]
 Stepper = Literal["muon", "adamw"]
 Compile = Literal["auto", "on", "off"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -23,6 +24,7 @@ LARGEST_RADIUS = 8.0  # cells; a local field sees no further
 SHARE = Check(lambda share: 0 <= share < 1, "a share of 0 or above, and below 1")
 OWN_NOISE = Check(lambda sigma: sigma == 0 or 0 < sigma < 1, "it must lie between 0.0 and 1.0, ends excluded")
 RADIUS = Check(lambda r: 1 <= r <= LARGEST_RADIUS, f"between 1 and {LARGEST_RADIUS} cells")
+DEGREE = Check(lambda degree: 0 <= degree <= 9, "between 1 and 9, or 0 for the usual one")
 KERNEL_RADIUS = Check(lambda r: 0 <= r <= LARGEST_RADIUS, f"between 0 and {LARGEST_RADIUS} cells")
 
 
@@ -202,18 +204,37 @@ class DiscoverConfig(Config):
     """Find the equation that keeps the snapshots' ensemble as it is, in closed form."""
 
     library: Annotated[
-        Library,
+        str,
         option(
-            help="terms to choose from: all monomials to degree 3 and both Laplacians; also products of gradients; "
-            "or Gray-Scott's own, tied"
+            help="terms to choose from: free, or a system's own, by its name or TOML file, whose parameters are then "
+            "the free numbers"
         ),
-    ] = "cubic"
+    ] = "free"
+    degree: Annotated[
+        int, option(help="of the monomials of a free library; 0: 3, and 2 of more than three species"), DEGREE
+    ] = 0
+    order: Annotated[Literal[2, 4], option(help="of the derivatives of a free library: 4 adds lap(lap(c))")] = 2
+    also: Annotated[
+        tuple[Extra, ...],
+        option(help="what else a free library holds: gradients, as grad(u, v); derivatives, as d(u, x) and u*d(u, x)"),
+    ] = ()
     terms: Annotated[
-        str, option(help="one's own terms instead, such as '1, u, v, u*v**2, lap(u), lap(v)'; also grad(u, v), exp()")
+        str, option(help="one's own terms instead, such as '1, u, v, u*v**2, lap(u), lap(v)'; also u/(1 + u), exp(u)")
     ] = ""
-    noise: Annotated[
-        str, option(help="standard deviation of the snapshots' white noise, in concentration; auto: told from them")
+    known: Annotated[
+        str,
+        option(
+            help="a parameter that is known, which sets the unit of time: D_u=0.16 of a system's library, otherwise a "
+            "coefficient, 'lap(u)=0.16', in the species' own equation or in another's, 'v: u*v**2=1'"
+        ),
+    ] = ""
+    operator: Annotated[
+        Literal["auto", Operator], option(help="of the Laplacians and slopes; auto: the one that needs fewest terms")
     ] = "auto"
+    noise: Annotated[
+        tuple[str, ...],
+        option(help="standard deviation of white noise, in the values' unit, of all species or of each; auto: told"),
+    ] = ("auto",)
     smoothing: Annotated[
         str, option(help="width in cells of the kernel they are seen through; auto: 1.5 where there is noise, or none")
     ] = "auto"
@@ -222,15 +243,23 @@ class DiscoverConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key in ("noise", "smoothing"):
-            _number_or_auto(key, getattr(self, key))
+        for value in (*self.noise, self.smoothing):
+            _number_or_auto("noise" if value in self.noise else "smoothing", value)
         if self.terms:
             expressions.refuse_unreadable(self.terms)
 
-    @property
-    def noise_level(self) -> float | None:
-        """The white noise as a number; None: to be told from the snapshots."""
-        return _number_or_auto("noise", self.noise)
+    def noise_levels(self, species: int) -> tuple[float, ...] | None:
+        """The white noise of each species as numbers; None: to be told from the snapshots.
+
+        Raises:
+            UserError: neither one for all nor one for each.
+        """
+        levels = [_number_or_auto("noise", value) for value in self.noise]
+        if None in levels:
+            return None
+        if len(levels) not in (1, species):
+            raise UserError(f"noise has {len(levels)} values; give one for all, or {species}, one for each species")
+        return tuple(levels * species if len(levels) == 1 else levels)  # type: ignore[arg-type]
 
     @property
     def kernel_width(self) -> float | None:

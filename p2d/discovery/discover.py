@@ -8,89 +8,159 @@ then allows for as much of it as a stable step can cause.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 
 from p2d.config import DiscoverConfig
-from p2d.discovery import fit
+from p2d.discovery import clock, fit, observables
+from p2d.discovery.coordinates import expanded, standardised
 from p2d.discovery.fit import Rates
-from p2d.discovery.library import Library, choose_library, free_library
-from p2d.discovery.moments import SMOOTHING, Measure, Rows, SecondOrder, refuse_not_finite
-from p2d.discovery.reference import REACTION, Reference, reference_of
+from p2d.discovery.known import Known, known_systems, named
+from p2d.discovery.library import FREE, Library, choose_library, free_library, tied_library
+from p2d.discovery.moments import SMOOTHING, Measure, Rows, SecondOrder, extrapolate, refuse_not_finite
+from p2d.discovery.observables import ENUMERATED, Products, Smooth
 from p2d.discovery.result import Discovery
 from p2d.discovery.steps import Steps
-from p2d.discovery.verdict import static_text, too_few_text, verdict_text
+from p2d.discovery.verdict import LEAST_RUNS, RUNS_PER_WEIGHT, SIGNIFICANT, static_text, too_few_text, verdict_text
 from p2d.errors import UserError
-from p2d.flow.velocity import feature_statistics
+from p2d.fields import Grid, Operator
+from p2d.flow.solve import whitened_basis
 from p2d.snapshots import noise as noises
+from p2d.snapshots import static
 from p2d.snapshots.noise import LOOKED_AT
 from p2d.snapshots.passes import Findings, Snapshots
+from p2d.systems import expressions
 from p2d.systems.system import System
 
-LEAST_RUNS = 8
-RUNS_PER_WEIGHT = 1.25  # runs over observables that they give weights, below which chi-squared of the fit tells nothing
-STATIC = 1e-4
-SIGNIFICANT = 3.0  # standard errors, of the step and of the variance of a pattern
-MASKED = 1e9  # a spread that takes a feature out of held-out observables
+NULL = 1e-8  # share of the largest eigenvalue of the products of terms, below which they are null on the data
+PER_TERM = 1.6  # random observables for each free number, where there are too many species to enumerate them
 INTERVAL = (5.0, 95.0)  # percentiles
 SMALLEST_FITS = 8  # of the spectrum, that a discovery keeps
+DAMPED_AT = 8  # snapshots that are looked at for what damps
+SURE = 0.95  # share of the resampled ensembles in which short waves are damped
+BALANCE_DRAWS = 20
 
 
-def discover_equation(snapshots: Snapshots, config: DiscoverConfig, measure: Measure | None = None) -> Discovery:
+def discover_equation(
+    snapshots: Snapshots, config: DiscoverConfig, measure: Measure | None = None, system: System | None = None
+) -> Discovery:
     """The equation that keeps an ensemble stationary.
 
     Args:
         measure: how to measure the snapshots; None: see `choose_measure`.
+        system: that the snapshots are known to be of: its unit of time is taken, and where nothing moves its terms.
 
     Raises:
         UserError: fewer than 8 runs, nothing but noise, or what is not finite.
     """
     refuse_few_runs(len(np.unique(snapshots.runs)))
-    measure = measure or choose_measure(snapshots.some(LOOKED_AT), snapshots.species, config)
-    problem = _Problem(
-        choose_library(config.library, config.terms, snapshots.species),
-        reference_of(snapshots.species),
-        measure,
-        config,
-    )
-    first = _measure_runs(snapshots, Rows(measure))
+    library = choose_library(config, snapshots.species, snapshots.grid)
+    sample = snapshots.some(LOOKED_AT)
+    _refuse_still_species(sample, snapshots.species, snapshots.grid)
+    measure = measure or choose_measure(sample, snapshots.species, snapshots.grid, config)
+    imbalance, error = _imbalance(sample, measure)
+    if imbalance < static.STATIC + error:
+        return _Steady(snapshots, measure, config, max(imbalance, error), system).discovery(library)
+    first = _measure_runs(snapshots, Rows(measure), library)
     _refuse_noise_alone(first["gram"], measure)
-    imbalance, error = problem.imbalance(first["gram"])
-    if imbalance < STATIC + error:
-        return problem.static(first["gram"], max(imbalance, error), len(snapshots.runs))
-    library = problem.library
-    rates, held_out = _rates(first, measure, library)
+    problem = _choose_operator(library, measure, first, config)
+    rates, held_out = problem.rates, problem.held_out
     kept, frequency, steps = np.arange(rates.rows.shape[2]), None, None
     start_from = fit.choose_terms(rates)[0] if library.sparse else kept
-    start = problem.free(rates.over(start_from).solution().coefficients, start_from)
-    if library.diffuses(start) and not measure.rounded:  # what rounding leaves would pass for steps
-        system = System.of_terms("first", library.name_terms(library.ties @ start))
-        second = _measure_runs(snapshots, SecondOrder(measure, system))
-        steps = Steps(library, start, second["rows"].mean(axis=0), second["held_out"].mean(axis=0))
-        rates = replace(rates, systematic=steps.error)
+    problem = replace(
+        problem, damping=clock.damping(library, sample[:DAMPED_AT], measure.scaling, measure.grid, problem.operator)
+    )
+    start = problem.whole(rates.over(start_from).solution().coefficients, start_from)
+    if problem.fastest(start) and not measure.rounded:  # what rounding leaves would pass for steps
+        made = System.of_terms("first", library.name_terms(library.ties @ start))
+        second = _measure_runs(snapshots, SecondOrder(measure, made, problem.operator), library)
+        velocity = rates.root @ start
+        along = rates.root.T @ velocity / (velocity @ velocity)
+        steps = Steps(along, second["rows"].mean(axis=0), second["held_out"].mean(axis=0), problem.fastest)
+        problem = replace(problem, rates=replace(rates, systematic=steps.error))
     if library.sparse:
-        kept, frequency = fit.choose_stable_terms(rates, config.seed)
-    fitted = _Fitted(problem, rates, kept, steps)
-    return fitted.discovery(held_out, frequency, imbalance, len(snapshots.runs))
+        kept, frequency = fit.choose_stable_terms(problem.rates, config.seed)
+    return _Fitted(problem, kept, steps, snapshots, system).discovery(held_out, frequency, imbalance)
 
 
-def choose_measure(states: np.ndarray, species: tuple[str, ...], config: DiscoverConfig) -> Measure:
-    """How snapshots like these, [N, C, H, W], are to be measured for the library of these settings."""
+def choose_measure(
+    states: np.ndarray, species: tuple[str, ...], grid: Grid, config: DiscoverConfig, library: Library | None = None
+) -> Measure:
+    """How snapshots like these, [N, C, H, W], are to be measured.
+
+    Args:
+        library: of the settings, unless told.
+    """
+    library = library or choose_library(config, species, grid)
     rounded = noises.is_rounded(states)
-    noise = noises.seen(states) if config.noise_level is None else (config.noise_level,) * len(species)
+    noise = config.noise_levels(len(species)) or ()
+    if config.noise_levels(len(species)) is None:
+        noise = noises.seen(states, grid)
     smoothing = config.kernel_width
     if smoothing is None:
         smoothing = SMOOTHING if rounded or any(noise) else 0.0
-    terms = choose_library(config.library, config.terms, species).terms
-    reference = reference_of(species)
-    known = reference.library.terms if reference else ("1", *species)
-    measure = Measure((*terms, *(t for t in known if t not in terms)), species, smoothing, rounded, noise)
-    mean, std = feature_statistics(torch.from_numpy(measure.smooth(states.astype(np.float64))))
+    scaling = standardised(states, grid.inside(0))
+    terms, _ = expanded(("1", *species, *library.terms), species, scaling)
+    trees = [expressions.parse(term, species) for term in terms]
+    reach = max(map(expressions.reach, trees))
+    slopes = [
+        kind
+        for axis, kind, length in (("x", observables.SLOPE_X, grid.shape[1]), ("y", observables.SLOPE_Y, grid.shape[0]))
+        if length > 1 and any(f",{axis})" in term for term in terms)
+    ]
+    own: Products | Smooth
+    if len(species) <= ENUMERATED:
+        own = Products(tuple(observables.products(len(species), reach > 1, tuple(slopes))))
+    else:
+        own = Smooth(int(PER_TERM * library.ties.shape[1]) + 1, "fit", ())
+    measure = Measure(
+        terms, _operators(config, grid, reach), species, grid, scaling, own, (), smoothing, rounded, noise
+    )
+    z = np.stack([measure.smooth(measure.standardised(state)) for state in states])
+    curved = Grid(grid.shape, 1.0, grid.edges, mask=grid.mask).laplacian(z)[..., grid.inside(1)]
+    spread = tuple((curved.std(axis=(0, 2)) + np.finfo(float).tiny).tolist())
+    if isinstance(own, Smooth):
+        own = replace(own, spread=spread)
     if any(noise):
-        std[len(species) :] = MASKED  # Laplacians are noise then; smooth functions of it are too bent to extrapolate
-    return replace(measure, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+        spread = (np.inf,) * len(
+            species
+        )  # Laplacians are noise then; smooth functions of it are too bent to extrapolate
+    return replace(measure, observables=own, spread=spread)
+
+
+def _operators(config: DiscoverConfig, grid: Grid, reach: int) -> tuple[Operator, ...]:
+    """The operators to choose from."""
+    if config.operator != "auto":
+        grid.refuse_operator(config.operator, reach)
+        return (config.operator,)
+    wished: tuple[Operator, ...] = ("5-point", "9-point", "spectral" if grid.is_closed else "8th-order")
+    if min(grid.shape) == 1:
+        wished = (wished[0], wished[2])  # in one dimension both stencils are the same
+    return tuple(o for o in wished if o in ("5-point", "spectral") or _fits(grid, o, reach))
+
+
+def _fits(grid: Grid, operator: Operator, reach: int) -> bool:
+    try:
+        grid.refuse_operator(operator, reach)
+    except UserError:
+        return False
+    return True
+
+
+def _imbalance(states: np.ndarray, measure: Measure) -> tuple[float, float]:
+    """How far a pattern is from standing still, and the error of that where noise leaves one, see snapshots/static."""
+    noisy = any(measure.noise)
+    degree = static.NOISY_DEGREE if noisy else 0
+    balance = static.Balance(measure.grid, len(measure.species), degree, measure.smooth)
+
+    def sums(z: np.ndarray) -> Findings:
+        return {"sums": balance.sums([z])}
+
+    each = np.stack([extrapolate(measure, n, state, sums)["sums"] for n, state in enumerate(states)])
+    draws = [balance.imbalance(each[again].sum(axis=0)) for again in fit.resamples(len(each), BALANCE_DRAWS, 0)]
+    return balance.imbalance(each.sum(axis=0)), 2 * float(np.std(draws)) if noisy else 0.0
 
 
 def measure_misfits(systems: dict[str, System], snapshots: Snapshots, measure: Measure) -> dict[str, float]:
@@ -100,18 +170,18 @@ def measure_misfits(systems: dict[str, System], snapshots: Snapshots, measure: M
         Chi-squared of the mean rates, with the covariance at each system; where nothing moves, the share of the terms'
         power that a system leaves as velocity.
     """
+    terms = tuple(dict.fromkeys(t for system in systems.values() for own in system.terms.values() for t in own))
+    library = free_library(terms, measure.species)
     first = snapshots.each(Rows(measure))
-    library = free_library(measure.terms, measure.species)
-    rates, _ = _rates(first, measure, library)
-    reference = reference_of(measure.species)
-    static = reference and reference.imbalance(first["gram"], measure.terms, any(measure.noise), 0)[0] < STATIC
+    rates, _ = _rates(first, measure, library, measure.operators[0])
+    is_static = _imbalance(snapshots.some(LOOKED_AT), measure)[0] < static.STATIC
     misfits = {}
     for name, system in systems.items():
         c = library.coefficients(system.terms)
-        if static:
-            misfits[name] = float(c @ rates.gram @ c / (c**2 @ np.diag(rates.gram)))
+        if is_static:
+            misfits[name] = float(np.sum((rates.root @ c) ** 2) / np.sum((rates.root * c) ** 2))
         else:
-            alone = replace(rates, rows=rates.rows @ c[:, None], gram=np.eye(1))
+            alone = replace(rates, rows=rates.rows @ c[:, None], root=rates.root @ c[:, None])
             misfits[name] = float(alone.solution().statistics[0])
     return misfits
 
@@ -122,13 +192,21 @@ def refuse_few_runs(count: int) -> None:
         raise UserError(f"{count} living runs are too few for an equation: at least {LEAST_RUNS} are needed")
 
 
+def _refuse_still_species(states: np.ndarray, species: tuple[str, ...], grid: Grid) -> None:
+    """Refuse a species that has one value everywhere: it has no dynamics, and is none of the others' doing."""
+    spread = np.ptp(states[..., grid.inside(0)], axis=(0, 2))
+    for name, own in zip(species, spread, strict=True):
+        if not own > 0:
+            raise UserError(f"species {name!r} has the same value in every cell of every snapshot; leave it out")
+
+
 def _refuse_noise_alone(gram: np.ndarray, measure: Measure) -> None:
-    """Refuse runs whose concentrations, corrected for noise, do not vary from cell to cell: they would pass for static.
+    """Refuse runs whose values, corrected for noise, do not vary from cell to cell: they would pass for static.
 
     Args:
-        gram: mean products of terms, [N, K, K].
+        gram: mean products of what is measured, [N, M, M].
     """
-    one, *species = (measure.terms.index(term) for term in ("1", *measure.species))
+    one, *species = measure.places(("1", *measure.species), measure.operators[0])
     variances = np.stack([gram[:, i, i] - gram[:, i, one] ** 2 for i in species])
     error = variances.std(axis=1, ddof=1) / np.sqrt(len(gram))
     if any(measure.noise) and (variances.mean(axis=1) < SIGNIFICANT * error).all():
@@ -137,10 +215,10 @@ def _refuse_noise_alone(gram: np.ndarray, measure: Measure) -> None:
         )
 
 
-def _measure_runs(snapshots: Snapshots, task: Rows | SecondOrder) -> Findings:
+def _measure_runs(snapshots: Snapshots, task: Rows | SecondOrder, library: Library) -> Findings:
     """Means of what a task finds over the snapshots of each run, which are not independent of each other."""
     findings = snapshots.each(task)
-    refuse_not_finite(findings, snapshots.sample_ids, task.measure.terms)
+    refuse_not_finite(findings, snapshots.sample_ids, _users_words(task.measure, library))
     names, place, size = np.unique(snapshots.runs, return_inverse=True, return_counts=True)
     if len(names) == len(snapshots.runs):
         return findings
@@ -152,84 +230,115 @@ def _measure_runs(snapshots: Snapshots, task: Rows | SecondOrder) -> Findings:
     return means
 
 
-def _rates(first: Findings, measure: Measure, library: Library) -> tuple[Rates, np.ndarray]:
+def _users_words(measure: Measure, library: Library) -> list[str]:
+    """The library's term that each function that is measured is of."""
+    names, matrix = expanded(library.terms, library.species, measure.scaling)
+    of = {name: library.terms[int(np.abs(row).argmax())] for name, row in zip(names, matrix, strict=True)}
+    return [of.get(term, term) for term, _ in measure.trees]
+
+
+def _rates(first: Findings, measure: Measure, library: Library, operator: Operator) -> tuple[Rates, np.ndarray]:
     """Rates for the library's free numbers, of the observables of the fit, and of those held out [N, 40, P]."""
-    species = len(library.species)
-    own = [measure.terms.index(term) for term in library.terms]
-    columns = [n * len(measure.terms) + i for n in range(species) for i in own]
-    gram = np.kron(np.eye(species), first["gram"].mean(axis=0)[np.ix_(own, own)])
-    rows, held_out = (first[key][:, :, columns] @ library.ties for key in ("rows", "held_out"))
-    return Rates(rows, library.ties.T @ gram @ library.ties, library.degrees), held_out
+    names, matrix = expanded(library.terms, library.species, measure.scaling)
+    places, every, terms = measure.places(names, operator), len(measure.trees), len(library.terms)
+    made = {key: np.zeros((*first[key].shape[:2], library.ties.shape[1])) for key in ("rows", "held_out")}
+    for s, scale in enumerate(measure.scaling.scale):
+        in_units = matrix / scale  # the rate of z is that of values over the scale
+        block = slice(s * terms, (s + 1) * terms)
+        columns = [s * every + place for place in places]
+        for key, total in made.items():
+            total += first[key][:, :, columns] @ (in_units @ library.ties[block])
+    root = _root(first["gram"].mean(axis=0), measure, library, operator)
+    return Rates(made["rows"], root, library.degrees), made["held_out"]
+
+
+def _root(gram: np.ndarray, measure: Measure, library: Library, operator: Operator) -> np.ndarray:
+    """A [R, P], whose |A c|^2 is the mean square of the velocity of z, of mean products [M, M] of what is measured."""
+    names, matrix = expanded(library.terms, library.species, measure.scaling)
+    places, terms = measure.places(names, operator), len(library.terms)
+    gram = gram[np.ix_(places, places)]
+    own = whitened_basis(gram, NULL).T @ gram @ matrix
+    blocks = [own @ library.ties[s * terms : (s + 1) * terms] / scale for s, scale in enumerate(measure.scaling.scale)]
+    return np.concatenate(blocks)
+
+
+def _choose_operator(library: Library, measure: Measure, first: Findings, config: DiscoverConfig) -> _Problem:
+    """The fit with the operator that needs the fewest terms; of as many, that of the least misfit."""
+    fits = {}
+    for operator in measure.operators:
+        rates, held_out = _rates(first, measure, library, operator)
+        kept, solution = np.arange(rates.rows.shape[2]), None
+        if len(measure.operators) > 1:
+            kept, solution = fit.choose_terms(rates) if library.sparse else (kept, rates.solution())
+        worth = (len(kept), solution.statistics[0] if solution else 0.0)
+        fits[operator] = worth, _Problem(library, measure, config, operator, rates, held_out)
+    return min(fits.values(), key=lambda each: each[0])[1]
 
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """What is looked for: an equation over a library, in the unit of time of the reference's reaction."""
+    """What is looked for: an equation over a library, by rates with one operator.
+
+    Free numbers are in a unit of time in which the mean square velocity is 1, and such that short waves are damped.
+    """
 
     library: Library
-    reference: Reference | None
     measure: Measure
     config: DiscoverConfig
+    operator: Operator
+    rates: Rates
+    held_out: np.ndarray
+    damping: np.ndarray | None = None
 
-    def imbalance(self, gram: np.ndarray) -> tuple[float, float]:
-        """How far the ensemble is from a steady state of the reference, and the error of that; 1 without one."""
-        if self.reference is None:
-            return 1.0, 0.0
-        return self.reference.imbalance(gram, self.measure.terms, any(self.measure.noise), self.config.seed)
+    def whole(self, c: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        """All free numbers of those that are kept; the others are zero."""
+        made = np.zeros(self.library.ties.shape[1])
+        made[kept] = c
+        speed = np.sqrt(np.sum((self.rates.root @ made) ** 2) / len(self.library.species))
+        damped = self.damped(made) or float(self._full @ made)
+        return made / speed * (-1 if damped < 0 else 1)
 
-    def free(self, c: np.ndarray, kept: np.ndarray) -> np.ndarray:
-        """All free numbers, in units, of those that are kept; the others are zero."""
-        whole = np.zeros(self.library.ties.shape[1])
-        whole[kept] = c
-        return self.in_units(whole)
+    def damped(self, free: np.ndarray) -> float:
+        """How much short waves are damped; 0 by terms without neighbours."""
+        assert self.damping is not None
+        return -float(self.damping @ (self.library.ties @ free))
 
-    def in_units(self, c: np.ndarray) -> np.ndarray:
-        """Free numbers so that diffusion damps, at reaction rate 1: snapshots tell no direction and no unit of time."""
-        coefficients = self.library.ties @ c
-        damps = sum(coefficients[i] for i in self.library.diffusions) >= 0
-        reaction = self.reaction(c) * (1 if damps else -1)
-        return (c if damps else -c) / (reaction if reaction > 0 else 1.0)
+    @cached_property
+    def _full(self) -> np.ndarray:
+        """What tells the direction of an equation that damps nothing: the velocity of all terms together."""
+        full = self.rates.solution().coefficients
+        return self.rates.root.T @ (self.rates.root @ full) * (-1 if self.damped(full) < 0 else 1)
 
-    def reaction(self, c: np.ndarray) -> float:
-        """The rate of the reference's reaction; 0 without one."""
-        return self.reference.rate(self.library.ties @ c, self.library) if self.reference else 0.0
+    def fastest(self, free: np.ndarray) -> float:
+        """The fastest rate at which short waves of a species decay or grow."""
+        assert self.damping is not None
+        each = (self.damping * (self.library.ties @ free)).reshape(len(self.library.species), -1)
+        return float(np.abs(each.sum(axis=1)).max())
 
-    def static(self, gram: np.ndarray, imbalance: float, snapshots: int) -> Discovery:
-        """The parameters of a steady state: where nothing moves, the reference's terms add up to zero in every cell."""
-        reference = self.reference
-        assert reference is not None
-        bootstrap, seed = self.config.bootstrap, self.config.seed
-        free, *draws = reference.steady_state(gram, self.measure.terms, bootstrap, seed)
-        return self.discovery(
-            reference.library,
-            free,
-            draws,
-            frequency=None,
-            gap=0.0,
-            spectrum=(),
-            misfit=0.0,
-            z_max=None,
-            unbalanced=imbalance,
-            step=None,
-            snapshots=snapshots,
-            verdict=static_text(imbalance, reference.name),
-            unit_of_time=REACTION,
-        )
+    def discovery(self, free: np.ndarray, draws: list[np.ndarray], **others: Any) -> Discovery:
+        """The equation of these free numbers, with errors of resampled ones."""
+        return _discovery(self.library, self.measure, self.operator, free, draws, **others)
 
-    def discovery(self, library: Library, free: np.ndarray, draws: list[np.ndarray], **others: Any) -> Discovery:
-        """The equation of these free numbers of a library, with errors of resampled ones."""
-        coefficients = np.array([library.ties @ draw for draw in draws])
-        terms = library.name_terms(library.ties @ free)
-        deviation, (low, high) = coefficients.std(axis=0), np.percentile(coefficients, INTERVAL, axis=0)
-        places = {s: {term: library.place(s, term) for term in of_species} for s, of_species in terms.items()}
-        measured = {key: getattr(self.measure, key) for key in ("noise", "smoothing", "rounded")}
-        return Discovery(
-            terms=terms,
-            errors={s: {term: float(deviation[i]) for term, i in own.items()} for s, own in places.items()},
-            intervals={s: {t: (float(low[i]), float(high[i])) for t, i in own.items()} for s, own in places.items()},
-            **measured,
-            **others,
-        )
+
+def _discovery(
+    library: Library, measure: Measure, operator: Operator, free: np.ndarray, draws: list[np.ndarray], **others: Any
+) -> Discovery:
+    coefficients = np.array([library.ties @ draw for draw in draws])
+    terms = library.name_terms(library.ties @ free)
+    deviation, (low, high) = coefficients.std(axis=0), np.percentile(coefficients, INTERVAL, axis=0)
+    places = {s: {term: library.place(s, term) for term in of_species} for s, of_species in terms.items()}
+    noise = measure.noise or (0.0,) * len(measure.species)
+    return Discovery(
+        terms=terms,
+        errors={s: {term: float(deviation[i]) for term, i in own.items()} for s, own in places.items()},
+        intervals={s: {t: (float(low[i]), float(high[i])) for t, i in own.items()} for s, own in places.items()},
+        noise=noise,
+        smoothing=measure.smoothing,
+        rounded=measure.rounded,
+        grid=measure.grid,
+        operator=operator,
+        **others,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,33 +346,37 @@ class _Fitted:
     """The equation of the kept terms, its errors, and what it is worth."""
 
     problem: _Problem
-    rates: Rates
     kept: np.ndarray
     steps: Steps | None
+    snapshots: Snapshots
+    system: System | None
 
-    def discovery(
-        self, held_out: np.ndarray, frequency: np.ndarray | None, imbalance: float, snapshots: int
-    ) -> Discovery:
+    def discovery(self, held_out: np.ndarray, frequency: np.ndarray | None, imbalance: float) -> Discovery:
         """The result, of rates of held-out observables [N, 40, P]."""
         problem, library, measure = self.problem, self.problem.library, self.problem.measure
-        subset = self.rates.over(self.kept)
+        subset = problem.rates.over(self.kept)
         solution = subset.solution()
-        free = problem.free(solution.coefficients, self.kept)
-        step, step_error, draws = self._resampled(subset, solution, free)
+        free = problem.whole(solution.coefficients, self.kept)
+        step, step_error, draws, directed = self._resampled(subset, solution, free)
         drift = held_out @ free
         bias = drift.mean(axis=0) + (step * self.steps.added(free, self.steps.held_out) if self.steps else 0.0)
         z_max = float(np.abs(bias / drift.std(axis=0, ddof=1)).max() * np.sqrt(len(drift)))
-        spectrum = self.rates.solution().statistics / self.rates.freedom
-        gap = float(spectrum[1] / max(spectrum[0], 1.0))
+        spectrum = problem.rates.solution().statistics / problem.rates.freedom
+        gap = float(spectrum[1] / max(spectrum[0], 1.0)) if len(spectrum) > 1 else np.inf
         misfit = float(solution.statistics[0] - subset.freedom) / len(drift)
-        runs, observables, _ = self.rates.rows.shape
+        runs, count, _ = problem.rates.rows.shape
         if runs < RUNS_PER_WEIGHT * fit.weighed(solution):
-            verdict = too_few_text(runs, observables)
+            verdict = too_few_text(runs, count)
         else:
             noisy = any(measure.noise)
             verdict = verdict_text(gap, spectrum, misfit, z_max, runs, noisy=noisy, rounded=measure.rounded)
+        unit = self._unit(free, draws)
+        free, draws = (
+            free * unit.factors[0],
+            [draw * factor for draw, factor in zip(draws, unit.factors[1:], strict=True)],
+        )
+        slower = abs(unit.factors[0])
         return problem.discovery(
-            library,
             free,
             draws,
             frequency=None if frequency is None else library.name_terms(library.ties @ frequency),
@@ -272,23 +385,166 @@ class _Fitted:
             misfit=misfit,
             z_max=z_max,
             unbalanced=imbalance,
-            step=(step, step_error) if step > SIGNIFICANT * step_error else None,
-            snapshots=snapshots,
+            step=(step / slower, step_error / slower) if step > SIGNIFICANT * step_error else None,
+            snapshots=len(self.snapshots.runs),
             verdict=verdict,
-            unit_of_time=REACTION if problem.reaction(free) > 0 else "mean square velocity 1",
+            unit_of_time=unit.name,
+            directed=directed or unit.directed,
         )
 
     def _resampled(
         self, subset: Rates, solution: fit.Solution, free: np.ndarray
-    ) -> tuple[float, float, list[np.ndarray]]:
-        """Length of the explicit steps, its standard error, and free numbers, over bootstrap resamples of the runs."""
+    ) -> tuple[float, float, list[np.ndarray], bool]:
+        """Over bootstrap resamples of the runs: length of the explicit steps, its standard error, free numbers, and
+        whether they are sure of the direction of time."""
         problem, config = self.problem, self.problem.config
 
         def length(mean: np.ndarray, c: np.ndarray) -> float:
-            return self.steps.length(solution, mean, c, self.kept, problem.in_units) if self.steps else 0.0
+            return self.steps.length(solution, mean, c, problem.whole(c, self.kept), self.kept) if self.steps else 0.0
 
-        draws, lengths = [], []
+        draws, lengths, alike = [], [], []
+        speed = problem.rates.root @ free
         for mean, c in subset.resampled(solution, config.bootstrap, config.seed):
-            draws.append(free + subset.inflation(solution) * (problem.free(c, self.kept) - free))
+            own = problem.whole(c, self.kept)
+            alike.append(speed @ (problem.rates.root @ own) > 0)
+            draws.append(free + subset.inflation(solution) * (own - free))
             lengths.append(length(mean, c))
-        return length(subset.rows.mean(axis=0), solution.coefficients), float(np.std(lengths)), draws
+        directed = bool(problem.damped(free)) and float(np.mean(alike)) >= SURE
+        step = length(subset.rows.mean(axis=0), solution.coefficients)
+        return step, float(np.std(lengths)), draws, directed
+
+    def _unit(self, free: np.ndarray, draws: list[np.ndarray]) -> _Unit:
+        """The unit of time: what is known, or told by the times of frames, or of the system; otherwise a convention."""
+        library, measure, every = self.problem.library, self.problem.measure, [free, *draws]
+        if self.problem.config.known:
+            weights, value, words = clock.known_place(self.problem.config.known, library)
+            sizes = [float(weights @ (library.ties @ own)) for own in every]
+            if not sizes[0]:
+                raise UserError(
+                    f"known = {self.problem.config.known!r}: the equation has no such term; name one it has"
+                )
+            return _Unit(f"{words}, as given", [value / size for size in sizes], directed=True)
+        found = System.of_terms("found", library.name_terms(library.ties @ free))
+        timed = clock.measure_clock(self.snapshots, found, measure.scaling, self.problem.operator)
+        if timed and timed.tells:
+            rng = np.random.Generator(np.random.Philox(self.problem.config.seed))
+            off = np.concatenate([[0.0], rng.standard_normal(len(draws))])
+            of = f"that of {timed.pairs} pairs of frames at known times, to {100 * timed.error / abs(timed.factor):.2g} %"
+            return _Unit(of, (timed.factor + timed.error * off).tolist(), directed=True)
+        known = Known.of(self.system) if self.system else named(found.terms)
+        if known and known.rest(found.terms) > 0:
+            sizes = [known.rest(library.name_terms(library.ties @ own)) for own in every]
+            return _Unit(known.unit_of_time, [1 / size for size in sizes])
+        if self.system:
+            states = self.snapshots.some(DAMPED_AT).astype(np.float64)
+            own, true = (
+                measure.scaling.velocity_to_training(one.rate(states, measure.grid, self.problem.operator))
+                for one in (found, self.system)
+            )
+            factor = abs(float((own * true).sum() / (own**2).sum()))
+            return _Unit(f"that of {self.system.name}", [factor] * len(every))
+        return _Unit(clock.MEAN_SQUARE, [1.0] * len(every))
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """A unit of time.
+
+    Attributes:
+        name: in words.
+        factors: to multiply the free numbers by, and those of each resample.
+        directed: whether it tells the direction of time as well.
+    """
+
+    name: str
+    factors: list[float]
+    directed: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class _Steady:
+    """Where nothing moves: the parameters of the steady state of a system, named or recognised."""
+
+    snapshots: Snapshots
+    measure: Measure
+    config: DiscoverConfig
+    imbalance: float
+    system: System | None
+
+    def discovery(self, library: Library) -> Discovery:
+        """The result; of no system nothing but that nothing moves."""
+        wished = [tied_library(self.system)] if self.system and _is_tied(self.system) else []
+        if self.config.library != FREE:
+            wished = [library]
+        tried = wished or [known.library for known in known_systems(self.snapshots.species)]
+        balanced = [fitted for one in tried if (fitted := self._fitted(one, bool(wished)))]
+        operator = self.measure.operators[0]
+        if not balanced:
+            nothing = free_library(("1",), self.snapshots.species)
+            still = np.zeros(len(self.snapshots.species))
+            return _discovery(nothing, self.measure, operator, still, [still], **self._others(""))
+        _, tied, operator, free, draws = min(balanced, key=lambda each: each[0])
+        name = next((k.title for k in known_systems(tied.species) if k.library.terms == tied.terms), "")
+        name = Known.of(self.system).title if self.system and not name else name or self.config.library
+        return _discovery(tied, self.measure, operator, free, draws, **self._others(name, bool(wished), tied))
+
+    def _fitted(
+        self, tied: Library, wished: bool
+    ) -> tuple[float, Library, Operator, np.ndarray, list[np.ndarray]] | None:
+        """What a system leaves of its terms' power, and its free numbers; None where that is too much."""
+        terms, _ = expanded(("1", *tied.species, *tied.terms), tied.species, self.measure.scaling)
+        measure = replace(self.measure, terms=terms)
+        gram = _measure_runs(self.snapshots, Rows(measure), tied)["gram"]
+        best = None
+        for operator in measure.operators:
+            first = {"gram": gram, "rows": np.zeros((1, 1, 1)), "held_out": np.zeros((1, 1, 1))}
+            left, free = self._balanced(first, measure, tied, operator)
+            if best is None or left < best[0]:
+                best = (left, tied, operator, free, [])
+        assert best is not None
+        if not wished and best[0] > static.STATIC:
+            return None
+        draws = []
+        for again in fit.resamples(len(gram), self.config.bootstrap, self.config.seed):
+            draws.append(self._balanced({**first, "gram": gram[again]}, measure, tied, best[2])[1])
+        return (*best[:4], draws)
+
+    @staticmethod
+    def _balanced(first: Findings, measure: Measure, tied: Library, operator: Operator) -> tuple[float, np.ndarray]:
+        """The least share of the terms' power that a system's terms add up to, and its free numbers there."""
+        root = _root(first["gram"].mean(axis=0), measure, tied, operator)
+        if tied.names[-1]:
+            value, free = fit.smallest(root, np.diag(np.sqrt((root**2).sum(axis=0))))
+            return value, free / (free[0] or 1.0)
+        others = np.linalg.lstsq(root[:, :-1], -root[:, -1])[0]
+        free = np.array([*others, 1.0])
+        return float(np.sum((root @ free) ** 2) / np.sum((root * free) ** 2)), free
+
+    def _others(self, system: str, wished: bool = False, tied: Library | None = None) -> dict[str, Any]:
+        rest = tied is not None and not tied.names[-1]
+        unit = (
+            "none, as nothing moves"
+            if tied is None
+            else f"{'what no parameter multiplies has rate 1' if rest else f'{tied.names[0]} = 1'}"
+        )
+        return {
+            "frequency": None,
+            "gap": 0.0,
+            "spectrum": (),
+            "misfit": 0.0,
+            "z_max": None,
+            "unbalanced": self.imbalance,
+            "step": None,
+            "snapshots": len(self.snapshots.runs),
+            "verdict": static_text(self.imbalance, system, named=wished),
+            "unit_of_time": unit,
+            "directed": tied is None,
+        }
+
+
+def _is_tied(system: System) -> bool:
+    try:
+        tied_library(system)
+    except UserError:
+        return False
+    return True

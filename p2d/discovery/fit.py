@@ -15,11 +15,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.linalg
 
-from p2d.flow.solve import Solution, Systematic, solve, whitened_basis
+from p2d.flow.solve import Solution, Systematic, solve
 
 # See `solve`: terms are few and exact here, so that little is null and little is smoothed. Of ridges from 1e-8 to 0.1
 # 1e-6 and 1e-5 gave the smallest errors on five systems, of 32, 64 and 128 snapshots.
-NULL, RIDGE = 1e-8, 1e-5
+# The null is of the root of the terms' products: what is null on the data has been left out of it before.
+NULL, RIDGE = 1e-7, 1e-5
+BISECTIONS = 60
 CHANCE = 10.8  # what chance lets chi-squared rise by without a term that is not there, in 99.9 % of cases
 ROUNDS = 3  # of elimination, each with weights at the equation of the one before
 ALIKE = 0.98  # cosine of the velocities with and without the eliminated terms, at least
@@ -33,13 +35,13 @@ class Rates:
 
     Attributes:
         rows: [N, J, P].
-        gram: B [P, P], whose c' B c is the mean square velocity.
+        root: A [R, P], whose |A c|^2 is the mean square velocity.
         degrees: of the terms that the P numbers stand for.
         systematic: see `solve`.
     """
 
     rows: np.ndarray
-    gram: np.ndarray
+    root: np.ndarray
     degrees: list[int]
     systematic: Systematic | None = None
 
@@ -72,14 +74,14 @@ class Rates:
         return replace(
             self,
             rows=self.rows[:, :, kept],
-            gram=self.gram[np.ix_(kept, kept)],
+            root=self.root[:, kept],
             degrees=[self.degrees[i] for i in kept],
             systematic=systematic,
         )
 
     def solution(self) -> Solution:
         """The stationary combination."""
-        return solve(self.rows, self.gram, NULL, RIDGE, systematic=self.systematic)
+        return solve(self.rows, whitened(self.root), RIDGE, systematic=self.systematic)
 
     def means(self, count: int, seed: int) -> list[np.ndarray]:
         """Mean rates [J, P] of bootstrap resamples of the runs."""
@@ -87,7 +89,7 @@ class Rates:
 
     def resampled(self, solution: Solution, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Mean rates of bootstrap resamples of the runs, and the combination that the solution's weights find there."""
-        return [(mean, smallest(solution.whiten(mean), self.gram)[1]) for mean in self.means(count, seed)]
+        return [(mean, smallest(solution.whiten(mean), self.root)[1]) for mean in self.means(count, seed)]
 
 
 def weighed(weights: Solution) -> float:
@@ -102,11 +104,45 @@ def resamples(runs: int, count: int, seed: int) -> Iterator[np.ndarray]:
     return (rng.integers(runs, size=runs) for _ in range(count))
 
 
-def smallest(weighted: np.ndarray, gram: np.ndarray) -> tuple[float, np.ndarray]:
-    """Least |weighted c|^2 over c' B c = 1, and that c, for weighted [J, P]."""
-    basis = whitened_basis(gram, NULL)
+def whitened(root: np.ndarray) -> np.ndarray:
+    """Q [P, q] with |root Q y| = |y|, over the directions that the root [R, P] of a Gram matrix can tell from none."""
+    return _whitened(root)[0]
+
+
+def _whitened(root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Q, and what share [P] of each number's own direction is null."""
+    scale = np.sqrt((root**2).sum(axis=0)) + np.finfo(float).tiny
+    _, values, vectors = np.linalg.svd(root / scale, full_matrices=False)
+    kept = values > NULL * values[0]
+    return vectors[kept].T / values[kept] / scale[:, None], 1 - (vectors[kept] ** 2).sum(axis=0)
+
+
+def smallest(weighted: np.ndarray, root: np.ndarray) -> tuple[float, np.ndarray]:
+    """Least |weighted c|^2 over |root c| = 1, and that c, for weighted [J, P]."""
+    basis = whitened(root)
     _, values, vectors = np.linalg.svd(weighted @ basis, full_matrices=False)
     return float(values[-1] ** 2), basis @ vectors[-1]
+
+
+def deletions(weighted: np.ndarray, root: np.ndarray) -> tuple[float, np.ndarray]:
+    """Least |weighted c|^2 over |root c| = 1, and the same where each of the P numbers is 0, [P].
+
+    With the eigenvalues l_i and eigenvectors v_i of the form in whitened coordinates y, and a' y = 0 asked for, the
+    least value is where sum_i (a' v_i)^2 / (l_i - l) = 0 between the two smallest (Golub 1973, section 1).
+    """
+    basis, null = _whitened(root)
+    _, values, vectors = np.linalg.svd(weighted @ basis, full_matrices=False)
+    levels = values[::-1] ** 2
+    if len(levels) < 2:
+        return float(levels[0]), np.full(root.shape[1], np.inf)
+    shares = (basis @ vectors[::-1].T) ** 2  # [P, q]
+    low, high = np.full(len(shares), levels[0]), np.full(len(shares), levels[1])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            below = np.nansum(shares / (levels - middle[:, None]), axis=1) < 0
+            low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return float(levels[0]), np.where(null > NULL, levels[0], (low + high) / 2)  # others stand for what is null
 
 
 def choose_stable_terms(rates: Rates, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -120,7 +156,7 @@ def choose_stable_terms(rates: Rates, seed: int) -> tuple[np.ndarray, np.ndarray
     allowed = functools.partial(rates.allowance, weights)
     for mean in rates.means(RESAMPLED, seed):
         # A resampled mean varies about the mean as that does about the truth: twice the variance.
-        again = eliminate(weights.whiten(mean), rates.gram, rates.degrees, lambda terms: 2 * allowed(terms))
+        again = eliminate(weights.whiten(mean), rates.root, rates.degrees, lambda terms: 2 * allowed(terms))
         kept_in[again] += 1
     return kept, kept_in / RESAMPLED
 
@@ -132,11 +168,13 @@ def choose_terms(rates: Rates) -> tuple[np.ndarray, Solution]:
     kept = every
     for _ in range(ROUNDS):
         allowed = functools.partial(rates.allowance, weights)
-        fewer = eliminate(weights.whiten(rates.rows.mean(axis=0)), rates.gram, rates.degrees, allowed)
+        fewer = eliminate(weights.whiten(rates.rows.mean(axis=0)), rates.root, rates.degrees, allowed)
         again = rates.over(fewer).solution()
         # Weights at another equation may not bear out what those before promised; noisy ensembles do that.
         lost = again.statistics[0] - full.statistics[0]
-        alike = full.coefficients @ rates.gram[:, fewer] @ again.coefficients  # cosine of the two velocities
+        alike = (rates.root @ full.coefficients) @ (
+            rates.root[:, fewer] @ again.coefficients
+        )  # cosine of the two velocities
         if lost > rates.inflation(again, len(fewer)) ** 2 * _surprising(len(every) - len(fewer)) or abs(alike) < ALIKE:
             break
         unchanged = np.array_equal(fewer, kept)
@@ -151,7 +189,7 @@ def _surprising(freedom: int) -> float:
     return freedom + 5 * np.sqrt(2 * freedom)
 
 
-def eliminate(weighted: np.ndarray, gram: np.ndarray, degrees: list[int], allowed: Allowed) -> np.ndarray:
+def eliminate(weighted: np.ndarray, root: np.ndarray, degrees: list[int], allowed: Allowed) -> np.ndarray:
     """Backward elimination, each dropped term then tried once more until nothing is gained by it.
 
     A returned term is held: those that stood for it may then go in its place. Of as many terms those of lower misfit
@@ -162,21 +200,22 @@ def eliminate(weighted: np.ndarray, gram: np.ndarray, degrees: list[int], allowe
         allowed: what one of so many terms may cost when it is not there.
     """
 
-    def misfit(kept: list[int]) -> float:
-        return smallest(weighted[:, kept], gram[np.ix_(kept, kept)])[0]
+    def costs(kept: list[int]) -> tuple[float, dict[int, float]]:
+        now, without = deletions(weighted[:, kept], root[:, kept])
+        return now, dict(zip(kept, without.tolist(), strict=True))
 
     def degree(kept: list[int]) -> int:
         return sum(degrees[i] for i in kept)
 
     everything = list(range(weighted.shape[1]))
-    kept, now = _backward(everything, misfit, degrees, allowed)
+    kept, now = _backward(everything, costs, degrees, allowed)
     before: list[int] = []
     while kept != before:
         before = kept
         for returned in everything:
             if returned in kept:
                 continue
-            other, cost = _backward(sorted([*kept, returned]), misfit, degrees, allowed, held=returned)
+            other, cost = _backward(sorted([*kept, returned]), costs, degrees, allowed, held=returned)
             if (len(other), cost + allowed(len(kept)) * (degree(other) > degree(kept))) < (len(kept), now):
                 kept, now = other, cost
     return np.array(kept)
@@ -184,7 +223,7 @@ def eliminate(weighted: np.ndarray, gram: np.ndarray, degrees: list[int], allowe
 
 def _backward(
     kept: list[int],
-    misfit: Callable[[list[int]], float],
+    costs: Callable[[list[int]], tuple[float, dict[int, float]]],
     degrees: list[int],
     allowed: Allowed,
     held: int | None = None,
@@ -193,14 +232,14 @@ def _backward(
 
     Degree before cost: on data near a curve in (u, v) a true low term has stand-ins made of many high ones.
     """
-    now = misfit(kept)
+    now, without = costs(kept)
     while len(kept) > 2:
-        costs = {j: misfit([i for i in kept if i != j]) for j in kept if j != held}
-        able = [j for j in costs if costs[j] - now <= allowed(len(kept))]
+        able = [j for j in kept if j != held and without[j] - now <= allowed(len(kept))]
         if not able:
             break
-        drop = min(able, key=lambda j: (-degrees[j], costs[j]))
-        kept, now = [i for i in kept if i != drop], costs[drop]
+        drop = min(able, key=lambda j: (-degrees[j], without[j]))
+        kept = [i for i in kept if i != drop]
+        now, without = costs(kept)
     return kept, now
 
 
@@ -211,11 +250,3 @@ def amplitude(solution: Solution, mean: np.ndarray, systematic: np.ndarray) -> f
     """
     shared, rates = solution.whiten(np.stack([systematic, mean], axis=1)).T
     return float(-shared @ rates)
-
-
-def least_squares(gram: np.ndarray, fixed: int) -> np.ndarray:
-    """The c [P] of least c' B c whose number `fixed` is 1."""
-    others = [i for i in range(len(gram)) if i != fixed]
-    c = np.ones(len(gram))
-    c[others] = scipy.linalg.lstsq(gram[np.ix_(others, others)], -gram[others, fixed])[0]
-    return c

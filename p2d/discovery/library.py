@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from itertools import combinations_with_replacement as pairs
+from pathlib import Path
 
 import numpy as np
 
+from p2d.config import DiscoverConfig
 from p2d.errors import UserError
+from p2d.fields import Grid
 from p2d.systems import expressions
 from p2d.systems.reading import load_system
 from p2d.systems.system import System
 from p2d.systems.terms import Terms
 from p2d.systems.terms import terms as expand
 
-HIGHEST_DEGREE = 3  # of the monomials
-FREE = ("cubic", "cubic+grad")
+DEGREE, OF_MANY = 3, 2  # of the monomials of up to three species, and of more
+FREE = "free"
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,12 +32,14 @@ class Library:
         ties: [C K, P], the coefficients, of the first species' terms and then of the next, that each of P free numbers
             stands for.
         sparse: whether terms are to be left out where the data can do without.
+        names: of the free numbers of a tied library; the last is '' where it stands for what no parameter multiplies.
     """
 
     species: tuple[str, ...]
     terms: tuple[str, ...]
     ties: np.ndarray
     sparse: bool
+    names: tuple[str, ...] = ()
 
     @property
     def degrees(self) -> list[int]:
@@ -43,13 +48,10 @@ class Library:
         return [int(of_terms[column != 0].max()) for column in self.ties.T]
 
     @property
-    def diffusions(self) -> list[int]:
-        """Places among the C K coefficients of each species' own Laplacian, of those that are in the library."""
-        return [i for i in (self.place(s, f"lap({s})") for s in self.species) if i >= 0]
-
-    def diffuses(self, free: np.ndarray) -> float:
-        """The largest coefficient of a species' own Laplacian that these free numbers [P] make, in size."""
-        return max((abs(float((self.ties @ free)[i])) for i in self.diffusions), default=0.0)
+    def differential(self) -> list[bool]:
+        """Which of the terms have a Laplacian or a slope."""
+        trees = (expressions.parse(term, self.species) for term in self.terms)
+        return [bool(expressions.functions_in(tree) & expressions.OPERATORS.keys()) for tree in trees]
 
     def place(self, species: str, term: str) -> int:
         """Index of a coefficient among the C K; -1 where the term is not in the library."""
@@ -70,35 +72,40 @@ class Library:
         return np.array([terms[s].get(term, 0.0) for s in self.species for term in self.terms])
 
 
-def choose_library(name: str, own_terms: str, species: tuple[str, ...]) -> Library:
-    """The library of this name, or of one's own terms for each species.
-
-    Args:
-        name: 'cubic' (monomials to degree 3 and all Laplacians), 'cubic+grad' (products of gradients too), or a system
-            of the catalogue (its terms, tied as in its rates).
-        own_terms: such as '1, u, v, u*v**2, lap(u), lap(v)'; instead of a name.
+def choose_library(config: DiscoverConfig, species: tuple[str, ...], grid: Grid) -> Library:
+    """The library that settings ask for: one's own terms, those of a system, or all to some degree.
 
     Raises:
-        UserError: another name, a system of other species, or terms that cannot be read.
+        UserError: no such system, one of other species, or terms that cannot be read.
     """
-    if own_terms:
-        return free_library(expressions.split(own_terms, species), species)
-    if name not in FREE:
-        tied = tied_library(load_system(name))
+    if config.terms:
+        return free_library(expressions.split(config.terms, species), species)
+    if config.library != FREE:
+        tied = tied_library(load_system(config.library))
         if tied.species != species:
             raise UserError(
-                f"library {name} is of {', '.join(tied.species)}, and the snapshots are of {', '.join(species)}; "
-                f"take {' or '.join(FREE)}, or terms of your own"
+                f"library {Path(config.library).stem} is of {', '.join(tied.species)}, and the snapshots are of "
+                f"{', '.join(species)}; take {FREE}, or terms of your own"
             )
         return tied
-    gradients = tuple(f"grad({a},{b})" for a, b in pairs(species, 2)) if name == "cubic+grad" else ()
-    return free_library((*cubic_terms(species), *gradients), species)
+    return free_library(free_terms(config, species, grid), species)
 
 
-def cubic_terms(species: tuple[str, ...]) -> tuple[str, ...]:
-    """All monomials to degree 3, and each species' Laplacian."""
-    monomials = (factors for degree in range(HIGHEST_DEGREE + 1) for factors in pairs(species, degree))
-    return (*(expressions.monomial_name(Counter(factors)) for factors in monomials), *(f"lap({s})" for s in species))
+def free_terms(config: DiscoverConfig, species: tuple[str, ...], grid: Grid) -> tuple[str, ...]:
+    """Monomials and Laplacians of all species, and what else settings ask for."""
+    highest = config.degree or (DEGREE if len(species) <= DEGREE else OF_MANY)
+    monomials = (factors for degree in range(highest + 1) for factors in pairs(species, degree))
+    made = [expressions.monomial_name(Counter(factors)) for factors in monomials]
+    made += [f"lap({s})" for s in species]
+    if config.order == 4:
+        made += [f"lap(lap({s}))" for s in species]
+    if "gradients" in config.also:
+        made += [f"grad({a},{b})" for a, b in pairs(species, 2)]
+    if "derivatives" in config.also:
+        axes = [axis for axis, length in zip("yx", grid.shape, strict=True) if length > 1]
+        slopes = [f"d({s},{axis})" for axis in reversed(axes) for s in species]
+        made += [*slopes, *(f"{s}*{slope}" for slope in slopes for s in species)]
+    return tuple(made)
 
 
 def free_library(terms: tuple[str, ...], species: tuple[str, ...]) -> Library:
@@ -125,7 +132,10 @@ def tied_library(system: System) -> Library:
         for other in columns:
             if other is not column and other.any() and np.all(column[other != 0] == other[other != 0]):
                 column -= other
-    return Library(system.species, untied.terms, np.stack([c for c in columns if c.any()], axis=1), sparse=False)
+    of_each = zip((*system.parameters, ""), columns, strict=True)
+    kept = [(name, column) for name, column in of_each if column.any()]
+    ties = np.stack([column for _, column in kept], axis=1)
+    return Library(system.species, untied.terms, ties, sparse=False, names=tuple(name for name, _ in kept))
 
 
 def fit_parameters(system: System, terms: Terms) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """What one pass over snapshots leaves for the closed form: rates of observables for every term, and products of terms.
 
-Observables are spatial means of functions of concentrations that have been smoothed by a kernel K of width w. Theirs is
+Observables are averages over cells of functions of values that have been smoothed by a kernel K of width w. Theirs is
 an exact generator too: d/dt g(K x) = grad g(K x) . K v. What smoothing buys is that noise enters through K alone, and
 what is left of it is small enough to be extrapolated to none (Cook & Stefanski 1994, "Simulation-extrapolation"): rows
 are polynomials in the variance of the noise, and adding once and twice as much of it tells them at none.
@@ -9,32 +9,29 @@ are polynomials in the variance of the noise, and adding once and twice as much 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-import torch
 from scipy.ndimage import gaussian_filter
 
+from p2d.discovery import observables
+from p2d.discovery.observables import Fields, Products, Smooth
 from p2d.errors import UserError
-from p2d.fields import Grid, laplacian
-from p2d.flow.stationarity import Observables
-from p2d.snapshots.noise import LEAST
+from p2d.fields import REACH, Grid, Operator, Scaling
 from p2d.snapshots.passes import Findings
 from p2d.systems import expressions
 from p2d.systems.system import System
-from p2d.training.randomness import sample_generator, stream_seed
+from p2d.training.randomness import sample_generator
 
-OBSERVABLE_DEGREE = 5  # of the monomials; degree 4 alone is too few
-WEIGHT_DEGREES = (2, 3)  # of w in w(u, v) lap u and w(u, v) lap v
 HELD_OUT = 40  # random smooth observables, which only judge
 # The kernel where there is noise, in cells. With noise 0.01 and 0.02 the cosine was best, or nearly so, at 1.5: of 1,
 # 1.5, 2 and 2.5 on waves and life, of 1.5 and 2 on solitons, chaos and spirals. Clean ones are best left as they are.
 SMOOTHING = 1.5
-REACH = 5.0  # widths at which the kernel is cut off
+CUT_OFF = {True: 5.0, False: 3.0}  # widths at which the kernel ends, on closed grids and where cells are lost by it
 # Weights of once, twice and three times the noise: a parabola's value at none.
 EXTRAPOLATION = {0: 3.0, 1: -3.0, 2: 1.0}
-OUTLIER = 6.0  # standard deviations of noise that no value lies outside [0, 1] by
-MOVED = 1e-3  # of concentration, by which the central difference along the velocity moves the fastest cell
+MOVED = 1e-3  # spreads, by which the central difference along the velocity moves the fastest cell
 
 
 @dataclass(frozen=True)
@@ -42,54 +39,141 @@ class Measure:
     """How snapshots are measured.
 
     Attributes:
-        terms: K of a library.
+        terms: functions of standardised species z, by their names.
+        operators: the Laplacians and slopes that those terms are taken with which have any.
         species: C of them.
+        grid: where the cells are.
+        scaling: z is what it makes of values.
+        observables: of the fit, J of them.
+        spread: of the Laplacian of each species' z, for those that judge; infinite takes it out.
         smoothing: width of the kernel in cells, 0 for none.
         rounded: whether they are 8-bit images.
-        noise: standard deviation of white noise to be corrected for, of each species.
-        mean, std: of the species and then of their Laplacians, [2 C], for the held-out observables.
+        noise: standard deviation of white noise to be corrected for, of each species, in its unit.
     """
 
     terms: tuple[str, ...]
+    operators: tuple[Operator, ...]
     species: tuple[str, ...]
+    grid: Grid
+    scaling: Scaling
+    observables: Products | Smooth
+    spread: tuple[float, ...]
     smoothing: float = 0.0
     rounded: bool = False
-    noise: tuple[float, ...] = (0.0, 0.0)
-    mean: tuple[float, ...] = field(default=(0.0,) * 4)
-    std: tuple[float, ...] = field(default=(1.0,) * 4)
+    noise: tuple[float, ...] = ()
 
-    def concentrations(self, state: np.ndarray) -> np.ndarray:
-        """A state [2, H, W] in float64, or nan all over where a value lies outside [0, 1] by more than noise does."""
-        margin = OUTLIER * max(*self.noise, LEAST)
-        if not ((state >= -margin) & (state <= 1 + margin)).all():
-            return np.full(state.shape, np.nan)
-        return state.astype(np.float64)
+    @cached_property
+    def trees(self) -> list[tuple[str, Operator | None]]:
+        """What is measured, M: each term that has no operator once, and each other once for every operator."""
+        has = [bool(expressions.functions_in(tree) & expressions.OPERATORS.keys()) for tree in self._parsed]
+        plain = [(term, None) for term, differential in zip(self.terms, has, strict=True) if not differential]
+        curved = [term for term, differential in zip(self.terms, has, strict=True) if differential]
+        return [*plain, *((term, operator) for operator in self.operators for term in curved)]
+
+    @property
+    def _parsed(self) -> list:
+        return [expressions.parse(term, self.species) for term in self.terms]
+
+    def places(self, names: tuple[str, ...], operator: Operator) -> list[int]:
+        """Where these terms are among what is measured, those that have an operator with this one."""
+        known = {key: place for place, key in enumerate(self.trees)}
+        return [known[name, None] if (name, None) in known else known[name, operator] for name in names]
+
+    @cached_property
+    def window(self) -> np.ndarray | None:
+        """The cells that observables are averages over, [H, W] of 0 and 1; None for all.
+
+        Raises:
+            UserError: there are none.
+        """
+        if self.grid.is_closed:
+            return None
+        nested = max(expressions.reach(tree) for tree in self._parsed)
+        reach = nested * max(REACH[o] for o in self.operators) + observables.REACH + self.kernel_radius
+        inside = self.grid.inside(reach)
+        if not inside.any():
+            rows, columns = self.grid.shape
+            raise UserError(
+                f"no cell of {rows} x {columns} has all its neighbours within {reach} cells, which the terms need; "
+                "take a larger picture, a smaller --smoothing, or terms of lower order"
+            )
+        return inside.astype(np.float64)
+
+    @property
+    def kernel_radius(self) -> int:
+        """How many cells the kernel reaches."""
+        return int(CUT_OFF[self.grid.is_closed] * self.smoothing + 0.5)
+
+    @property
+    def cells(self) -> float:
+        """How many cells averages are over."""
+        return float(self.grid.shape[0] * self.grid.shape[1] if self.window is None else self.window.sum())
+
+    def standardised(self, state: np.ndarray) -> np.ndarray:
+        """z of a state [C, H, W], float64; 0 outside a mask."""
+        z = self.scaling.to_training(state.astype(np.float64))
+        return z if self.grid.mask is None else np.where(self.grid.mask.cells, z, 0.0)
 
     def smooth(self, x: np.ndarray) -> np.ndarray:
-        """Findings [..., H, W] under the kernel, on the periodic grid."""
+        """Fields [..., H, W] under the kernel."""
         if not self.smoothing:
             return x
-        return gaussian_filter(x, self.smoothing, axes=(-2, -1), mode="wrap", truncate=REACH)
+        modes = ["wrap" if edge == "periodic" else "reflect" for edge in self.grid.edges]
+        widths = [0.0 if length == 1 else self.smoothing for length in self.grid.shape]
+        return gaussian_filter(x, widths, axes=(-2, -1), mode=modes, truncate=CUT_OFF[self.grid.is_closed])
 
-    def held_out(self) -> Observables:
+    def phi(self, z: np.ndarray, smoothed: np.ndarray) -> np.ndarray:
+        """The measured terms, smoothed after they are taken of z [C, H, W], as [M, H W]."""
+        names = dict(zip(self.species, z, strict=True))
+        known: dict[tuple[str, Operator | None], np.ndarray] = {}
+        for s, field in zip(self.species, smoothed, strict=True):
+            known[s, None] = field
+            for operator in self.operators:  # commutes with the kernel, and is smoother taken after it
+                known[f"lap({s})", operator] = self.grid.laplacian(field, operator)
+        functions = expressions.smooth_functions(z)
+        made = np.empty((len(self.trees), *z.shape[1:]))
+        for place, (term, operator) in enumerate(self.trees):
+            if (term, operator) in known:
+                made[place] = known[term, operator]
+                continue
+            acting = functions | self.grid.operators(operator or "5-point")
+            field = expressions.evaluate(expressions.parse(term, self.species), names, acting)
+            made[place] = self.smooth(field + 0 * z[0])  # the term '1' is a field, too, and nan where nothing is known
+        return made.reshape(len(made), -1)
+
+    def fields(self, smoothed: np.ndarray) -> Fields:
+        """The fields of observables, of smoothed z [C, H, W]."""
+        return Fields(smoothed, self._cells, self.window)
+
+    @cached_property
+    def _cells(self) -> Grid:
+        return Grid(self.grid.shape, 1.0, self.grid.edges, mask=self.grid.mask)
+
+    @property
+    def judges(self) -> Smooth:
         """The random smooth observables that judge."""
-        mean, std = (torch.tensor(values, dtype=torch.float64) for values in (self.mean, self.std))
-        return Observables(HELD_OUT, stream_seed("discover", "held out"), mean, std)
+        return Smooth(HELD_OUT, "held out", self.spread)
 
 
 def extrapolate(measure: Measure, sample_id: int, state: np.ndarray, at: Callable[[np.ndarray], Findings]) -> Findings:
-    """What is found at a state [2, H, W], extrapolated to no noise."""
-    state = measure.concentrations(state)
+    """What is found at z of a state [C, H, W], extrapolated to no noise."""
+    z = measure.standardised(state)
     if not any(measure.noise):
-        return at(state)
-    noise = torch.randn(state.shape, generator=sample_generator(0, 0, sample_id, name="extrapolation")).numpy()
-    noise = noise * np.array(measure.noise)[:, None, None]
+        return at(z)
+    noise = _normal(z.shape, sample_id) * (np.array(measure.noise) / measure.scaling.scale)[:, None, None]
     weighted: list[tuple[float, Findings]] = []
     for more, weight in EXTRAPOLATION.items():
         # Both signs of the same noise: what is odd in it cancels.
-        states = [state + sign * np.sqrt(more) * noise for sign in (1, -1)] if more else [state]
+        states = [z + sign * np.sqrt(more) * noise for sign in (1, -1)] if more else [z]
         weighted += [(weight / len(states), at(x)) for x in states]
     return {key: np.sum([weight * each[key] for weight, each in weighted], axis=0) for key in weighted[0][1]}
+
+
+def _normal(shape: tuple[int, ...], sample_id: int) -> np.ndarray:
+    """Standard normal numbers of the stream of a sample."""
+    import torch
+
+    return torch.randn(shape, generator=sample_generator(0, 0, sample_id, name="extrapolation")).numpy()
 
 
 @dataclass(frozen=True)
@@ -99,38 +183,20 @@ class Rows:
     measure: Measure
 
     def __call__(self, sample_id: int, state: np.ndarray) -> Findings:
-        """Of one snapshot, concentrations [2, H, W]: rows [J, 2 K], held_out [40, 2 K], gram [K, K]."""
+        """Of one snapshot [C, H, W]: rows [J, C M], held_out [40, C M], gram [M, M]."""
         return extrapolate(self.measure, sample_id, state, self._at)
 
-    def _at(self, state: np.ndarray) -> Findings:
+    def _at(self, z: np.ndarray) -> Findings:
         measure = self.measure
-        # The Laplacian commutes with the kernel, and is smoother taken after it.
-        smoothed = measure.smooth(state)
-        terms = np.stack(_smoothed_terms(measure, state, smoothed))
-        phi = terms.reshape(len(terms), -1)
-        gradients = observable_gradients(*smoothed)
-        rows = [np.stack(species).reshape(len(species), -1) @ phi.T / phi.shape[1] for species in gradients]
-        judged = measure.held_out().rows(torch.from_numpy(smoothed)[None], torch.from_numpy(terms)[None])[0]
+        smoothed = measure.smooth(z)
+        phi = measure.phi(z, smoothed)
+        fields, cells, window = measure.fields(smoothed), measure.cells, measure.window
+        within = phi if window is None else phi[:, window.ravel() > 0]
         return {
-            "rows": np.concatenate(rows, axis=1),
-            "held_out": judged.numpy(),
-            "gram": phi @ phi.T / phi.shape[1],
+            "rows": measure.observables.rows(fields, phi) / cells,
+            "held_out": measure.judges.rows(fields, phi) / cells,
+            "gram": within @ within.T / cells,
         }
-
-
-def _smoothed_terms(measure: Measure, state: np.ndarray, smoothed: np.ndarray) -> list[np.ndarray]:
-    names = dict(zip(measure.species, state, strict=True))
-    known = dict(zip(measure.species, smoothed, strict=True))
-    known |= {f"lap({s})": laplacian(known[s]) for s in measure.species}
-    functions = expressions.smooth_functions(state) | Grid((state.shape[-2], state.shape[-1])).operators()
-
-    def of(term: str) -> np.ndarray:
-        if term in known:
-            return known[term]
-        field = expressions.evaluate(expressions.parse(term, measure.species), names, functions)
-        return measure.smooth(field + 0 * state[0])  # the term '1' is a field, too, and nan where nothing is known
-
-    return [of(term) for term in measure.terms]
 
 
 @dataclass(frozen=True)
@@ -141,35 +207,41 @@ class SecondOrder:
 
     Args:
         system: v, whose unit of time is that of the result.
+        operator: that its rates are taken with.
     """
 
     measure: Measure
     system: System
+    operator: Operator
 
     def __call__(self, sample_id: int, state: np.ndarray) -> Findings:
         """Of one snapshot, v' (hess g) v / 2 of the observables, rows [J], and of those held out, held_out [40]."""
         return extrapolate(self.measure, sample_id, state, self._at)
 
-    def _at(self, state: np.ndarray) -> Findings:
-        smoothed, v = self.measure.smooth(state), self.measure.smooth(self.system.rate(state))
-        judges = self.measure.held_out()
+    def _at(self, z: np.ndarray) -> Findings:
+        measure = self.measure
+        rate = self.system.rate(measure.scaling.to_values(z), measure.grid, self.operator)
+        smoothed, v = measure.smooth(z), measure.smooth(measure.scaling.velocity_to_training(rate))
+        window = 1.0 if measure.window is None else measure.grid.inside(0)  # beyond, values mean nothing
+        fastest = np.abs(v * window).max()
+        step = MOVED / max(fastest, np.finfo(float).tiny)  # whatever the unit of time
+        flat = v.reshape(len(v), -1)
 
-        def rates(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            by_u, by_v = observable_gradients(*x)
-            own = np.array([(a * v[0] + b * v[1]).mean() for a, b in zip(by_u, by_v, strict=True)])
-            return own, judges.rates(torch.from_numpy(x)[None], torch.from_numpy(v)[None])[0].numpy()
+        def difference(own: Products | Smooth) -> np.ndarray:
+            ahead, behind = (own.rates(measure.fields(smoothed + sign * step * v), flat) for sign in (1, -1))
+            return (ahead - behind) / (4 * step * measure.cells)
 
-        step = MOVED / max(np.abs(v).max(), np.finfo(float).tiny)  # whatever the unit of time
-        ahead, behind = rates(smoothed + step * v), rates(smoothed - step * v)
-        own, judged = ((a - b) / (4 * step) for a, b in zip(ahead, behind, strict=True))
-        return {"rows": own, "held_out": judged}
+        return {"rows": difference(measure.observables), "held_out": difference(measure.judges)}
 
 
-def refuse_not_finite(findings: Findings, sample_ids: np.ndarray, terms: tuple[str, ...]) -> None:
+def refuse_not_finite(findings: Findings, sample_ids: np.ndarray, terms: list[str]) -> None:
     """Refuse snapshots [N] in which a task finds what is not finite.
 
+    Args:
+        terms: what is measured, in the user's words, [M].
+
     Raises:
-        UserError: names the samples that are no concentrations, or the term that is not finite on some of them.
+        UserError: names the samples that are not finite, or the term that is not on some of them.
     """
     finite = np.all([np.isfinite(v).reshape(len(v), -1).all(axis=1) for v in findings.values()], axis=0)
     if finite.all():
@@ -177,58 +249,15 @@ def refuse_not_finite(findings: Findings, sample_ids: np.ndarray, terms: tuple[s
     of_all = f"of {len(sample_ids)} looked at"
     for k, term in enumerate(terms if "gram" in findings else ()):
         known = np.isfinite(findings["gram"])
-        singular = ~known[:, k, k] & known.any(axis=(1, 2))  # of what are no concentrations, nothing is known
+        singular = ~known[:, k, k] & known.any(axis=(1, 2))  # of values that are not finite, nothing is known
         if singular.any():
             raise UserError(
                 f"the term {term!r} is not finite on {_samples_text(sample_ids[singular])} {of_all}; "
-                "take one that is finite for all concentrations, and for what noise adds to them"
+                "take one that is finite for all values, and for what noise adds to them"
             )
-    raise UserError(
-        f"{_samples_text(sample_ids[~finite])} {of_all}: values that are not finite, or outside [0, 1] "
-        "by more than the noise; concentrations lie in [0, 1]"
-    )
+    raise UserError(f"{_samples_text(sample_ids[~finite])} {of_all}: values that are not finite, or too large")
 
 
 def _samples_text(ids: np.ndarray) -> str:
     more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
     return f"sample{'s' * (len(ids) > 1)} {', '.join(map(str, ids[:5]))}{more}"
-
-
-def observable_gradients(u: np.ndarray, v: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Functional derivatives by u and by v of the observables, fields [H, W] each.
-
-    Observables are spatial means of u^a v^b to degree 5, of the gradient energies |grad u|^2, grad u . grad v and
-    |grad v|^2, and of w lap u and w lap v for monomials w of degree 2 and 3. The Laplacian is self-adjoint, so the
-    derivative of w lap u by u is w_u lap u + lap w.
-    """
-    pu, pv = _powers(u, OBSERVABLE_DEGREE), _powers(v, OBSERVABLE_DEGREE)
-    lap_u, lap_v = laplacian(u), laplacian(v)
-    zero = np.zeros_like(u)
-    by_u: list[np.ndarray] = []
-    by_v: list[np.ndarray] = []
-
-    def slope(a: int, b: int) -> tuple[np.ndarray, np.ndarray]:
-        return (a * pu[a - 1] * pv[b] if a else zero), (b * pu[a] * pv[b - 1] if b else zero)
-
-    for degree in range(1, OBSERVABLE_DEGREE + 1):
-        for b in range(degree + 1):
-            w_u, w_v = slope(degree - b, b)
-            by_u.append(w_u)
-            by_v.append(w_v)
-    by_u += [-2 * lap_u, -lap_v, zero]
-    by_v += [zero, -lap_u, -2 * lap_v]
-    for degree in WEIGHT_DEGREES:
-        for b in range(degree + 1):
-            w_u, w_v = slope(degree - b, b)
-            lap_w = laplacian(pu[degree - b] * pv[b])
-            by_u += [w_u * lap_u + lap_w, w_u * lap_v]
-            by_v += [w_v * lap_u, w_v * lap_v + lap_w]
-    return by_u, by_v
-
-
-def _powers(x: np.ndarray, degree: int) -> list[np.ndarray]:
-    """1, x, x^2, ..., x^degree."""
-    made = [x * 0 + 1]
-    for _ in range(degree):
-        made.append(made[-1] * x)
-    return made

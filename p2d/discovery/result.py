@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2d.config.stored import Json
-from p2d.discovery.reference import REACTION, SYSTEM, reference_of
+from p2d.discovery.known import named
 from p2d.errors import UserError
-from p2d.fields import Grid
+from p2d.fields import Grid, Operator
 from p2d.runs import write_json
 from p2d.systems import writing
 from p2d.systems.system import Amounts, System
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 Intervals = dict[str, dict[str, tuple[float, float]]]
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#e377c2", "#7f7f7f")  # of species
+# What those of before do not tell.
+OLDER: Json = {"rounded": False, "dropped": 0, "seconds": {}, "system": None}
+OLDER |= {"directed": True, "grid": None, "operator": "5-point"}
+UNDIRECTED = "the direction of time is not known, as no term that damps short waves is kept"
+SAME_TIME = 0.1  # relative, within which the unit of time is taken for that of the true system
 KEYS = {
     "terms": "equation",
     "errors": "error",
@@ -46,7 +51,7 @@ class Discovery:
         spectrum: the smallest chi-squared values of orthogonal dynamics, over their degrees of freedom, ascending.
         misfit: excess of chi-squared of the mean rates, a run; far below 1 where the library holds the dynamics.
         z_max: the largest z-score of the rates of 40 held-out observables; None where nothing moves.
-        unbalanced: share of the reaction's power that nothing linear balances cell by cell, 0 where nothing moves.
+        unbalanced: share of the Laplacians' power that is no function of the values, near 0 where nothing moves.
         step: length of the explicit steps that made the snapshots and its standard error, in the unit of time; None
             where there is no sign of them.
         noise: standard deviation of each species' white noise that is corrected for.
@@ -54,6 +59,10 @@ class Discovery:
         rounded: whether the snapshots are 8-bit images.
         snapshots: how many it is from.
         verdict: in words.
+        unit_of_time: in words.
+        directed: whether the direction of time is known: some term damps short waves.
+        grid: of the snapshots: lengths are in its unit.
+        operator: of the Laplacians and slopes, with which rates are those of the snapshots.
         simulable: the equation with the start, limits and run of the system that its data are of, see `simulated_as`.
         dropped: snapshots that were left out, as they are uniform.
         seconds: wall time of the passes and of the fit.
@@ -75,6 +84,9 @@ class Discovery:
     snapshots: int
     verdict: str
     unit_of_time: str
+    directed: bool = True
+    grid: Grid | None = None
+    operator: Operator = "5-point"
     simulable: System | None = None
     dropped: int = field(default=0, compare=False)
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
@@ -87,8 +99,7 @@ class Discovery:
     def simulated_as(self, truth: System, states: np.ndarray, grid: Grid, name: str = "discovered") -> System:
         """The equation as a system with the start, limits and burn-in of the system that its data are of.
 
-        Where its unit of time is another, the step is such that rates are as fast on the data as the true system's.
-        Its lengths are in cells.
+        The step is such that rates are as fast on the data as the true system's.
 
         Args:
             states: some of the data, [N, C, H, W].
@@ -104,24 +115,29 @@ class Discovery:
             blot=[numbers(blot) for blot in start.blot] if isinstance(start.blot, list) else numbers(start.blot),
             noise=numbers(start.noise),
         )
-        if truth.name != SYSTEM or self.unit_of_time != REACTION:
-            wished = truth.rate(states.astype(np.float64), grid)
-            own = System.of_terms(name, self.terms).rate(states.astype(np.float64))
-            dt *= float(np.sqrt((wished**2).mean() / (own**2).mean()))
-        run = replace(truth.run, dt=dt, spacing=1.0)
+        wished = truth.rate(states.astype(np.float64), grid, self.operator)
+        own = System.of_terms(name, self.terms).rate(states.astype(np.float64), grid, self.operator)
+        ratio = float(np.sqrt((wished**2).mean() / max((own**2).mean(), np.finfo(float).tiny)))
+        # Nothing moves to take the step from, or it is the same to within what is known of it.
+        dt *= ratio if own.any() and abs(ratio - 1) > SAME_TIME else 1.0
+        run = replace(truth.run, dt=dt)
         return System.of_terms(name, self.terms, start=start, limits=truth.limits, units=truth.units, run=run)
 
     @property
     def parameters(self) -> dict[str, float]:
-        """Those of the reference system, Gray-Scott, where the equation is that; otherwise {}."""
-        reference = reference_of(tuple(self.terms))
-        return reference.parameters(self.terms) if reference else {}
+        """Those of a system of the catalogue, where the equation is that; otherwise {}."""
+        known = named(self.terms)
+        return known.parameters(self.terms) if known else {}
 
     def __str__(self) -> str:
         lines = [
             writing.text(self.terms, self.errors),
             f"{self.verdict}, {self.snapshots} snapshots; unit of time: {self.unit_of_time}",
         ]
+        if not self.directed:
+            lines.append(UNDIRECTED)
+        if self.operator != "5-point":
+            lines.append(f"Laplacians are {self.operator}")
         if any(self.noise):
             noise = " and ".join(f"{sigma:.4f} in {s}" for s, sigma in zip(self.terms, self.noise, strict=True))
             lines.append(f"corrected for white noise of {noise}")
@@ -169,8 +185,9 @@ class Discovery:
 
     def to_dict(self) -> Json:
         """As JSON types: the equation in several forms, its errors, and the numbers of the verdict."""
-        values = {KEYS.get(key, key): value for key, value in asdict(replace(self, simulable=None)).items()}
+        values = {KEYS.get(key, key): value for key, value in asdict(replace(self, simulable=None, grid=None)).items()}
         del values["system"]
+        values["grid"] = self.grid.to_dict() if self.grid else None
         if self.simulable:
             values["system"] = self.simulable.to_dict()
         if self.parameters:
@@ -183,11 +200,12 @@ class Discovery:
     @classmethod
     def from_dict(cls, values: Json) -> Discovery:
         """The discovery of these JSON types; what it does not know is left out."""
-        values = {"rounded": False, "dropped": 0, "seconds": {}, "system": None, **values}
+        values = {**OLDER, **values}
         own = {f.name: values[KEYS.get(f.name, f.name)] for f in fields(cls)}
         ends = {s: {term: tuple(pair) for term, pair in terms.items()} for s, terms in own["intervals"].items()}
         step = tuple(own["step"]) if own["step"] else None
         simulable = System.from_dict(own["simulable"]) if own["simulable"] else None
+        own["grid"] = Grid.from_dict(own["grid"]) if own["grid"] else None
         own |= {"intervals": ends, "step": step, "simulable": simulable}
         return cls(**own | {k: tuple(own[k]) for k in ("spectrum", "noise")})
 

@@ -1,4 +1,4 @@
-"""What a discovered equation is worth, in words."""
+"""What a discovered equation is worth, in words; all thresholds of the verdict are here."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import numpy as np
 
 from p2d.discovery.moments import HELD_OUT
 
-FEW_RUNS = 64
+LEAST_RUNS = 8  # fewer independent snapshots have no covariance to speak of
+RUNS_PER_WEIGHT = 1.25  # runs over observables that they give weights, below which chi-squared of the fit tells nothing
+FEW_RUNS = 64  # below it, more snapshots are the first thing to try
+# How much worse the next best dynamics has to fit than the best: below, resampled ensembles exchange terms.
 IDENTIFIED_GAP = 20.0
-LARGEST_Z = 4.5
-LARGEST_MISFIT = 3.0
+LARGEST_Z = 4.5  # of 40 held-out observables; one in 3,600 ensembles exceeds it by chance
+LARGEST_MISFIT = 3.0  # excess of chi-squared a run
+SIGNIFICANT = 3.0  # standard errors, of the step and of the variance of a pattern
 
 
 def verdict_text(
@@ -40,10 +44,16 @@ def too_few_text(runs: int, observables: int) -> str:
     )
 
 
-def static_text(unbalanced: float, system: str) -> str:
-    """Of an ensemble that does not move: a steady state of this system."""
+def static_text(imbalance: float, system: str, *, named: bool) -> str:
+    """Of an ensemble that does not move: a steady state of this system, or of none that is known."""
+    seen = f"static: Laplacians are functions of the values in every cell to {imbalance:.0e} of their power, so that "
+    if not system:
+        return (
+            seen
+            + "nothing moves, and no velocity can be told; --library SYSTEM gives the parameters of a system's steady state"
+        )
+    whose = "these are the parameters of that" if named else f"these are the parameters of a"
     return (
-        f"static: reaction and diffusion balance in every cell to {unbalanced:.0e} of the reaction's power; "
-        f"these are the parameters of that steady state, if its terms are {system}'s; whether and how fast it "
-        f"moves otherwise, and the direction of time, cannot be known from it"
+        f"{seen}nothing moves; {whose} steady state, if its terms are {system}'s; whether and how fast it moves "
+        "otherwise, and the direction of time, cannot be known from it"
     )

@@ -52,8 +52,7 @@ def whitened_basis(gram: np.ndarray, null: float) -> np.ndarray:
 
 def solve(
     rows: np.ndarray,
-    gram: np.ndarray,
-    null: float,
+    basis: np.ndarray,
     ridge: float,
     total: Total = _identity,
     systematic: Systematic | None = None,
@@ -62,13 +61,11 @@ def solve(
 
     Args:
         rows: [N, J, K], rates of J observables for each of K terms, a snapshot; this worker's snapshots.
-        gram: B [K, K], mean of phi phi' over all snapshots of all workers.
-        null: share of the largest eigenvalue of B below which a direction of the terms is null on the data.
+        basis: Q [K, q] with Q' B Q = 1, for B the mean of phi phi' over all snapshots of all workers.
         ridge: on the correlation matrix of the rates, whose smallest eigenvalues sampling cannot tell from 0.
         total: sums an array over workers.
         systematic: of coefficients [K], a standard error [J] that all mean rates share, added to their covariance.
     """
-    basis = whitened_basis(gram, null)
     rows = np.asarray(rows, np.float64) @ basis  # float64: the basis stretches small directions up to 1e6 times
     count = float(total(np.array([len(rows)], np.float64))[0])
     mean = total(rows.sum(axis=0)) / count

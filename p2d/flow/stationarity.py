@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from p2d.flow import divergence
-from p2d.flow.solve import solve
+from p2d.flow.solve import solve, whitened_basis
 from p2d.flow.velocity import EDGES, LocalField, at_cells, edges
 from p2d.flow.verdict import Balance
 from p2d.training.randomness import sample_generator, stream_seed
@@ -152,7 +152,7 @@ class Stationarity(Task):
         def total(sums: np.ndarray) -> np.ndarray:
             return workers.total(torch.from_numpy(sums).to(device)).cpu().numpy()
 
-        solution = solve(rows.numpy(), np.kron(np.eye(2), gram.numpy()), NULL, RIDGE, total)
+        solution = solve(rows.numpy(), whitened_basis(np.kron(np.eye(2), gram.numpy()), NULL), RIDGE, total)
         # c' B c = E|v|^2 over both species, so this sets the mean square of an entry to 1.
         last = torch.from_numpy(solution.coefficients).view(2, -1) * math.sqrt(2)
         self.model.last.copy_(last.to(self.model.last))

@@ -1,15 +1,20 @@
-"""Noise of snapshots, told from the snapshots alone: white noise, and rounding to the grey levels of an image."""
+"""Noise of snapshots, told from the snapshots alone: white noise, and rounding to the grey levels of an image.
+
+A pattern has short waves of its own, where its fronts are steep; noise is alike everywhere. So the noise is what is
+left in the quietest cells of high differences, and at most what the shortest waves of the spectrum hold.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from p2d.errors import UserError
-from p2d.fields import Species
+from p2d.fields import Grid, Species
 
-LEAST = 5e-4  # share of a range; sharp patterns themselves look like as much noise, and an 8-bit image's is twice that
+LEAST = 5e-3  # share of a species' spread; the steepest patterns look like as much, and an 8-bit image's is near
 # Cycles a cell, from the corner of the spectrum inwards: patterns have next to no power of their own beyond, and the
 # more of the spectrum is free of them, the better is the noise known.
 CUTOFFS = (0.65, 0.6, 0.55, 0.5)
@@ -17,21 +22,78 @@ CONSISTENT = 3.0  # standard errors by which the power within a wider cut-off ma
 LOOKED_AT = 64  # snapshots, at least, of a large dataset that noise is told from
 LEVELS = 255  # of an 8-bit image
 ROUNDED = 1.5 / LEVELS / 12**0.5  # noise of an 8-bit image that its rounding, of 1 / (255 12^(1/2)), does not explain
+DIFFERENCES = 8  # of the differences that leave noise alone, over all axes
+QUIET, LESS_QUIET = 0.1, 0.4  # shares of the cells by which the clean part of a mixture is told
+WIDER, AS_QUIET = (0.9, 0.8, 0.6, 0.4), 1.1  # shares that all cells count by, where they are as quiet to within this
 
 
-def white_noise(states: np.ndarray) -> tuple[float, ...]:
+def white_noise(states: np.ndarray, grid: Grid | None = None) -> tuple[float, ...]:
     """Standard deviation of white noise in each species of snapshots [N, C, H, W].
 
-    The mean power beyond the widest cut-off at which it is still that of narrower ones (the rule of Lepski 1991).
+    Args:
+        grid: periodic of spacing 1 when None.
 
     Raises:
-        UserError: grids too small to have such modes.
+        UserError: grids too small to tell it from.
     """
-    down, right = np.fft.fftfreq(states.shape[-2])[:, None], np.fft.fftfreq(states.shape[-1])
-    wavenumber = np.hypot(down, right)
+    grid = grid or Grid(states.shape[-2:])
+    quiet = [_of_quiet_cells(states[:, s].astype(np.float64), grid) for s in range(states.shape[1])]
+    if set(grid.edges) != {"periodic"} or grid.mask:
+        return tuple(quiet)
+    return tuple(map(min, quiet, _of_short_waves(states)))
+
+
+def _of_quiet_cells(field: np.ndarray, grid: Grid) -> float:
+    """From differences of high order, which smooth patterns hardly have, in the cells where they are least.
+
+    A share p of the cells is quiet, with normal differences of deviation sigma; two quantiles tell both.
+    """
+    from scipy.special import ndtri  # on use: the command line must start without it
+
+    axes = [axis for axis, length in zip((-2, -1), grid.shape, strict=True) if length > 1]
+    order = DIFFERENCES // max(len(axes), 1)
+    if min((grid.shape[axis] for axis in axes), default=0) <= 2 * order:
+        raise UserError("the grid is too small to estimate noise from; give --noise")
+    known = grid.inside(0)
+    reaching = np.ones(grid.shape, bool) if grid.mask is None else known
+    weight = 1.0
+    for axis in axes:
+        periodic = grid.edges[axis] == "periodic"
+        for _ in range(order):
+            if periodic:
+                field, reaching = np.roll(field, -1, axis) - field, reaching & np.roll(reaching, -1, axis)
+            else:
+                field = np.diff(field, axis=axis)
+                reaching = np.take(reaching, range(1, reaching.shape[axis]), axis) & np.take(
+                    reaching, range(reaching.shape[axis] - 1), axis
+                )
+        weight *= math.comb(2 * order, order)
+    sizes = np.abs(field[..., reaching]) / math.sqrt(weight)
+    if not sizes.size:
+        raise UserError("the mask leaves too few cells beside each other to estimate noise from; give --noise")
+    low, high = np.quantile(sizes, (QUIET, LESS_QUIET))
+    ends = [LESS_QUIET + 0.02, 1.0]  # of the share that is quiet
+
+    def ratio(share: float) -> float:
+        return float(ndtri((1 + LESS_QUIET / share) / 2) / ndtri((1 + QUIET / share) / 2))
+
+    for _ in range(40):
+        middle = sum(ends) / 2
+        ends[int(ratio(middle) * low < high)] = middle  # the fewer are quiet, the further is the higher quantile out
+    quiet = float(low / ndtri((1 + QUIET / ends[1]) / 2))
+    # The more cells are as quiet as these, the better is the noise known.
+    wider = [np.sqrt((sizes**2).mean()), *(np.quantile(sizes, q) / ndtri((1 + q) / 2) for q in WIDER)]
+    return float(next((level for level in wider if level <= AS_QUIET * quiet), quiet))
+
+
+def _of_short_waves(states: np.ndarray) -> tuple[float, ...]:
+    """The mean power beyond the widest cut-off at which it is still that of narrower ones (the rule of Lepski 1991)."""
+    height, width = states.shape[-2:]
+    flat = min(height, width) == 1  # the corner of the spectrum is an end then
+    wavenumber = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)) * (2**0.5 if flat else 1.0)
     beyond = [mode for mode in (wavenumber >= cutoff for cutoff in CUTOFFS) if mode.sum() > 2]
     if not beyond:
-        raise UserError("the grid is too small to estimate noise from; give --noise")
+        return (math.inf,) * states.shape[1]
     centred = states - states.mean(axis=(-2, -1), keepdims=True)
     power = (np.abs(np.fft.fft2(centred)) ** 2).mean(axis=0) / wavenumber.size
     return tuple(_level(each, beyond, len(states)) for each in power)
@@ -48,24 +110,38 @@ def _level(power: np.ndarray, beyond: list[np.ndarray], count: int) -> float:
     return float(np.sqrt(level))
 
 
-def seen(states: np.ndarray, species: Sequence[Species] | None = None) -> tuple[float, ...]:
+def seen(states: np.ndarray, grid: Grid | None = None) -> tuple[float, ...]:
     """White noise of each species that is worth correcting for; 0 below what patterns themselves may look like.
 
     What rounding to 8 bits leaves is none: it is white only where patterns are steep.
 
     Args:
         states: [N, C, H, W].
-        species: with their ranges; 0 to 1 where none are given.
     """
-    least = ROUNDED if is_rounded(states, species) else LEAST
-    spans = [s.span for s in species] if species else [1.0] * states.shape[1]
+    inside = (grid or Grid(states.shape[-2:])).inside(0)
+    least = LEAST * states[..., inside].std(axis=(0, 2), dtype=np.float64)
+    if is_rounded(states):
+        least = np.maximum(least, ROUNDED * _span(states))
     return tuple(
-        level if level >= least * span else 0.0 for level, span in zip(white_noise(states), spans, strict=True)
+        level if level >= bound else 0.0 for level, bound in zip(white_noise(states, grid), least, strict=True)
     )
 
 
 def is_rounded(states: np.ndarray, species: Sequence[Species] | None = None) -> bool:
-    """Whether values [N, C, H, W] are those of 8-bit images: multiples of 1/255 of each species' range, see `seen`."""
-    ranges = np.array([(s.low, s.span) for s in species] if species else [(0.0, 1.0)])[:, :, None, None]
-    levels = (np.asarray(states, np.float64) - ranges[:, 0]) / ranges[:, 1] * LEVELS
+    """Whether values [N, C, H, W] are those of 8-bit images: multiples of 1/255 of 1, or of each species' range."""
+    whole = [(0.0, np.ones(states.shape[1])), (states.min(axis=(0, 2, 3)), _span(states))]
+    if species:
+        whole.append((np.array([s.low for s in species]), np.array([s.span for s in species])))
+    return any(_on_levels(states, low, span) for low, span in whole)
+
+
+def _on_levels(states: np.ndarray, low: np.ndarray | float, span: np.ndarray) -> bool:
+    lowest = np.broadcast_to(low, span.shape)[:, None, None]
+    levels = (np.asarray(states, np.float64) - lowest) / span[:, None, None] * LEVELS
     return bool(np.abs(levels - np.round(levels)).max() < 1e-3)
+
+
+def _span(states: np.ndarray) -> np.ndarray:
+    """From the lowest to the highest value of each species, [C]; 1 where all are the same."""
+    span = np.asarray(states.max(axis=(0, 2, 3)) - states.min(axis=(0, 2, 3)), np.float64)
+    return np.where(span > 0, span, 1.0)

@@ -29,6 +29,10 @@ class Snapshots(Protocol):
         """The run that each is of, [N]; runs are independent of each other."""
 
     @property
+    def times(self) -> np.ndarray:
+        """When each was taken, [N] in one unit for all; nan where it is not known."""
+
+    @property
     def species(self) -> tuple[str, ...]:
         """Their names, in the order of the states."""
 
@@ -38,6 +42,9 @@ class Snapshots(Protocol):
 
     def some(self, most: int) -> np.ndarray:
         """States [M, C, H, W] of at most so many, evenly spread."""
+
+    def states_of(self, sample_ids: np.ndarray) -> np.ndarray:
+        """States [M, C, H, W] of these samples, in their order."""
 
     def each(self, task: Task) -> Findings:
         """What a task finds in every snapshot, arrays [N, ...] in the order of ids."""
@@ -56,7 +63,7 @@ class InMemory:
 
     Attributes:
         states: [N, C, H, W].
-        sample_ids, runs: [N].
+        sample_ids, runs, times: [N].
         species: C names.
         grid: where their cells are.
     """
@@ -64,24 +71,30 @@ class InMemory:
     states: np.ndarray
     sample_ids: np.ndarray
     runs: np.ndarray
+    times: np.ndarray
     species: tuple[str, ...]
     grid: Grid
 
     @classmethod
-    def of_states(cls, states: np.ndarray, species: tuple[str, ...] = SPECIES) -> InMemory:
-        """An array of snapshots [N, C, H, W], each of a run of its own."""
+    def of_states(cls, states: np.ndarray, species: tuple[str, ...] = SPECIES, grid: Grid | None = None) -> InMemory:
+        """An array of snapshots [N, C, H, W], each of a run of its own; periodic of spacing 1 unless told."""
         ids = np.arange(len(states))
-        return cls(states, ids, ids, species, Grid(states.shape[-2:]))
+        return cls(states, ids, ids, np.full(len(ids), np.nan), species, grid or Grid(states.shape[-2:]))
 
     @classmethod
     def of_dataset(cls, dataset: Dataset, sample_ids: np.ndarray | None = None) -> InMemory:
         """These samples of a dataset, all living ones when None."""
         ids = dataset.living if sample_ids is None else np.sort(sample_ids)
-        return cls(dataset.states(ids), ids, dataset.runs(ids), dataset.card.names, dataset.card.grid)
+        card = dataset.card
+        return cls(dataset.states(ids), ids, dataset.runs(ids), dataset.times(ids), card.names, card.grid)
 
     def some(self, most: int) -> np.ndarray:
         """States [M, C, H, W] of at most so many, evenly spread."""
         return evenly(self.states, most)
+
+    def states_of(self, sample_ids: np.ndarray) -> np.ndarray:
+        """States [M, C, H, W] of these samples, in their order."""
+        return self.states[np.searchsorted(self.sample_ids, sample_ids)]
 
     def each(self, task: Task) -> Findings:
         """What a task finds in every snapshot, one after the other."""

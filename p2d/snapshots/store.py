@@ -164,6 +164,11 @@ class Dataset:
         ids, runs = (self.index.column(name).to_numpy() for name in ("sample_id", "run_id"))
         return runs[np.searchsorted(ids, sample_ids)]
 
+    def times(self, sample_ids: np.ndarray) -> np.ndarray:
+        """When each of these samples was taken, in the system's time from its start; nan where it is not known."""
+        ids, times = (self.index.column(name).to_numpy(zero_copy_only=False) for name in ("sample_id", "time"))
+        return times[np.searchsorted(ids, sample_ids)].astype(np.float64)
+
     def split(self, holdout: float, snapshots: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Sample ids for training and held out: whole runs, evenly spread over the living, at least one on each side.
 
