@@ -19,10 +19,10 @@ from p2d.discovery.coordinates import expanded, standardised
 from p2d.discovery.fit import Rates
 from p2d.discovery.known import Known, known_systems, named
 from p2d.discovery.library import FREE, Library, choose_library, free_library, tied_library
-from p2d.discovery.moments import SMOOTHING, Measure, Rows, SecondOrder, extrapolate, refuse_not_finite
+from p2d.discovery.moments import SMOOTHING, Measure, Rows, Stepped, Trial, extrapolate, refuse_not_finite
 from p2d.discovery.observables import ENUMERATED, Products, Smooth
 from p2d.discovery.result import Discovery
-from p2d.discovery.steps import Steps
+from p2d.discovery.steps import EULER, Steps
 from p2d.discovery.verdict import LEAST_RUNS, RUNS_PER_WEIGHT, SIGNIFICANT, static_text, too_few_text, verdict_text
 from p2d.errors import UserError
 from p2d.fields import Grid, Operator
@@ -41,6 +41,10 @@ SMALLEST_FITS = 8  # of the spectrum, that a discovery keeps
 DAMPED_AT = 8  # snapshots that are looked at for what damps
 SURE = 0.95  # share of the resampled ensembles in which short waves are damped
 BALANCE_DRAWS = 20
+SYMMETRIES = 3  # at most; more would be no equation
+GONE = 1e-12  # share of a term's mean square below which it is a symmetry alone
+PASSES = 4  # at most, for what explicit steps add
+SETTLED = 0.03  # relative, of their length
 
 
 def discover_equation(
@@ -65,24 +69,12 @@ def discover_equation(
         return _Steady(snapshots, measure, config, max(imbalance, error), system).discovery(library)
     first = _measure_runs(snapshots, Rows(measure), library)
     _refuse_noise_alone(first["gram"], measure)
-    problem = _choose_operator(library, measure, first, config)
-    rates, held_out = problem.rates, problem.held_out
-    kept, frequency, steps = np.arange(rates.rows.shape[2]), None, None
-    start_from = fit.choose_terms(rates)[0] if library.sparse else kept
-    problem = replace(
-        problem, damping=clock.damping(library, sample[:DAMPED_AT], measure.scaling, measure.grid, problem.operator)
-    )
-    start = problem.whole(rates.over(start_from).solution().coefficients, start_from)
-    if problem.fastest(start) and not measure.rounded:  # what rounding leaves would pass for steps
-        made = System.of_terms("first", library.name_terms(library.ties @ start))
-        second = _measure_runs(snapshots, SecondOrder(measure, made, problem.operator), library)
-        velocity = rates.root @ start
-        along = rates.root.T @ velocity / (velocity @ velocity)
-        steps = Steps(along, second["rows"].mean(axis=0), second["held_out"].mean(axis=0), problem.fastest)
-        problem = replace(problem, rates=replace(rates, systematic=steps.error))
+    problems = (_Problem.of(library, measure, first, operator, sample[:DAMPED_AT]) for operator in measure.operators)
+    problem = _choose_operator([one for each in problems for one in each.beside_symmetries()], snapshots)
+    kept, frequency = np.arange(problem.rates.rows.shape[2]), None
     if library.sparse:
         kept, frequency = fit.choose_stable_terms(problem.rates, config.seed)
-    return _Fitted(problem, kept, steps, snapshots, system).discovery(held_out, frequency, imbalance)
+    return _Fitted(problem, kept, snapshots, config, system).discovery(frequency, imbalance)
 
 
 def choose_measure(
@@ -215,7 +207,7 @@ def _refuse_noise_alone(gram: np.ndarray, measure: Measure) -> None:
         )
 
 
-def _measure_runs(snapshots: Snapshots, task: Rows | SecondOrder, library: Library) -> Findings:
+def _measure_runs(snapshots: Snapshots, task: Rows | Stepped, library: Library) -> Findings:
     """Means of what a task finds over the snapshots of each run, which are not independent of each other."""
     findings = snapshots.each(task)
     refuse_not_finite(findings, snapshots.sample_ids, _users_words(task.measure, library))
@@ -262,33 +254,89 @@ def _root(gram: np.ndarray, measure: Measure, library: Library, operator: Operat
     return np.concatenate(blocks)
 
 
-def _choose_operator(library: Library, measure: Measure, first: Findings, config: DiscoverConfig) -> _Problem:
-    """The fit with the operator that needs the fewest terms; of as many, that of the least misfit."""
-    fits = {}
-    for operator in measure.operators:
-        rates, held_out = _rates(first, measure, library, operator)
-        kept, solution = np.arange(rates.rows.shape[2]), None
-        if len(measure.operators) > 1:
-            kept, solution = fit.choose_terms(rates) if library.sparse else (kept, rates.solution())
-        worth = (len(kept), solution.statistics[0] if solution else 0.0)
-        fits[operator] = worth, _Problem(library, measure, config, operator, rates, held_out)
-    return min(fits.values(), key=lambda each: each[0])[1]
-
-
 @dataclass(frozen=True, eq=False)
 class _Problem:
     """What is looked for: an equation over a library, by rates with one operator.
 
     Free numbers are in a unit of time in which the mean square velocity is 1, and such that short waves are damped.
+
+    Attributes:
+        held_out: rates of those observables that judge, [N, 40, P].
+        damping: see clock.damping.
+        steps: what explicit steps add, where that has been measured.
+        symmetries: free numbers of velocities without neighbours that keep the ensemble as well: of each the velocity
+            may hold any share, which neither its size nor its fit counts.
     """
 
     library: Library
     measure: Measure
-    config: DiscoverConfig
     operator: Operator
-    rates: Rates
+    uncorrected: Rates
     held_out: np.ndarray
-    damping: np.ndarray | None = None
+    damping: np.ndarray
+    steps: Steps | None = None
+    symmetries: tuple[np.ndarray, ...] = ()
+
+    @classmethod
+    def of(cls, library: Library, measure: Measure, first: Findings, operator: Operator, some: np.ndarray) -> _Problem:
+        """By what a first pass has found; `some` snapshots tell what damps."""
+        rates, held_out = _rates(first, measure, library, operator)
+        damping = clock.damping(library, some, measure.scaling, measure.grid, operator)
+        made = cls(library, measure, operator, rates, held_out, damping)
+        for free in fit.unseen(rates):
+            made = made.beside(free)
+        return made
+
+    def beside(self, free: np.ndarray) -> _Problem:
+        """The same problem where any share of this velocity, which keeps the ensemble as well, does not count."""
+        root = self.uncorrected.root
+        velocity = root @ free / np.linalg.norm(root @ free)
+        left = root - np.outer(velocity, velocity @ root)
+        left[:, (left**2).sum(axis=0) < GONE * (root**2).sum(axis=0)] = 0.0
+        return replace(self, uncorrected=replace(self.uncorrected, root=left), symmetries=(*self.symmetries, free))
+
+    def beside_symmetries(self) -> list[_Problem]:
+        """The same problem, and, where its best equation damps nothing, those without that velocity, and so on."""
+        made = [self]
+        while len(made) <= SYMMETRIES:
+            kept, solution = made[-1].chosen
+            free = made[-1].whole(solution.coefficients, kept)
+            if made[-1].damped(free):
+                return made
+            made.append(made[-1].beside(free))
+        return made[:1]
+
+    @cached_property
+    def rates(self) -> Rates:
+        """Rates of the observables of the fit, corrected for steps."""
+        return self.steps.corrected(self.uncorrected) if self.steps else self.uncorrected
+
+    @cached_property
+    def chosen(self) -> tuple[np.ndarray, fit.Solution]:
+        """The free numbers that the data need, all of a tied library, and the solution over them."""
+        if self.library.sparse:
+            return fit.choose_terms(self.rates)
+        return np.arange(self.rates.rows.shape[2]), self.rates.solution()
+
+    @property
+    def worth(self) -> tuple[bool, float]:
+        """What the better of two problems has less of: misfit, and terms by what each has to earn.
+
+        One that damps and fits is better than any that does not.
+        """
+        kept, solution = self.chosen
+        damps = bool(self.damped(self.whole(solution.coefficients, kept)))
+        misfit = float(solution.statistics[0]) + len(kept) * self.rates.allowance(solution, len(kept))
+        return not (damps and self.fits), misfit
+
+    @property
+    def fits(self) -> bool:
+        """Whether the chosen terms, fewer than all, fit as well as chance lets them."""
+        kept, solution = self.chosen
+        freedom = max(self.rates.rows.shape[1] - len(kept) + 1, 1)
+        few = len(kept) < self.rates.rows.shape[2] or not self.library.sparse
+        inflation = self.rates.inflation(solution, len(kept)) ** 2
+        return few and solution.statistics[0] < inflation * fit.surprising(freedom)
 
     def whole(self, c: np.ndarray, kept: np.ndarray) -> np.ndarray:
         """All free numbers of those that are kept; the others are zero."""
@@ -300,7 +348,6 @@ class _Problem:
 
     def damped(self, free: np.ndarray) -> float:
         """How much short waves are damped; 0 by terms without neighbours."""
-        assert self.damping is not None
         return -float(self.damping @ (self.library.ties @ free))
 
     @cached_property
@@ -309,15 +356,56 @@ class _Problem:
         full = self.rates.solution().coefficients
         return self.rates.root.T @ (self.rates.root @ full) * (-1 if self.damped(full) < 0 else 1)
 
-    def fastest(self, free: np.ndarray) -> float:
-        """The fastest rate at which short waves of a species decay or grow."""
-        assert self.damping is not None
+    @property
+    def trial(self) -> tuple[np.ndarray, Trial | None]:
+        """The free numbers of the equation so far, and what steps along it are to be tried; None where none are."""
+        kept, solution = self.chosen
+        free = self.whole(solution.coefficients, kept)
         each = (self.damping * (self.library.ties @ free)).reshape(len(self.library.species), -1)
-        return float(np.abs(each.sum(axis=1)).max())
+        fastest = float(np.abs(each.sum(axis=1)).max())
+        if not fastest:
+            return free, None
+        system = System.of_terms("found", self.library.name_terms(self.library.ties @ free))
+        return free, Trial(system, self.operator, EULER / fastest)
 
-    def discovery(self, free: np.ndarray, draws: list[np.ndarray], **others: Any) -> Discovery:
-        """The equation of these free numbers, with errors of resampled ones."""
-        return _discovery(self.library, self.measure, self.operator, free, draws, **others)
+
+def _choose_operator(problems: list[_Problem], snapshots: Snapshots) -> _Problem:
+    """The problem whose operator fits best, with the fewest terms.
+
+    What steps add is measured at the equations so far, and again at the better ones that it leads to, until the length
+    of the steps settles.
+    """
+    before = 0.0
+    for _ in range(PASSES):
+        if problems[0].measure.rounded:  # what rounding leaves would pass for steps
+            break
+        problems = _stepped(problems, snapshots)
+        best = min(problems, key=lambda each: each.worth)
+        length = best.steps.length if best.steps else 0.0
+        if best.fits and abs(length - before) <= SETTLED * length:
+            return best
+        before = length
+    return min(problems, key=lambda each: each.worth) if len(problems) > 1 else problems[0]
+
+
+def _stepped(problems: list[_Problem], snapshots: Snapshots) -> list[_Problem]:
+    """Problems that know what explicit steps add to the rates of their equations so far, by one more pass."""
+    tried = [problem.trial for problem in problems]
+    trials = tuple(trial for _, trial in tried if trial)
+    if not trials:
+        return problems
+    found = _measure_runs(snapshots, Stepped(problems[0].measure, trials), problems[0].library)
+    made, place = [], 0
+    for problem, (free, trial) in zip(problems, tried, strict=True):
+        if trial:
+            velocity = problem.rates.root @ free
+            along = problem.rates.root.T @ velocity / (velocity @ velocity)
+            steps = Steps(along, found["rows"][:, place], found["held_out"][:, place], trial.longest)
+            steps = steps.measured(problem.uncorrected, problem.chosen[0])
+            problem = replace(problem, steps=steps)
+            place += 1
+        made.append(problem)
+    return made
 
 
 def _discovery(
@@ -347,20 +435,20 @@ class _Fitted:
 
     problem: _Problem
     kept: np.ndarray
-    steps: Steps | None
     snapshots: Snapshots
+    config: DiscoverConfig
     system: System | None
 
-    def discovery(self, held_out: np.ndarray, frequency: np.ndarray | None, imbalance: float) -> Discovery:
-        """The result, of rates of held-out observables [N, 40, P]."""
+    def discovery(self, frequency: np.ndarray | None, imbalance: float) -> Discovery:
+        """The result."""
         problem, library, measure = self.problem, self.problem.library, self.problem.measure
         subset = problem.rates.over(self.kept)
         solution = subset.solution()
         free = problem.whole(solution.coefficients, self.kept)
-        step, step_error, draws, directed = self._resampled(subset, solution, free)
-        drift = held_out @ free
-        bias = drift.mean(axis=0) + (step * self.steps.added(free, self.steps.held_out) if self.steps else 0.0)
-        z_max = float(np.abs(bias / drift.std(axis=0, ddof=1)).max() * np.sqrt(len(drift)))
+        draws, directed = self._resampled(subset, solution, free)
+        steps = problem.steps
+        drift = steps.added(problem.held_out, free) if steps else problem.held_out @ free
+        z_max = float(np.abs(drift.mean(axis=0) / drift.std(axis=0, ddof=1)).max() * np.sqrt(len(drift)))
         spectrum = problem.rates.solution().statistics / problem.rates.freedom
         gap = float(spectrum[1] / max(spectrum[0], 1.0)) if len(spectrum) > 1 else np.inf
         misfit = float(solution.statistics[0] - subset.freedom) / len(drift)
@@ -376,7 +464,10 @@ class _Fitted:
             [draw * factor for draw, factor in zip(draws, unit.factors[1:], strict=True)],
         )
         slower = abs(unit.factors[0])
-        return problem.discovery(
+        return _discovery(
+            library,
+            measure,
+            problem.operator,
             free,
             draws,
             frequency=None if frequency is None else library.name_terms(library.ties @ frequency),
@@ -385,49 +476,37 @@ class _Fitted:
             misfit=misfit,
             z_max=z_max,
             unbalanced=imbalance,
-            step=(step / slower, step_error / slower) if step > SIGNIFICANT * step_error else None,
+            step=(steps.length / slower, steps.error / slower) if steps and steps.seen else None,
             snapshots=len(self.snapshots.runs),
             verdict=verdict,
             unit_of_time=unit.name,
             directed=directed or unit.directed,
         )
 
-    def _resampled(
-        self, subset: Rates, solution: fit.Solution, free: np.ndarray
-    ) -> tuple[float, float, list[np.ndarray], bool]:
-        """Over bootstrap resamples of the runs: length of the explicit steps, its standard error, free numbers, and
-        whether they are sure of the direction of time."""
-        problem, config = self.problem, self.problem.config
-
-        def length(mean: np.ndarray, c: np.ndarray) -> float:
-            return self.steps.length(solution, mean, c, problem.whole(c, self.kept), self.kept) if self.steps else 0.0
-
-        draws, lengths, alike = [], [], []
+    def _resampled(self, subset: Rates, solution: fit.Solution, free: np.ndarray) -> tuple[list[np.ndarray], bool]:
+        """Free numbers over bootstrap resamples of the runs, and whether these are sure of the direction of time."""
+        problem, config = self.problem, self.config
+        draws, alike = [], []
         speed = problem.rates.root @ free
-        for mean, c in subset.resampled(solution, config.bootstrap, config.seed):
+        for _, c in subset.resampled(solution, config.bootstrap, config.seed):
             own = problem.whole(c, self.kept)
             alike.append(speed @ (problem.rates.root @ own) > 0)
             draws.append(free + subset.inflation(solution) * (own - free))
-            lengths.append(length(mean, c))
-        directed = bool(problem.damped(free)) and float(np.mean(alike)) >= SURE
-        step = length(subset.rows.mean(axis=0), solution.coefficients)
-        return step, float(np.std(lengths)), draws, directed
+        return draws, bool(problem.damped(free)) and float(np.mean(alike)) >= SURE
 
     def _unit(self, free: np.ndarray, draws: list[np.ndarray]) -> _Unit:
         """The unit of time: what is known, or told by the times of frames, or of the system; otherwise a convention."""
         library, measure, every = self.problem.library, self.problem.measure, [free, *draws]
-        if self.problem.config.known:
-            weights, value, words = clock.known_place(self.problem.config.known, library)
+        if self.config.known:
+            weights, value, words = clock.known_place(self.config.known, library)
             sizes = [float(weights @ (library.ties @ own)) for own in every]
             if not sizes[0]:
-                raise UserError(
-                    f"known = {self.problem.config.known!r}: the equation has no such term; name one it has"
-                )
+                raise UserError(f"known = {self.config.known!r}: the equation has no such term; name one it has")
             return _Unit(f"{words}, as given", [value / size for size in sizes], directed=True)
         found = System.of_terms("found", library.name_terms(library.ties @ free))
         timed = clock.measure_clock(self.snapshots, found, measure.scaling, self.problem.operator)
         if timed and timed.tells:
-            rng = np.random.Generator(np.random.Philox(self.problem.config.seed))
+            rng = np.random.Generator(np.random.Philox(self.config.seed))
             off = np.concatenate([[0.0], rng.standard_normal(len(draws))])
             of = f"that of {timed.pairs} pairs of frames at known times, to {100 * timed.error / abs(timed.factor):.2g} %"
             return _Unit(of, (timed.factor + timed.error * off).tolist(), directed=True)

@@ -92,6 +92,13 @@ class Rates:
         return [(mean, smallest(solution.whiten(mean), self.root)[1]) for mean in self.means(count, seed)]
 
 
+def unseen(rates: Rates) -> list[np.ndarray]:
+    """Combinations [P] that change no observable in any run, such as the translation of all species together."""
+    basis = whitened(rates.root)
+    _, values, vectors = np.linalg.svd((rates.rows @ basis).reshape(-1, basis.shape[1]), full_matrices=False)
+    return [basis @ vector for value, vector in zip(values, vectors, strict=True) if value < NULL * values[0]]
+
+
 def weighed(weights: Solution) -> float:
     """How many observables have weights that come from the runs: tr R (R + ridge)^-1 of their correlation R."""
     inverse = scipy.linalg.solve_triangular(weights.factor, np.eye(len(weights.factor)), lower=True)
@@ -153,7 +160,7 @@ def choose_stable_terms(rates: Rates, seed: int) -> tuple[np.ndarray, np.ndarray
     """
     kept, weights = choose_terms(rates)
     kept_in = np.zeros(rates.rows.shape[2])
-    allowed = functools.partial(rates.allowance, weights)
+    allowed = functools.cache(functools.partial(rates.allowance, weights))
     for mean in rates.means(RESAMPLED, seed):
         # A resampled mean varies about the mean as that does about the truth: twice the variance.
         again = eliminate(weights.whiten(mean), rates.root, rates.degrees, lambda terms: 2 * allowed(terms))
@@ -167,7 +174,7 @@ def choose_terms(rates: Rates) -> tuple[np.ndarray, Solution]:
     full = weights = rates.solution()
     kept = every
     for _ in range(ROUNDS):
-        allowed = functools.partial(rates.allowance, weights)
+        allowed = functools.cache(functools.partial(rates.allowance, weights))
         fewer = eliminate(weights.whiten(rates.rows.mean(axis=0)), rates.root, rates.degrees, allowed)
         again = rates.over(fewer).solution()
         # Weights at another equation may not bear out what those before promised; noisy ensembles do that.
@@ -175,7 +182,7 @@ def choose_terms(rates: Rates) -> tuple[np.ndarray, Solution]:
         alike = (rates.root @ full.coefficients) @ (
             rates.root[:, fewer] @ again.coefficients
         )  # cosine of the two velocities
-        if lost > rates.inflation(again, len(fewer)) ** 2 * _surprising(len(every) - len(fewer)) or abs(alike) < ALIKE:
+        if lost > rates.inflation(again, len(fewer)) ** 2 * surprising(len(every) - len(fewer)) or abs(alike) < ALIKE:
             break
         unchanged = np.array_equal(fewer, kept)
         kept, weights = fewer, again
@@ -184,7 +191,7 @@ def choose_terms(rates: Rates) -> tuple[np.ndarray, Solution]:
     return kept, weights
 
 
-def _surprising(freedom: int) -> float:
+def surprising(freedom: int) -> float:
     """A chi-squared value five standard deviations above its mean."""
     return freedom + 5 * np.sqrt(2 * freedom)
 
@@ -233,7 +240,7 @@ def _backward(
     Degree before cost: on data near a curve in (u, v) a true low term has stand-ins made of many high ones.
     """
     now, without = costs(kept)
-    while len(kept) > 2:
+    while len(kept) > 1:
         able = [j for j in kept if j != held and without[j] - now <= allowed(len(kept))]
         if not able:
             break

@@ -31,7 +31,8 @@ SMOOTHING = 1.5
 CUT_OFF = {True: 5.0, False: 3.0}  # widths at which the kernel ends, on closed grids and where cells are lost by it
 # Weights of once, twice and three times the noise: a parabola's value at none.
 EXTRAPOLATION = {0: 3.0, 1: -3.0, 2: 1.0}
-MOVED = 1e-3  # spreads, by which the central difference along the velocity moves the fastest cell
+ORDERS = 4  # of the step, which are all that there are of monomials to degree 5
+SHARES = np.arange(1, ORDERS + 1) / ORDERS  # of the longest step
 
 
 @dataclass(frozen=True)
@@ -200,38 +201,60 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class SecondOrder:
+class Trial:
+    """A velocity, and explicit steps that may have made the snapshots.
+
+    Attributes:
+        system: the velocity, in some unit of time.
+        operator: that its rates are taken with.
+        longest: of the steps, in that unit.
+    """
+
+    system: System
+    operator: Operator
+    longest: float
+
+
+@dataclass(frozen=True)
+class Stepped:
     """A task: what explicit steps change observables by, beyond the first order in the step.
 
-    A scheme x + dt v keeps E[g(x + dt v) - g(x)] = 0, that is E[v . grad g] = -dt E[v' (hess g) v] / 2 and not zero.
+    A scheme x + dt v keeps E[g(x + dt v) - g(x)] = 0, so that E[v . grad g] is not 0 but
 
-    Args:
-        system: v, whose unit of time is that of the result.
-        operator: that its rates are taken with.
+        -E[R(dt)],   R(dt) = (g(x + dt v) - g(x)) / dt - v . grad g = a_1 dt + a_2 dt^2 + ...
     """
 
     measure: Measure
-    system: System
-    operator: Operator
+    trials: tuple[Trial, ...]
 
     def __call__(self, sample_id: int, state: np.ndarray) -> Findings:
-        """Of one snapshot, v' (hess g) v / 2 of the observables, rows [J], and of those held out, held_out [40]."""
+        """Of one snapshot, R's coefficients over powers of the step in the longest one, for each of T trials.
+
+        Returns:
+            rows [T, ORDERS, J] of the observables of the fit, and held_out [T, ORDERS, 40] of those held out.
+        """
         return extrapolate(self.measure, sample_id, state, self._at)
 
     def _at(self, z: np.ndarray) -> Findings:
+        found = [self._of(trial, z) for trial in self.trials]
+        return {key: np.stack([one[key] for one in found]) for key in found[0]}
+
+    def _of(self, trial: Trial, z: np.ndarray) -> Findings:
         measure = self.measure
-        rate = self.system.rate(measure.scaling.to_values(z), measure.grid, self.operator)
+        rate = trial.system.rate(measure.scaling.to_values(z), measure.grid, trial.operator)
         smoothed, v = measure.smooth(z), measure.smooth(measure.scaling.velocity_to_training(rate))
-        window = 1.0 if measure.window is None else measure.grid.inside(0)  # beyond, values mean nothing
-        fastest = np.abs(v * window).max()
-        step = MOVED / max(fastest, np.finfo(float).tiny)  # whatever the unit of time
         flat = v.reshape(len(v), -1)
+        powers = SHARES[:, None] ** np.arange(1, ORDERS + 1)
 
-        def difference(own: Products | Smooth) -> np.ndarray:
-            ahead, behind = (own.rates(measure.fields(smoothed + sign * step * v), flat) for sign in (1, -1))
-            return (ahead - behind) / (4 * step * measure.cells)
+        def remainders(own: Products | Smooth) -> np.ndarray:
+            here = measure.fields(smoothed)
+            before, rates = own.values(here), own.rates(here, flat)
+            ahead = (own.values(measure.fields(smoothed + share * trial.longest * v)) for share in SHARES)
+            steps = SHARES * trial.longest
+            found = np.stack([(after - before) / dt - rates for after, dt in zip(ahead, steps, strict=True)])
+            return np.linalg.solve(powers, found) / measure.cells
 
-        return {"rows": difference(measure.observables), "held_out": difference(measure.judges)}
+        return {"rows": remainders(measure.observables), "held_out": remainders(measure.judges)}
 
 
 def refuse_not_finite(findings: Findings, sample_ids: np.ndarray, terms: list[str]) -> None:

@@ -146,6 +146,11 @@ class Products:
         """Rates under a velocity v [C, H W], sums over cells: [J]."""
         return np.sum([by @ own for by, own in zip(self.by_species(fields), v, strict=True)], axis=0)
 
+    def values(self, fields: Fields) -> np.ndarray:
+        """The observables themselves, sums over cells: [J]."""
+        made = (fields.product(density) for density in self.densities)
+        return np.array([f.sum() if fields.window is None else (f * fields.window).sum() for f in made])
+
 
 @dataclass(frozen=True)
 class Smooth:
@@ -171,14 +176,25 @@ class Smooth:
             0, 2 * math.pi, (self.count, 1)
         )
 
-    def _slopes(self, fields: Fields) -> tuple[np.ndarray, np.ndarray]:
-        """Directions [J, 2 C], and the slope of each function at each cell, [J, H W]."""
+    def _angles(self, fields: Fields) -> tuple[np.ndarray, np.ndarray]:
+        """Directions [J, 2 C], and the argument of each function at each of some cells, [J, P]."""
         directions, phases = self._drawn()
         curved = [fields.product(((LAP, s),)) for s in range(len(fields.z))]
-        slopes = -np.sin(directions @ _some(np.stack([*fields.z, *curved])) + phases)
+        return directions, directions @ _some(np.stack([*fields.z, *curved])) + phases
+
+    def _slopes(self, fields: Fields) -> tuple[np.ndarray, np.ndarray]:
+        """Directions [J, 2 C], and the slope of each function at each of some cells, [J, P]."""
+        directions, angles = self._angles(fields)
+        slopes = -np.sin(angles)
         if fields.window is not None:
             slopes *= _some(fields.window)
         return directions, slopes
+
+    def values(self, fields: Fields) -> np.ndarray:
+        """The observables themselves, sums over cells: [J]."""
+        made = np.cos(self._angles(fields)[1])
+        weights = np.ones(made.shape[1]) if fields.window is None else _some(fields.window)
+        return made @ weights / self._share(fields)
 
     def rows(self, fields: Fields, phi: np.ndarray) -> np.ndarray:
         """Rates for each of M terms phi [M, H W] in each species' equation, sums over cells: [J, C M]."""
