@@ -19,7 +19,7 @@ from p2d.snapshots.store import evenly
 from p2d.systems import expressions
 from p2d.systems.system import System
 
-MEAN_SQUARE = "mean square velocity 1, of values over their spread"
+MEAN_SQUARE = "mean square velocity 1, of values over their range"
 TOUCHED = 1e-4  # spreads, by which a field is changed to see what damps
 PAIRS = 64  # of frames, at most, that time is told from
 ALIKE = 0.5  # cosine of changes and velocities below which frames are too far apart

@@ -15,7 +15,7 @@ import numpy as np
 
 from p2d.config import DiscoverConfig
 from p2d.discovery import clock, fit, observables
-from p2d.discovery.coordinates import expanded, standardised
+from p2d.discovery.coordinates import expanded, ranged, standardised
 from p2d.discovery.fit import Rates
 from p2d.discovery.known import Known, known_systems, named
 from p2d.discovery.library import FREE, Library, choose_library, free_library, tied_library
@@ -41,6 +41,7 @@ SMALLEST_FITS = 8  # of the spectrum, that a discovery keeps
 DAMPED_AT = 8  # snapshots that are looked at for what damps
 SURE = 0.95  # share of the resampled ensembles in which short waves are damped
 BALANCE_DRAWS = 20
+AS_BALANCED = 3.0  # times as far from balance as any function of the values, that a recognised system may be
 SYMMETRIES = 3  # at most; more would be no equation
 GONE = 1e-12  # share of a term's mean square below which it is a symmetry alone
 PASSES = 4  # at most, for what explicit steps add
@@ -93,7 +94,7 @@ def choose_measure(
     smoothing = config.kernel_width
     if smoothing is None:
         smoothing = SMOOTHING if rounded or any(noise) else 0.0
-    scaling = standardised(states, grid.inside(0))
+    scaling = ranged(states, grid.inside(0))
     terms, _ = expanded(("1", *species, *library.terms), species, scaling)
     trees = [expressions.parse(term, species) for term in terms]
     reach = max(map(expressions.reach, trees))
@@ -110,15 +111,15 @@ def choose_measure(
     measure = Measure(
         terms, _operators(config, grid, reach), species, grid, scaling, own, (), smoothing, rounded, noise
     )
-    z = np.stack([measure.smooth(measure.standardised(state)) for state in states])
-    curved = Grid(grid.shape, 1.0, grid.edges, mask=grid.mask).laplacian(z)[..., grid.inside(1)]
-    spread = tuple((curved.std(axis=(0, 2)) + np.finfo(float).tiny).tolist())
+    z = np.stack([measure.smooth(measure.scaled(state)) for state in states])
+    curved = Grid(grid.shape, 1.0, grid.edges, mask=grid.mask).laplacian(z)
+    both = np.concatenate([z, curved], axis=1)[..., grid.inside(1)]
+    spread = tuple((both.std(axis=(0, 2)) + np.finfo(float).tiny).tolist())
     if isinstance(own, Smooth):
         own = replace(own, spread=spread)
     if any(noise):
-        spread = (np.inf,) * len(
-            species
-        )  # Laplacians are noise then; smooth functions of it are too bent to extrapolate
+        # Laplacians are noise then; smooth functions of it are too bent to extrapolate.
+        spread = (*spread[: len(species)], *(np.inf,) * len(species))
     return replace(measure, observables=own, spread=spread)
 
 
@@ -145,6 +146,7 @@ def _imbalance(states: np.ndarray, measure: Measure) -> tuple[float, float]:
     """How far a pattern is from standing still, and the error of that where noise leaves one, see snapshots/static."""
     noisy = any(measure.noise)
     degree = static.NOISY_DEGREE if noisy else 0
+    measure = replace(measure, scaling=standardised(states, measure.grid.inside(0)))
     balance = static.Balance(measure.grid, len(measure.species), degree, measure.smooth)
 
     def sums(z: np.ndarray) -> Findings:
@@ -375,17 +377,23 @@ def _choose_operator(problems: list[_Problem], snapshots: Snapshots) -> _Problem
     What steps add is measured at the equations so far, and again at the better ones that it leads to, until the length
     of the steps settles.
     """
-    before = 0.0
+
+    def best() -> _Problem:
+        return min(problems, key=lambda each: each.worth) if len(problems) > 1 else problems[0]
+
+    measure, before = problems[0].measure, 0.0
+    if measure.rounded:  # what rounding leaves would pass for steps
+        return best()
+    if any(measure.noise):
+        return _stepped([best()], snapshots)[0]
     for _ in range(PASSES):
-        if problems[0].measure.rounded:  # what rounding leaves would pass for steps
-            break
         problems = _stepped(problems, snapshots)
-        best = min(problems, key=lambda each: each.worth)
-        length = best.steps.length if best.steps else 0.0
-        if best.fits and abs(length - before) <= SETTLED * length:
-            return best
+        steps = best().steps
+        length, error = (steps.length, steps.error) if steps else (0.0, 0.0)
+        if best().fits and abs(length - before) <= max(SETTLED * length, error):
+            break
         before = length
-    return min(problems, key=lambda each: each.worth) if len(problems) > 1 else problems[0]
+    return best()
 
 
 def _stepped(problems: list[_Problem], snapshots: Snapshots) -> list[_Problem]:
@@ -395,12 +403,12 @@ def _stepped(problems: list[_Problem], snapshots: Snapshots) -> list[_Problem]:
     if not trials:
         return problems
     found = _measure_runs(snapshots, Stepped(problems[0].measure, trials), problems[0].library)
-    made, place = [], 0
+    made, place, noisy = [], 0, any(problems[0].measure.noise)
     for problem, (free, trial) in zip(problems, tried, strict=True):
         if trial:
             velocity = problem.rates.root @ free
             along = problem.rates.root.T @ velocity / (velocity @ velocity)
-            steps = Steps(along, found["rows"][:, place], found["held_out"][:, place], trial.longest)
+            steps = Steps(along, found["rows"][:, place], found["held_out"][:, place], trial.longest, not noisy)
             steps = steps.measured(problem.uncorrected, problem.chosen[0])
             problem = replace(problem, steps=steps)
             place += 1
@@ -577,27 +585,26 @@ class _Steady:
         best = None
         for operator in measure.operators:
             first = {"gram": gram, "rows": np.zeros((1, 1, 1)), "held_out": np.zeros((1, 1, 1))}
-            left, free = self._balanced(first, measure, tied, operator)
+            free = self._balanced(first, measure, tied, operator)
+            left = _unbalanced(first["gram"].mean(axis=0), measure, tied, operator, free)
             if best is None or left < best[0]:
                 best = (left, tied, operator, free, [])
         assert best is not None
-        if not wished and best[0] > static.STATIC:
+        if not wished and best[0] > AS_BALANCED * self.imbalance:
             return None
         draws = []
         for again in fit.resamples(len(gram), self.config.bootstrap, self.config.seed):
-            draws.append(self._balanced({**first, "gram": gram[again]}, measure, tied, best[2])[1])
+            draws.append(self._balanced({**first, "gram": gram[again]}, measure, tied, best[2]))
         return (*best[:4], draws)
 
     @staticmethod
-    def _balanced(first: Findings, measure: Measure, tied: Library, operator: Operator) -> tuple[float, np.ndarray]:
-        """The least share of the terms' power that a system's terms add up to, and its free numbers there."""
+    def _balanced(first: Findings, measure: Measure, tied: Library, operator: Operator) -> np.ndarray:
+        """The free numbers for which a system's terms add up to least in every cell."""
         root = _root(first["gram"].mean(axis=0), measure, tied, operator)
         if tied.names[-1]:
-            value, free = fit.smallest(root, np.diag(np.sqrt((root**2).sum(axis=0))))
-            return value, free / (free[0] or 1.0)
-        others = np.linalg.lstsq(root[:, :-1], -root[:, -1])[0]
-        free = np.array([*others, 1.0])
-        return float(np.sum((root @ free) ** 2) / np.sum((root * free) ** 2)), free
+            free = fit.smallest(root, np.diag(np.sqrt((root**2).sum(axis=0))))[1]
+            return free / (free[0] or 1.0)
+        return np.array([*np.linalg.lstsq(root[:, :-1], -root[:, -1])[0], 1.0])
 
     def _others(self, system: str, wished: bool = False, tied: Library | None = None) -> dict[str, Any]:
         rest = tied is not None and not tied.names[-1]
@@ -619,6 +626,20 @@ class _Steady:
             "unit_of_time": unit,
             "directed": tied is None,
         }
+
+
+def _unbalanced(gram: np.ndarray, measure: Measure, tied: Library, operator: Operator, free: np.ndarray) -> float:
+    """What a system's terms add up to beside its Laplacians, in mean square, the largest of all species."""
+    untied = replace(tied, ties=np.eye(len(tied.ties)))
+    parts = _root(gram, measure, untied, operator) * (tied.ties @ free)
+    rows, columns = len(parts) // len(tied.species), len(tied.terms)
+    curved = np.array(tied.differential)
+    left = []
+    for s in range(len(tied.species)):
+        own = parts[s * rows : (s + 1) * rows, s * columns : (s + 1) * columns]
+        scale = own[:, curved] if (own[:, curved] != 0).any() else own
+        left.append(np.sum(own.sum(axis=1) ** 2) / np.sum(scale**2))
+    return float(max(left))
 
 
 def _is_tied(system: System) -> bool:

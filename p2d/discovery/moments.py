@@ -31,6 +31,7 @@ SMOOTHING = 1.5
 CUT_OFF = {True: 5.0, False: 3.0}  # widths at which the kernel ends, on closed grids and where cells are lost by it
 # Weights of once, twice and three times the noise: a parabola's value at none.
 EXTRAPOLATION = {0: 3.0, 1: -3.0, 2: 1.0}
+MOVED = 1e-3  # spreads, that the fastest cell moves by where the first order alone is told
 ORDERS = 4  # of the step, which are all that there are of monomials to degree 5
 SHARES = np.arange(1, ORDERS + 1) / ORDERS  # of the longest step
 
@@ -46,7 +47,7 @@ class Measure:
         grid: where the cells are.
         scaling: z is what it makes of values.
         observables: of the fit, J of them.
-        spread: of the Laplacian of each species' z, for those that judge; infinite takes it out.
+        spread: of each species' z and of each Laplacian, [2 C], for those that judge; infinite takes it out.
         smoothing: width of the kernel in cells, 0 for none.
         rounded: whether they are 8-bit images.
         noise: standard deviation of white noise to be corrected for, of each species, in its unit.
@@ -110,7 +111,7 @@ class Measure:
         """How many cells averages are over."""
         return float(self.grid.shape[0] * self.grid.shape[1] if self.window is None else self.window.sum())
 
-    def standardised(self, state: np.ndarray) -> np.ndarray:
+    def scaled(self, state: np.ndarray) -> np.ndarray:
         """z of a state [C, H, W], float64; 0 outside a mask."""
         z = self.scaling.to_training(state.astype(np.float64))
         return z if self.grid.mask is None else np.where(self.grid.mask.cells, z, 0.0)
@@ -158,7 +159,7 @@ class Measure:
 
 def extrapolate(measure: Measure, sample_id: int, state: np.ndarray, at: Callable[[np.ndarray], Findings]) -> Findings:
     """What is found at z of a state [C, H, W], extrapolated to no noise."""
-    z = measure.standardised(state)
+    z = measure.scaled(state)
     if not any(measure.noise):
         return at(z)
     noise = _normal(z.shape, sample_id) * (np.array(measure.noise) / measure.scaling.scale)[:, None, None]
@@ -236,25 +237,31 @@ class Stepped:
         return extrapolate(self.measure, sample_id, state, self._at)
 
     def _at(self, z: np.ndarray) -> Findings:
-        found = [self._of(trial, z) for trial in self.trials]
-        return {key: np.stack([one[key] for one in found]) for key in found[0]}
-
-    def _of(self, trial: Trial, z: np.ndarray) -> Findings:
         measure = self.measure
-        rate = trial.system.rate(measure.scaling.to_values(z), measure.grid, trial.operator)
-        smoothed, v = measure.smooth(z), measure.smooth(measure.scaling.velocity_to_training(rate))
-        flat = v.reshape(len(v), -1)
-        powers = SHARES[:, None] ** np.arange(1, ORDERS + 1)
-
-        def remainders(own: Products | Smooth) -> np.ndarray:
-            here = measure.fields(smoothed)
-            before, rates = own.values(here), own.rates(here, flat)
-            ahead = (own.values(measure.fields(smoothed + share * trial.longest * v)) for share in SHARES)
-            steps = SHARES * trial.longest
-            found = np.stack([(after - before) / dt - rates for after, dt in zip(ahead, steps, strict=True)])
-            return np.linalg.solve(powers, found) / measure.cells
-
-        return {"rows": remainders(measure.observables), "held_out": remainders(measure.judges)}
+        smoothed, values = measure.smooth(z), measure.scaling.to_values(z)
+        velocities = np.stack(
+            [
+                measure.smooth(measure.scaling.velocity_to_training(t.system.rate(values, measure.grid, t.operator)))
+                for t in self.trials
+            ]
+        )
+        here, inside = measure.fields(smoothed), measure.grid.inside(0)
+        own = {"rows": measure.observables, "held_out": measure.judges}
+        flat = velocities.reshape(*velocities.shape[:2], -1)
+        before = {key: observed.values(here) for key, observed in own.items()}
+        rates = {key: observed.rates(here, flat) for key, observed in own.items()}
+        made = {key: np.zeros((len(self.trials), ORDERS, len(observed))) for key, observed in own.items()}
+        for n, (trial, v) in enumerate(zip(self.trials, velocities, strict=True)):
+            shares = SHARES
+            if any(measure.noise):  # noise would be most of what higher orders are
+                shares = np.array([MOVED / (trial.longest * max(np.abs(v * inside).max(), np.finfo(float).tiny))])
+            powers = shares[:, None] ** np.arange(1, len(shares) + 1)
+            ahead = [measure.fields(smoothed + share * trial.longest * v) for share in shares]
+            for key, observed in own.items():
+                after = np.stack([observed.values(fields) for fields in ahead])
+                found = (after - before[key]) / (shares[:, None] * trial.longest) - rates[key][:, n]
+                made[key][n, : len(shares)] = np.linalg.solve(powers, found) / measure.cells
+        return made
 
 
 def refuse_not_finite(findings: Findings, sample_ids: np.ndarray, terms: list[str]) -> None:

@@ -143,8 +143,11 @@ class Products:
         return np.concatenate([by @ phi.T for by in self.by_species(fields)], axis=1)
 
     def rates(self, fields: Fields, v: np.ndarray) -> np.ndarray:
-        """Rates under a velocity v [C, H W], sums over cells: [J]."""
-        return np.sum([by @ own for by, own in zip(self.by_species(fields), v, strict=True)], axis=0)
+        """Rates under T velocities v [T, C, H W], sums over cells: [J, T]."""
+        total: np.ndarray | float = 0.0
+        for by, own in zip(self.by_species(fields), v.swapaxes(0, 1), strict=True):
+            total = total + by @ own.T
+        return np.asarray(total)
 
     def values(self, fields: Fields) -> np.ndarray:
         """The observables themselves, sums over cells: [J]."""
@@ -154,12 +157,12 @@ class Products:
 
 @dataclass(frozen=True)
 class Smooth:
-    """Averages of random smooth functions, cos(w . y + b) of a cell's y = (z, lap(z) over its spread).
+    """Averages of random smooth functions, cos(w . y + b) of a cell's y = (z, lap(z)) over their spreads.
 
     Attributes:
         count: how many, J.
         name: of their random stream.
-        spread: of the Laplacian of each species; infinite takes it out.
+        spread: of each species' z and then of each Laplacian, [2 C]; infinite takes it out.
     """
 
     count: int
@@ -171,10 +174,8 @@ class Smooth:
 
     def _drawn(self) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.Generator(np.random.Philox(stream_seed("discover", self.name)))
-        directions = SPREAD * rng.standard_normal((self.count, 2 * len(self.spread)))
-        return directions / np.array([1.0] * len(self.spread) + list(self.spread)), rng.uniform(
-            0, 2 * math.pi, (self.count, 1)
-        )
+        directions = SPREAD * rng.standard_normal((self.count, len(self.spread))) / np.array(self.spread)
+        return directions, rng.uniform(0, 2 * math.pi, (self.count, 1))
 
     def _angles(self, fields: Fields) -> tuple[np.ndarray, np.ndarray]:
         """Directions [J, 2 C], and the argument of each function at each of some cells, [J, P]."""
@@ -207,11 +208,11 @@ class Smooth:
         )
 
     def rates(self, fields: Fields, v: np.ndarray) -> np.ndarray:
-        """Rates under a velocity v [C, H W], sums over cells: [J]."""
+        """Rates under T velocities v [T, C, H W], sums over cells: [J, T]."""
         directions, slopes = self._slopes(fields)
-        v = v.reshape(fields.z.shape)
-        change = _some(np.concatenate([v, fields.grid.laplacian(v)]))
-        return ((slopes @ change.T) * directions).sum(axis=1) / self._share(fields)
+        v = v.reshape(len(v), *fields.z.shape)
+        change = _some(np.concatenate([v, fields.grid.laplacian(v)], axis=1))
+        return np.einsum("tsp,jp,js->jt", change, slopes, directions, optimize=True) / self._share(fields)
 
     @staticmethod
     def _share(fields: Fields) -> float:

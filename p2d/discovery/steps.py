@@ -23,6 +23,8 @@ class Steps:
         along: what times free numbers [P] says how many times the velocity is the one that was stepped along.
         rows, held_out: coefficients over powers of the step, [N, ORDERS, J] and [N, ORDERS, 40].
         longest: step, in the velocity's unit of time.
+        exact: whether rates are corrected for the step's length; else for not knowing it, as where noise leaves of the
+            rows no more than their first order.
         length, error: of the step, as far as known.
     """
 
@@ -30,6 +32,7 @@ class Steps:
     rows: np.ndarray
     held_out: np.ndarray
     longest: float
+    exact: bool
     length: float = 0.0
     error: float = 0.0
 
@@ -40,11 +43,11 @@ class Steps:
 
     def corrected(self, rates: Rates) -> Rates:
         """Rates with what steps of this length add to them; not knowing it better is a shared error."""
-        share = self.length / self.longest
+        share = self.length / self.longest if self.exact else 0.0
         slopes = np.arange(1, ORDERS + 1) * share ** np.arange(ORDERS)
         slope = np.tensordot(slopes, self.rows.mean(axis=0), 1)
         rows = rates.rows
-        if self.length:
+        if share:
             rows = rows + self._added(self.rows)[:, :, None] * self.along
         return replace(rates, rows=rows, systematic=lambda c: (self.along @ c) * slope)
 
@@ -66,6 +69,7 @@ class Steps:
             shared = subset.systematic(c)  # type: ignore[misc]  # it was just put there
             share = fit.amplitude(solution, subset.rows.mean(axis=0) @ c, shared)
             left = 1 - float(np.sum(solution.whiten(shared[:, None]) ** 2))
-            length = float(np.clip(made.length + share * self.longest, 0.0, self.longest))
+            before = made.length if self.exact else 0.0
+            length = float(np.clip(before + share * self.longest, 0.0, self.longest))
             made = replace(made, length=length, error=self.longest * float(np.sqrt(max(left, 0.0))))
         return made if made.seen else replace(made, length=0.0)
