@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from p2d.discovery.result import COLOURS, Discovery
-from p2d.show.figures import grid
+from p2d.show.figures import draw_panels
 from p2d.systems.system import System
 
 PICTURED = 8  # snapshots whose rates are compared
@@ -23,7 +23,7 @@ def draw_discovery(path: Path, discovery: Discovery, truth: System | None, state
     """
     panels = 1 + bool(discovery.spectrum) + (truth is not None)
     title = f"{name}: the equation from {discovery.snapshots} snapshots"
-    with grid(path, 1, panels, title, 4.2, 3.6) as axes:
+    with draw_panels(path, 1, panels, title, 4.2, 3.6) as axes:
         first, *others = axes[0]
         discovery.plot(first, truth)
         if discovery.spectrum:
