@@ -140,7 +140,7 @@ def _own_dataset(name: str, trained_on: Json, model: Path, out: Path) -> Dataset
 def _judge(dataset: Dataset, compared: Dataset | None, holdout: float, folder: Path, view: View, child: Run) -> Json:
     """Draw generated patterns, and measure them beside the floor where the data are there that they should be like."""
     from p2d.evaluate import quality
-    from p2d.show import figures
+    from p2d.show import curves, figures
 
     name = short_name(dataset.folder.name)
     states = dataset.states(np.arange(dataset.card.samples))
@@ -162,7 +162,7 @@ def _judge(dataset: Dataset, compared: Dataset | None, holdout: float, folder: P
     if dataset.card.grid.shape == compared.card.grid.shape:
         spectra = {"generated": states, "held out": held, "training": train}
         means = {k: quality.spectra(v).mean(axis=0) for k, v in spectra.items()}
-        figures.draw_spectra(folder / "spectra.png", means, view, name)
+        curves.draw_spectra(folder / "spectra.png", means, view, name)
         child.artifact(folder / "spectra.png")
     return {"contact_sheet": str(sheet), "quality": measured.to_dict()}
 

@@ -89,7 +89,7 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
 
 def _draw(place: Path, rolled: Rollout, config: RolloutConfig, title: str, view: View) -> None:
     """Frames, panels, curves and animation; those of other settings before are removed."""
-    from p2d.show import figures
+    from p2d.show import curves, figures
     from p2d.snapshots.frames import write_frames
 
     drawn = ("true", "recovered", "score only", "reversed")
@@ -99,7 +99,7 @@ def _draw(place: Path, rolled: Rollout, config: RolloutConfig, title: str, view:
     write_frames(place / "frames.parquet", config.times, shown)
     film = figures.Film(config.times, shown, view, title)
     figures.draw_rollout(place / "panels.png", film)
-    figures.draw_preservation(place / "preservation.png", rolled, title)
+    curves.draw_preservation(place / "preservation.png", rolled, title)
     if config.animation != "none":
         figures.draw_animation(place / f"rollout.{config.animation}", film)
 

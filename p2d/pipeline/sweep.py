@@ -202,13 +202,13 @@ class _Tracked:
 
     def _draw_pictures(self, trial: str, values: dict[str, float]) -> list[Path]:
         from p2d.evaluate import metrics
-        from p2d.show import figures
+        from p2d.show import curves, figures
         from p2d.show.report import VALIDATION_LABELS
 
         flow = self.folder / "trials" / trial
         where, title = flow / "pictures", self.config.label(self.points[trial])
         label = VALIDATION_LABELS.get(self.config.objective, "validation loss")
-        figures.draw_losses(where / "losses.png", {"flow": History.load(flow)}, {"flow": label}, title)
+        curves.draw_losses(where / "losses.png", {"flow": History.load(flow)}, {"flow": label}, title)
         ids = self.dataset.living[:SHOWN]
         states = self.dataset.states(ids)
         truth = metrics.true_velocity(self.dataset, ids, states)

@@ -11,7 +11,7 @@ from p2d.fields import Scaling
 from p2d.score import noise
 from p2d.score.model import ScoreModel
 from p2d.score.sample import generate
-from p2d.show import figures
+from p2d.show import curves, figures
 from p2d.show.view import View
 from p2d.training.history import History
 
@@ -54,5 +54,5 @@ def draw_progress(
         shown = scaling.to_values(states).numpy()
         figures.draw_states(files["generated"], shown, view, f"{title}, generated patterns")
     files["training"] = folder / "training.png"
-    figures.draw_training(files["training"], history, name)
+    curves.draw_training(files["training"], history, name)
     return [file for file in files.values() if file.exists()]

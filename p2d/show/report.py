@@ -6,7 +6,7 @@ from pathlib import Path
 
 from p2d.evaluate.report import Report, Subject
 from p2d.score.model import ScoreModel
-from p2d.show import figures, pictures
+from p2d.show import curves, figures, pictures
 from p2d.show.view import View
 
 PICTURED_SNAPSHOTS = 3
@@ -34,4 +34,4 @@ def draw_report(folder: Path, subject: Subject, report: Report, view: View) -> N
         figures.draw_velocities(folder / "velocity.png", report.states[some], velocities, cosines, view, name)
     if report.histories:
         labels = {"score": VALIDATION_LABELS["score"], "flow": VALIDATION_LABELS.get(subject.objective, "")}
-        figures.draw_losses(folder / "losses.png", report.histories, labels, name)
+        curves.draw_losses(folder / "losses.png", report.histories, labels, name)

@@ -13,7 +13,7 @@ from PIL import Image
 from p2d.discovery.result import COLOURS
 from p2d.evaluate.course import Course, Rollout
 from p2d.fields import Grid, Mask, Species
-from p2d.show import figures
+from p2d.show import curves, figures
 from p2d.show.view import View
 from p2d.training.history import History
 
@@ -223,14 +223,14 @@ def test_fields_of_one_dimension_are_curves_in_the_colours_of_their_species(tmp_
 @pytest.mark.parametrize(("epochs", "sign"), [(0, 1.0), (1, 1.0), (12, -1.0)])
 def test_losses_of_any_length_and_sign_are_drawn(tmp_path, epochs, sign):
     histories = {"score": history(epochs, sign), "flow": history(0)}
-    figures.draw_losses(tmp_path / "a.png", histories, {"score": "loss", "flow": "z"}, "waves")
+    curves.draw_losses(tmp_path / "a.png", histories, {"score": "loss", "flow": "z"}, "waves")
     # a panel for each kind of loss; a training that took no step has its validation alone
     assert_has_panels(tmp_path / "a.png", 1, 3 if epochs else 2, (3.4, 2.9))
 
 
 def test_losses_show_the_training_loss(tmp_path):
     for name, slope in (("low", 1.0), ("high", 50.0)):
-        figures.draw_losses(tmp_path / f"{name}.png", {"score": history(5, slope)}, {"score": "loss"}, "waves")
+        curves.draw_losses(tmp_path / f"{name}.png", {"score": history(5, slope)}, {"score": "loss"}, "waves")
     assert (imread(tmp_path / "low.png") != imread(tmp_path / "high.png")).any()
 
 
@@ -245,7 +245,7 @@ def reported(epochs: int, levels: tuple[str, ...] = (), steepness: float = 1.0) 
     ("epochs", "levels", "panels"), [(1, (), 5), (7, (), 5), (1, ("0.5", "0.8", "0.99"), 6), (7, ("0.00213", "0.9"), 6)]
 )
 def test_a_training_has_a_panel_for_each_curve_and_one_for_signal_levels(tmp_path, epochs, levels, panels):
-    figures.draw_training(tmp_path / "new" / "a.png", History.from_dicts(reported(epochs, levels)), "waves")
+    curves.draw_training(tmp_path / "new" / "a.png", History.from_dicts(reported(epochs, levels)), "waves")
     assert_has_panels(tmp_path / "new" / "a.png", 1, panels, (2.7, 2.5))
 
 
@@ -256,7 +256,7 @@ def test_a_training_shows_its_losses_and_those_of_the_last_epoch_by_level(tmp_pa
     later[-1]["training_loss_alpha_0.9"] = 0.9
     pictures = {}
     for name, epochs in (("one", one), ("steeper", steeper), ("earlier", earlier), ("later", later)):
-        figures.draw_training(tmp_path / f"{name}.png", History.from_dicts(epochs), "waves")
+        curves.draw_training(tmp_path / f"{name}.png", History.from_dicts(epochs), "waves")
         pictures[name] = imread(tmp_path / f"{name}.png")
     assert_array_equal(pictures["one"], pictures["earlier"])
     assert (pictures["one"] != pictures["steeper"]).any()
@@ -270,7 +270,7 @@ def test_spectra_have_a_panel_for_each_species_and_show_every_line_but_not_the_m
 ):
     power = np.random.default_rng(0).exponential(size=(lines, count, 71))
     spectra = {f"line {n}": p for n, p in enumerate(power)}
-    figures.draw_spectra(tmp_path / "a.png", spectra, view(*"abcdefgh"[:count], spacing=0.5, unit="um"), "waves")
+    curves.draw_spectra(tmp_path / "a.png", spectra, view(*"abcdefgh"[:count], spacing=0.5, unit="um"), "waves")
     assert_has_panels(tmp_path / "a.png", rows, columns, (3.6, 2.9))
     for s, axes in enumerate(drawn[0].axes):
         assert axes.get_title() == "abcdefgh"[s] and axes.get_xlabel() == "cycles / um"
@@ -346,13 +346,13 @@ def test_preservation_shows_the_distance_and_the_memory_as_far_as_they_are_known
     def rollout(ratios: dict, correlations: dict) -> Rollout:
         return Rollout(times, {k: Course(times, tuple(ratios[k]), tuple(correlations[k])) for k in ratios})
 
-    figures.draw_preservation(tmp_path / "new" / "a.png", rollout(ratios, correlations), "waves")
+    curves.draw_preservation(tmp_path / "new" / "a.png", rollout(ratios, correlations), "waves")
     assert_has_panels(tmp_path / "new" / "a.png", 1, 2, (4.2, 3.2))
-    for name, curves in (
+    for name, changed in (
         ("ratio", ({**ratios, "recovered": [1.5] * 9}, correlations)),
         ("memory", (ratios, {**correlations, "recovered": [0.5] * 9})),
     ):
-        figures.draw_preservation(tmp_path / f"{name}.png", rollout(*curves), "waves")
+        curves.draw_preservation(tmp_path / f"{name}.png", rollout(*changed), "waves")
     pictures = [imread(path) for path in (tmp_path / "new" / "a.png", tmp_path / "ratio.png", tmp_path / "memory.png")]
     middle = pictures[0].shape[1] // 2
     assert (pictures[0] != pictures[1])[:, :middle].any() and (pictures[0] != pictures[2])[:, middle:].any()
