@@ -13,7 +13,7 @@ import tyro
 from p2d import config
 from p2d.commands import Command, Common, Field, Place, Screen, benchmark, parse, show_commands, stage
 from p2d.config import bench, option
-from p2d.config.base import Channel
+from p2d.config.base import Show
 from p2d.errors import UserError
 
 FAULTY, USER_MISTAKE = 1, 2  # exit codes
@@ -30,6 +30,7 @@ SHORT = {
     "-p": "--preset",
     "-s": "--schedule",
     "--model": "--dataset",
+    "--plot-channel": "--show",
     "--wb": "--tracking",
 }
 SHORT_OF = {  # where a command means another thing by one
@@ -37,7 +38,7 @@ SHORT_OF = {  # where a command means another thing by one
     "rollout": {"-n": "--steps", "-m": "--from", "--model": "--from", "--dataset": "--from"},
 }
 # Fields of a command that are of no config.
-CHANNEL: Field = ("plot_channel", Channel, 1)
+SHOW: Field = ("show", Show, "")
 SCORE: Field = ("score", Annotated[str, option(help="score model, by name or path")])
 REPAIR_HELP = "simulate missing and damaged shards again, and no others"
 REPAIR: Field = ("repair", Annotated[bool, option(help=REPAIR_HELP)], False)
@@ -109,7 +110,7 @@ TABLE = (
         "p2d train-flow {given.source.dataset}",
         ("source", config.TrainSource),
         ("config", config.ScoreConfig),
-        CHANNEL,
+        SHOW,
     ),
     stage(
         "train-flow",
@@ -123,7 +124,7 @@ TABLE = (
         "p2d discover {made.where.name}",
         ("source", config.TrainSource),
         ("config", config.DenoiseConfig),
-        CHANNEL,
+        SHOW,
     ),
     stage(
         "discover", "p2d evaluate {given.source.dataset}", ("source", config.Source), ("config", config.DiscoverConfig)

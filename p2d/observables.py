@@ -98,13 +98,13 @@ class Change:
         )
 
     def text(self, steps: int) -> str:
-        """In words: '10,000 steps: stationary (largest |z| 1.8)' or '2,000 steps: still changing, z = 9 (v +12 %)'."""
+        """In words: '9,000 steps: stationary (largest |z| 1.8)' or '...: still changing, ...; take --steps 18000'."""
         if self.z is None or self.relative is None:
             return f"{steps:,} steps: too few steps or living runs to tell whether it is stationary"
         if self.stationary:
             return f"{steps:,} steps: stationary (largest |z| {abs(self.z):.1f})"
         by = f"mean of {self.average} {100 * self.relative:+.2g} % over their second half"
-        return f"{steps:,} steps: still changing, z = {self.z:.0f} ({by})"
+        return f"{steps:,} steps: still changing, z = {self.z:.0f} ({by}); take --steps {2 * steps}"
 
 
 def largest_z(runs: int, count: int) -> float:

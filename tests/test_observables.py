@@ -290,12 +290,13 @@ def test_false_alarms_are_as_many_as_they_should_be(monkeypatch, runs):
         (
             Change(9.2, "v", 0.1234, False),
             2000,
-            "2,000 steps: still changing, z = 9 (mean of v +12 % over their second half)",
+            "2,000 steps: still changing, z = 9 (mean of v +12 % over their second half); take --steps 4000",
         ),
         (
             Change(-41.0, "|grad v|^2", -0.00321, False),
             1_000_000,
-            "1,000,000 steps: still changing, z = -41 (mean of |grad v|^2 -0.32 % over their second half)",
+            "1,000,000 steps: still changing, z = -41 (mean of |grad v|^2 -0.32 % over their second half); "
+            "take --steps 2000000",
         ),
     ],
 )

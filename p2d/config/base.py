@@ -35,7 +35,9 @@ DatasetName = Annotated[
 ]
 
 
-Channel = Annotated[Literal[0, 1], option(help="species shown in pictures: 0 is the first, 1 the second")]
+Show = Annotated[
+    str, option("--plot-channel 0 | 1", help="species in pictures, or all; the second one, or the only one, when empty")
+]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from p2d.config.base import HOW, WIDTHS, Channel, Check, Config, between, least, option
+from p2d.config.base import HOW, WIDTHS, Check, Config, Show, between, least, option
 
 LARGEST_CHURN = 0.41  # a little below 2^(1/2) - 1 (Karras et al. 2022): no more new noise than there is
 CHURN = Check(lambda share: 0 <= share <= LARGEST_CHURN, f"a share between 0 and {LARGEST_CHURN}")
@@ -32,7 +32,7 @@ class SampleConfig(Config):
     dataset: Annotated[str, option("-m", help="dataset to compare with; the score model's own when empty")] = field(
         default="", metadata=HOW
     )
-    plot_channel: Channel = field(default=1, metadata=HOW)
+    show: Show = field(default="", metadata=HOW)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from p2d.config.base import WIDTHS, Channel, Check, Config, DatasetName, at_least, between, least, option
+from p2d.config.base import WIDTHS, Check, Config, DatasetName, Show, at_least, between, least, option
 from p2d.errors import UserError
 from p2d.fields import Operator
 from p2d.systems import expressions
@@ -291,7 +291,7 @@ class EvaluateConfig(Config):
     score: Annotated[str, option(help="score model, by name or path; the dataset's when empty")] = ""
     flow: Annotated[str, option(help="flow model, by name or path; the dataset's when empty")] = ""
     equation: Annotated[str, option(help="discovered equation, by name or path; the dataset's when empty")] = ""
-    plot_channel: Channel = 1
+    show: Show = ""
 
 
 def check_alpha(alpha: tuple[float, ...]) -> None:

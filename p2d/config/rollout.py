@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from p2d.config.base import FINITE, Channel, Config, least, option
+from p2d.config.base import FINITE, Config, Show, least, option
 from p2d.config.learn import check_alpha
 from p2d.errors import UserError
 
@@ -48,7 +48,7 @@ class RolloutConfig(Config):
     step: Annotated[float, option(help="of Heun's method; 0: the largest that is stable"), FINITE] = 0.0
     animation: Annotated[Animation, option(help="of the shown sample; mp4 needs ffmpeg")] = "gif"
     seed: Annotated[int, option(help="seed of noise and of the random flow"), least(0)] = 0
-    plot_channel: Channel = 1
+    show: Show = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import tyro
 
-from p2d.config.base import Channel, option
-from p2d.config.learn import DiscoverConfig, EvaluateConfig, FlowConfig, ScoreConfig, TrainSource
+from p2d.config.base import Show, option
+from p2d.config.learn import DiscoverConfig, FlowConfig, ScoreConfig, TrainSource
 from p2d.config.simulate import SimulateConfig
 from p2d.errors import UserError
 
@@ -25,13 +25,12 @@ class RunConfig:
     workers: Annotated[
         int, option(help="processes of each later stage; 0: as many as the machine is best used with")
     ] = 0
-    plot_channel: Channel = 1
+    show: Show = ""
 
     def __post_init__(self) -> None:
         for name in ("height", "width"):
             fits_unet(name, getattr(self.simulate, name), self.score.downsampling)
         self.source()
-        EvaluateConfig(plot_channel=self.plot_channel)
 
     def source(self) -> TrainSource:
         """What the later stages work on: the dataset that the first one makes."""

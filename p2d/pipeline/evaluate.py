@@ -14,6 +14,7 @@ from p2d.evaluate.evaluation import Evaluation
 from p2d.pipeline.refuse import refuse_other_fields, refuse_other_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.runs import EQUATION, FLOW, REPORT, SCORE, short_name
+from p2d.show.view import View
 from p2d.snapshots.store import find_dataset
 from p2d.tracking.store import Run
 from p2d.training.checkpoint import read_config
@@ -23,6 +24,7 @@ def evaluate(config: EvaluateConfig, source: Source, out: Path, track: Tracker) 
     """Measure what was learnt from a dataset on its held-out snapshots, into OUT/report/NAME."""
     dataset = find_dataset(source.dataset, out)
     refuse_other_fields(dataset, "evaluate")
+    view = View(dataset.card.species, dataset.card.grid, config.show)
     short = short_name(dataset.folder.name)
     name = source.name or short
     folder = REPORT.place(out, name)
@@ -40,7 +42,7 @@ def evaluate(config: EvaluateConfig, source: Source, out: Path, track: Tracker) 
     inputs = {
         "dataset_hash": dataset.card.dataset_hash,
         "holdout": source.holdout,
-        "plot_channel": config.plot_channel,
+        "show": view.shown,
         **models,
         "equation": json.loads(equation.read_text())["settings"] if equation else None,
     }
@@ -65,7 +67,7 @@ def evaluate(config: EvaluateConfig, source: Source, out: Path, track: Tracker) 
             discovery=Discovery.load(equation) if equation else None,
         )
         report = measure_report(subject)
-        draw_report(folder, subject, report, config.plot_channel)
+        draw_report(folder, subject, report, view)
         evaluation = replace(report.evaluation, inputs=inputs, seconds=before.get("seconds", {}))
         evaluation.save(folder / "summary.json")
         _track(child, evaluation, folder)

@@ -23,6 +23,7 @@ from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import Advance, progress, say
 from p2d.runs import DATA, REPORT, SCORE, short_name, write_json
 from p2d.score.model import ScoreModel
+from p2d.show.view import View
 from p2d.snapshots import made as derived
 from p2d.snapshots.card import Card
 from p2d.snapshots.noise import LEAST, LOOKED_AT, white_noise
@@ -70,6 +71,7 @@ def sample(score: str, config: SampleConfig, out: Path, track: Tracker) -> Outco
     card = derived.first_card(
         settings, origin, _species(made), Grid(shape), Scaling.from_dict(trained_on["scaling"]), ROWS
     )
+    view = View(card.species, card.grid, config.show)
 
     def samples(number: int) -> Samples:
         ids = labels[number].sample_id.tolist()
@@ -79,7 +81,7 @@ def sample(score: str, config: SampleConfig, out: Path, track: Tracker) -> Outco
     with stage(track, "sample", place, {**config.to_dict(), "score": str(folder)}) as child:
         with progress("sample", config.num_samples, "patterns") as advance:
             dataset = derived.make(place, card, labels, samples, device, advance)
-        measured = _judge(dataset, compared, trained_on["holdout"], report.parent, config, child)
+        measured = _judge(dataset, compared, trained_on["holdout"], report.parent, view, child)
         write_json(report, measured)
     facts = {**dataset_facts(dataset), **measured}
     return Outcome("sample", True, place, facts, time.monotonic() - start, _quality(facts))
@@ -135,18 +137,15 @@ def _own_dataset(name: str, trained_on: Json, model: Path, out: Path) -> Dataset
     return None
 
 
-def _judge(
-    dataset: Dataset, compared: Dataset | None, holdout: float, folder: Path, config: SampleConfig, child: Run
-) -> Json:
+def _judge(dataset: Dataset, compared: Dataset | None, holdout: float, folder: Path, view: View, child: Run) -> Json:
     """Draw generated patterns, and measure them beside the floor where the data are there that they should be like."""
     from p2d.evaluate import quality
-    from p2d.show import figures
+    from p2d.show import curves, figures
 
     name = short_name(dataset.folder.name)
     states = dataset.states(np.arange(dataset.card.samples))
-    title = f"{name}: {dataset.card.names[config.plot_channel]} in {{}} generated patterns"
     sheet = folder / "generated.png"
-    figures.contact_sheet(sheet, states[:64], config.plot_channel, title.format(min(64, len(states))))
+    figures.draw_states(sheet, states[:64], view, name)
     child.artifact(sheet)
     if compared is None:
         say("  the dataset that the score model was trained on is not here, so nothing is measured; -m names it")
@@ -162,17 +161,13 @@ def _judge(
     child.metrics(measured.metrics())
     if dataset.card.grid.shape == compared.card.grid.shape:
         spectra = {"generated": states, "held out": held, "training": train}
-        figures.spectra(
-            folder / "spectra.png",
-            {k: quality.spectra(v).mean(axis=0) for k, v in spectra.items()},
-            name,
-            dataset.card.names,
-        )
+        means = {k: quality.spectra(v).mean(axis=0) for k, v in spectra.items()}
+        curves.draw_spectra(folder / "spectra.png", means, view, name)
         child.artifact(folder / "spectra.png")
     return {"contact_sheet": str(sheet), "quality": measured.to_dict()}
 
 
-def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracker, plot_channel: int = 1) -> Outcome:
+def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracker, show: str = "") -> Outcome:
     """Denoise a dataset into OUT/data/NAME, with a score model trained on its noisy snapshots alone.
 
     Raises:
@@ -185,6 +180,7 @@ def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracke
     start = time.monotonic()
     dataset = find_dataset(source.dataset, out)
     refuse_other_fields(dataset, "denoise")
+    view = View(dataset.card.species, dataset.card.grid, show)
     grid, scaling = dataset.card.grid.shape, dataset.scaling
     short = source.name or short_name(dataset.folder.name)
     place = DATA.place(out, f"{short}_denoised_{grid[0]}x{grid[1]}")
@@ -209,7 +205,7 @@ def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracke
     if derived.is_finished(place, settings, labels):
         return Outcome("denoise", False, place, {**dataset_facts(open_dataset(place)), "noise": sigma})
     trainer = TrainSource(**{**source.to_dict(), "name": f"{short}_denoiser"})
-    trained = train_score(denoising.training_settings(config, sigma, scaling.gain), trainer, out, track, plot_channel)
+    trained = train_score(denoising.training_settings(config, sigma, scaling.gain), trainer, out, track, show)
     model, device = _on_device(trained.where)
     names = [entry["name"] for entry in dataset.card.shards]
 
@@ -228,8 +224,8 @@ def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracke
         picture = REPORT.place(out, place.name) / "denoised.png"
         ids, name = dataset.living[:4], short_name(place.name)
         pair = np.concatenate([states.states(ids) for states in (dataset, made)])
-        title = f"{name}: {own.names[plot_channel]} with noise {sigma:.3g} (above), and denoised"
-        figures.contact_sheet(picture, pair, plot_channel, title, columns=len(ids))
+        title = f"{name}, with noise {sigma:.3g} (above) and denoised"
+        figures.draw_states(picture, pair, view, title, columns=len(ids))
         child.artifact(picture)
     facts = {**dataset_facts(made), "noise": sigma, "noise_estimated": not config.noise, "score": str(trained.where)}
     return Outcome("denoise", True, place, facts, time.monotonic() - start)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from p2d.config import FlowConfig, FlowSource, ScoreConfig, TrainSource
-from p2d.errors import UserError, refuse_unknown
+from p2d.errors import UserError
 from p2d.fields import Scaling
 from p2d.pipeline.refuse import refuse_other_fields, refuse_other_levels, refuse_other_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
 from p2d.runs import FLOW, REPORT, SCORE, short_name
+from p2d.show.view import View
 from p2d.snapshots.store import Dataset, find_dataset
 from p2d.training.checkpoint import read_config
 from p2d.training.history import Epoch, History
@@ -24,11 +25,11 @@ FACTS = ("validation", "continuity", "z_", "epoch", "imbalance", "mean_divergenc
 Artist = Callable[[Path, History], list[Path]]  # draws a model in training, given its history so far
 
 
-def train_score(config: ScoreConfig, source: TrainSource, out: Path, track: Tracker, plot_channel: int = 1) -> Outcome:
+def train_score(config: ScoreConfig, source: TrainSource, out: Path, track: Tracker, show: str = "") -> Outcome:
     """Train a score model into OUT/score/NAME, with pictures of its training in OUT/report/NAME/training."""
-    refuse_unknown("plot_channel", plot_channel, (0, 1))
     dataset = find_dataset(source.dataset, out)
     refuse_other_fields(dataset, "train-score")
+    view = View(dataset.card.species, dataset.card.grid, show)
     name = source.name or short_name(dataset.folder.name)
     job = TrainJob(config, source, dataset, SCORE.place(out, name))
 
@@ -38,8 +39,7 @@ def train_score(config: ScoreConfig, source: TrainSource, out: Path, track: Trac
 
         _, held = dataset.split(source.holdout)
         state, folder = dataset.states(held[:1])[0], REPORT.place(out, name) / "training"
-        loaded, species = ScoreModel.load(model), dataset.card.names
-        return pictures.of_training(folder, loaded, state, dataset.scaling, history, plot_channel, name, species)
+        return pictures.draw_progress(folder, ScoreModel.load(model), state, dataset.scaling, history, view, name)
 
     return run_job("train-score", job, track, draw)
 

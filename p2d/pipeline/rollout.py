@@ -24,6 +24,7 @@ from p2d.pipeline.refuse import refuse_other_fields, refuse_other_levels, refuse
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
 from p2d.runs import EQUATION, FLOW, REPORT, SCORE, short_name
+from p2d.show.view import View
 from p2d.snapshots.store import Dataset, evenly, find_dataset
 from p2d.training.checkpoint import read_config
 
@@ -40,6 +41,7 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
     carrier = _equation(source, out) if source.equation else _flow(source, out)
     dataset = find_dataset(source.start or carrier.learnt_from.get("dataset", ""), out)
     refuse_other_fields(dataset, "rollout")
+    view = View(dataset.card.species, dataset.card.grid, config.show)
     if source.equation:
         refuse_systems(f"{carrier.where} is of", carrier.learnt_from, dataset, "an equation")
     else:
@@ -74,7 +76,7 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
     with stage(track, "rollout", place, {**config.to_dict(), **source.to_dict()}) as child:
         with progress("rollout", len(KINDS) * len(subject.times), "frames") as advance:
             rolled = replace(roll_out(subject, KINDS, advance), inputs=inputs, starts=tuple(starts.tolist()))
-        _draw(place, rolled, config, f"{carrier.name}, sample {config.sample}", dataset.card.names)
+        _draw(place, rolled, config, f"{carrier.name}, sample {config.sample}", view)
         for n, at in enumerate(config.times):
             child.metrics(rolled.metrics(n), step=at)
         rolled.save(file)
@@ -85,9 +87,9 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
     return Outcome("rollout", True, place, rolled.to_dict(), time.monotonic() - start, rolled)
 
 
-def _draw(place: Path, rolled: Rollout, config: RolloutConfig, title: str, species: tuple[str, ...]) -> None:
+def _draw(place: Path, rolled: Rollout, config: RolloutConfig, title: str, view: View) -> None:
     """Frames, panels, curves and animation; those of other settings before are removed."""
-    from p2d.show import figures
+    from p2d.show import curves, figures
     from p2d.snapshots.frames import write_frames
 
     drawn = ("true", "recovered", "score only", "reversed")
@@ -95,11 +97,11 @@ def _draw(place: Path, rolled: Rollout, config: RolloutConfig, title: str, speci
     for stale in place.glob("rollout.*"):
         stale.unlink()
     write_frames(place / "frames.parquet", config.times, shown)
-    figures.strip(place / "panels.png", config.times, shown, config.plot_channel, title, species)
-    figures.preservation(place / "preservation.png", rolled, title)
+    film = figures.Film(config.times, shown, view, title)
+    figures.draw_rollout(place / "panels.png", film)
+    curves.draw_preservation(place / "preservation.png", rolled, title)
     if config.animation != "none":
-        clip = place / f"rollout.{config.animation}"
-        figures.animation(clip, config.times, shown, config.plot_channel, title, species)
+        figures.draw_animation(place / f"rollout.{config.animation}", film)
 
 
 @dataclass(frozen=True)

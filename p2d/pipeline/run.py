@@ -12,10 +12,11 @@ from p2d.evaluate.evaluation import Evaluation
 from p2d.pipeline.discover import discover
 from p2d.pipeline.evaluate import evaluate, read_summary
 from p2d.pipeline.learn import flow_name, train_flow, train_score
-from p2d.pipeline.simulate import simulate
+from p2d.pipeline.simulate import resolve_simulation, simulate
 from p2d.pipeline.stage import Outcome, Tracker
 from p2d.progress import say
 from p2d.runs import REPORT, short_name, write_json
+from p2d.show.view import View
 from p2d.tracking.store import Run
 
 
@@ -27,7 +28,9 @@ def run(config: RunConfig, out: Path, track: Tracker) -> tuple[Evaluation, list[
     """
     source = config.source()
     name = short_name(source.dataset)
-    settings = EvaluateConfig(flow=flow_name(name, config.flow.objective), plot_channel=config.plot_channel)
+    settings = EvaluateConfig(flow=flow_name(name, config.flow.objective), show=config.show)
+    simulation = resolve_simulation(config.simulate, out)
+    View(simulation.species, simulation.grid, config.show)  # refused before anything is made
     outcomes = []
     with ExitStack() as stack:
 
@@ -37,7 +40,7 @@ def run(config: RunConfig, out: Path, track: Tracker) -> tuple[Evaluation, list[
 
         stages: dict[str, Callable[[], Outcome]] = {
             "simulate": lambda: simulate(config.simulate, out, parent),
-            "score": lambda: train_score(config.score, source, out, parent, config.plot_channel),
+            "score": lambda: train_score(config.score, source, out, parent, config.show),
             "flow": lambda: train_flow(config.flow, FlowSource(**source.to_dict()), out, parent),
             "discover": lambda: discover(config.discover, source, out, parent),
             "evaluate": lambda: evaluate(settings, source, out, parent),

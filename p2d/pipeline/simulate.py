@@ -23,7 +23,7 @@ from p2d.systems.system import System
 def simulate(config: SimulateConfig, out: Path, track: Tracker) -> Outcome:
     """Simulate a dataset into OUT/data/NAME."""
     folder = DATA.place(out, config.dataset_name)
-    simulation = _simulation(config, out)
+    simulation = resolve_simulation(config, out)
     if is_finished(simulation, folder):
         return Outcome("simulate", False, folder, dataset_facts(open_dataset(folder)))
     from p2d.cluster.simulation import find_device
@@ -44,7 +44,7 @@ def simulate(config: SimulateConfig, out: Path, track: Tracker) -> Outcome:
     return Outcome("simulate", True, folder, dataset_facts(dataset), time.monotonic() - start)
 
 
-def _simulation(config: SimulateConfig, out: Path) -> Simulation:
+def resolve_simulation(config: SimulateConfig, out: Path) -> Simulation:
     """What the settings come to, with the equation and the dataset of initial states that they name."""
     return with_starts(config.simulation(_equation(config.equation, out) if config.equation else None), out)
 

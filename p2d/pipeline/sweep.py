@@ -23,6 +23,7 @@ from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import Advance, progress, say
 from p2d.runs import SCORE, SWEEP, copy_whole, short_name, whole, write_json
 from p2d.show.summary import sweep_text
+from p2d.show.view import View
 from p2d.snapshots.store import Dataset, find_dataset
 from p2d.tracking.store import Run
 from p2d.training.history import History
@@ -201,20 +202,21 @@ class _Tracked:
 
     def _draw_pictures(self, trial: str, values: dict[str, float]) -> list[Path]:
         from p2d.evaluate import metrics
-        from p2d.show import figures
+        from p2d.show import curves, figures
         from p2d.show.report import VALIDATION_LABELS
 
         flow = self.folder / "trials" / trial
         where, title = flow / "pictures", self.config.label(self.points[trial])
         label = VALIDATION_LABELS.get(self.config.objective, "validation loss")
-        figures.losses(where / "losses.png", {"flow": History.load(flow)}, {"flow": label}, title)
+        curves.draw_losses(where / "losses.png", {"flow": History.load(flow)}, {"flow": label}, title)
         ids = self.dataset.living[:SHOWN]
         states = self.dataset.states(ids)
         truth = metrics.true_velocity(self.dataset, ids, states)
         fields = {"true": truth} if truth is not None else {}
         fields["flow"] = metrics.flow_velocity(flow, states)
         cosines = {"flow": values["cosine"]} if "cosine" in values else {}
-        figures.velocities(where / "velocity.png", states, fields, cosines, 1, title, self.dataset.card.names)
+        view = View(self.dataset.card.species, self.dataset.card.grid)
+        figures.draw_velocities(where / "velocity.png", states, fields, cosines, view, title)
         return [where / "losses.png", where / "velocity.png"]
 
 
@@ -280,9 +282,9 @@ def _draw_figures(config: SweepConfig, rows: list[Row], metric: str, folder: Pat
         sweep_figures.Trial({one.label: row.point[one.key] for one in varied}, row.values, row.state) for row in rows
     ]
     title, best = f"{name}: {config.objective}, {len(rows)} trials", METRICS[metric]
-    sweep_figures.heat_map(folder / "heat_map.png", drawn, labels, metric, best, title)
-    sweep_figures.curves(folder / "curves.png", drawn, labels, metric, title)
-    sweep_figures.parallel(folder / "parallel.png", drawn, labels, metric, best, title)
+    sweep_figures.draw_heat_map(folder / "heat_map.png", drawn, labels, metric, best, title)
+    sweep_figures.draw_curves(folder / "curves.png", drawn, labels, metric, title)
+    sweep_figures.draw_parallel(folder / "parallel.png", drawn, labels, metric, best, title)
 
 
 def _write_table(config: SweepConfig, rows: list[Row], file: Path) -> None:

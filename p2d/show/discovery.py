@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from p2d.discovery.result import COLOURS, Discovery
-from p2d.show.figures import grid
+from p2d.show.figures import draw_panels
 from p2d.systems.system import System
 
 PICTURED = 8  # snapshots whose rates are compared
@@ -23,7 +23,7 @@ def draw_discovery(path: Path, discovery: Discovery, truth: System | None, state
     """
     panels = 1 + bool(discovery.spectrum) + (truth is not None)
     title = f"{name}: the equation from {discovery.snapshots} snapshots"
-    with grid(path, 1, panels, title, 4.2, 3.6) as axes:
+    with draw_panels(path, 1, panels, title, 4.2, 3.6) as axes:
         first, *others = axes[0]
         discovery.plot(first, truth)
         if discovery.spectrum:
@@ -45,13 +45,15 @@ def draw_spectrum(axes: Axes, discovery: Discovery) -> None:
 
 
 def draw_rates(axes: Axes, system: System, truth: System, states: np.ndarray) -> None:
-    """The rates of a system against the true ones, cell by cell."""
+    """The rates of a system against the true ones, cell by cell, over the root mean square of each true one."""
     true, own = (each.rate(states).swapaxes(0, 1).reshape(len(each.species), -1) for each in (truth, system))
+    size = np.maximum(np.sqrt((true**2).mean(axis=1, keepdims=True)), 1e-30)
+    true, own = true / size, own / size
     some = slice(None, None, max(1, true.shape[1] // POINTS))
     for species, colour, x, y in zip(truth.species, COLOURS, true, own, strict=False):
         axes.plot(x[some], y[some], ".", markersize=2, color=colour, label=f"d{species}/dt")
     ends = [float(true.min()), float(true.max())]
     axes.plot(ends, ends, color="grey", linewidth=0.8)
-    axes.set_xlabel("true rate", fontsize=8)
-    axes.set_title("found rate", fontsize=9)
+    axes.set_xlabel("true rate / its root mean square", fontsize=8)
+    axes.set_title("found rate, likewise", fontsize=9)
     axes.legend(fontsize=8, markerscale=4)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -42,7 +43,7 @@ class Trial:
         return value if self.state != "FAILED" and math.isfinite(value) else math.nan
 
 
-def heat_map(path: Path, trials: list[Trial], labels: list[str], metric: str, best: str, title: str) -> None:
+def draw_heat_map(path: Path, trials: list[Trial], labels: list[str], metric: str, best: str, title: str) -> None:
     """The metric over the first two labels, or over the only one; the mean over trials that differ in others.
 
     Points instead of cells where values are many and most of their combinations were not tried.
@@ -57,7 +58,7 @@ def heat_map(path: Path, trials: list[Trial], labels: list[str], metric: str, be
     columns = _levels(trials, across)
     rows = _levels(trials, down) if down else [""]
     wide, high = 0.95 * len(columns) + 1.9, 0.6 * len(rows) + 0.8
-    with figures.grid(path, 1, 1, title, width=max(wide, 4.2), height=max(high, 1.8)) as axes:
+    with figures.draw_panels(path, 1, 1, title, width=max(wide, 4.2), height=max(high, 1.8)) as axes:
         place: Axes = axes[0, 0]
         cells = [[_cell(trials, {across: x} | ({down: y} if down else {}), metric) for x in columns] for y in rows]
         values: np.ndarray = np.array([[value for value, _ in row] for row in cells])
@@ -91,7 +92,7 @@ def _cell(trials: list[Trial], settings: dict[str, str], metric: str) -> tuple[f
 def _points(path: Path, trials: list[Trial], labels: list[str], metric: str, best: str, title: str) -> None:
     """A point a trial, coloured by the metric, over two labels, or the metric over the only one."""
     across, down = labels[0], labels[1] if len(labels) > 1 else ""
-    with figures.grid(path, 1, 1, title, width=5.6, height=3.8) as axes:
+    with figures.draw_panels(path, 1, 1, title, width=5.6, height=3.8) as axes:
         place: Axes = axes[0, 0]
         colours = ScalarMappable(Normalize(*_ends([t.value(metric) for t in trials])), _bright(best))
         xs = _positions(place, "x", _levels(trials, across))
@@ -112,7 +113,7 @@ def _points(path: Path, trials: list[Trial], labels: list[str], metric: str, bes
         place.figure.colorbar(colours, ax=place, label=NAMES.get(metric, metric))
 
 
-def curves(path: Path, trials: list[Trial], labels: list[str], metric: str, title: str) -> None:
+def draw_curves(path: Path, trials: list[Trial], labels: list[str], metric: str, title: str) -> None:
     """The metric over the first label, a curve for each value of the second, from lowest to highest over the others.
 
     Trials that were stopped early are hollow points; points alone where values are many and most were tried once.
@@ -122,12 +123,12 @@ def curves(path: Path, trials: list[Trial], labels: list[str], metric: str, titl
     lines = _levels(trials, along) if along else [""]
     numbers, joined = _numbers(lines), not _scattered(trials, labels[:2])
     norm = _norm(numbers) if numbers else Normalize(0, 1)
-    with figures.grid(path, 1, 1, title, width=5.6, height=3.6) as axes:
+    with figures.draw_panels(path, 1, 1, title, width=5.6, height=3.6) as axes:
         place: Axes = axes[0, 0]
         xs = _positions(place, "x", columns)
         for line, order in zip(lines, np.linspace(0, 0.85, len(lines)), strict=True):
             chosen = [t for t in trials if not along or t.settings[along] == line]
-            colour = figures.colour(COLOURS, float(norm(float(line))) if numbers else order)
+            colour = matplotlib.colormaps[COLOURS](float(norm(float(line))) if numbers else order)
             label = f"{along} = {line}" if along and not numbers else None
             found = [_known(chosen, {across: x}, metric) or [np.nan] for x in columns]  # NaN: no line across a gap
             spots = [xs[x] for x in columns]
@@ -156,12 +157,12 @@ def _known(trials: list[Trial], settings: dict[str, str], metric: str) -> list[f
     return [t.value(metric) for t in there if math.isfinite(t.value(metric))]
 
 
-def parallel(path: Path, trials: list[Trial], labels: list[str], metric: str, best: str, title: str) -> None:
+def draw_parallel(path: Path, trials: list[Trial], labels: list[str], metric: str, best: str, title: str) -> None:
     """A line a trial through what was varied and what was measured, coloured by the metric; dashed: stopped early."""
     drawn = [t for t in trials if math.isfinite(t.value(metric))]
     measured = [m for m in dict.fromkeys((*MEASURED, metric)) if any(math.isfinite(t.value(m)) for t in drawn)]
     columns = [*labels, *measured]
-    with figures.grid(path, 1, 1, title, width=1.5 * len(columns) + 1.0, height=3.4) as axes:
+    with figures.draw_panels(path, 1, 1, title, width=1.5 * len(columns) + 1.0, height=3.4) as axes:
         place: Axes = axes[0, 0]
         heights = {label: _heights(_levels(trials, label)) for label in labels}
         ends = {m: _ends([t.value(m) for t in drawn]) for m in measured}

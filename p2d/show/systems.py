@@ -36,6 +36,8 @@ def print_systems(systems: list[System]) -> None:
 def _print_one(system: System, console: Console) -> None:
     console.print(f"{system.name}   {system.source}\n\n{rates_text(system)}\n", markup=False)
     run = system.run
+    if system.units:
+        console.print(f"units: {', '.join(f'{s} ({unit})' for s, unit in system.units.items())}\n", markup=False)
     step = f"dt {run.dt:g}" if run.dt else "dt half of what is stable"
     console.print(f"{step}, {run.steps:,} steps, grid spacing {run.spacing:g}\n")
     table = Table(box=None, pad_edge=False, header_style="bold")

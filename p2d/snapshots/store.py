@@ -220,8 +220,7 @@ class Dataset:
             UserError: a shard that cannot be read, or a value that is not finite (names shard and sample).
         """
         if sample_ids is None:
-            sample_ids = np.concatenate(self.split(0.1))
-            sample_ids.sort()
+            sample_ids = self.living
         out = np.empty((len(sample_ids), *self.shape), np.float32)
         place = {int(i): n for n, i in enumerate(sample_ids)}
         unknown = set(place) - set(self.index.column("sample_id").to_pylist())

@@ -249,7 +249,7 @@ REFUSED = {
     "corrector without a score model": (["--eta", "0.1"], "needs a score model: name one with --score"),
     "a score as a flow": (["--flow", "{out}/score/scored"], "holds a score, not a flow model"),
     "more frames than steps": (["-n", "3"], "frames = 4 is not possible in 3 steps"),
-    "a third species": (["--plot-channel", "2"], "unknown plot_channel '2'"),
+    "a third species": (["--plot-channel", "2"], "unknown species '2' to show"),
 }
 
 

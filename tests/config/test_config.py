@@ -38,13 +38,13 @@ CONFIGS = [
     ScoreConfig(),
     ScoreConfig(alpha=(0.8,), channels=(8,), augment=False),
     ScoreConfig(sampling=0.0, target_loss=0.1, data_noise=0.02, precision="bfloat16"),
-    SampleConfig(num_samples=3, height=64, dataset="life", plot_channel=0),
+    SampleConfig(num_samples=3, height=64, dataset="life", show="all"),
     DenoiseConfig(noise=0.05, channels=(8, 8)),
     FlowConfig(),
     FlowConfig(objective="continuity", epochs=3, hidden=(16, 8), radius=1.5, activation="tanh"),
     FlowConfig(objective="training-free", kernel_radius=2.0, sign="-", probes=3),
     DiscoverConfig(library="gray-scott", bootstrap=7),
-    EvaluateConfig(score="a", plot_channel=0),
+    EvaluateConfig(score="a", show="all"),
 ]
 
 
@@ -173,7 +173,7 @@ def test_a_precision_that_is_not_known_is_refused(precision):
 @pytest.mark.parametrize(
     ("config", "how"),
     [
-        (SampleConfig(), {"name": "mine", "dataset": "waves", "plot_channel": 0}),
+        (SampleConfig(), {"name": "mine", "dataset": "waves", "show": "u"}),
         (SimulateConfig(), {"name": "mine", "chunk": 3, "threads": 2}),
     ],
     ids=["sample", "simulate"],
@@ -291,10 +291,3 @@ def test_the_sizes_named_as_nearest_are_taken(levels):
                     fits_unet("height", int(near), multiple)
         else:
             fits_unet("height", size, multiple)
-
-
-@pytest.mark.parametrize("channel", [-1, 2])
-def test_a_species_that_is_not_there_is_refused(channel):
-    for make in (EvaluateConfig, RunConfig, SampleConfig):
-        with pytest.raises(UserError, match=f"plot_channel '{channel}'.*known: 0, 1"):
-            make(plot_channel=channel)

@@ -13,7 +13,7 @@ from p2d.errors import UserError
 CONFIGS = [
     RolloutConfig(),
     RolloutConfig(sample=7, steps=50, frames=3, ensemble=1, eta=0.5, noise=False, alpha=0.8, step=0.25),
-    RolloutConfig(animation="none", seed=3, plot_channel=0),
+    RolloutConfig(animation="none", seed=3, show="u"),
     RolloutSource(),
     RolloutSource(flow="life", start="life_256x256", score="other", name="mine"),
     BenchFlowConfig(),
@@ -76,12 +76,6 @@ def test_a_signal_level_outside_0_and_1_is_refused(value):
         RolloutConfig(alpha=value)
 
 
-@pytest.mark.parametrize("channel", [-1, 2])
-def test_a_species_that_is_not_there_is_refused(channel):
-    with pytest.raises(UserError, match=f"plot_channel '{channel}'.*known: 0, 1"):
-        RolloutConfig(plot_channel=channel)
-
-
 @pytest.mark.parametrize(("name", "nearest"), [("mp3", "mp4"), ("jif", "gif"), ("non", "none")])
 def test_an_animation_of_another_kind_is_refused_with_the_nearest(name, nearest):
     with pytest.raises(UserError, match=f"unknown animation {name!r}.*did you mean {nearest!r}.*known: gif, mp4, none"):
@@ -108,7 +102,7 @@ def test_no_two_frames_are_of_one_time(steps, frames):
     assert all(a < b for a, b in itertools.pairwise(times))
 
 
-@pytest.mark.parametrize(("key", "value"), [("seed", 1), ("ensemble", 3), ("animation", "none"), ("plot_channel", 0)])
+@pytest.mark.parametrize(("key", "value"), [("seed", 1), ("ensemble", 3), ("animation", "none"), ("show", "u")])
 def test_every_setting_of_a_rollout_is_part_of_its_identity(key, value):
     assert RolloutConfig(**{key: value}).identity() != RolloutConfig().identity()
     assert set(RolloutConfig().identity()) == set(RolloutConfig().to_dict())

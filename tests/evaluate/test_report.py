@@ -11,6 +11,7 @@ from p2d.evaluate.evaluation import Evaluation
 from p2d.pipeline.stage import Outcome
 from p2d.show.report import draw_report
 from p2d.show.summary import run_text
+from p2d.show.view import View
 from p2d.systems.reading import load_system
 from p2d.systems.system import System
 
@@ -70,7 +71,8 @@ def evaluated(
         discovery=discovery,
     )
     measured = report.measure_report(subject)
-    draw_report(folder / "report", subject, measured, 1)
+    view = View(dataset.card.species, dataset.card.grid)
+    draw_report(folder / "report", subject, measured, view)
     return measured.evaluation
 
 

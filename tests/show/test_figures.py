@@ -4,12 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
-from numpy.testing import assert_array_equal
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage, imread
+from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
+from p2d.discovery.result import COLOURS
 from p2d.evaluate.course import Course, Rollout
-from p2d.show import figures
+from p2d.fields import Grid, Mask, Species
+from p2d.show import curves, figures
+from p2d.show.view import View
 from p2d.training.history import History
 
 DOTS = 130  # an inch
@@ -34,91 +39,198 @@ def colours(picture: np.ndarray) -> int:
     return len(np.unique(picture.reshape(-1, picture.shape[-1]), axis=0))
 
 
-def assert_has_panels(path: Path, rows: int, columns: int, cell: tuple[float, float] = (figures.CELL,) * 2) -> None:
+def assert_has_panels(
+    path: Path, rows: int, columns: int, cell: tuple[float, float] = (figures.CELL,) * 2, bars: int = 0
+) -> None:
     """The file is a picture of the size of so many panels, and not blank: data, axes and words have many colours."""
     picture = imread(path)
-    width, height = cell[0] * columns + MARGIN[0], cell[1] * rows + MARGIN[1]
+    width, height = cell[0] * columns + MARGIN[0] + figures.BAR * bars, cell[1] * rows + MARGIN[1]
     # the renderer cuts a part of a pixel off
     assert abs(picture.shape[0] - height * DOTS) <= 1
     assert abs(picture.shape[1] - width * DOTS) <= 1
     assert colours(picture) > 50
 
 
-@pytest.mark.parametrize(("count", "channel", "rows", "columns"), [(1, 0, 1, 1), (3, 1, 1, 3), (20, 0, 2, 4)])
-def test_snapshots_show_up_to_eight_states(tmp_path, count, channel, rows, columns):
-    figures.snapshots(tmp_path / "new" / "a.png", random_states(count), channel, "waves")
-    assert_has_panels(tmp_path / "new" / "a.png", rows, columns)
+def view(*species: str | Species, show: str = "", **grid) -> View:
+    """Of fields of 12 x 12 cells, if nothing else is said, of u and v."""
+    named = tuple(s if isinstance(s, Species) else Species(s) for s in species or "uv")
+    return View(named, Grid(**{"shape": (12, 12), **grid}), show)
 
 
-def test_snapshots_of_the_ninth_state_and_beyond_change_nothing(tmp_path):
-    states = random_states(10)
-    for name, shown in (("all", states), ("eight", states[:8]), ("others", states[1:])):
-        figures.snapshots(tmp_path / f"{name}.png", shown, 1, "waves")
-    everything, eight, others = (imread(tmp_path / f"{name}.png") for name in ("all", "eight", "others"))
-    assert_array_equal(everything, eight)
-    assert (everything != others).any(axis=-1).mean() > 0.2
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are drawn from here on."""
+    made = []
+
+    class Recorded(Figure):
+        def __init__(self, *args, **settings):
+            super().__init__(*args, **settings)
+            made.append(self)
+
+    monkeypatch.setattr(figures, "Figure", Recorded)
+    return made
+
+
+def images(figure: Figure) -> list[AxesImage]:
+    return [image for axes in figure.axes for image in axes.get_images()]
+
+
+def bars(figure: Figure) -> dict[str, tuple[float, float]]:
+    """Limits of the colour bars by their labels."""
+    made = [axes for axes in figure.axes if axes.get_label() == "<colorbar>"]
+    return {axes.get_ylabel(): axes.get_ylim() for axes in made}
+
+
+def ticks(axes: Axes) -> list[float]:
+    low, high = sorted(axes.get_xlim())
+    return [tick for tick in axes.get_xticks() if low <= tick <= high]
 
 
 @pytest.mark.parametrize(
     ("count", "asked", "rows", "columns"),
     [(1, 0, 1, 1), (6, 0, 2, 4), (16, 0, 4, 4), (17, 0, 3, 8), (8, 4, 2, 4), (6, 3, 2, 3)],
 )
-def test_a_contact_sheet_shows_all_states_four_to_eight_a_row_or_as_asked(tmp_path, count, asked, rows, columns):
-    figures.contact_sheet(tmp_path / "a.png", random_states(count), 1, "waves", asked)
-    assert_has_panels(tmp_path / "a.png", rows, columns)
-    other = random_states(count)
-    other[-1] = other[-1, ..., ::-1]
-    figures.contact_sheet(tmp_path / "b.png", other, 1, "waves", asked)
-    assert (imread(tmp_path / "a.png") != imread(tmp_path / "b.png")).any(), "the last is among them"
+def test_states_are_shown_four_to_eight_a_row_or_as_asked_on_one_scale(tmp_path, drawn, count, asked, rows, columns):
+    states = 160 * random_states(count) - 40
+    figures.draw_states(tmp_path / "new" / "a.png", states, view(), "waves", asked)
+    assert_has_panels(tmp_path / "new" / "a.png", rows, columns, bars=1)
+    shown = images(drawn[0])
+    assert len(shown) == count
+    for image, field in zip(shown, states[:, 1], strict=True):
+        assert_array_equal(image.get_array(), field)
+        assert image.get_clim() == (states[:, 1].min(), states[:, 1].max())
+    assert bars(drawn[0]) == {"v": pytest.approx((states[:, 1].min(), states[:, 1].max()))}
 
 
-def test_a_contact_sheet_shows_the_species_asked_for(tmp_path):
-    states = random_states(4)
-    for name, shown, channel in (("u", states, 0), ("v", states, 1), ("u of others", states[:, [1, 0]], 1)):
-        figures.contact_sheet(tmp_path / f"{name}.png", shown, channel, "waves")
-    u, v, again = (imread(tmp_path / f"{name}.png") for name in ("u", "v", "u of others"))
-    assert_array_equal(u, again)
-    assert (u != v).any(axis=-1).mean() > 0.2
+def test_the_species_asked_for_are_shown_each_on_its_own_scale(tmp_path, drawn):
+    states = np.concatenate([random_states(12), 100 * random_states(12, 1)], axis=1)
+    species = ("a", Species("b", "mM"), "c", "d")
+    for show in ("a", "2", "all"):
+        figures.draw_states(tmp_path / "a.png", states, view(*species, show=show), "mixture")
+    first, third, every = drawn
+    assert first.get_suptitle() == "mixture: a" and list(bars(third)) == ["c"]
+    assert_array_equal(images(third)[11].get_array(), states[11, 2])
+    assert every.get_suptitle() == "mixture: a, b, c, d" and list(bars(every)) == ["a", "b (mM)", "c", "d"]
+    # eight states of each, a row a species
+    assert len(images(every)) == 32
+    assert_has_panels(tmp_path / "a.png", 4, 8, bars=1)
+    for image in images(every)[24:]:
+        assert image.get_clim() == (states[:8, 3].min(), states[:8, 3].max())
 
 
-@pytest.mark.parametrize(("rows", "channel"), [(1, 0), (3, 1)])
-def test_denoised_has_a_row_for_each_signal_level(tmp_path, rows, channel):
-    figures.denoised(tmp_path / "a.png", random_states(1)[0], panels_of(rows), channel, "waves")
-    assert_has_panels(tmp_path / "a.png", rows, 3)
+def test_lengths_are_told_in_the_unit_of_the_grid_where_it_has_one(tmp_path, drawn):
+    for unit in ("", "um"):
+        figures.draw_states(tmp_path / "a.png", random_states(6), view(spacing=0.5, unit=unit), "waves")
+    without, of_length = ([axes for axes in figure.axes if axes.get_images()] for figure in drawn)
+    assert not any(axes.get_xlabel() or ticks(axes) for axes in without)
+    told = [axes for axes in of_length if axes.get_xlabel()]
+    assert [(axes.get_xlabel(), axes.get_ylabel()) for axes in told] == [("x (um)", "y (um)")]
+    assert told[0].get_images()[0].get_extent() == [0, 6, 6, 0] and max(ticks(told[0])) > 3
+
+
+def test_cells_that_are_no_part_of_the_field_are_grey_and_set_no_scale(tmp_path, drawn):
+    cells = np.ones((12, 12), bool)
+    cells[:3] = False
+    states = random_states(2)
+    states[..., ~cells] = [[999.0], [np.nan]]
+    figures.draw_states(tmp_path / "a.png", states, view(mask=Mask.of(cells)), "waves")
+    for image, field in zip(images(drawn[0]), states[:, 1], strict=True):
+        assert_array_equal(image.get_array().mask, ~cells)
+        assert image.get_clim() == (states[:, 1, 3:].min(), states[:, 1, 3:].max())
+        assert_array_equal(image.get_array()[cells], field[cells])
+        assert image.cmap.get_bad()[0] == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize("shape", [(1, 20), (20, 1)])
+def test_many_states_of_one_dimension_are_a_stack_of_rows(tmp_path, drawn, shape):
+    states = np.random.default_rng(0).random((9, 2, *shape))
+    figures.draw_states(tmp_path / "a.png", states, view(shape=shape, show="all"), "waves")
+    shown = images(drawn[0])
+    assert len(shown) == 2 and list(bars(drawn[0])) == ["u", "v"]
+    for s, image in enumerate(shown):
+        assert_array_equal(image.get_array(), states[:, s].reshape(9, 20))
+        assert image.axes.get_xlabel() == f"{'x' if shape[0] == 1 else 'y'} (cells)"
+
+
+@pytest.mark.parametrize(("rows", "show"), [(1, "u"), (3, "v")])
+def test_denoised_has_a_row_for_each_signal_level(tmp_path, rows, show):
+    figures.draw_denoised(tmp_path / "a.png", random_states(1)[0], panels_of(rows), view(show=show), "waves")
+    assert_has_panels(tmp_path / "a.png", rows, 3, bars=1)
+
+
+def test_denoised_has_a_row_for_each_species_of_several_at_the_middle_level(tmp_path, drawn):
+    panels = panels_of(3)
+    figures.draw_denoised(tmp_path / "a.png", random_states(1)[0], panels, view(show="all"), "waves")
+    assert_has_panels(tmp_path / "a.png", 2, 3, bars=1)
+    _, noisy, mean = panels[1]
+    for s, (_, *shown) in enumerate(np.reshape(images(drawn[0]), (2, 3))):
+        for image, field in zip(shown, (noisy, mean), strict=True):
+            assert_array_equal(image.get_array(), field[s])
 
 
 @pytest.mark.parametrize(("rows", "titles"), [(2, ["true", "flow", "equation"]), (1, ["flow"])])
-def test_velocities_have_a_row_for_each_state_and_a_column_for_each_field(tmp_path, rows, titles):
+def test_velocities_have_a_row_for_each_state_and_a_column_for_each_field(tmp_path, drawn, rows, titles):
     fields = {title: random_states(rows, i) - 0.5 for i, title in enumerate(titles)}
     cosines = {title: 0.5 for title in titles if title != "true"}
-    figures.velocities(tmp_path / "a.png", random_states(rows), fields, cosines, 0, "waves")
-    assert_has_panels(tmp_path / "a.png", rows, 1 + len(titles))
+    own = view(Species("u", "mM"), "v", show="u")
+    figures.draw_velocities(tmp_path / "a.png", random_states(rows), fields, cosines, own, "waves")
+    assert_has_panels(tmp_path / "a.png", rows, 1 + len(titles), bars=2)
+    told = [axes.get_title() for axes in drawn[0].axes[1 : 1 + len(titles)]]
+    assert told == [title + ("\ncosine 0.5000" if title in cosines else "") for title in titles]
+    low, high = bars(drawn[0])["du/dt (mM / time)"]
+    assert -low == high == pytest.approx(3 * np.sqrt((fields[titles[0]][:, 0] ** 2).mean()))
+
+
+def test_velocities_of_several_species_have_a_row_each_of_the_first_state(tmp_path, drawn):
+    states, field = random_states(3), random_states(3, 1) - 0.5
+    figures.draw_velocities(tmp_path / "a.png", states, {"true": field}, {}, view(show="all"), "waves")
+    assert_has_panels(tmp_path / "a.png", 2, 2, bars=2)
+    shown = [image.get_array() for image in images(drawn[0])]
+    for image, expected in zip(shown, (states[0, 0], field[0, 0], states[0, 1], field[0, 1]), strict=True):
+        assert_allclose(image, expected, rtol=1e-12)
 
 
 def test_velocities_are_shown_on_one_scale_whatever_their_unit_of_time(tmp_path):
     states, field = random_states(1), random_states(1, 1) - 0.5
     for name, unit in (("one", 1.0), ("other", 1e-4)):
-        figures.velocities(tmp_path / f"{name}.png", states, {"true": field, "flow": unit * field}, {}, 1, "waves")
+        fields = {"true": field, "flow": unit * field}
+        figures.draw_velocities(tmp_path / f"{name}.png", states, fields, {}, view(), "waves")
     assert_array_equal(imread(tmp_path / "one.png"), imread(tmp_path / "other.png"))
 
 
 def test_a_velocity_field_of_zeros_is_drawn(tmp_path):
     fields = {"true": random_states(1) - 0.5, "flow": np.zeros((1, 2, 12, 12))}
-    figures.velocities(tmp_path / "a.png", random_states(1), fields, {}, 1, "waves")
-    assert_has_panels(tmp_path / "a.png", 1, 3)
+    figures.draw_velocities(tmp_path / "a.png", random_states(1), fields, {}, view(), "waves")
+    assert_has_panels(tmp_path / "a.png", 1, 3, bars=2)
+
+
+def test_fields_of_one_dimension_are_curves_in_the_colours_of_their_species(tmp_path, drawn):
+    states = np.random.default_rng(0).random((1, 2, 1, 20))
+    own = view(Species("u", "mM"), "v", show="all", shape=(1, 20), spacing=0.5, unit="um")
+    figures.draw_velocities(tmp_path / "a.png", states, {"flow": states - 0.5}, {}, own, "waves")
+    assert not images(drawn[0])
+    upper, lower = np.reshape(drawn[0].axes, (2, 2))
+    for s, row in enumerate((upper, lower)):
+        for axes, values in zip(row, (states[0, s, 0], states[0, s, 0] - 0.5), strict=True):
+            line = axes.get_lines()[0]
+            assert_allclose(line.get_xdata(), 0.5 * np.arange(20))
+            assert_allclose(line.get_ydata(), values)
+            assert line.get_color() == COLOURS[s]
+    assert [axes.get_ylabel() for axes in upper] == ["u (mM)", "du/dt (mM / time)"]
+    assert lower[0].get_xlabel() == "x (um)"
 
 
 @pytest.mark.parametrize(("epochs", "sign"), [(0, 1.0), (1, 1.0), (12, -1.0)])
 def test_losses_of_any_length_and_sign_are_drawn(tmp_path, epochs, sign):
     histories = {"score": history(epochs, sign), "flow": history(0)}
-    figures.losses(tmp_path / "a.png", histories, {"score": "loss", "flow": "z"}, "waves")
+    curves.draw_losses(tmp_path / "a.png", histories, {"score": "loss", "flow": "z"}, "waves")
     # a panel for each kind of loss; a training that took no step has its validation alone
     assert_has_panels(tmp_path / "a.png", 1, 3 if epochs else 2, (3.4, 2.9))
 
 
 def test_losses_show_the_training_loss(tmp_path):
     for name, slope in (("low", 1.0), ("high", 50.0)):
-        figures.losses(tmp_path / f"{name}.png", {"score": history(5, slope)}, {"score": "loss"}, "waves")
+        curves.draw_losses(tmp_path / f"{name}.png", {"score": history(5, slope)}, {"score": "loss"}, "waves")
     assert (imread(tmp_path / "low.png") != imread(tmp_path / "high.png")).any()
 
 
@@ -133,7 +245,7 @@ def reported(epochs: int, levels: tuple[str, ...] = (), steepness: float = 1.0) 
     ("epochs", "levels", "panels"), [(1, (), 5), (7, (), 5), (1, ("0.5", "0.8", "0.99"), 6), (7, ("0.00213", "0.9"), 6)]
 )
 def test_a_training_has_a_panel_for_each_curve_and_one_for_signal_levels(tmp_path, epochs, levels, panels):
-    figures.training(tmp_path / "new" / "a.png", History.from_dicts(reported(epochs, levels)), "waves")
+    curves.draw_training(tmp_path / "new" / "a.png", History.from_dicts(reported(epochs, levels)), "waves")
     assert_has_panels(tmp_path / "new" / "a.png", 1, panels, (2.7, 2.5))
 
 
@@ -144,75 +256,85 @@ def test_a_training_shows_its_losses_and_those_of_the_last_epoch_by_level(tmp_pa
     later[-1]["training_loss_alpha_0.9"] = 0.9
     pictures = {}
     for name, epochs in (("one", one), ("steeper", steeper), ("earlier", earlier), ("later", later)):
-        figures.training(tmp_path / f"{name}.png", History.from_dicts(epochs), "waves")
+        curves.draw_training(tmp_path / f"{name}.png", History.from_dicts(epochs), "waves")
         pictures[name] = imread(tmp_path / f"{name}.png")
     assert_array_equal(pictures["one"], pictures["earlier"])
     assert (pictures["one"] != pictures["steeper"]).any()
     assert (pictures["one"] != pictures["later"]).any()
 
 
-@pytest.mark.parametrize("rings", [3, 71])
+@pytest.mark.parametrize(("count", "rows", "columns"), [(1, 1, 1), (2, 1, 2), (8, 2, 4)])
 @pytest.mark.parametrize("lines", [1, 3])
-def test_spectra_have_a_panel_for_each_species_and_show_every_line(tmp_path, lines, rings):
-    power = np.random.default_rng(0).exponential(size=(lines, 2, rings))
-    found = {f"line {n}": p for n, p in enumerate(power)}
-    figures.spectra(tmp_path / "a.png", found, "waves")
-    assert_has_panels(tmp_path / "a.png", 1, 2, (3.6, 2.9))
-    figures.spectra(tmp_path / "b.png", {**found, f"line {lines - 1}": power[-1, ::-1]}, "waves")
-    assert (imread(tmp_path / "a.png") != imread(tmp_path / "b.png")).any()
+def test_spectra_have_a_panel_for_each_species_and_show_every_line_but_not_the_mean(
+    tmp_path, drawn, lines, count, rows, columns
+):
+    power = np.random.default_rng(0).exponential(size=(lines, count, 71))
+    spectra = {f"line {n}": p for n, p in enumerate(power)}
+    curves.draw_spectra(tmp_path / "a.png", spectra, view(*"abcdefgh"[:count], spacing=0.5, unit="um"), "waves")
+    assert_has_panels(tmp_path / "a.png", rows, columns, (3.6, 2.9))
+    for s, axes in enumerate(drawn[0].axes):
+        assert axes.get_title() == "abcdefgh"[s] and axes.get_xlabel() == "cycles / um"
+        for line, own in zip(axes.get_lines(), power, strict=True):
+            assert_allclose(line.get_xdata(), np.arange(1, 71) / 50)
+            assert_array_equal(line.get_ydata(), own[s, 1:])
 
 
-def test_spectra_do_not_show_the_mean(tmp_path):
-    power = np.random.default_rng(0).exponential(size=(2, 20))
-    figures.spectra(tmp_path / "a.png", {"held out": power}, "waves")
-    power[:, 0] = 1e9  # the first ring
-    figures.spectra(tmp_path / "b.png", {"held out": power}, "waves")
-    assert_array_equal(imread(tmp_path / "a.png"), imread(tmp_path / "b.png"))
+def frames_of(*kinds: str, count: int = 9, species: int = 2) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {kind: rng.random((count, species, 12, 12), dtype=np.float32) for kind in kinds}
 
 
-def frames_of(*kinds: str, count: int = 9) -> dict[str, np.ndarray]:
-    return {kind: random_states(count, n).astype(np.float32) for n, kind in enumerate(kinds)}
+def film(frames: dict[str, np.ndarray], view: View, apart: int = 1) -> figures.Film:
+    count = len(next(iter(frames.values())))
+    return figures.Film([apart * n for n in range(count)], frames, view, "waves")
 
 
-@pytest.mark.parametrize(("kinds", "count", "channel"), [(("true", "recovered"), 41, 0), (("v = 0",), 6, 1)])
-def test_a_strip_has_a_row_for_each_kind_and_six_times(tmp_path, kinds, count, channel):
-    figures.strip(tmp_path / "new" / "a.png", list(range(count)), frames_of(*kinds, count=count), channel, "waves")
-    assert_has_panels(tmp_path / "new" / "a.png", len(kinds), 6)
+@pytest.mark.parametrize(("kinds", "count", "show"), [(("true", "recovered"), 41, "u"), (("v = 0",), 6, "v")])
+def test_a_rollout_has_a_row_for_each_kind_and_six_times(tmp_path, drawn, kinds, count, show):
+    frames = frames_of(*kinds, count=count)
+    figures.draw_rollout(tmp_path / "new" / "a.png", film(frames, view(show=show)))
+    assert_has_panels(tmp_path / "new" / "a.png", len(kinds), 6, bars=1)
+    shown, s = np.reshape(images(drawn[0]), (len(kinds), 6)), "uv".index(show)
+    first = frames[kinds[0]][:, s]
+    for row, states in zip(shown, frames.values(), strict=True):
+        assert_array_equal(row[0].get_array(), states[0, s])
+        assert_array_equal(row[-1].get_array(), states[-1, s])
+        assert {image.get_clim() for image in row} == {(first.min(), first.max())}
+    assert [image.axes.get_title() for image in shown[0]][-1] == f"{count - 1} steps"
 
 
 @pytest.mark.parametrize("count", [2, 5])
-def test_a_strip_of_few_frames_shows_each_once(tmp_path, count):
-    figures.strip(tmp_path / "a.png", [7 * n for n in range(count)], frames_of("true", count=count), 1, "waves")
-    assert_has_panels(tmp_path / "a.png", 1, count)
+def test_a_rollout_of_few_frames_shows_each_once(tmp_path, count):
+    figures.draw_rollout(tmp_path / "a.png", film(frames_of("true", count=count), view(), 7))
+    assert_has_panels(tmp_path / "a.png", 1, count, bars=1)
 
 
-def test_a_strip_shows_first_and_last_and_none_in_between_that_it_has_no_room_for(tmp_path):
-    times, shown = list(range(41)), frames_of("true", count=41)
-    pictures = {}
-    for name, n in (("as it is", None), ("first", 0), ("last", 40), ("another", 1)):
-        other = {"true": shown["true"].copy()}
-        if n is not None:
-            other["true"][n] = other["true"][n, :, ::-1]
-        figures.strip(tmp_path / f"{name}.png", times, other, 1, "waves")
-        pictures[name] = imread(tmp_path / f"{name}.png")
-    assert_array_equal(pictures["another"], pictures["as it is"])
-    assert (pictures["first"] != pictures["as it is"]).any() and (pictures["last"] != pictures["as it is"]).any()
+def test_a_rollout_of_several_species_has_rows_for_each(tmp_path, drawn):
+    own = view("a", Species("b", "K"), "c", show="all")
+    frames = frames_of("true", "recovered", count=3, species=3)
+    figures.draw_rollout(tmp_path / "a.png", film(frames, own))
+    assert_has_panels(tmp_path / "a.png", 6, 3, bars=1)
+    assert list(bars(drawn[0])) == ["a", "b (K)", "c"]
+    assert_array_equal(np.reshape(images(drawn[0]), (6, 3))[3, 2].get_array(), frames["recovered"][2, 1])
 
 
-def test_a_strip_says_what_has_blown_up(tmp_path):
-    times, shown = list(range(6)), frames_of("true", "reversed", count=6)
-    figures.strip(tmp_path / "sound.png", times, shown, 1, "waves")
-    shown["reversed"][3:] = np.nan
-    figures.strip(tmp_path / "broken.png", times, shown, 1, "waves")
-    assert_has_panels(tmp_path / "broken.png", 2, 6)
-    sound, broken = (imread(tmp_path / f"{name}.png") for name in ("sound", "broken"))
-    changed = (sound != broken).any(axis=-1)
-    rows, columns = np.nonzero(changed)
-    # in the lower row, from its fourth panel on
-    assert rows.min() > 0.45 * changed.shape[0] and columns.min() > 0.45 * changed.shape[1]
-    patch = broken[rows.min() : rows.max(), columns.min() : columns.max(), :3]
-    assert (patch.min(axis=-1) > 0.99).mean() > 0.5, "nothing but white"
-    assert (patch.max(axis=-1) < 0.1).any(), "and words on it"
+def test_a_rollout_of_one_dimension_is_space_and_time(tmp_path, drawn):
+    frames = {kind: states[:, :, :1] for kind, states in frames_of("true", "reversed").items()}
+    frames["reversed"][4:] = np.nan
+    figures.draw_rollout(tmp_path / "a.png", film(frames, view(shape=(1, 12)), 5))
+    true, other = images(drawn[0])
+    assert_array_equal(true.get_array(), frames["true"][:, 1, 0])
+    assert true.get_extent() == [0, 12, 40, 0] and other.get_array()[4:].mask.all()
+    assert [image.axes.get_title() for image in (true, other)] == ["true", "reversed, then blown up"]
+
+
+def test_a_rollout_says_what_has_blown_up(tmp_path, drawn):
+    frames = frames_of("true", "reversed", count=6)
+    frames["reversed"][3:] = np.nan
+    figures.draw_rollout(tmp_path / "a.png", film(frames, view()))
+    panels = drawn[0].axes[:12]
+    assert [bool(axes.get_images()) for axes in panels] == [True] * 9 + [False] * 3
+    assert [text.get_text() for axes in panels for text in axes.texts] == ["blown up"] * 3
 
 
 @pytest.mark.parametrize("known", [4, 1])
@@ -224,27 +346,35 @@ def test_preservation_shows_the_distance_and_the_memory_as_far_as_they_are_known
     def rollout(ratios: dict, correlations: dict) -> Rollout:
         return Rollout(times, {k: Course(times, tuple(ratios[k]), tuple(correlations[k])) for k in ratios})
 
-    figures.preservation(tmp_path / "new" / "a.png", rollout(ratios, correlations), "waves")
+    curves.draw_preservation(tmp_path / "new" / "a.png", rollout(ratios, correlations), "waves")
     assert_has_panels(tmp_path / "new" / "a.png", 1, 2, (4.2, 3.2))
-    for name, curves in (
+    for name, changed in (
         ("ratio", ({**ratios, "recovered": [1.5] * 9}, correlations)),
         ("memory", (ratios, {**correlations, "recovered": [0.5] * 9})),
     ):
-        figures.preservation(tmp_path / f"{name}.png", rollout(*curves), "waves")
+        curves.draw_preservation(tmp_path / f"{name}.png", rollout(*changed), "waves")
     pictures = [imread(path) for path in (tmp_path / "new" / "a.png", tmp_path / "ratio.png", tmp_path / "memory.png")]
     middle = pictures[0].shape[1] // 2
     assert (pictures[0] != pictures[1])[:, :middle].any() and (pictures[0] != pictures[2])[:, middle:].any()
 
 
-@pytest.mark.parametrize(("kinds", "count"), [(("true", "recovered", "reversed"), 4), (("v = 0",), 2)])
-def test_an_animation_has_a_frame_for_each_time_and_a_panel_for_each_kind(tmp_path, kinds, count):
+@pytest.mark.parametrize(
+    ("kinds", "count", "show"), [(("true", "recovered", "reversed"), 4, "v"), (("v = 0",), 2, "all")]
+)
+def test_an_animation_has_a_frame_for_each_time_and_a_panel_for_each_kind_and_species(
+    tmp_path, drawn, kinds, count, show
+):
     shown = frames_of(*kinds, count=count)
     shown[kinds[-1]][-1] = np.nan  # it has blown up
     path = tmp_path / "new" / "a.gif"
-    figures.animation(path, [5 * n for n in range(count)], shown, 1, "waves")
+    figures.draw_animation(path, film(shown, view(show=show), 5))
+    rows = 2 if show == "all" else 1
+    assert [axes.get_title() for axes in drawn[0].axes[: len(kinds)]] == list(kinds)
+    assert list(bars(drawn[0])) == (["u", "v"] if show == "all" else ["v"])
     with Image.open(path) as clip:
         assert clip.format == "GIF" and clip.n_frames == count
-        width, height = ((figures.CELL * len(kinds) + 0.2) * 100, (figures.CELL + 0.7) * 100)
+        width = (figures.CELL * len(kinds) + figures.BAR + 0.2) * 100
+        height = (figures.CELL * rows + 0.7) * 100
         # the renderer cuts a part of a pixel off
         assert abs(clip.size[0] - width) <= 1 and abs(clip.size[1] - height) <= 1
         pictures = []
@@ -259,7 +389,7 @@ def test_an_animation_has_a_frame_for_each_time_and_a_panel_for_each_kind(tmp_pa
 
 def test_an_animation_where_nothing_moves_still_has_all_its_frames(tmp_path):
     shown = {"v = 0": np.repeat(random_states(1), 3, axis=0)}
-    figures.animation(tmp_path / "a.gif", [0, 5, 10], shown, 0, "waves")
+    figures.draw_animation(tmp_path / "a.gif", film(shown, view(show="u"), 5))
     with Image.open(tmp_path / "a.gif") as clip:
         assert clip.n_frames == 3  # the title tells the time
 

@@ -6,13 +6,15 @@ import torch
 from matplotlib.image import imread
 from numpy.testing import assert_array_equal
 
-from p2d.fields import Scaling
+from p2d.fields import Grid, Scaling, Species
 from p2d.score.model import ScoreModel
 from p2d.score.spectrum import Spectrum
 from p2d.show import pictures
 from p2d.show.figures import CELL
+from p2d.show.view import View
 from p2d.training.history import Epoch, History
 
+VIEW = View((Species("u"), Species("v")), Grid((8, 8)))
 SCALING = Scaling((-1.0, -1.0), (2.0, 2.0))
 EPOCHS = [
     {"epoch": 0, "validation_loss": 1.0},
@@ -55,17 +57,17 @@ def rows_of(path) -> int:
     ("alpha", "rows"), [((0.5, 0.999), 3), ((0.6, 0.9), 1), ((0.8,), 1), ((0.3,), 1), ((0.96, 0.99), 2)]
 )
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (12, 8)])
-def test_denoised_has_a_row_for_each_pictured_level_that_is_trained_or_for_the_ends(
-    tmp_path, height, width, alpha, rows
-):
-    pictures.denoised(tmp_path / "a.png", model_of(alpha), state_of(height, width), SCALING, 1, "waves")
-    assert rows_of(tmp_path / "a.png") == rows
+def test_denoised_has_a_row_for_each_pictured_level_that_is_trained_or_for_the_ends(height, width, alpha, rows):
+    state = state_of(height, width)
+    panels = pictures.denoised_states(model_of(alpha), state, SCALING)
+    assert len(panels) == rows and all(min(alpha) <= level <= max(alpha) for level, _, _ in panels)
+    for _, noisy, mean in panels:
+        assert noisy.shape == mean.shape == state.shape and (noisy != state).any()
 
 
-def test_denoised_shows_the_model_and_is_the_same_twice(tmp_path):
-    for name, seed in (("one", 0), ("again", 0), ("other", 1)):
-        pictures.denoised(tmp_path / f"{name}.png", model_of((0.8,), seed=seed), state_of(8, 8), SCALING, 0, "waves")
-    one, again, other = (imread(tmp_path / f"{name}.png") for name in ("one", "again", "other"))
+def test_denoised_is_of_the_model_and_the_same_twice():
+    made = [pictures.denoised_states(model_of((0.8,), seed=seed), state_of(8, 8), SCALING) for seed in (0, 0, 1)]
+    one, again, other = (mean for ((_, _, mean),) in made)
     assert_array_equal(one, again)
     assert (one != other).any()
 
@@ -73,7 +75,7 @@ def test_denoised_shows_the_model_and_is_the_same_twice(tmp_path):
 @pytest.mark.parametrize("sampled", [True, False])
 def test_a_training_has_its_pictures_named_by_their_epoch(tmp_path, sampled):
     model = model_of((0.5, 0.999), sampled)
-    made = pictures.of_training(tmp_path / "new", model, state_of(8, 8), SCALING, HISTORY, 1, "waves")
+    made = pictures.draw_progress(tmp_path / "new", model, state_of(8, 8), SCALING, HISTORY, VIEW, "waves")
     names = ["denoised-0001.png", *(["generated-0001.png"] if sampled else []), "training.png"]
     assert [path.name for path in made] == names
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == names
@@ -83,9 +85,9 @@ def test_a_training_has_its_pictures_named_by_their_epoch(tmp_path, sampled):
 
 def test_a_later_epoch_leaves_the_pictures_of_the_earlier(tmp_path):
     model = model_of((0.8,))
-    pictures.of_training(tmp_path, model, state_of(8, 8), SCALING, HISTORY, 1, "waves")
+    pictures.draw_progress(tmp_path, model, state_of(8, 8), SCALING, HISTORY, VIEW, "waves")
     before = (tmp_path / "denoised-0001.png").read_bytes()
     later = HISTORY.followed_by(Epoch(12, HISTORY.last.metrics))
-    made = pictures.of_training(tmp_path, model, state_of(8, 8), SCALING, later, 1, "waves")
+    made = pictures.draw_progress(tmp_path, model, state_of(8, 8), SCALING, later, VIEW, "waves")
     assert [path.name for path in made] == ["denoised-0012.png", "training.png"]
     assert (tmp_path / "denoised-0001.png").read_bytes() == before

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from p2d.show import sweep_figures
-from p2d.show.sweep_figures import Trial, curves, heat_map, parallel
+from p2d.show.sweep_figures import Trial, draw_curves, draw_heat_map, draw_parallel
 
 ALPHA, SYM = ("0.5", "0.8", "0.95", "0.99"), ("0", "0.03", "0.1", "0.3")
 
@@ -50,9 +50,9 @@ def draw(kind: str, path, trials: list[Trial], labels: list[str], metric: str = 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", lambda f, *a, **k: (drawn.append(f), save(f, *a, **k)))
         if kind == "curves":
-            curves(path, trials, labels, metric, "waves")
+            draw_curves(path, trials, labels, metric, "waves")
         else:
-            {"heat_map": heat_map, "parallel": parallel}[kind](path, trials, labels, metric, best, "waves")
+            {"heat_map": draw_heat_map, "parallel": draw_parallel}[kind](path, trials, labels, metric, best, "waves")
     return imread(path), drawn[0].axes[0]
 
 

@@ -106,6 +106,8 @@ def test_a_split_of_fewer_than_two_runs_is_refused(tmp_path, pattern, snapshots_
     dataset = with_living(tmp_path, [digit == "1" for digit in pattern], snapshots_per_run=snapshots_per_run)
     with pytest.raises(UserError, match=f"{told}: at least 2"):
         dataset.split(0.1)
+    # what all living are is known without a split
+    assert_array_equal(dataset.states(), dataset.states(np.flatnonzero([digit == "1" for digit in pattern])))
 
 
 def test_dead_samples_are_flagged_and_left_out(tmp_path):
