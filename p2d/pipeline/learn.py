@@ -24,11 +24,22 @@ FACTS = ("validation", "continuity", "z_", "epoch", "imbalance", "mean_divergenc
 Artist = Callable[[Path, History], list[Path]]  # draws a model in training, given its history so far
 
 
-def train_score(config: ScoreConfig, source: TrainSource, out: Path, track: Tracker, plot_channel: int = 1) -> Outcome:
-    """Train a score model into OUT/score/NAME, with pictures of its training in OUT/report/NAME/training."""
+def train_score(
+    config: ScoreConfig,
+    source: TrainSource,
+    out: Path,
+    track: Tracker,
+    plot_channel: int = 1,
+    scaling: Scaling | None = None,
+) -> Outcome:
+    """Train a score model into OUT/score/NAME, with pictures of its training in OUT/report/NAME/training.
+
+    Args:
+        scaling: of the training coordinates, in the place of the dataset's own.
+    """
     refuse_unknown("plot_channel", plot_channel, (0, 1))
     dataset = find_dataset(source.dataset, out)
-    refuse_other_fields(dataset, "train-score")
+    dataset = dataset.scaled(scaling) if scaling else dataset
     name = source.name or short_name(dataset.folder.name)
     job = TrainJob(config, source, dataset, SCORE.place(out, name))
 

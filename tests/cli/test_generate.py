@@ -23,7 +23,7 @@ SETTINGS = ScoreConfig(epochs=2, channels=(8, 8), precision="float32")
 
 
 def score_model(dataset, folder: Path, settings: ScoreConfig = SETTINGS) -> None:
-    task = build(settings, load_data(dataset, 0.1), dataset.scaling, torch.device("cpu"), None)
+    task = build(settings, load_data(dataset, 0.1), dataset.card.grid, dataset.scaling, torch.device("cpu"), None)
     states = []
     fit(task, load_data(dataset, 0.1), settings, Workers(), lambda _, state: states.append(state))
     job = TrainJob(settings, TrainSource(), dataset, folder)

@@ -24,7 +24,7 @@ TRAININGS = {
     "train-score": ["-n", "1", "--channels", "4", "4"],
     "train-flow": ["-n", "1", "--hidden", "8", "--observables", "48"],
 }
-COMMANDS = ["train-score", "train-flow", "denoise", "sweep", "discover", "evaluate"]
+COMMANDS = ["train-flow", "sweep", "discover", "evaluate"]
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ def silent_task(
     model = ScoreModel((4,), alpha, spectrum or white())
     torch.nn.init.zeros_(model.net.head.weight)
     torch.nn.init.zeros_(model.net.head.bias)
-    return DenoisingScoreMatching(model, seed=3, augment=False, sampling=sampling, data_noise=data_noise)
+    return DenoisingScoreMatching(model, seed=3, augment=False, sampling=sampling, data_noise=(data_noise,))
 
 
 @torch.no_grad()
@@ -62,7 +62,7 @@ def random_task(
     generator = torch.Generator().manual_seed(5)
     for weight in model.parameters():
         weight.copy_(torch.randn(weight.shape, generator=generator) / max(1, weight[0].numel()) ** 0.5)
-    return DenoisingScoreMatching(model, seed=3, augment=augment, sampling=0.2, data_noise=data_noise)
+    return DenoisingScoreMatching(model, seed=3, augment=augment, sampling=0.2, data_noise=(data_noise,))
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (8, 40)])

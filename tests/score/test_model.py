@@ -16,6 +16,7 @@ GRIDS = [(16, 16), (8, 24)]
 SMALL_GRIDS = [(8, 8), (4, 12)]  # whose covariances are small enough to be written down
 ALPHAS = [0.002, 0.2, 0.8, 0.999]
 MEAN, STD = [0.3, -0.7], [0.5, 0.2]
+DATA = {"grid": [16, 16]}  # as checkpoints said it before they told edges and spacing
 
 
 def float64(values: list | float) -> torch.Tensor:
@@ -272,7 +273,7 @@ def settings_of(channels: tuple[int, ...], alpha: tuple[float, ...]) -> dict:
 @torch.no_grad()
 def test_a_saved_model_gives_the_same_score(tmp_path, channels, alpha):
     model = randomised(channels, alpha).float()
-    config = {"kind": "score", "settings": settings_of(channels, alpha)}
+    config = {"kind": "score", "settings": settings_of(channels, alpha), "data": DATA}
     write_checkpoint(tmp_path / "model", config, model.state_dict())
     loaded = ScoreModel.load(tmp_path / "model")
     assert (loaded.alpha, loaded.sampled) == (alpha, len(alpha) == 2)
@@ -286,8 +287,8 @@ def test_weights_that_do_not_fit_their_config_are_refused(tmp_path):
     weights = ScoreModel((6, 8), (0.8,)).state_dict()
     without_spectrum = {k: v for k, v in weights.items() if not k.startswith("spectrum.")}
     without_head = {k: v for k, v in weights.items() if k != "net.head.bias"}
-    config = {"kind": "score", "settings": settings_of((6, 8), (0.8,))}
-    others = {"kind": "score", "settings": settings_of((6, 10), (0.8,))}
+    config = {"kind": "score", "settings": settings_of((6, 8), (0.8,)), "data": DATA}
+    others = {"kind": "score", "settings": settings_of((6, 10), (0.8,)), "data": DATA}
     for told, held in ((others, weights), (config, without_spectrum), (config, without_head)):
         write_checkpoint(tmp_path / "model", told, held)
         channels = re.escape(str(told["settings"]["channels"]))
@@ -300,7 +301,7 @@ def test_a_model_says_in_one_line_what_it_is(tmp_path):
     weights = f"{sum(weight.numel() for weight in model.parameters()):,} weights"
     assert str(model) == f"ScoreModel: not loaded from a checkpoint, alpha 0.5 to 0.999, {weights}"
     settings = {"channels": [4], "alpha": [0.5, 0.999], "sampling": 0.0}
-    config = {"kind": "score", "settings": settings, "learnt_from": {"dataset": "waves_128x128"}}
+    config = {"kind": "score", "settings": settings, "data": DATA, "learnt_from": {"dataset": "waves_128x128"}}
     write_checkpoint(tmp_path / "score", config, model.state_dict())
     loaded = ScoreModel.load(tmp_path / "score")
     assert repr(loaded) == f"ScoreModel: trained on waves_128x128, alpha 0.5 to 0.999, {weights}"

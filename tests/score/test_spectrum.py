@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from p2d.fields import multiplicity
-from p2d.score.spectrum import Spectrum, interpolate, measure, radius
+from p2d.score.spectrum import Spectrum, counts, interpolate, measure, radius
 
 GRIDS = [(8, 8), (6, 10), (5, 7), (4, 9)]  # even and odd: with and without modes at half a cycle a cell
 KNOTS = [0.0, 0.1, 0.2, 0.5, 0.8]
@@ -128,10 +127,10 @@ def test_in_float32_the_estimate_is_the_same_to_its_rounding():
 
 @pytest.mark.parametrize(("height", "width"), GRIDS)
 def test_radius_and_multiplicity_stand_for_the_full_transform(height, width):
-    half, count = radius(height, width), torch.from_numpy(multiplicity(width))
+    half, count = radius(height, width), counts(height, width)
     full = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
     assert half.shape == (height, width // 2 + 1)
-    assert count.sum() == width
+    assert (count.sum(dim=1) == width).all()
     assert_close(half, torch.from_numpy(full[:, : width // 2 + 1].copy()), rtol=1e-15, atol=0)
     for power in (1, 2, 3):
         # a mode and its mirror image are as far out: float64 sums of a hundred numbers
@@ -217,7 +216,7 @@ def test_a_measured_spectrum_has_the_variance_of_the_states(height, width):
 
 def test_states_all_alike_have_a_spectrum_that_can_be_drawn_from():
     state = torch.rand(1, 2, 16, 16, generator=torch.Generator().manual_seed(2))
-    spectrum = measure([state.expand(3, 2, 16, 16)]).without_noise(0.0)
+    spectrum = measure([state.expand(3, 2, 16, 16)]).without_noise(torch.zeros(2))
     assert (spectrum.power[[0, 2]] >= 0).all()
     assert spectrum.draw(normal(1, 2, 16, 16).float()).isfinite().all()
 
@@ -229,7 +228,7 @@ def test_nothing_to_measure_is_an_error():
 
 def test_without_noise_takes_its_variance_off():
     for sigma in (0.0, 0.05, 0.099):  # the least power is 0.01
-        clean = pattern().without_noise(sigma)
+        clean = pattern().without_noise(torch.full((2,), sigma, dtype=torch.float64))
         white = float64([1.0, 0.0, 1.0])[:, None]
         assert_close(clean.power, pattern().power - sigma**2 * white, rtol=1e-15, atol=0)
         assert_close(clean.mean, pattern().mean, rtol=0, atol=0)
@@ -238,7 +237,7 @@ def test_without_noise_takes_its_variance_off():
 
 @pytest.mark.parametrize("sigma", [0.2, 0.5, 1.0, 5.0])
 def test_without_noise_stays_a_spectrum(sigma):
-    clean = pattern().without_noise(sigma)
+    clean = pattern().without_noise(torch.full((2,), sigma, dtype=torch.float64))
     uu, uv, vv = clean.power
     assert (clean.power[[0, 2]] >= 0).all()
     # |uv| is bounded by sqrt(uu vv): its square by rounding more

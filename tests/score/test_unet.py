@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from p2d.fields import Grid
 from p2d.score.unet import EMBEDDING, ResidualBlock, UNet
 
 GRIDS = [(16, 16), (8, 24)]
+GRID = Grid((8, 8))
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -28,7 +30,7 @@ def randomised(module: torch.nn.Module) -> torch.nn.Module:
 @pytest.mark.parametrize("inputs", [2, 4])
 @torch.no_grad()
 def test_shifts_by_the_downsampling_commute_with_the_unet(channels, inputs, height, width):
-    net = randomised(UNet(channels, inputs))
+    net = randomised(UNet(channels, inputs, 2, GRID))
     x, level = normal(2, inputs, height, width), torch.tensor([-0.4, 0.3], dtype=torch.float64)
     out, d = net(x, level), 2 ** len(channels)
     for shift in ((d, 0), (0, d), (-d, 2 * d), (height - d, width - d)):
@@ -39,7 +41,7 @@ def test_shifts_by_the_downsampling_commute_with_the_unet(channels, inputs, heig
 @pytest.mark.parametrize(("height", "width"), GRIDS)
 @torch.no_grad()
 def test_the_randomised_unet_sees_all_fields_and_the_noise_level(height, width):
-    net = randomised(UNet((6, 8), inputs=4))
+    net = randomised(UNet((6, 8), 4, 2, GRID))
     x, level = normal(2, 4, height, width), torch.tensor([-0.4, 0.3], dtype=torch.float64)
     out = net(x, level)
     assert out.shape == (2, 2, height, width)
@@ -52,13 +54,13 @@ def test_the_randomised_unet_sees_all_fields_and_the_noise_level(height, width):
 
 
 def test_a_fresh_block_is_the_identity():
-    block = ResidualBlock(6)
+    block = ResidualBlock(6, GRID)
     x, level = normal(2, 6, 8, 4).float(), normal(2, EMBEDDING).float()
     assert_close(block(x, level), x, rtol=0, atol=0)
 
 
 def test_the_features_of_two_noise_levels_are_as_far_apart_as_the_levels_alone():
-    net = UNet((4,), inputs=2).double()
+    net = UNet((4,), 2, 2, GRID).double()
     levels = torch.linspace(-1, 1, 21, dtype=torch.float64)
     features = net.features(levels)
     assert features.shape == (21, EMBEDDING)
