@@ -16,6 +16,7 @@ from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
 from p2d.runs import FLOW, REPORT, SCORE, short_name
 from p2d.snapshots.store import Dataset, find_dataset
+from p2d.systems.expressions import functions_in
 from p2d.training.checkpoint import read_config
 from p2d.training.history import Epoch, History
 from p2d.training.job import TrainJob
@@ -40,6 +41,9 @@ def train_score(
     refuse_unknown("plot_channel", plot_channel, (0, 1))
     dataset = find_dataset(source.dataset, out)
     dataset = dataset.scaled(scaling) if scaling else dataset
+    if config.augment and (directed := _directed_systems(dataset)):
+        say(f"snapshots are not shifted, turned or mirrored, as derivatives along x or y have a direction ({directed})")
+        config = dataclasses.replace(config, augment=False)
     name = source.name or short_name(dataset.folder.name)
     job = TrainJob(config, source, dataset, SCORE.place(out, name))
 
@@ -53,6 +57,12 @@ def train_score(
         return pictures.of_training(folder, loaded, state, dataset.scaling, history, plot_channel, name, species)
 
     return run_job("train-score", job, track, draw)
+
+
+def _directed_systems(dataset: Dataset) -> str:
+    """The systems of a dataset whose rates know a direction, d(f, x) or d(f, y), by their labels."""
+    systems = dataset.card.systems.items()
+    return ", ".join(label for label, s in systems if any("d" in functions_in(tree) for tree in s.trees.values()))
 
 
 def train_flow(config: FlowConfig, source: FlowSource, out: Path, track: Tracker) -> Outcome:

@@ -47,7 +47,7 @@ def training_settings(config: DenoiseConfig, sigma: tuple[float, ...], level: fl
 
 @torch.no_grad()
 def denoised(model: ScoreModel, x: Tensor, sigma: float) -> Iterator[Tensor]:
-    """E[clean | x] of snapshots x = clean + sigma n, a few at a time, averaged over the images of the grid.
+    """E[clean | x] of snapshots x = clean + sigma n, a few at a time, averaged over the images it has learnt from.
 
     Turned and mirrored snapshots have turned and mirrored posterior means; the network only knows so approximately,
     and what it errs by differs from one to the next.
@@ -57,7 +57,8 @@ def denoised(model: ScoreModel, x: Tensor, sigma: float) -> Iterator[Tensor]:
         x: [N, C, H, W] in training coordinates.
         sigma: of the snapshots' noise, in training coordinates.
     """
-    each = sorted(images(replace(model.grid, shape=(x.shape[-2], x.shape[-1]))))
+    grid = replace(model.grid, shape=(x.shape[-2], x.shape[-1]))
+    each = sorted(images(grid)) if model.augment else [(0, False)]
     for part in x.split(TOGETHER):
         total = torch.zeros_like(part)
         level = part.new_full((len(part),), sigma)

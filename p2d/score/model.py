@@ -39,6 +39,7 @@ class ScoreModel(nn.Module):
     """
 
     origin = "not loaded from a checkpoint"  # dataset of one that is
+    augment = True  # whether it was shown images of the snapshots, if it was loaded from a checkpoint
 
     def __init__(
         self,
@@ -194,7 +195,7 @@ class ScoreModel(nn.Module):
                 f"{path}/model.safetensors does not hold the score model that its config.json describes "
                 f"(channels {config['settings'].get('channels')}); train the score again"
             ) from error
-        model.origin = origin_text(config)
+        model.origin, model.augment = origin_text(config), config["settings"].get("augment", True)
         return model.eval()
 
 
