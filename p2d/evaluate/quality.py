@@ -25,6 +25,7 @@ from p2d.training.randomness import Image, imaged, images, shifting
 
 DRAWS = 32  # of training snapshots, whose mean distance is the floor
 COMPARED = 64  # snapshots whose nearest neighbours are looked for
+TINY = 1e-30  # in the place of no spread at all, of species that are the same everywhere
 MODES = 32  # of each direction that neighbours are compared in; patterns have next to nothing above
 
 
@@ -44,7 +45,7 @@ class BesideFloor:
     def of(cls, distance: float, floors: list[float]) -> BesideFloor:
         """Beside the mean of draws of the floor."""
         floor = float(np.mean(floors))
-        return cls(float(distance), floor, float(distance / max(floor, 1e-30)))
+        return cls(float(distance), floor, float(distance / max(floor, TINY)))
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -178,7 +179,7 @@ def spectral_distance(a: np.ndarray, b: np.ndarray) -> float:
         a, b: spectra [N, C, K] and [M, C, K] of states on grids of one size; only their means count.
     """
     mean_a, mean_b = a.mean(axis=0), b.mean(axis=0)
-    return float((np.abs(mean_a - mean_b).sum(axis=1) / mean_b.sum(axis=1)).mean())
+    return float((np.abs(mean_a - mean_b).sum(axis=1) / np.maximum(mean_b.sum(axis=1), TINY)).mean())
 
 
 def energy_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -196,7 +197,8 @@ def measure_quality(
     train: np.ndarray,
     held: np.ndarray,
     seed: int = 0,
-    species: tuple[str, ...] = ("u", "v"),
+    *,
+    species: tuple[str, ...],
     grid: Grid | None = None,
 ) -> Quality:
     """Distances of generated patterns to held-out snapshots beside those of as many training snapshots.
@@ -258,7 +260,7 @@ def measure_nearest(generated: np.ndarray, train: np.ndarray, held: np.ndarray, 
     mean, std = (f(axis=(0, 2, 3), keepdims=True, where=inside) for f in (train.mean, train.std))
     axes = [axis for axis, is_free in zip((-2, -1), shifting(grid), strict=True) if is_free]
     learnt, made, unseen = (
-        _low_modes(torch.from_numpy(np.where(inside, (s - mean) / std, 0)).double(), axes)
+        _low_modes(torch.from_numpy(np.where(inside, (s - mean) / np.maximum(std, TINY), 0)).double(), axes)
         for s in (train, generated[:COMPARED], held[:COMPARED])
     )
     own, floor = (_distances(fields, learnt, images(grid), axes) for fields in (made, unseen))
