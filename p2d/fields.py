@@ -87,18 +87,6 @@ class Scaling:
         """Rates of change of values, of rates of change of training coordinates [..., C, H, W]."""
         return velocity * self._like(velocity)[1]
 
-    @property
-    def gain(self) -> float:
-        """Training coordinates a unit of value, where it is one for all species.
-
-        Raises:
-            UserError: it is not, so that one noise for all has no meaning.
-        """
-        if len(set(self.scale)) > 1:
-            told = ", ".join(f"{scale:.3g}" for scale in self.scale)
-            raise UserError(f"the species are scaled differently (by {told}): one noise for all of them has no meaning")
-        return 1 / self.scale[0]
-
     def to_dict(self) -> dict[str, list[float]]:
         """As JSON types."""
         return {"shift": list(self.shift), "scale": list(self.scale)}

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from p2d.config import DenoiseConfig, ScoreConfig
 from p2d.config.bench import BenchDenoiseConfig
-from p2d.fields import Scaling
+from p2d.fields import Grid, Scaling
 from p2d.progress import say
 from p2d.recipes import build
 from p2d.score import denoise, noise
@@ -50,43 +50,47 @@ def measure(config: BenchDenoiseConfig, out: Path) -> dict[str, Any]:
 
 
 def bench(config: BenchDenoiseConfig, dataset: Dataset) -> dict[str, Any]:
-    """Root mean square errors in concentration, by noise.
+    """Root mean square errors, as a share of the species' ranges, by noise.
 
     Returns:
         For each noise: before; gaussian (at its best width); linear; denoised; bound; and the ratios of denoised to
         bound and to gaussian, and the noise that is estimated from the snapshots.
     """
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
-    clean = load_data(dataset, config.holdout)
-    scaling, scale = dataset.scaling, dataset.scaling.gain
     found = {}
-    for sigma in config.noise:
-        say(f"noise {sigma:g}")
-        noisy = _noisy(clean, sigma * scale, config.seed)
-
-        def error(estimate: Tensor) -> float:
-            return (estimate - clean.held).square().mean().sqrt().item() / scale
-
-        settings = denoise.training_settings(DenoiseConfig(epochs=config.epochs, seed=config.seed), sigma, scale)
-        own = _trained(settings, noisy, scaling)
-        at_level = (noise.alpha_of(torch.tensor(sigma * scale)).item(),)
-        bound = _trained(dataclasses.replace(settings, alpha=at_level, data_noise=0.0), clean, scaling)
-        linear, _ = own.spectrum.estimate(noisy.held, torch.tensor([sigma * scale]))
-        widths = {width: error(_filtered(noisy.held, width)) for width in WIDTHS}
-        row = {
-            "before": error(noisy.held),
-            "gaussian": min(widths.values()),
-            "gaussian_width": min(widths, key=widths.__getitem__),
-            "linear": error(own.spectrum.mean.view(1, 2, 1, 1) + linear),
-            "denoised": error(torch.cat(list(denoise.denoised(own, noisy.held, sigma * scale)))),
-            "bound": error(torch.cat(list(denoise.denoised(bound, noisy.held, sigma * scale)))),
-            "estimated_noise": math.hypot(*white_noise(noisy.train.numpy())) / 2**0.5 / scale,
-        }
-        found[f"{sigma:g}"] = row | {
-            "to_bound": row["denoised"] / row["bound"],
-            "to_gaussian": row["denoised"] / row["gaussian"],
-        }
+    for share in config.noise:
+        say(f"noise {share:g}")
+        found[f"{share:g}"] = _measured(share, config, dataset)
     return found
+
+
+def _measured(share: float, config: BenchDenoiseConfig, dataset: Dataset) -> dict[str, float]:
+    """The errors for a noise, a share of the species' ranges."""
+    grid = dataset.card.grid
+    sigma = tuple(share * species.span for species in dataset.card.species)
+    scaling, level = denoise.of_equal_noise(dataset.scaling, sigma)
+    clean = load_data(dataset.scaled(scaling), config.holdout)
+    noisy = _noisy(clean, level, config.seed)
+    settings = denoise.training_settings(DenoiseConfig(epochs=config.epochs, seed=config.seed), sigma, level)
+    own = _trained(settings, noisy, grid, scaling)
+    at_level = (noise.alpha_of(torch.tensor(level)).item(),)
+    bound = _trained(dataclasses.replace(settings, alpha=at_level, data_noise=(0.0,)), clean, grid, scaling)
+    linear, _ = own.spectrum.estimate(own.filled(noisy.held), torch.tensor([level]))
+
+    def error(estimate: Tensor) -> float:
+        return own.inside(estimate - clean.held).square().mean().sqrt().item() * share / level
+
+    widths = {width: error(_filtered(noisy.held, width, grid)) for width in WIDTHS}
+    row = {
+        "before": error(noisy.held),
+        "gaussian": min(widths.values()),
+        "gaussian_width": min(widths, key=widths.__getitem__),
+        "linear": error(own.spectrum.mean.view(1, -1, 1, 1) + linear),
+        "denoised": error(torch.cat(list(denoise.denoised(own, noisy.held, level)))),
+        "bound": error(torch.cat(list(denoise.denoised(bound, noisy.held, level)))),
+        "estimated_noise": math.hypot(*white_noise(noisy.train.numpy())) / len(sigma) ** 0.5 * share / level,
+    }
+    return row | {"to_bound": row["denoised"] / row["bound"], "to_gaussian": row["denoised"] / row["gaussian"]}
 
 
 def _noisy(clean: MemoryData, sigma: float, seed: int) -> MemoryData:
@@ -98,8 +102,8 @@ def _noisy(clean: MemoryData, sigma: float, seed: int) -> MemoryData:
     return MemoryData(parts[0], clean.train_ids, parts[1], clean.held_ids)
 
 
-def _trained(settings: ScoreConfig, data: MemoryData, scaling: Scaling) -> ScoreModel:
-    task = build(settings, data, scaling, torch.device("cpu"), None)
+def _trained(settings: ScoreConfig, data: MemoryData, grid: Grid, scaling: Scaling) -> ScoreModel:
+    task = build(settings, data, grid, scaling, torch.device("cpu"), None)
     states: list[dict[str, Any]] = []
     fit(task, data, settings, Workers(), lambda _, state: states.append(state))
     model = cast(ScoreModel, task.model)
@@ -107,9 +111,10 @@ def _trained(settings: ScoreConfig, data: MemoryData, scaling: Scaling) -> Score
     return model
 
 
-def _filtered(states: Tensor, width: float) -> Tensor:
-    """States smoothed by a Gaussian of this standard deviation in cells, on the periodic grid."""
-    return torch.from_numpy(ndimage.gaussian_filter(states.numpy(), (0, 0, width, width), mode="wrap"))
+def _filtered(states: Tensor, width: float, grid: Grid) -> Tensor:
+    """States smoothed by a Gaussian of this standard deviation in cells; beyond edges they go on backwards."""
+    modes = ["wrap", "wrap", *("wrap" if edge == "periodic" else "reflect" for edge in grid.edges)]
+    return torch.from_numpy(ndimage.gaussian_filter(states.numpy(), (0, 0, width, width), mode=modes))
 
 
 def print_table(found: dict[str, Any], config: BenchDenoiseConfig) -> None:
@@ -129,4 +134,4 @@ def print_table(found: dict[str, Any], config: BenchDenoiseConfig) -> None:
         digits = 3 if key.startswith("to_") else 5
         table.add_row(label, *(f"{row[key]:.{digits}f}" for row in found.values()))
     console = Console(highlight=False)
-    console.print("root mean square error over held-out snapshots, in concentration", table)
+    console.print("root mean square error over held-out snapshots, as a share of the species' ranges", table)

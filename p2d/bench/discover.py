@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from p2d.cluster.moments import OverRay
-from p2d.config import DiscoverConfig, Library, SimulateConfig
+from p2d.config import DiscoverConfig, SimulateConfig
 from p2d.config.bench import BenchDiscoverConfig
 from p2d.discovery.discover import choose_measure, discover_equation, measure_misfits
 from p2d.discovery.library import fit_parameters
@@ -36,7 +36,7 @@ from p2d.systems.reading import load_system
 from p2d.systems.system import System
 
 KINDS = ("clean", "8 bits", "0.01", "0.02")  # of noise, in concentration
-LIBRARIES: tuple[Library, ...] = ("cubic", "gray-scott")
+LIBRARIES = ("free", "gray_scott")
 STUDY: dict[str, dict[str, Any]] = {
     **{name: {"preset": (name,)} for name in ("waves", "life", "spirals", "chaos", "solitons")},
     "F 0.014, k 0.054": {"set": ("F=0.014", "k=0.054")},
@@ -73,9 +73,9 @@ class Timings:
 def bench(config: BenchDiscoverConfig, dataset: Dataset) -> Timings:
     """Time the two passes and the fit, with one actor and with two."""
     ids = dataset.living[: config.samples or None]
-    settings = DiscoverConfig(library=config.library, noise="0")
+    settings = DiscoverConfig(library=config.library, noise=("0",))
     states = dataset.states(ids[:LOOKED_AT])
-    measure = choose_measure(states, OverRay(dataset, ids).species, settings)
+    measure = choose_measure(states, dataset.card.names, dataset.card.grid, settings)
     with _single_threaded(1) as pool:
         spent = pool.submit(_time, Rows(measure), ids[: len(states)], states).result()
     actors = {}
@@ -158,7 +158,7 @@ class Study:
         ]
         for (system, kind), rows in cases.items():
             cells = [_cell(*(rows[name, count] for name in LIBRARIES)) for count in counts]
-            cubic = [rows["cubic", count] for count in counts]
+            cubic = [rows["free", count] for count in counts]
             seconds = ", ".join(f"{row.seconds:.0f}" for row in cubic)
             lines.append(f"| {' | '.join([system, kind, *cells, _verdicts(cubic), seconds])} |")
         return "\n".join([*lines, *map(str, self.identification)])
@@ -264,8 +264,9 @@ class _Remembered:
 
     def __init__(self, states: np.ndarray) -> None:
         self.inner = InMemory.of_states(states)
-        self.sample_ids, self.runs = self.inner.sample_ids, self.inner.runs
-        self.species, self.grid, self.some = self.inner.species, self.inner.grid, self.inner.some
+        self.sample_ids, self.runs, self.times = self.inner.sample_ids, self.inner.runs, self.inner.times
+        self.species, self.grid = self.inner.species, self.inner.grid
+        self.some, self.states_of = self.inner.some, self.inner.states_of
         self.spent: dict[str, float] = {}
         self._passes: dict[str, Findings] = {}
 
@@ -283,7 +284,7 @@ def _rows(case: _Case, count: int) -> list[Row]:
     """A row for each library; both look at the same first pass, which is measured once."""
     snapshots = _Remembered(case.states[:count])
     judged = case.clean[-JUDGED:].astype(np.float64)
-    measure = choose_measure(snapshots.some(LOOKED_AT), snapshots.species, DiscoverConfig(library=LIBRARIES[0]))
+    measure = choose_measure(snapshots.some(LOOKED_AT), snapshots.species, snapshots.grid, DiscoverConfig())
     rows = []
     for name in LIBRARIES:
         begin, known = time.process_time(), dict(snapshots.spent)
@@ -331,8 +332,8 @@ def _errors(discovery: Discovery, truth: System) -> dict[str, float]:
 def identify(name: str, truth: System, states: np.ndarray) -> Identification:
     """Which of the presets' equations, or the true one, is the best for these snapshots."""
     snapshots = InMemory.of_states(states)
-    settings = DiscoverConfig(library="gray-scott", noise="0")
-    measure = choose_measure(snapshots.some(LOOKED_AT), snapshots.species, settings)
+    settings = DiscoverConfig(library="gray_scott", noise=("0",))
+    measure = choose_measure(snapshots.some(LOOKED_AT), snapshots.species, snapshots.grid, settings)
     known = load_system(truth.name)  # a card keeps no presets
     systems = {**{preset: known.at(preset) for preset in known.presets}, name: truth}
     misfit = measure_misfits(systems, snapshots, measure)

@@ -82,7 +82,7 @@ def bench(config: BenchFlowConfig, dataset: Dataset) -> list[dict[str, Any]]:
 def _run(settings: FlowConfig, data: MemoryData, dataset: Dataset) -> dict[str, float]:
     scaling = dataset.scaling
     start = time.monotonic()
-    task = build(settings, data, scaling, torch.device("cpu"), None)
+    task = build(settings, data, dataset.card.grid, scaling, torch.device("cpu"), None)
     kept: list[tuple[Epoch, dict[str, Any]]] = []
     fit(task, data, settings, Workers(), lambda epoch, state: kept.append((epoch, state)))
     seconds = time.monotonic() - start

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from p2d.fields import Grid
 from p2d.score import noise
 from p2d.score.loss import draw
-from p2d.score.unet import conv3
+from p2d.score.unet import Conv3
 
 CHANNELS = (16, 32, 64)
 LAYERS = 2
@@ -25,10 +26,10 @@ EMBEDDING = 64
 class Residual(nn.Module):
     """x + conv(silu(norm(conv(silu(norm(x))) + level))), with a 1x1 convolution on x where the width changes."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, grid: Grid) -> None:
         super().__init__()
         self.norms = nn.ModuleList([nn.GroupNorm(GROUPS, inputs), nn.GroupNorm(GROUPS, outputs)])
-        self.convs = nn.ModuleList([conv3(inputs, outputs), conv3(outputs, outputs)])
+        self.convs = nn.ModuleList([Conv3(inputs, outputs, grid), Conv3(outputs, outputs, grid)])
         self.level = nn.Linear(4 * EMBEDDING, outputs)
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
@@ -38,33 +39,35 @@ class Residual(nn.Module):
 
 
 class ReferenceUNet(nn.Module):
-    """eps_hat(x_a, alpha): [B, 2, H, W] and [B] to [B, 2, H, W]; H and W multiples of 4."""
+    """eps_hat(x_a, alpha): [B, C, H, W] and [B] to [B, C, H, W]; H and W multiples of 4, or 1."""
 
-    def __init__(self) -> None:
+    def __init__(self, species: int, grid: Grid) -> None:
         super().__init__()
+        self.grid = grid
+        self.by = (1 if grid.shape[0] == 1 else 2, 1 if grid.shape[1] == 1 else 2)
         widths = list(CHANNELS)
         self.embed = nn.Sequential(
             nn.Linear(EMBEDDING, 4 * EMBEDDING), nn.SiLU(), nn.Linear(4 * EMBEDDING, 4 * EMBEDDING), nn.SiLU()
         )
-        self.stem = conv3(2, widths[0])
+        self.stem = Conv3(species, widths[0], grid)
         self.down = nn.ModuleList()
         self.shrink = nn.ModuleList()
         before = widths[0]
         for width in widths:
             if len(self.down):
-                self.shrink.append(nn.Conv2d(before, before, 3, stride=2, padding=1, padding_mode="circular"))
-            self.down.extend(Residual(before if n == 0 else width, width) for n in range(LAYERS))
+                self.shrink.append(Conv3(before, before, grid, self.by))
+            self.down.extend(Residual(before if n == 0 else width, width, grid) for n in range(LAYERS))
             before = width
-        self.middle = nn.ModuleList(Residual(before, before) for _ in range(LAYERS))
+        self.middle = nn.ModuleList(Residual(before, before, grid) for _ in range(LAYERS))
         self.up = nn.ModuleList()
         self.grow = nn.ModuleList()
         for width in reversed(widths):
             if len(self.up):
-                self.grow.append(conv3(before, before))
+                self.grow.append(Conv3(before, before, grid))
             # Every layer takes the output of its counterpart on the way down beside its own input.
-            self.up.extend(Residual((before if n == 0 else width) + width, width) for n in range(LAYERS))
+            self.up.extend(Residual((before if n == 0 else width) + width, width, grid) for n in range(LAYERS))
             before = width
-        self.head = nn.Sequential(nn.GroupNorm(GROUPS, before), nn.SiLU(), conv3(before, 2))
+        self.head = nn.Sequential(nn.GroupNorm(GROUPS, before), nn.SiLU(), Conv3(before, species, grid))
 
     def forward(self, x: Tensor, alpha: Tensor) -> Tensor:
         """The expected noise in x_a at signal levels alpha."""
@@ -82,7 +85,7 @@ class ReferenceUNet(nn.Module):
             h = layer(h, level)
         for n, layer in enumerate(self.up):
             if n and n % LAYERS == 0:
-                h = self.grow[n // LAYERS - 1](functional.interpolate(h, scale_factor=2, mode="nearest"))
+                h = self.grow[n // LAYERS - 1](functional.interpolate(h, scale_factor=self.by, mode="nearest"))
             h = layer(torch.cat([h, skips.pop()], dim=1), level)
         return self.head(h)
 
@@ -98,8 +101,8 @@ class NoisePrediction(nn.Module):
         self.precision = precision
 
     def forward(self, x: Tensor, ids: list[int], step: int) -> Tensor:
-        """Sums over a batch of clean states x [B, 2, H, W]: squared error, number of entries."""
-        x, _, eps = draw(x, ids, self.seed, step, augment=True)
+        """Sums over a batch of clean states x [B, C, H, W]: squared error, number of entries."""
+        x, _, eps = draw(x, ids, self.seed, step, augment=True, grid=self.model.grid)
         level = x.new_full((len(x),), self.alpha)
         with torch.autocast(x.device.type, self.precision, enabled=self.precision != torch.float32):
             predicted = self.model(noise.add_noise(x, eps, level), level)

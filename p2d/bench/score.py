@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from p2d.bench.reference_unet import NoisePrediction, ReferenceUNet
 from p2d.config import ScoreConfig
 from p2d.config.bench import BenchScoreConfig
-from p2d.fields import Scaling
+from p2d.fields import Grid, Scaling
 from p2d.progress import say
 from p2d.recipes import build
 from p2d.recipes.score import choose_precision
@@ -65,17 +65,19 @@ class Contender:
     seconds: float
 
 
-def contender(name: str, config: BenchScoreConfig, data: MemoryData, device: torch.device) -> Contender:
+def contender(name: str, config: BenchScoreConfig, data: MemoryData, grid: Grid, device: torch.device) -> Contender:
     """A network, fresh, from the seed: 'p2d' or 'reference'."""
     start = time.monotonic()
+    species = data.train.shape[1]
     if name == "p2d":
+        unscaled = Scaling((0.0,) * species, (1.0,) * species)
         settings = ScoreConfig(alpha=(config.alpha,), seed=config.seed, precision=config.precision)
-        task = cast(Trained, build(settings, data, Scaling((0.0,), (1.0,)), device, None))
+        task = cast(Trained, build(settings, data, grid, unscaled, device, None))
         size, rate, stepper = config.batch_size, config.learning_rate, settings.optimizer
     else:
         torch.manual_seed(config.seed)
         precision = choose_precision(config.reference_precision, device)
-        task = NoisePrediction(ReferenceUNet(), config.alpha, config.seed, precision).to(device)
+        task = NoisePrediction(ReferenceUNet(species, grid), config.alpha, config.seed, precision).to(device)
         if device.type == "cuda":
             task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         size, rate, stepper = config.reference_batch_size, config.reference_learning_rate, "adamw"
@@ -103,7 +105,8 @@ def bench(config: BenchScoreConfig, dataset: Dataset) -> dict[str, Any]:
     for name, seconds in plans:
         label = f"{name}, {seconds:.0f} s"
         say(f"training {label}")
-        runs[label] = train(contender(name, config, data, device), data, seconds, config, device)
+        own = contender(name, config, data, dataset.card.grid, device)
+        runs[label] = train(own, data, seconds, config, device)
     short, full, reference = (run["readings"][-1][1] for run in runs.values())
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     return {"device": where, "runs": runs, "ratio": full / reference, "share": short / reference}
@@ -156,7 +159,9 @@ def _validation(task: Trained, average: dict[str, Tensor], data: MemoryData, con
     predict = task.posterior_mean if isinstance(task, NoisePrediction) else task.model.posterior_mean
     held = data.held.to(next(task.parameters()).device)
     sigma = noise.sigma_of(torch.tensor(config.alpha)).item()
-    total, entries = squared_error(predict, held, data.held_ids.tolist(), sigma, config.seed).tolist()
+    mask = torch.from_numpy(task.model.grid.inside(0)).to(held.device)
+    parts = squared_error(predict, held, data.held_ids.tolist(), sigma, config.seed, inside=lambda e: e[..., mask])
+    total, entries = parts.tolist()
     task.model.load_state_dict(raw)
     return total / entries
 

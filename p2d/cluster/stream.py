@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import os
@@ -13,7 +14,7 @@ import ray
 import torch
 from torch import Tensor
 
-from p2d.snapshots.store import Dataset, open_dataset
+from p2d.snapshots.store import Dataset
 from p2d.training.job import TrainJob
 from p2d.training.randomness import BLOCK, WINDOW, batches
 from p2d.training.states import MemoryData, load_data, training_states
@@ -28,13 +29,13 @@ class Reader:
     """Reads the states of one stretch of an epoch's order after the other, for one worker.
 
     Args:
-        folder: the dataset's.
+        dataset: to read.
         ids: sample ids of all training states.
         seed, batch_size, rank, size: of the training, and the worker's place in it.
     """
 
-    def __init__(self, folder: str, ids: np.ndarray, seed: int, batch_size: int, rank: int, size: int) -> None:
-        self.dataset = open_dataset(folder)
+    def __init__(self, dataset: Dataset, ids: np.ndarray, seed: int, batch_size: int, rank: int, size: int) -> None:
+        self.dataset = dataset
         self.ids = ids
         self.seed = seed
         self.batch_size = batch_size
@@ -106,7 +107,7 @@ class StreamedData:
         settings: dict[str, Any] = {"seed": seed, "batch_size": size, "rank": workers.rank, "size": workers.size}
         pieces = ray.data.from_items(plan, override_num_blocks=len(plan)).map_batches(
             Reader,
-            fn_constructor_kwargs={"folder": str(self.dataset.folder), "ids": self.train_ids, **settings},
+            fn_constructor_kwargs={"dataset": dataclasses.replace(self.dataset), "ids": self.train_ids, **settings},
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=1),
             num_cpus=READER_CPUS,

@@ -24,7 +24,6 @@ from p2d.config import ScoreConfig, fits_unet
 from p2d.errors import UserError
 from p2d.recipes import build
 from p2d.runs import copy_whole, recovered
-from p2d.snapshots.store import open_dataset
 from p2d.training import loop
 from p2d.training.checkpoint import read_state, write_checkpoint
 from p2d.training.history import Epoch, History
@@ -51,8 +50,9 @@ def train(job: TrainJob, on_epoch: OnEpoch) -> None:
             FOLDER_stopped, and the message says so.
     """
     if isinstance(job.config, ScoreConfig):
-        for name, size in zip(("height", "width"), job.dataset.card.grid.shape, strict=True):
-            fits_unet(name, size, job.config.downsampling)
+        grid = job.dataset.card.grid
+        for name, size, edge in zip(("height", "width"), grid.shape, grid.edges, strict=True):
+            fits_unet(name, size, job.config.downsampling, edge)
     runtime.start()
     batch = min(job.config.batch_size, job.training_snapshots)
     workers = runtime.choose_training_workers(job.source.workers, batch)
@@ -61,7 +61,7 @@ def train(job: TrainJob, on_epoch: OnEpoch) -> None:
     folder = job.folder
     job = dataclasses.replace(
         job,
-        dataset=open_dataset(runtime.shared_folder(job.dataset.folder)),
+        dataset=dataclasses.replace(job.dataset, folder=runtime.shared_folder(job.dataset.folder)),
         folder=runtime.shared_folder(folder),
         score=runtime.shared_folder(job.score) if job.score else None,
         threads=runtime.choose_threads(job.source.cpus_per_worker, workers),
@@ -180,7 +180,7 @@ def _learn(
     """
     torch.set_num_threads(job.threads)
     data = _open_on_all(job, workers, beside)
-    task = build(job.config, data, job.dataset.scaling, device, job.score)
+    task = build(job.config, data, job.dataset.card.grid, job.dataset.scaling, device, job.score)
     start = read_state(before) if before is not None else None
     loop.fit(task, data, job.config, workers, report, start)
 

@@ -1,6 +1,6 @@
 """The settings of every stage: one frozen dataclass each, checked on construction, to and from JSON."""
 
-from p2d.config.base import Config, DatasetName, option, refuse_other_settings, settings_hash
+from p2d.config.base import Config, DatasetName, of_each, option, refuse_other_settings, settings_hash
 from p2d.config.generate import DenoiseConfig, SampleConfig
 from p2d.config.learn import (
     Activation,
@@ -40,6 +40,7 @@ __all__ = [
     "TrainSource",
     "check_alpha",
     "fits_unet",
+    "of_each",
     "option",
     "refuse_other_settings",
     "settings_hash",

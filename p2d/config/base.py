@@ -72,12 +72,25 @@ def between(low: float, high: float, each: bool = False) -> Check:
 
 
 WIDTHS = Check(lambda widths: bool(widths) and min(widths) >= 1, "one or more numbers of 1 or above")
+SIGMAS = Check(lambda sigma: math.isfinite(sigma) and sigma >= 0, "finite numbers, 0 or above", each=True)
 FINITE = Check(lambda value: math.isfinite(value) and value >= 0, "a finite number, 0 or above")
 
 
 def at_least(name: str, value: float, smallest: float) -> None:
     """Refuse a setting below its smallest useful value."""
     least(smallest).refuse(name, value)
+
+
+def of_each(name: str, values: tuple[float, ...], species: int) -> tuple[float, ...]:
+    """A setting of each of C species, which is given for all of them or for each.
+
+    Raises:
+        UserError: for another number of species.
+    """
+    if len(values) not in (1, species):
+        told = " ".join(f"{value:g}" for value in values)
+        raise UserError(f"{name} = {told} is not possible: give one for all {species} species, or one for each")
+    return values * species if len(values) == 1 else values
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ class BenchDenoiseConfig(Config):
     dataset: DatasetName = "waves"
     noise: Annotated[
         tuple[float, ...],
-        option(help="standard deviations of the noise, in concentration"),
+        option(help="standard deviations of the noise, as shares of the species' ranges"),
         between(0.0, 1.0, each=True),
     ] = (0.01, 0.02, 0.05)
     epochs: Annotated[int, option("-n", help="passes over the snapshots of each training"), least(1)] = 16

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from p2d.config.base import HOW, WIDTHS, Check, Config, Show, between, least, option
+from p2d.config.base import HOW, SIGMAS, WIDTHS, Check, Config, Show, between, least, option
 
 LARGEST_CHURN = 0.41  # a little below 2^(1/2) - 1 (Karras et al. 2022): no more new noise than there is
 CHURN = Check(lambda share: 0 <= share <= LARGEST_CHURN, f"a share between 0 and {LARGEST_CHURN}")
-NOISE = Check(lambda sigma: 0 <= sigma < 1, "a concentration between 0 (estimate it) and 1")
 
 
 @dataclass(frozen=True)
@@ -17,8 +16,8 @@ class SampleConfig(Config):
     """Generate new patterns by the reverse process, into a dataset, and hold them against held-out snapshots."""
 
     num_samples: Annotated[int, option("-n", help="patterns to generate"), least(1)] = 64
-    height: Annotated[int, option(help="grid rows, 0: as the score model was trained"), least(0)] = 0
-    width: Annotated[int, option(help="grid columns, 0: as the score model was trained"), least(0)] = 0
+    height: Annotated[int, option(help="grid rows, 0: as of the score model's snapshots"), least(0)] = 0
+    width: Annotated[int, option(help="grid columns, 0: as of the score model's snapshots"), least(0)] = 0
     steps: Annotated[int, option(help="noise levels of the reverse process, each of two evaluations"), least(2)] = 40
     churn: Annotated[
         float,
@@ -40,10 +39,10 @@ class DenoiseConfig(Config):
     """Denoise a dataset, with a score model that is trained on its noisy snapshots alone."""
 
     noise: Annotated[
-        float,
-        option(help="standard deviation of the snapshots' noise, in concentration; 0: estimated from them"),
-        NOISE,
-    ] = 0.0
+        tuple[float, ...],
+        option(help="standard deviation of the snapshots' noise, one or one a species; 0: estimated from them"),
+        SIGMAS,
+    ] = (0.0,)
     epochs: Annotated[int, option("-n", help="passes over the noisy snapshots"), least(1)] = 16
     batch_size: Annotated[int, option("-b", help="snapshots a step, over all workers"), least(1)] = 4
     learning_rate: Annotated[float, option("-l", help="peak of the schedule"), between(0.0, 1.0)] = 2e-3

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from p2d.config.base import WIDTHS, Check, Config, DatasetName, Show, at_least, between, least, option
+from p2d.config.base import SIGMAS, WIDTHS, Check, Config, DatasetName, Show, at_least, between, least, option
 from p2d.errors import UserError
 from p2d.fields import Operator
 from p2d.systems import expressions
@@ -22,7 +22,6 @@ Compile = Literal["auto", "on", "off"]
 Precision = Literal["auto", "float32", "bfloat16"]
 LARGEST_RADIUS = 8.0  # cells; a local field sees no further
 SHARE = Check(lambda share: 0 <= share < 1, "a share of 0 or above, and below 1")
-OWN_NOISE = Check(lambda sigma: sigma == 0 or 0 < sigma < 1, "it must lie between 0.0 and 1.0, ends excluded")
 RADIUS = Check(lambda r: 1 <= r <= LARGEST_RADIUS, f"between 1 and {LARGEST_RADIUS} cells")
 DEGREE = Check(lambda degree: 0 <= degree <= 9, "between 1 and 9, or 0 for the usual one")
 KERNEL_RADIUS = Check(lambda r: 0 <= r <= LARGEST_RADIUS, f"between 0 and {LARGEST_RADIUS} cells")
@@ -88,10 +87,10 @@ class ScoreConfig(Config):
     ] = 0.999
     target_loss: Annotated[float, option(help="end early at this validation loss; 0: never"), least(0)] = 0.0
     data_noise: Annotated[
-        float,
-        option(help="standard deviation of the snapshots' own noise, in concentration; the clean score is learnt"),
-        OWN_NOISE,
-    ] = 0.0
+        tuple[float, ...],
+        option(help="standard deviation of the snapshots' own noise, one or one a species; the clean score is learnt"),
+        SIGMAS,
+    ] = (0.0,)
     precision: Annotated[
         Precision, option(help="of convolutions in training; auto: bfloat16 where the hardware has it")
     ] = "auto"
@@ -101,7 +100,9 @@ class ScoreConfig(Config):
     channels: Annotated[
         tuple[int, ...], option(help="U-Net channels, from its finest level to its coarsest"), WIDTHS
     ] = (32, 48, 64)
-    augment: Annotated[bool, option(help="random shifts, quarter turns and mirror images")] = True
+    augment: Annotated[
+        bool, option(help="random shifts, turns and mirror images that the grid looks the same after")
+    ] = True
     seed: Annotated[int, option(help="seed of weights, order and noise"), least(0)] = 0
 
     def __post_init__(self) -> None:
@@ -115,9 +116,14 @@ class ScoreConfig(Config):
         """Passes over the training snapshots."""
         return self.epochs
 
+    def identity(self) -> dict[str, Any]:
+        """The fields that decide what comes out; one noise of all species as a number."""
+        known = super().identity()
+        return known | {"data_noise": known["data_noise"][0]} if len(self.data_noise) == 1 else known
+
     @property
     def downsampling(self) -> int:
-        """Height and width must be multiples of this: 2 for the stem, 2 more for each further level."""
+        """Periodic axes must be multiples of this: 2 for the stem, 2 more for each further level."""
         return 2 ** len(self.channels)
 
 

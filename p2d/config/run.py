@@ -11,6 +11,7 @@ from p2d.config.base import Show, option
 from p2d.config.learn import DiscoverConfig, FlowConfig, ScoreConfig, TrainSource
 from p2d.config.simulate import SimulateConfig
 from p2d.errors import UserError
+from p2d.fields import Edge
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,9 @@ class RunConfig:
     show: Show = ""
 
     def __post_init__(self) -> None:
-        for name in ("height", "width"):
-            fits_unet(name, getattr(self.simulate, name), self.score.downsampling)
+        edges = self.simulate.edges * (3 - len(self.simulate.edges))
+        for name, edge in zip(("height", "width"), edges, strict=True):
+            fits_unet(name, getattr(self.simulate, name), self.score.downsampling, edge)
         self.source()
 
     def source(self) -> TrainSource:
@@ -37,9 +39,12 @@ class RunConfig:
         return TrainSource(dataset=self.simulate.dataset_name, holdout=self.holdout, workers=self.workers)
 
 
-def fits_unet(name: str, size: int, multiple: int) -> None:
-    """Refuse a height or width that the U-Net cannot halve often enough, with the nearest sizes that work."""
-    if size % multiple or size < multiple:
+def fits_unet(name: str, size: int, multiple: int, edge: Edge = "periodic") -> None:
+    """Refuse a height or width that the U-Net cannot halve often enough, with the nearest sizes that work.
+
+    One dimension (1) is not halved, and edges that are not periodic are carried on to a size that can be.
+    """
+    if size > 1 and edge == "periodic" and size % multiple:
         below = size // multiple * multiple
         near = f"{below} or {below + multiple}" if below else str(multiple)
         raise UserError(f"{name} = {size} does not fit the U-Net: it must be a multiple of {multiple}, such as {near}")

@@ -18,7 +18,7 @@ from p2d.discovery import clock, fit, observables
 from p2d.discovery.coordinates import expanded, ranged, standardised
 from p2d.discovery.fit import Rates
 from p2d.discovery.known import Known, known_systems, named
-from p2d.discovery.library import FREE, Library, choose_library, free_library, tied_library
+from p2d.discovery.library import FREE, Library, choose_library, free_library
 from p2d.discovery.moments import SMOOTHING, Measure, Rows, Stepped, Trial, extrapolate, refuse_not_finite
 from p2d.discovery.observables import ENUMERATED, Products, Smooth
 from p2d.discovery.result import Discovery
@@ -32,6 +32,7 @@ from p2d.snapshots import static
 from p2d.snapshots.noise import LOOKED_AT
 from p2d.snapshots.passes import Findings, Snapshots
 from p2d.systems import expressions
+from p2d.systems.reading import load_system
 from p2d.systems.system import System
 
 NULL = 1e-8  # share of the largest eigenvalue of the products of terms, below which they are null on the data
@@ -516,8 +517,9 @@ class _Fitted:
         if timed and timed.tells:
             rng = np.random.Generator(np.random.Philox(self.config.seed))
             off = np.concatenate([[0.0], rng.standard_normal(len(draws))])
-            of = f"that of {timed.pairs} pairs of frames at known times, to {100 * timed.error / abs(timed.factor):.2g} %"
-            return _Unit(of, (timed.factor + timed.error * off).tolist(), directed=True)
+            sure = 100 * timed.error / abs(timed.factor)
+            told = f"that of {timed.pairs} pairs of frames at known times, to {sure:.2g} %"
+            return _Unit(told, (timed.factor + timed.error * off).tolist(), directed=True)
         known = Known.of(self.system) if self.system else named(found.terms)
         if known and known.rest(found.terms) > 0:
             sizes = [known.rest(library.name_terms(library.ties @ own)) for own in every]
@@ -560,20 +562,20 @@ class _Steady:
 
     def discovery(self, library: Library) -> Discovery:
         """The result; of no system nothing but that nothing moves."""
-        wished = [tied_library(self.system)] if self.system and _is_tied(self.system) else []
+        own = Known.of(self.system) if self.system else None
+        tried = list(known_systems(self.snapshots.species))
         if self.config.library != FREE:
-            wished = [library]
-        tried = wished or [known.library for known in known_systems(self.snapshots.species)]
-        balanced = [fitted for one in tried if (fitted := self._fitted(one, bool(wished)))]
-        operator = self.measure.operators[0]
+            own = Known(load_system(self.config.library), library)
+        wished = own is not None
+        balanced = [
+            (fitted, known) for known in ([own] if own else tried) if (fitted := self._fitted(known.library, wished))
+        ]
         if not balanced:
             nothing = free_library(("1",), self.snapshots.species)
             still = np.zeros(len(self.snapshots.species))
-            return _discovery(nothing, self.measure, operator, still, [still], **self._others(""))
-        _, tied, operator, free, draws = min(balanced, key=lambda each: each[0])
-        name = next((k.title for k in known_systems(tied.species) if k.library.terms == tied.terms), "")
-        name = Known.of(self.system).title if self.system and not name else name or self.config.library
-        return _discovery(tied, self.measure, operator, free, draws, **self._others(name, bool(wished), tied))
+            return _discovery(nothing, self.measure, self.measure.operators[0], still, [still], **self._others(None))
+        (_, tied, operator, free, draws), known = min(balanced, key=lambda each: each[0][0])
+        return _discovery(tied, self.measure, operator, free, draws, **self._others(known, wished))
 
     def _fitted(
         self, tied: Library, wished: bool
@@ -582,37 +584,30 @@ class _Steady:
         terms, _ = expanded(("1", *tied.species, *tied.terms), tied.species, self.measure.scaling)
         measure = replace(self.measure, terms=terms)
         gram = _measure_runs(self.snapshots, Rows(measure), tied)["gram"]
-        best = None
+        found = []
         for operator in measure.operators:
-            first = {"gram": gram, "rows": np.zeros((1, 1, 1)), "held_out": np.zeros((1, 1, 1))}
-            free = self._balanced(first, measure, tied, operator)
-            left = _unbalanced(first["gram"].mean(axis=0), measure, tied, operator, free)
-            if best is None or left < best[0]:
-                best = (left, tied, operator, free, [])
-        assert best is not None
+            free = self._balanced(gram, measure, tied, operator)
+            found.append((_unbalanced(gram.mean(axis=0), measure, tied, operator, free), tied, operator, free))
+        best = min(found, key=lambda each: each[0])
         if not wished and best[0] > AS_BALANCED * self.imbalance:
             return None
-        draws = []
-        for again in fit.resamples(len(gram), self.config.bootstrap, self.config.seed):
-            draws.append(self._balanced({**first, "gram": gram[again]}, measure, tied, best[2]))
-        return (*best[:4], draws)
+        operator, resampled = best[2], fit.resamples(len(gram), self.config.bootstrap, self.config.seed)
+        return (*best[:4], [self._balanced(gram[again], measure, tied, operator) for again in resampled])
 
     @staticmethod
-    def _balanced(first: Findings, measure: Measure, tied: Library, operator: Operator) -> np.ndarray:
-        """The free numbers for which a system's terms add up to least in every cell."""
-        root = _root(first["gram"].mean(axis=0), measure, tied, operator)
+    def _balanced(gram: np.ndarray, measure: Measure, tied: Library, operator: Operator) -> np.ndarray:
+        """The free numbers for which a system's terms add up to least in every cell, of products [N, M, M]."""
+        root = _root(gram.mean(axis=0), measure, tied, operator)
         if tied.names[-1]:
             free = fit.smallest(root, np.diag(np.sqrt((root**2).sum(axis=0))))[1]
             return free / (free[0] or 1.0)
         return np.array([*np.linalg.lstsq(root[:, :-1], -root[:, -1])[0], 1.0])
 
-    def _others(self, system: str, wished: bool = False, tied: Library | None = None) -> dict[str, Any]:
-        rest = tied is not None and not tied.names[-1]
-        unit = (
-            "none, as nothing moves"
-            if tied is None
-            else f"{'what no parameter multiplies has rate 1' if rest else f'{tied.names[0]} = 1'}"
-        )
+    def _others(self, known: Known | None, wished: bool = False) -> dict[str, Any]:
+        unit = "none, as nothing moves"
+        if known:
+            first = known.library.names[0]
+            unit = f"{first} = 1, as steady states tell ratios" if known.library.names[-1] else known.unit_of_time
         return {
             "frequency": None,
             "gap": 0.0,
@@ -622,9 +617,9 @@ class _Steady:
             "unbalanced": self.imbalance,
             "step": None,
             "snapshots": len(self.snapshots.runs),
-            "verdict": static_text(self.imbalance, system, named=wished),
+            "verdict": static_text(self.imbalance, known.title if known else "", named=wished),
             "unit_of_time": unit,
-            "directed": tied is None,
+            "directed": True,
         }
 
 
@@ -640,11 +635,3 @@ def _unbalanced(gram: np.ndarray, measure: Measure, tied: Library, operator: Ope
         scale = own[:, curved] if (own[:, curved] != 0).any() else own
         left.append(np.sum(own.sum(axis=1) ** 2) / np.sum(scale**2))
     return float(max(left))
-
-
-def _is_tied(system: System) -> bool:
-    try:
-        tied_library(system)
-    except UserError:
-        return False
-    return True

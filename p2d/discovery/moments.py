@@ -134,11 +134,11 @@ class Measure:
                 known[f"lap({s})", operator] = self.grid.laplacian(field, operator)
         functions = expressions.smooth_functions(z)
         made = np.empty((len(self.trees), *z.shape[1:]))
-        for place, (term, operator) in enumerate(self.trees):
-            if (term, operator) in known:
-                made[place] = known[term, operator]
+        for place, (term, taken) in enumerate(self.trees):
+            if (term, taken) in known:
+                made[place] = known[term, taken]
                 continue
-            acting = functions | self.grid.operators(operator or "5-point")
+            acting = functions | self.grid.operators(taken or "5-point")
             field = expressions.evaluate(expressions.parse(term, self.species), names, acting)
             made[place] = self.smooth(field + 0 * z[0])  # the term '1' is a field, too, and nan where nothing is known
         return made.reshape(len(made), -1)

@@ -50,9 +50,9 @@ def static_text(imbalance: float, system: str, *, named: bool) -> str:
     if not system:
         return (
             seen
-            + "nothing moves, and no velocity can be told; --library SYSTEM gives the parameters of a system's steady state"
+            + "nothing moves, and no velocity can be told; --library SYSTEM gives the parameters of its steady state"
         )
-    whose = "these are the parameters of that" if named else f"these are the parameters of a"
+    whose = "these are the parameters of that" if named else "these are the parameters of a"
     return (
         f"{seen}nothing moves; {whose} steady state, if its terms are {system}'s; whether and how fast it moves "
         "otherwise, and the direction of time, cannot be known from it"

@@ -20,9 +20,12 @@ from p2d.evaluate.tables import table_text
 from p2d.fields import Grid
 from p2d.observables import averages, names
 from p2d.runs import write_json
+from p2d.score.spectrum import counts, radius, to_modes
+from p2d.training.randomness import Image, imaged, images, shifting
 
 DRAWS = 32  # of training snapshots, whose mean distance is the floor
 COMPARED = 64  # snapshots whose nearest neighbours are looked for
+TINY = 1e-30  # in the place of no spread at all, of species that are the same everywhere
 MODES = 32  # of each direction that neighbours are compared in; patterns have next to nothing above
 
 
@@ -42,7 +45,7 @@ class BesideFloor:
     def of(cls, distance: float, floors: list[float]) -> BesideFloor:
         """Beside the mean of draws of the floor."""
         floor = float(np.mean(floors))
-        return cls(float(distance), floor, float(distance / max(floor, 1e-30)))
+        return cls(float(distance), floor, float(distance / max(floor, TINY)))
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -147,16 +150,25 @@ class Quality:
         return cls.from_dict(json.loads(Path(file).read_text())["quality"])
 
 
-def spectra(states: np.ndarray) -> np.ndarray:
-    """Power of each species over wavenumbers, rings of one cycle a hundred cells, without the mean: [N, C, K]."""
-    rows, columns = map(np.fft.fftfreq, states.shape[-2:])
-    rings = np.round(np.hypot(rows[:, None], columns) * 100).astype(int)
-    count = np.bincount(rings.ravel())
+def spectra(states: np.ndarray, grid: Grid | None = None) -> np.ndarray:
+    """Power of each species over wavenumbers, rings of one cycle a hundred cells, without the mean: [N, C, K].
+
+    The modes are those of score/spectrum.py. Outside a mask states count as at their means.
+
+    Args:
+        grid: of the states; periodic when None.
+    """
+    grid = grid or Grid((states.shape[-2], states.shape[-1]))
+    rings = np.round(radius(*grid.shape, grid.edges).numpy() * 100).astype(int).ravel()
+    weight = counts(*grid.shape, grid.edges).numpy().ravel()
+    count = np.bincount(rings, weight)
+    inside = grid.inside(0)
     powers = []
     for state in states:
-        field = state - state.mean(axis=(1, 2), keepdims=True)
-        power = np.abs(np.fft.fft2(field.astype(np.float64), norm="ortho")) ** 2
-        powers.append([np.bincount(rings.ravel(), p.ravel()) / np.maximum(count, 1) for p in power])
+        means = state.mean(axis=(1, 2), keepdims=True, where=inside)
+        field = np.where(inside, state - means, 0).astype(np.float64)
+        power = to_modes(torch.from_numpy(field), grid.edges).abs().square().flatten(1).numpy()
+        powers.append([np.bincount(rings, weight * p) / np.maximum(count, 1) for p in power])
     return np.array(powers)
 
 
@@ -167,7 +179,7 @@ def spectral_distance(a: np.ndarray, b: np.ndarray) -> float:
         a, b: spectra [N, C, K] and [M, C, K] of states on grids of one size; only their means count.
     """
     mean_a, mean_b = a.mean(axis=0), b.mean(axis=0)
-    return float((np.abs(mean_a - mean_b).sum(axis=1) / mean_b.sum(axis=1)).mean())
+    return float((np.abs(mean_a - mean_b).sum(axis=1) / np.maximum(mean_b.sum(axis=1), TINY)).mean())
 
 
 def energy_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -185,7 +197,8 @@ def measure_quality(
     train: np.ndarray,
     held: np.ndarray,
     seed: int = 0,
-    species: tuple[str, ...] = ("u", "v"),
+    *,
+    species: tuple[str, ...],
     grid: Grid | None = None,
 ) -> Quality:
     """Distances of generated patterns to held-out snapshots beside those of as many training snapshots.
@@ -218,10 +231,10 @@ def measure_quality(
 
     spectrum = neighbours = None
     if generated.shape[-2:] == tile:
-        own, learnt, apart = (spectra(states) for states in (generated, train, held))
+        own, learnt, apart = (spectra(states, grid) for states in (generated, train, held))
         floors = [spectral_distance(learnt[draw], apart) for draw in draws]
         spectrum = BesideFloor.of(spectral_distance(own, apart), floors)
-        neighbours = measure_nearest(generated, train, held)
+        neighbours = measure_nearest(generated, train, held, grid)
     floors = [energy_distance(known[draw], unseen) for draw in draws]
     return Quality(
         energy_distance=BesideFloor.of(energy_distance(made, unseen), floors),
@@ -231,18 +244,26 @@ def measure_quality(
     )
 
 
-def measure_nearest(generated: np.ndarray, train: np.ndarray, held: np.ndarray) -> Nearest:
-    """How close patterns come to a training snapshot, over all shifts, quarter turns and mirror images.
+def measure_nearest(generated: np.ndarray, train: np.ndarray, held: np.ndarray, grid: Grid | None = None) -> Nearest:
+    """How close patterns come to a training snapshot, over the shifts, turns and mirror images that the grid has.
 
     Distances are root mean squares of standardised species over those of two unrelated patterns: 0 for a copy, about 1
     for a stranger. Shifts are tried in steps of a cell, or of a 64th of the side of a larger grid, which leaves a copy
     at 0.1 or less. A pattern counts as memorised if it is closer than half of the held-out snapshots' median.
+
+    Args:
+        generated, train, held: states [N, C, H, W].
+        grid: of the states; periodic when None.
     """
-    mean, std = (f(axis=(0, 2, 3), keepdims=True) for f in (train.mean, train.std))
+    grid = grid or Grid((train.shape[-2], train.shape[-1]))
+    inside = grid.inside(0)
+    mean, std = (f(axis=(0, 2, 3), keepdims=True, where=inside) for f in (train.mean, train.std))
+    axes = [axis for axis, is_free in zip((-2, -1), shifting(grid), strict=True) if is_free]
     learnt, made, unseen = (
-        _low_modes(torch.from_numpy((s - mean) / std).double()) for s in (train, generated[:COMPARED], held[:COMPARED])
+        _low_modes(torch.from_numpy(np.where(inside, (s - mean) / np.maximum(std, TINY), 0)).double(), axes)
+        for s in (train, generated[:COMPARED], held[:COMPARED])
     )
-    own, floor = _distances(made, learnt), _distances(unseen, learnt)
+    own, floor = (_distances(fields, learnt, images(grid), axes) for fields in (made, unseen))
     return Nearest(
         generated_median=float(own.median()),
         generated_smallest=float(own.min()),
@@ -252,29 +273,35 @@ def measure_nearest(generated: np.ndarray, train: np.ndarray, held: np.ndarray) 
     )
 
 
-def _low_modes(fields: Tensor) -> Tensor:
-    """Fields [N, C, H, W] on the coarser grid that holds their lowest modes, [N, C, h, w]."""
-    height, width = fields.shape[-2:]
-    rows, columns = min(height, 2 * MODES), min(width, 2 * MODES)
-    modes = torch.fft.fftshift(torch.fft.fft2(fields, norm="forward"), dim=(-2, -1))
-    top, left = (height - rows) // 2, (width - columns) // 2
-    kept = torch.fft.ifftshift(modes[..., top : top + rows, left : left + columns], dim=(-2, -1))
-    return torch.fft.ifft2(kept, norm="forward").real
+def _low_modes(fields: Tensor, axes: list[int]) -> Tensor:
+    """Fields [N, C, H, W] on the coarser grid that holds their lowest modes along these axes, [N, C, h, w]."""
+    for axis in axes:
+        size = fields.shape[axis]
+        kept = min(size, 2 * MODES)
+        modes = torch.fft.fftshift(torch.fft.fft(fields, dim=axis, norm="forward"), dim=axis)
+        modes = modes.narrow(axis, (size - kept) // 2, kept)
+        fields = torch.fft.ifft(torch.fft.ifftshift(modes, dim=axis), dim=axis, norm="forward")
+    return fields.real
 
 
-def _distances(fields: Tensor, others: Tensor) -> Tensor:
-    """Distance of each field to the nearest of the others, over shifts and symmetries, [N] of [N, C, H, W]."""
-    grid = fields.shape[-2:]
-    transforms = torch.fft.rfft2(others.float()).conj()
+def _distances(fields: Tensor, others: Tensor, symmetries: tuple[Image, ...], axes: list[int]) -> Tensor:
+    """Distance of each field to the nearest of the others, over shifts along these axes and symmetries, [N]."""
+
+    def transformed(states: Tensor) -> Tensor:
+        return torch.fft.rfftn(states.float(), dim=axes) if axes else states.float()
+
+    sizes, still = [fields.shape[axis] for axis in axes], [axis for axis in (-2, -1) if axis not in axes]
+    transforms = transformed(others).conj()
     power = others.square().mean(dim=(1, 2, 3))
     nearest = []
     for field in fields:
-        turned = [torch.rot90(field, n, (-2, -1)) for n in (range(4) if grid[0] == grid[1] else (0, 2))]
-        images = torch.stack([image for t in turned for image in (t, t.flip(-1))])
         best = torch.full((len(others),), -torch.inf)
-        for image in torch.fft.rfft2(images.float()):
-            overlap = torch.fft.irfft2((image * transforms).sum(dim=1), s=grid).flatten(1).amax(dim=1)
-            best = torch.maximum(best, overlap)
+        for image in transformed(torch.stack([imaged(field, symmetry) for symmetry in symmetries])):
+            overlap = (image * transforms).sum(dim=1)
+            if axes:
+                overlap = torch.fft.irfftn(overlap, s=sizes, dim=axes)
+            overlap = overlap.sum(dim=still, keepdim=True) if still else overlap
+            best = torch.maximum(best, overlap.flatten(1).amax(dim=1))
         squares = field.square().mean() + power - 2 * best.double() / field.numel()
         strangers = field.square().mean() + power
         nearest.append((squares.clamp(min=0) / strangers).min().sqrt())

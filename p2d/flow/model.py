@@ -93,5 +93,6 @@ def skew_field(settings: FlowConfig, score: ScoreModel) -> SkewField:
 
 def _empty_score(settings: dict[str, Any], weights: dict[str, Tensor]) -> ScoreModel:
     """A score model that these weights, whose names start with 'score.', fit into."""
-    spectrum = Spectrum(*(weights[f"score.spectrum.{name}"] for name in ("wavenumber", "power", "mean")))
+    knots, power, mean = (weights[f"score.spectrum.{name}"] for name in ("wavenumber", "power", "mean"))
+    spectrum = Spectrum(knots, power, mean)
     return ScoreModel(**model_options(settings), spectrum=spectrum)

@@ -9,13 +9,12 @@ from pathlib import Path
 
 from p2d.config import DiscoverConfig, Source, refuse_other_settings
 from p2d.discovery.result import Discovery
-from p2d.pipeline.refuse import refuse_other_fields
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
 from p2d.runs import EQUATION, short_name
 from p2d.snapshots.store import evenly, find_dataset
 
-PASSES = 2
+PASSES = 3  # as a rule; each further one is of steps that settle late
 
 
 def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) -> Outcome:
@@ -25,7 +24,6 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
         UserError: too few living snapshots, samples that are no concentrations, an equation of other settings there.
     """
     dataset = find_dataset(source.dataset, out)
-    refuse_other_fields(dataset, "discover")
     file = EQUATION.place(out, source.name or short_name(dataset.folder.name))
     settings = {**config.identity(), "dataset_hash": dataset.card.dataset_hash, "holdout": source.holdout}
     if file.exists():
@@ -46,7 +44,7 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
     with stage(track, "discover", file, {**config.to_dict(), **source.to_dict()}) as child:
         with progress("discover", PASSES * len(ids), "snapshots") as advance:
             snapshots = OverRay(dataset, ids, source.workers, advance)
-            discovery = discover_equation(snapshots, config)
+            discovery = discover_equation(snapshots, config, system=known_system(dataset))
         fit = time.monotonic() - start - snapshots.seconds
         seconds = {"passes": round(snapshots.seconds, 3), "fit": round(fit, 3)}
         discovery = replace(discovery, dropped=dropped, seconds=seconds)

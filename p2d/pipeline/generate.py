@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import math
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from p2d.config import DenoiseConfig, SampleConfig, TrainSource, settings_hash
+from p2d.config import DenoiseConfig, SampleConfig, TrainSource, of_each, settings_hash
 from p2d.config.stored import Json
 from p2d.errors import UserError
 from p2d.evaluate.quality import Quality
 from p2d.fields import Grid, Scaling, Species
 from p2d.pipeline.learn import train_score
-from p2d.pipeline.refuse import refuse_other_fields, refuse_other_systems
+from p2d.pipeline.refuse import refuse_other_systems
 from p2d.pipeline.simulate import dataset_facts
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import Advance, progress, say
@@ -25,8 +25,7 @@ from p2d.runs import DATA, REPORT, SCORE, short_name, write_json
 from p2d.score.model import ScoreModel
 from p2d.show.view import View
 from p2d.snapshots import made as derived
-from p2d.snapshots.card import Card
-from p2d.snapshots.noise import LEAST, LOOKED_AT, white_noise
+from p2d.snapshots.noise import LOOKED_AT, seen, white_noise
 from p2d.snapshots.schema import Samples
 from p2d.snapshots.store import Dataset, evenly, find_dataset, open_dataset
 from p2d.tracking.store import Run
@@ -35,7 +34,6 @@ from p2d.training.states import training_states
 
 ROWS = 64  # of a shard
 COMPARED = 1024  # training snapshots, at most, that generated ones are compared with
-UNEQUAL = 1.2  # ratio of the species' noise that is worth a word
 
 
 def sample(score: str, config: SampleConfig, out: Path, track: Tracker) -> Outcome:
@@ -48,7 +46,8 @@ def sample(score: str, config: SampleConfig, out: Path, track: Tracker) -> Outco
     folder = SCORE.find(out, score)
     made = read_config(folder, "score")
     trained_on = made["data"]
-    shape = (config.height or trained_on["grid"][0], config.width or trained_on["grid"][1])
+    grid = Grid.from_dict(trained_on["grid"])
+    shape = (config.height or grid.shape[0], config.width or grid.shape[1])
     name = config.name or f"{folder.name}_generated_{shape[0]}x{shape[1]}"
     place = DATA.place(out, name)
     origin = {
@@ -68,15 +67,14 @@ def sample(score: str, config: SampleConfig, out: Path, track: Tracker) -> Outco
     start = time.monotonic()
     model, device = _on_device(folder)
     reverse.check(model, shape, config.steps)
-    card = derived.first_card(
-        settings, origin, _species(made), Grid(shape), Scaling.from_dict(trained_on["scaling"]), ROWS
-    )
+    scaling, sized = Scaling.from_dict(trained_on["scaling"]), dataclasses.replace(grid, shape=shape)
+    card = derived.first_card(settings, origin, _species(made), sized, scaling, ROWS)
     view = View(card.species, card.grid, config.show)
 
     def samples(number: int) -> Samples:
         ids = labels[number].sample_id.tolist()
         parts = reverse.generate(model, ids, shape, config.steps, config.seed, config.churn)
-        return derived.samples_of(_values(parts, card, advance), labels[number], card)
+        return derived.samples_of(_values(parts, card.species, scaling, advance), labels[number], card)
 
     with stage(track, "sample", place, {**config.to_dict(), "score": str(folder)}) as child:
         with progress("sample", config.num_samples, "patterns") as advance:
@@ -91,15 +89,16 @@ def _quality(facts: Json) -> Quality | None:
     return Quality.from_dict(facts["quality"]) if "quality" in facts else None
 
 
-def _values(parts: Iterable[torch.Tensor], card: Card, advance: Advance) -> np.ndarray:
+def _values(
+    parts: Iterable[torch.Tensor], species: Sequence[Species], scaling: Scaling, advance: Advance
+) -> np.ndarray:
     """States in training coordinates, in parts, as values cut off at the species' ranges, float32 [N, C, H, W]."""
     made = []
     for part in parts:
         made.append(part.cpu())
         advance(len(part))
-    assert card.scaling is not None
-    low, high = (torch.tensor([getattr(s, end) for s in card.species])[:, None, None] for end in ("low", "high"))
-    return card.scaling.to_values(torch.cat(made)).clamp(low, high).numpy()
+    low, high = (torch.tensor([getattr(s, end) for s in species])[:, None, None] for end in ("low", "high"))
+    return scaling.to_values(torch.cat(made)).clamp(low, high).numpy()
 
 
 def _species(made: Json) -> tuple[Species, ...]:
@@ -161,7 +160,7 @@ def _judge(dataset: Dataset, compared: Dataset | None, holdout: float, folder: P
     child.metrics(measured.metrics())
     if dataset.card.grid.shape == compared.card.grid.shape:
         spectra = {"generated": states, "held out": held, "training": train}
-        means = {k: quality.spectra(v).mean(axis=0) for k, v in spectra.items()}
+        means = {k: quality.spectra(v, dataset.card.grid).mean(axis=0) for k, v in spectra.items()}
         curves.draw_spectra(folder / "spectra.png", means, view, name)
         child.artifact(folder / "spectra.png")
     return {"contact_sheet": str(sheet), "quality": measured.to_dict()}
@@ -179,75 +178,77 @@ def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracke
 
     start = time.monotonic()
     dataset = find_dataset(source.dataset, out)
-    refuse_other_fields(dataset, "denoise")
-    view = View(dataset.card.species, dataset.card.grid, show)
-    grid, scaling = dataset.card.grid.shape, dataset.scaling
+    own = dataset.card
+    view = View(own.species, own.grid, show)
+    grid, scaling = own.grid.shape, dataset.scaling
     short = source.name or short_name(dataset.folder.name)
     place = DATA.place(out, f"{short}_denoised_{grid[0]}x{grid[1]}")
     train_ids, _ = dataset.split(source.holdout)
-    spectrum = measure(training_states(dataset, part) for part in np.array_split(train_ids, -(-len(train_ids) // ROWS)))
-    spread = (spectrum.variance(grid).sqrt() / scaling.gain).tolist()
-    sigma = config.noise or _estimated(dataset, evenly(train_ids, LOOKED_AT))
-    if sigma >= min(spread):
+    parts = np.array_split(train_ids, -(-len(train_ids) // ROWS))
+    spectrum = measure((training_states(dataset, part) for part in parts), own.grid)
+    spread = (spectrum.variance(grid).sqrt() * torch.tensor(scaling.scale)).tolist()
+    given = of_each("noise", config.noise, len(own.species)) if any(config.noise) else None
+    sigma = given or _estimated(dataset, evenly(train_ids, LOOKED_AT))
+    if any(noise >= std for noise, std in zip(sigma, spread, strict=True)):
         raise UserError(
-            f"noise = {sigma:g} is as much as the snapshots vary in all ({_by_species(dataset, spread, '.3g')}); "
-            "denoising needs less"
+            f"noise = {_by_species(dataset, sigma, 'g')} is as much as the snapshots vary in all "
+            f"({_by_species(dataset, spread, '.3g')}); denoising needs less"
         )
+    told: float | list[float] = sigma[0] if len(set(sigma)) == 1 else list(sigma)
     origin = {
         "kind": "denoised",
         "dataset": dataset.folder.name,
         "dataset_hash": dataset.card.dataset_hash,
-        "noise": sigma,
-        "noise_estimated": not config.noise,
+        "noise": told,
+        "noise_estimated": not given,
     }
     settings = {**config.identity(), **origin, "holdout": source.holdout}
     labels = derived.labels_like(dataset)
     if derived.is_finished(place, settings, labels):
-        return Outcome("denoise", False, place, {**dataset_facts(open_dataset(place)), "noise": sigma})
+        return Outcome("denoise", False, place, {**dataset_facts(open_dataset(place)), "noise": told})
     trainer = TrainSource(**{**source.to_dict(), "name": f"{short}_denoiser"})
-    trained = train_score(denoising.training_settings(config, sigma, scaling.gain), trainer, out, track, show)
+    coordinates, level = denoising.of_equal_noise(scaling, sigma)
+    training = denoising.training_settings(config, sigma, level)
+    trained = train_score(training, trainer, out, track, show, coordinates)
     model, device = _on_device(trained.where)
     names = [entry["name"] for entry in dataset.card.shards]
 
     def samples(number: int) -> Samples:
         ids, states = dataset.read_shard(names[number])
-        x = scaling.to_training(torch.tensor(states, device=device))
-        parts = denoising.denoised(model, x, sigma * scaling.gain)
+        x = coordinates.to_training(torch.tensor(states, device=device))
+        parts = denoising.denoised(model, x, level)
         alive = np.isin(ids, dataset.living)
-        return derived.samples_of(_values(parts, card, advance), labels[number], card, alive)
+        values = _values(parts, own.species, coordinates, advance)
+        return derived.samples_of(values, labels[number], card, alive)
 
-    own = dataset.card
     card = derived.first_card(settings, origin, own.species, own.grid, scaling, own.chunk, like=own)
-    with stage(track, "denoise", place, {**config.to_dict(), **source.to_dict(), "noise": sigma}) as child:
+    with stage(track, "denoise", place, {**config.to_dict(), **source.to_dict(), "noise": told}) as child:
         with progress("denoise", dataset.card.samples, "snapshots") as advance:
             made = derived.make(place, card, labels, samples, device, advance)
         picture = REPORT.place(out, place.name) / "denoised.png"
         ids, name = dataset.living[:4], short_name(place.name)
         pair = np.concatenate([states.states(ids) for states in (dataset, made)])
-        title = f"{name}, with noise {sigma:.3g} (above) and denoised"
+        seen = " and ".join(f"{level:.3g}" for level in dict.fromkeys(sigma))
+        title = f"{name}, with noise {seen} (above) and denoised"
         figures.draw_states(picture, pair, view, title, columns=len(ids))
         child.artifact(picture)
-    facts = {**dataset_facts(made), "noise": sigma, "noise_estimated": not config.noise, "score": str(trained.where)}
+    facts = {**dataset_facts(made), "noise": told, "noise_estimated": not given, "score": str(trained.where)}
     return Outcome("denoise", True, place, facts, time.monotonic() - start)
 
 
-def _estimated(dataset: Dataset, sample_ids: np.ndarray) -> float:
-    """One noise of both species, told on the screen.
+def _estimated(dataset: Dataset, sample_ids: np.ndarray) -> tuple[float, ...]:
+    """The noise of each species, told on the screen.
 
     Raises:
         UserError: there is none to be seen.
     """
-    levels = white_noise(dataset.states(sample_ids))
-    sigma = math.hypot(*levels) / len(levels) ** 0.5
-    if sigma < LEAST * min(species.span for species in dataset.card.species):
-        raise UserError(
-            f"{dataset.folder} shows no noise (estimated {sigma:.2g} of concentration); if there is some, give --noise"
-        )
-    told = _by_species(dataset, levels, ".4f")
-    say(f"noise estimated from the shortest wavelengths: {sigma:.4f} of concentration ({told})")
-    if max(levels) > UNEQUAL * min(levels):
-        say("  the two differ; one value for both is used")
-    return sigma
+    states, grid = dataset.states(sample_ids), dataset.card.grid
+    levels = white_noise(states, grid)
+    told = _by_species(dataset, levels, ".3g")
+    if not any(seen(states, grid)):
+        raise UserError(f"{dataset.folder} shows no noise (estimated: {told}); if there is some, give --noise")
+    say(f"noise estimated: {told}")
+    return levels
 
 
 def _by_species(dataset: Dataset, values: Sequence[float], form: str) -> str:

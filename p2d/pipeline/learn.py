@@ -17,6 +17,7 @@ from p2d.progress import progress, say
 from p2d.runs import FLOW, REPORT, SCORE, short_name
 from p2d.show.view import View
 from p2d.snapshots.store import Dataset, find_dataset
+from p2d.systems.expressions import functions_in
 from p2d.training.checkpoint import read_config
 from p2d.training.history import Epoch, History
 from p2d.training.job import TrainJob
@@ -25,11 +26,25 @@ FACTS = ("validation", "continuity", "z_", "epoch", "imbalance", "mean_divergenc
 Artist = Callable[[Path, History], list[Path]]  # draws a model in training, given its history so far
 
 
-def train_score(config: ScoreConfig, source: TrainSource, out: Path, track: Tracker, show: str = "") -> Outcome:
-    """Train a score model into OUT/score/NAME, with pictures of its training in OUT/report/NAME/training."""
+def train_score(
+    config: ScoreConfig,
+    source: TrainSource,
+    out: Path,
+    track: Tracker,
+    show: str = "",
+    scaling: Scaling | None = None,
+) -> Outcome:
+    """Train a score model into OUT/score/NAME, with pictures of its training in OUT/report/NAME/training.
+
+    Args:
+        scaling: of the training coordinates, in the place of the dataset's own.
+    """
     dataset = find_dataset(source.dataset, out)
-    refuse_other_fields(dataset, "train-score")
+    dataset = dataset.scaled(scaling) if scaling else dataset
     view = View(dataset.card.species, dataset.card.grid, show)
+    if config.augment and (directed := _directed_systems(dataset)):
+        say(f"snapshots are not shifted, turned or mirrored, as derivatives along x or y have a direction ({directed})")
+        config = dataclasses.replace(config, augment=False)
     name = source.name or short_name(dataset.folder.name)
     job = TrainJob(config, source, dataset, SCORE.place(out, name))
 
@@ -42,6 +57,12 @@ def train_score(config: ScoreConfig, source: TrainSource, out: Path, track: Trac
         return pictures.draw_progress(folder, ScoreModel.load(model), state, dataset.scaling, history, view, name)
 
     return run_job("train-score", job, track, draw)
+
+
+def _directed_systems(dataset: Dataset) -> str:
+    """The systems of a dataset whose rates know a direction, d(f, x) or d(f, y), by their labels."""
+    systems = dataset.card.systems.items()
+    return ", ".join(label for label, s in systems if any("d" in functions_in(tree) for tree in s.trees.values()))
 
 
 def train_flow(config: FlowConfig, source: FlowSource, out: Path, track: Tracker) -> Outcome:

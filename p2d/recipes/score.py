@@ -7,9 +7,9 @@ import shutil
 
 import torch
 
-from p2d.config import ScoreConfig
+from p2d.config import ScoreConfig, of_each
 from p2d.errors import UserError
-from p2d.fields import Scaling
+from p2d.fields import Grid, Scaling
 from p2d.score import noise, spectrum
 from p2d.score.loss import DenoisingScoreMatching
 from p2d.score.model import ScoreModel, model_options
@@ -23,17 +23,21 @@ CHUNK = 64
 CELLS_WORTH_COMPILING = {"cpu": 1e9, "cuda": 4e10}
 
 
-def score_task(config: ScoreConfig, data: Data, scaling: Scaling, device: torch.device) -> DenoisingScoreMatching:
-    """The training of a score model; `scaling` is that of the training coordinates.
+def score_task(
+    config: ScoreConfig, data: Data, grid: Grid, scaling: Scaling, device: torch.device
+) -> DenoisingScoreMatching:
+    """The training of a score model on a grid; `scaling` is that of the training coordinates.
 
     Raises:
-        UserError: levels clearer than the snapshots themselves.
+        UserError: levels clearer than the snapshots themselves, or noise of another number of species.
     """
     torch.manual_seed(stream_seed("weights", config.seed) % 2**31)  # torch's layers draw from the global stream
-    data_noise = config.data_noise * scaling.gain if config.data_noise else 0.0
-    _refuse_clear_levels(config, data_noise)
-    measured = spectrum.measure(data.states(part) for part in spread(data.count, SPECTRUM_STATES).split(CHUNK))
-    model = ScoreModel(**model_options(config.to_dict()), spectrum=measured.without_noise(data_noise))
+    own_noise = of_each("data_noise", config.data_noise, len(scaling.scale))
+    data_noise = [sigma / scale for sigma, scale in zip(own_noise, scaling.scale, strict=True)]
+    _refuse_clear_levels(config, *max(zip(data_noise, own_noise, strict=True)))
+    parts = (data.states(part) for part in spread(data.count, SPECTRUM_STATES).split(CHUNK))
+    measured = spectrum.measure(parts, grid).without_noise(torch.tensor(data_noise, dtype=torch.float64))
+    model = ScoreModel(**model_options(config.to_dict()), spectrum=measured, grid=grid)
     if device.type == "cuda":
         model.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # on CPUs convolutions are no faster for it, or slower
     return DenoisingScoreMatching(
@@ -47,12 +51,12 @@ def score_task(config: ScoreConfig, data: Data, scaling: Scaling, device: torch.
     )
 
 
-def _refuse_clear_levels(config: ScoreConfig, data_noise: float) -> None:
-    """Refuse levels clearer than the snapshots themselves: what they hold cannot be learnt."""
+def _refuse_clear_levels(config: ScoreConfig, data_noise: float, own: float) -> None:
+    """Refuse levels clearer than the snapshots, of this noise in training coordinates and `own` in the user's."""
     clearest = noise.alpha_of(torch.tensor(data_noise)).item()
     if max(config.alpha) >= clearest:
         raise UserError(
-            f"alpha = {max(config.alpha):g} is clearer than snapshots of noise {config.data_noise:g} are; "
+            f"alpha = {max(config.alpha):g} is clearer than snapshots of noise {own:g} are; "
             f"give levels below {math.floor(clearest * 1e4) / 1e4:g}"
         )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from p2d.fields import Grid
 from p2d.score import noise
 from p2d.score.model import ScoreModel
 from p2d.training.randomness import augmentation, augmented, normal_like, sample_generator
@@ -26,14 +28,15 @@ class DenoisingScoreMatching(Task):
 
     Snapshots that are noisy themselves, x = clean + sigma_x n, are enough to learn the clean density: y = x + tau n'
     has sigma^2 = sigma_x^2 + tau^2 of noise, and that of the target x - (sigma_x^2 / tau) n' is uncorrelated with it,
-    so the target's conditional mean is E[clean | y] (Pang et al. 2021; by Tweedie's formula, Kim & Ye 2021).
+    so the target's conditional mean is E[clean | y] (Pang et al. 2021; by Tweedie's formula, Kim & Ye 2021). Where a
+    species has noise of its own size, so has its tau. Cells outside a mask do not count.
 
     Args:
         model: to train.
         seed: of noise and augmentation.
-        augment: by shifts, quarter turns and mirror images.
+        augment: by the shifts, quarter turns and mirror images that the model's grid looks the same after.
         sampling: share of the steps, of a range, that is spent on the noisier levels which sampling starts from.
-        data_noise: sigma_x, in training coordinates.
+        data_noise: sigma_x of each species, or of all, in training coordinates.
         precision: of the network's convolutions while training.
         compiled: whether the network is compiled for training.
     """
@@ -44,7 +47,7 @@ class DenoisingScoreMatching(Task):
         seed: int,
         augment: bool,
         sampling: float = 0.0,
-        data_noise: float = 0.0,
+        data_noise: Sequence[float] = (0.0,),
         precision: torch.dtype = torch.float32,
         compiled: bool = False,
     ) -> None:
@@ -53,38 +56,39 @@ class DenoisingScoreMatching(Task):
         self.seed = seed
         self.augment = augment
         self.sampling = sampling
-        self.data_noise = data_noise
+        self.data_noise = tuple(data_noise)
         self.precision = precision
         # In a list, so that its weights are not counted twice. Validation uses the plain network, as any user will.
         self.network = [torch.compile(model.net) if compiled else model.net]
 
     def forward(self, x: Tensor, ids: list[int], step: int) -> Tensor:
-        """Sums over a local batch of states x [B, 2, H, W].
+        """Sums over a local batch of states x [B, C, H, W].
 
         Returns:
             Weighed error and number of entries; then, for each of BINS levels, squared error and number of entries.
         """
-        x, uniform, eps = draw(x, ids, self.seed, step, self.augment)
+        x, uniform, eps = draw(x, ids, self.seed, step, self.augment, self.model.grid)
         sigma = noise.draw_sigma(self.model.alpha, uniform, self.sampling)
         y, target, doubt = self._pair(x, eps, sigma.view(-1, 1, 1, 1))
         output, linear, spread = self.model.raw(y, sigma, self.precision, self.network[0])
         certainty = spread**2 / (spread**2 + doubt)
-        squared = certainty * (output - (target - linear) / spread).square()
+        squared = self.model.inside(certainty * (output - (target - linear) / spread).square())
         error = squared.flatten(1).mean(dim=1)
         uncertainty = self.model.uncertainty(sigma)
         weighed = error * (-uncertainty).exp() + uncertainty
-        entries = float(x[0].numel())
+        entries = float(squared[0].numel())
         counted = torch.stack([error.detach(), torch.ones_like(error)])
         bins = counted.new_zeros(2, BINS).index_add_(1, (uniform * BINS).long(), counted)
         return torch.cat([torch.stack([weighed.sum(), weighed.new_tensor(float(len(x)))]), bins.flatten()]) * entries
 
     def _pair(self, x: Tensor, eps: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
         """The noised state of noise sigma, its target, and the variance of the target's own noise."""
-        if not self.data_noise:
+        if not any(self.data_noise):
             return x + sigma * eps, x, 0.0
-        tau = (sigma**2 - self.data_noise**2).sqrt()
-        back = self.data_noise**2 / tau
-        return x + tau * eps, x - back * eps, self.data_noise**2 + back**2
+        own = x.new_tensor([noise**2 for noise in self.data_noise]).view(-1, 1, 1)
+        tau = (sigma**2 - own).sqrt()
+        back = own / tau
+        return x + tau * eps, x - back * eps, own + back**2
 
     def loss(self, sums: Tensor) -> Tensor:
         """The loss of global sums."""
@@ -117,7 +121,8 @@ class DenoisingScoreMatching(Task):
         sums = {}
         for alpha in self.validation_levels(last):
             sigma = noise.sigma_of(torch.tensor(alpha)).item()
-            sums[f"{alpha:g}"] = squared_error(self.model.posterior_mean, x, ids, sigma, self.seed, self._pair)
+            mean, inside = self.model.posterior_mean, self.model.inside
+            sums[f"{alpha:g}"] = squared_error(mean, x, ids, sigma, self.seed, self._pair, inside)
         return sums
 
     def metrics(self, totals: dict[str, Tensor]) -> dict[str, float]:
@@ -129,8 +134,13 @@ class DenoisingScoreMatching(Task):
         }
 
 
-def draw(x: Tensor, ids: list[int], seed: int, step: int, augment: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """What a step of training shows of states x [B, 2, H, W]: a function of seed, step and sample ids alone.
+def draw(
+    x: Tensor, ids: list[int], seed: int, step: int, augment: bool, grid: Grid | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What a step of training shows of states x [B, C, H, W]: a function of seed, step and sample ids alone.
+
+    Args:
+        grid: of the states, of any size but with a mask; periodic when None.
 
     Returns:
         The states, augmented if so wished, a number uniform in [0, 1) for each, and normal noise of their shape.
@@ -138,7 +148,8 @@ def draw(x: Tensor, ids: list[int], seed: int, step: int, augment: bool) -> tupl
     streams = [sample_generator(seed, step, i) for i in ids]
     uniform = torch.stack([torch.rand((), generator=g) for g in streams]).to(x)
     if augment:
-        x = torch.stack([augmented(s, augmentation(g, s)) for s, g in zip(x, streams, strict=True)])
+        own = replace(grid, shape=(x.shape[-2], x.shape[-1])) if grid else None
+        x = torch.stack([augmented(s, augmentation(g, s, own)) for s, g in zip(x, streams, strict=True)])
     return x, uniform, normal_like(x, seed, step, ids)
 
 
@@ -154,6 +165,7 @@ def squared_error(
         x,
         0.0,
     ),
+    inside: Callable[[Tensor], Tensor] = lambda entries: entries,
 ) -> Tensor:
     """Squared error of the expected noise and number of entries, float64 [2], with noise fixed by sample ids.
 
@@ -161,14 +173,16 @@ def squared_error(
     one, so that it does not matter how they are shared among workers.
 
     Args:
-        posterior_mean: E[x | y], of y [1, 2, H, W] and sigma [1].
-        x: states [B, 2, H, W] in training coordinates.
+        posterior_mean: E[x | y], of y [1, C, H, W] and sigma [1].
+        x: states [B, C, H, W] in training coordinates.
         pair: noised state, target, and variance of the target's own noise, which is taken off.
+        inside: those of the entries [1, C, H, W] that count.
     """
     sums = torch.zeros(2, dtype=torch.float64)
     level = x.new_tensor([sigma])
     for i, state in zip(ids, x, strict=True):
         y, target, doubt = pair(state[None], normal_like(state[None], seed, -1, [i]), level.view(1, 1, 1, 1))
-        error = (posterior_mean(y, level) - target).square().mean() - doubt
-        sums += torch.tensor([error.item() / sigma**2 * state.numel(), state.numel()], dtype=torch.float64)
+        squares = inside((posterior_mean(y, level) - target).square())
+        error = squares.mean() - torch.as_tensor(doubt).mean()
+        sums += torch.tensor([error.item() / sigma**2 * squares.numel(), squares.numel()], dtype=torch.float64)
     return sums

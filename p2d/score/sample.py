@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from p2d.config import fits_unet
 from p2d.errors import UserError
 from p2d.score import noise
 from p2d.score.model import ScoreModel
@@ -45,10 +44,9 @@ def check(model: ScoreModel, grid: tuple[int, int], steps: int) -> list[float]:
     """The noise levels of these many steps, if the model can be sampled on this grid.
 
     Raises:
-        UserError: it cannot, see `noise_levels`; or the U-Net cannot take the grid.
+        UserError: it cannot, see `noise_levels`; or it is not for this grid.
     """
-    for name, size in zip(("height", "width"), grid, strict=True):
-        fits_unet(name, size, model.downsampling)
+    model.refuse_shape(grid)
     return noise_levels(model, steps)
 
 
@@ -63,7 +61,7 @@ def reverse(
     """Carry states of noise levels[0] to the last: dy/dsigma = (y - E[x | y]) / sigma (Karras et al., Algorithms 1, 2).
 
     Args:
-        start: y = x + levels[0] n, [B, 2, H, W].
+        start: y = x + levels[0] n, [B, C, H, W].
         levels: falling, the last may be 0.
         churn: share by which the noise is raised anew before each step, their gamma. What a network that is not quite
             exact has done wrong at the noisier levels is so forgotten; 0: the deterministic solver.
@@ -90,7 +88,7 @@ def reverse(
 def generate(
     model: ScoreModel, ids: list[int], grid: tuple[int, int], steps: int, seed: int, churn: float = 0.0
 ) -> Iterator[Tensor]:
-    """New patterns in training coordinates, a few at a time, [B, 2, H, W] on the model's device.
+    """New patterns in training coordinates, a few at a time, [B, C, H, W] on the model's device.
 
     Each starts from a Gaussian random field of the data's own spectrum, with noise of the first level: all that second
     moments can say.
@@ -98,7 +96,7 @@ def generate(
     Args:
         model: of a range of signal levels.
         ids: a number for each; a pattern depends on (seed, id).
-        grid: rows and columns, multiples of model.downsampling.
+        grid: rows and columns, such as the model takes.
         steps: of the solver; each but the last evaluates the model twice.
         seed: of all noise.
         churn: see `reverse`.
@@ -110,6 +108,6 @@ def generate(
     device = model.spectrum.mean.device
     for first in range(0, len(ids), TOGETHER):
         streams = [sample_generator(seed, 0, i) for i in ids[first : first + TOGETHER]]
-        drawn = torch.stack([torch.randn(2, 2, *grid, generator=g) for g in streams]).to(device)
-        field = model.spectrum.mean.view(1, 2, 1, 1) + model.spectrum.draw(drawn[:, 0])
-        yield reverse(model, field + levels[0] * drawn[:, 1], levels, churn, streams)
+        drawn = torch.stack([torch.randn(2, model.species, *grid, generator=g) for g in streams]).to(device)
+        field = model.spectrum.mean.view(1, -1, 1, 1) + model.spectrum.draw(drawn[:, 0])
+        yield model.filled(reverse(model, field + levels[0] * drawn[:, 1], levels, churn, streams))

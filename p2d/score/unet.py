@@ -1,4 +1,4 @@
-"""The network of the score model: a small U-Net on a periodic grid, told the noise level."""
+"""The network of the score model: a small U-Net on a grid with edges, told the noise level."""
 
 from __future__ import annotations
 
@@ -9,22 +9,63 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from p2d.fields import Grid
+
 STEM = 2  # the network sees 2 x 2 cells as one pixel of 4 times the channels
 EMBEDDING = 64
+PADDING = {"periodic": "circular", "mirror": "replicate", "open": "replicate"}
+Cells = tuple[int, int]
 
 
-def conv3(inputs: int, outputs: int) -> nn.Conv2d:
-    """3x3 convolution on a periodic grid."""
-    return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="circular")
+class Conv3(nn.Conv2d):
+    """Convolution over each pixel and its neighbours, ghost ones at edges included; an axis of length 1 has none."""
+
+    def __init__(self, inputs: int, outputs: int, grid: Grid, by: Cells = (1, 1)) -> None:
+        """`by`: the strides."""
+        rows, columns = (1 if size == 1 else 3 for size in grid.shape)
+        super().__init__(inputs, outputs, (rows, columns), by)
+        self.grid = grid
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.of_padded(padded(x, self.grid))
+
+    def of_padded(self, x: Tensor) -> Tensor:
+        """Of pixels that have their ghost ones already."""
+        return super().forward(x)
+
+
+def padded(x: Tensor, grid: Grid, modes: dict[str, str] = PADDING) -> Tensor:
+    """Pixels [B, C, h, w] with one ghost pixel more on each side of each axis, of modes by kind of edge."""
+    down, across = (int(size > 1) for size in grid.shape)
+    over_y, over_x = (modes[edge] for edge in grid.edges)
+    if over_y == over_x:
+        return functional.pad(x, (across, across, down, down), over_x)
+    return functional.pad(functional.pad(x, (across, across, 0, 0), over_x), (0, 0, down, down), over_y)
+
+
+def unshuffled(x: Tensor, by: Cells) -> Tensor:
+    """Blocks of cells as channels: [B, C i j, H / i, W / j] of [B, C, H, W]."""
+    batch, channels, height, width = x.shape
+    i, j = by
+    blocks = x.reshape(batch, channels, height // i, i, width // j, j)
+    return blocks.permute(0, 1, 3, 5, 2, 4).reshape(batch, channels * i * j, height // i, width // j)
+
+
+def shuffled(x: Tensor, by: Cells) -> Tensor:
+    """The inverse of `unshuffled`."""
+    batch, channels, height, width = x.shape
+    i, j = by
+    blocks = x.reshape(batch, channels // (i * j), i, j, height, width)
+    return blocks.permute(0, 1, 4, 2, 5, 3).reshape(batch, channels // (i * j), height * i, width * j)
 
 
 class ResidualBlock(nn.Module):
     """x + conv(silu(film(conv(silu(x))))): the last convolution starts at zero, so a fresh block is the identity."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, grid: Grid) -> None:
         super().__init__()
-        self.first = conv3(channels, channels)
-        self.last = conv3(channels, channels)
+        self.first = Conv3(channels, channels, grid)
+        self.last = Conv3(channels, channels, grid)
         self.film = nn.Linear(EMBEDDING, 2 * channels)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
@@ -36,29 +77,36 @@ class ResidualBlock(nn.Module):
 
 
 class UNet(nn.Module):
-    """Periodic U-Net F(x, c): down by strided unshuffling, up by shuffling, skips added, one block a level and side.
+    """U-Net F(x, c): down by strided unshuffling, up by shuffling, skips added, one block a level and side.
 
-    Shifts by multiples of 2 ** levels commute with it, and so it has no seam. A fresh one says 0.
+    Along periodic axes shifts by multiples of 2 ** levels commute with it, and so it has no seam. Along others the
+    field is carried on by its outermost cells to such a multiple. A fresh one says 0.
 
     Args:
         channels: finest level first.
-        inputs: fields it is shown.
+        inputs: fields it is shown; the last one, but on a grid that is periodic all round and has no mask, tells which
+            cells are known: 1 or 0.
+        outputs: fields that it makes.
+        grid: whose edges, and axes of length 1, it knows; of any size otherwise.
     """
 
-    def __init__(self, channels: tuple[int, ...], inputs: int) -> None:
+    def __init__(self, channels: tuple[int, ...], inputs: int, outputs: int, grid: Grid) -> None:
         super().__init__()
-        cells = STEM * STEM
+        self.grid = grid
+        self.by: Cells = (1 if grid.shape[0] == 1 else STEM, 1 if grid.shape[1] == 1 else STEM)
+        self.multiples = [by ** len(channels) for by in self.by]
+        cells = math.prod(self.by)
         self.frequencies: Tensor
         self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(32), EMBEDDING // 2)))
         self.embed = nn.Sequential(nn.Linear(EMBEDDING, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING))
-        self.stem = conv3(inputs * cells, channels[0])
-        self.down = nn.ModuleList(ResidualBlock(c) for c in channels)
-        self.middle = ResidualBlock(channels[-1])
-        self.up = nn.ModuleList(ResidualBlock(c) for c in channels)
+        self.stem = Conv3(inputs * cells, channels[0], grid)
+        self.down = nn.ModuleList(ResidualBlock(c, grid) for c in channels)
+        self.middle = ResidualBlock(channels[-1], grid)
+        self.up = nn.ModuleList(ResidualBlock(c, grid) for c in channels)
         pairs = list(itertools.pairwise(channels))
         self.narrow = nn.ModuleList(nn.Conv2d(a * cells, b, 1) for a, b in pairs)
         self.widen = nn.ModuleList(nn.Conv2d(b, a * cells, 1) for a, b in pairs)
-        self.head = conv3(channels[0], 2 * cells)
+        self.head = Conv3(channels[0], outputs * cells, grid)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
@@ -68,18 +116,43 @@ class UNet(nn.Module):
         return torch.cat([angles.sin(), angles.cos()], dim=1)
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        """F of fields [B, inputs, H, W] at noise coordinate level [B]: [B, 2, H, W]."""
+        """F of fields [B, inputs, H, W] at noise coordinate level [B]: [B, outputs, H, W]."""
         emb = functional.silu(self.embed(self.features(level)))
-        h = self.stem(functional.pixel_unshuffle(x, STEM))
+        height, width = x.shape[-2:]
+        h = self._stem(unshuffled(self._carried_on(x), self.by))
         skips = []
         for depth, block in enumerate(self.down):
             if depth:
-                h = self.narrow[depth - 1](functional.pixel_unshuffle(h, STEM))
+                h = self.narrow[depth - 1](unshuffled(h, self.by))
             h = block(h, emb)
             skips.append(h)
         h = self.middle(h, emb)
         for depth in reversed(range(len(self.up))):
             h = self.up[depth](h + skips[depth], emb)
             if depth:
-                h = functional.pixel_shuffle(self.widen[depth - 1](h), STEM)
-        return functional.pixel_shuffle(self.head(functional.silu(h)), STEM)
+                h = shuffled(self.widen[depth - 1](h), self.by)
+        return shuffled(self.head(functional.silu(h)), self.by)[..., :height, :width]
+
+    def _carried_on(self, x: Tensor) -> Tensor:
+        """Fields carried on, along axes that are not periodic, to a size that can be halved on every level."""
+        down, across = (
+            0 if edge == "periodic" else -size % multiple
+            for edge, size, multiple in zip(self.grid.edges, x.shape[-2:], self.multiples, strict=True)
+        )
+        if not (down or across):
+            return x
+        further = (0, across, 0, down)
+        return torch.cat([functional.pad(x[:, :-1], further, "replicate"), functional.pad(x[:, -1:], further)], dim=1)
+
+    def _stem(self, x: Tensor) -> Tensor:
+        """The first convolution, which is shown that nothing is known beyond open edges."""
+        if not is_marked(self.grid):
+            return self.stem(x)
+        marks = math.prod(self.by)
+        beyond = padded(x[:, -marks:], self.grid, {**PADDING, "open": "constant"})
+        return self.stem.of_padded(torch.cat([padded(x[:, :-marks], self.grid), beyond], dim=1))
+
+
+def is_marked(grid: Grid) -> bool:
+    """Whether the network is told which cells are known: where it need not be all, with a mask or beyond edges."""
+    return grid.mask is not None or any(s > 1 and e != "periodic" for s, e in zip(grid.shape, grid.edges, strict=True))

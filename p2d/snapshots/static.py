@@ -83,7 +83,7 @@ class Balance:
 
 def polynomials(z: np.ndarray, degree: int) -> list[np.ndarray]:
     """All monomials of fields z [C, ...] to a degree."""
-    made = {(): np.ones_like(z[0])}
+    made: dict[tuple[int, ...], np.ndarray] = {(): np.ones_like(z[0])}
     for d in range(1, degree + 1):
         for chosen in combinations(range(len(z)), d):
             made[chosen] = made[chosen[:-1]] * z[chosen[-1]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -144,6 +144,10 @@ class Dataset:
         """Between values and training coordinates."""
         assert self.card.scaling is not None  # of a complete dataset
         return self.card.scaling
+
+    def scaled(self, scaling: Scaling) -> Dataset:
+        """The same snapshots in other training coordinates."""
+        return Dataset(self.folder, replace(self.card, scaling=scaling))
 
     def systems_of(self, sample_ids: np.ndarray) -> list[System] | None:
         """The system that each of these samples was simulated with; None where one is not known."""

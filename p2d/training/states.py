@@ -16,7 +16,7 @@ from p2d.training.workers import Workers
 
 @dataclass(frozen=True)
 class MemoryData:
-    """Training and held-out states in training coordinates, float32 [N, 2, H, W], with their sample ids [N]."""
+    """Training and held-out states in training coordinates, float32 [N, C, H, W], with their sample ids [N]."""
 
     train: Tensor
     train_ids: Tensor

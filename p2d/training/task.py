@@ -12,7 +12,7 @@ from p2d.training.workers import Workers
 
 
 class Data(Protocol):
-    """Training and held-out states in training coordinates, float32 [N, 2, H, W], with their sample ids."""
+    """Training and held-out states in training coordinates, float32 [N, C, H, W], with their sample ids."""
 
     @property
     def count(self) -> int:
@@ -40,7 +40,7 @@ def spread(count: int, most: int) -> Tensor:
 class Task(nn.Module):
     """A model with its loss. `forward(x, ids, step)` turns a local batch into sums.
 
-    States x are [B, 2, H, W] in training coordinates, ids their sample ids; whatever is random follows from these and
+    States x are [B, C, H, W] in training coordinates, ids their sample ids; whatever is random follows from these and
     the step alone, never from the worker.
     """
 

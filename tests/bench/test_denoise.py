@@ -10,6 +10,7 @@ from p2d.cli import main
 from p2d.config import SimulateConfig
 from p2d.config.bench import BenchDenoiseConfig
 from p2d.errors import UserError
+from p2d.fields import Grid
 from p2d.snapshots.simulated import simulate_here
 
 
@@ -31,10 +32,12 @@ def test_the_command_prints_every_error_beside_its_yardsticks(tmp_path, capsys):
 
 def test_the_filter_is_periodic_and_keeps_the_mean():
     states = torch.randn(2, 2, 12, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    smooth = _filtered(states, 1.5)
+    smooth = _filtered(states, 1.5, Grid((12, 16)))
     # float64 sums in another order; the kernel is cut at four widths and made to add up to 1
     torch.testing.assert_close(smooth.mean((-2, -1)), states.mean((-2, -1)), rtol=0, atol=1e-12)
-    torch.testing.assert_close(_filtered(states.roll((3, -5), (-2, -1)), 1.5), smooth.roll((3, -5), (-2, -1)))
+    torch.testing.assert_close(
+        _filtered(states.roll((3, -5), (-2, -1)), 1.5, Grid((12, 16))), smooth.roll((3, -5), (-2, -1))
+    )
     assert (smooth.std() < states.std() / 3).all()
 
 

@@ -13,6 +13,7 @@ from p2d.cli import main
 from p2d.config import SimulateConfig
 from p2d.config.bench import BenchScoreConfig
 from p2d.errors import UserError
+from p2d.fields import Grid
 from p2d.score import noise
 from p2d.score.loss import DenoisingScoreMatching
 from p2d.score.model import ScoreModel
@@ -20,6 +21,7 @@ from p2d.snapshots.simulated import simulate_here
 from p2d.training.states import MemoryData
 
 CPU = torch.device("cpu")
+GRID = Grid((16, 16))
 
 
 @pytest.fixture
@@ -31,12 +33,12 @@ def data() -> MemoryData:
 
 
 def test_the_reference_is_of_the_size_it_is_said_to_be():
-    assert 0.85e6 < sum(p.numel() for p in ReferenceUNet().parameters()) < 0.95e6
+    assert 0.85e6 < sum(p.numel() for p in ReferenceUNet(2, GRID).parameters()) < 0.95e6
 
 
 def test_the_reference_is_periodic():
     torch.manual_seed(0)
-    model = ReferenceUNet()
+    model = ReferenceUNet(2, GRID)
     x, alpha = torch.randn(2, 2, 16, 24), torch.tensor([0.8, 0.5])
     with torch.no_grad():
         shifted = model(x.roll((4, -8), (-2, -1)), alpha)
@@ -52,7 +54,7 @@ def test_both_networks_are_shown_the_same_noised_states(height, width):
     inside = model.raw
     model.raw = lambda y, sigma, *options: shown.append((y, sigma)) or inside(y, sigma, *options)
     DenoisingScoreMatching(model, seed=3, augment=True)(x, ids, step=7)
-    reference = ReferenceUNet()
+    reference = ReferenceUNet(2, GRID)
     reference.forward = lambda x_a, level: shown.append((x_a, level)) or torch.zeros_like(x_a)
     sums = NoisePrediction(reference, alpha, seed=3)(x, ids, step=7)
     (y, sigma), (x_a, level) = shown
@@ -67,7 +69,7 @@ def test_both_networks_are_shown_the_same_noised_states(height, width):
 @pytest.mark.parametrize("std", [0.3, 2.0])
 @torch.no_grad()
 def test_the_expected_noise_of_gaussian_data_is_their_posterior_mean(std):
-    reference = ReferenceUNet()
+    reference = ReferenceUNet(2, GRID)
 
     def expected_noise(x_a, alpha):
         a = alpha.view(-1, 1, 1, 1)
@@ -90,7 +92,7 @@ def test_the_learning_rate_rises_and_falls_to_nothing():
 @pytest.mark.parametrize("name", ["p2d", "reference"])
 def test_readings_are_taken_at_even_shares_of_the_time(data, name):
     config = BenchScoreConfig(seconds=1.2, threads=1)
-    made = contender(name, config, data, CPU)
+    made = contender(name, config, data, GRID, CPU)
     run = train(made, data, config.seconds, config, CPU)
     times, losses = zip(*run["readings"], strict=True)
     assert len(times) == READINGS
@@ -110,9 +112,9 @@ def test_readings_are_taken_at_even_shares_of_the_time(data, name):
 
 @pytest.mark.parametrize("name", ["p2d", "reference"])
 def test_both_networks_start_from_the_seed_alone(data, name):
-    first = contender(name, BenchScoreConfig(seed=4), data, CPU)
+    first = contender(name, BenchScoreConfig(seed=4), data, GRID, CPU)
     torch.rand(3)
-    second, other = (contender(name, BenchScoreConfig(seed=seed), data, CPU) for seed in (4, 5))
+    second, other = (contender(name, BenchScoreConfig(seed=seed), data, GRID, CPU) for seed in (4, 5))
     assert_close(first.task.state_dict(), second.task.state_dict(), rtol=0, atol=0)
     pairs = zip(first.task.parameters(), other.task.parameters(), strict=True)
     assert any((one != two).any() for one, two in pairs)
@@ -122,12 +124,12 @@ def test_both_networks_start_from_the_seed_alone(data, name):
 def test_a_batch_size_of_0_is_the_devices_own_and_none_exceeds_the_data(data, name):
     key = {"p2d": "batch_size", "reference": "reference_batch_size"}[name]
     for wish, size in ((0, BATCH_SIZES["cpu"][name]), (3, 3), (100, 8)):
-        assert contender(name, BenchScoreConfig(**{key: wish}), data, CPU).batch_size == size
+        assert contender(name, BenchScoreConfig(**{key: wish}), data, GRID, CPU).batch_size == size
 
 
 def test_each_network_has_its_own_learning_rate(data):
     config = BenchScoreConfig(learning_rate=0.25, reference_learning_rate=0.125)
-    assert [contender(n, config, data, CPU).learning_rate for n in ("p2d", "reference")] == [0.25, 0.125]
+    assert [contender(n, config, data, GRID, CPU).learning_rate for n in ("p2d", "reference")] == [0.25, 0.125]
 
 
 def test_the_command_compares_at_equal_time_and_at_a_share_of_it(tmp_path, capsys):

@@ -17,14 +17,14 @@ from p2d.score.model import ScoreModel
 from p2d.show import figures
 from p2d.snapshots.card import Card
 from p2d.snapshots.simulated import simulate_here
-from p2d.snapshots.store import Dataset
+from p2d.snapshots.store import Dataset, open_dataset
 
 SIZE = {"num_samples": 12, "height": 16, "width": 16, "device": "cpu", "threads": 1}
 TRAININGS = {
     "train-score": ["-n", "1", "--channels", "4", "4"],
     "train-flow": ["-n", "1", "--hidden", "8", "--observables", "48"],
 }
-COMMANDS = ["train-score", "train-flow", "denoise", "sweep", "discover", "evaluate"]
+COMMANDS = ["train-flow", "sweep", "discover", "evaluate"]
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,34 @@ def test_two_species_of_any_names_values_and_spacing_are_trained_on_and_evaluate
     assert any(title.endswith("held-out snapshots: y") for title in titles) and any(
         ": dy/dt" in title for title in titles
     )
+
+
+def test_a_score_model_of_three_species_with_mirror_edges_is_learnt_and_sampled(out, capsys, cluster):
+    learning = ["train-score", "three", *TRAININGS["train-score"], "--holdout", "0.25", "-o", str(out), "--no-tracking"]
+    main([*learning, "--json"])
+    assert np.isfinite(json.loads(capsys.readouterr().out)["validation_loss"])
+    model, grid = ScoreModel.load(out / "score" / "three"), Grid((16, 16), edges=("mirror", "mirror"))
+    assert model.grid.edges == grid.edges and model.species == 3
+    sampled = [
+        "sample",
+        "--score",
+        "three",
+        "-n",
+        "3",
+        "--steps",
+        "3",
+        "--height",
+        "18",
+        "-o",
+        str(out),
+        "--no-tracking",
+    ]
+    main([*sampled, "--json"])
+    capsys.readouterr()
+    made = open_dataset(out / "data" / "three_generated_18x16")
+    assert made.card.grid.edges == grid.edges and made.shape == (3, 18, 16)
+    main([*learning, "--json"])  # is found again, grid and all
+    assert np.isfinite(json.loads(capsys.readouterr().out)["validation_loss"])
 
 
 @pytest.mark.parametrize("command", COMMANDS)

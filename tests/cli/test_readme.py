@@ -21,7 +21,7 @@ def blocks(heading):
 
 def models(folder):
     """A flow and a score model where the README looks for them."""
-    data = {"affine": {"scale": 2.0, "shift": -1.0}}
+    data = {"affine": {"scale": 2.0, "shift": -1.0}, "grid": [128, 128]}
     field = LocalField((4,))
     flow = {"kind": "flow", "settings": {"hidden": [4], "radius": 1.0}, "data": data}
     write_checkpoint(folder / "runs/flow/waves", flow, field.state_dict())

@@ -18,6 +18,7 @@ from p2d.config import (
     Source,
     TrainSource,
     fits_unet,
+    of_each,
     refuse_other_settings,
     settings_hash,
 )
@@ -37,9 +38,9 @@ CONFIGS = [
     TrainSource(dataset="noisy", name="clean"),
     ScoreConfig(),
     ScoreConfig(alpha=(0.8,), channels=(8,), augment=False),
-    ScoreConfig(sampling=0.0, target_loss=0.1, data_noise=0.02, precision="bfloat16"),
+    ScoreConfig(sampling=0.0, target_loss=0.1, data_noise=(0.02, 30.0), precision="bfloat16"),
     SampleConfig(num_samples=3, height=64, dataset="life", show="all"),
-    DenoiseConfig(noise=0.05, channels=(8, 8)),
+    DenoiseConfig(noise=(0.05,), channels=(8, 8)),
     FlowConfig(),
     FlowConfig(objective="continuity", epochs=3, hidden=(16, 8), radius=1.5, activation="tanh"),
     FlowConfig(objective="training-free", kernel_radius=2.0, sign="-", probes=3),
@@ -144,14 +145,12 @@ def test_equal_settings_are_not_refused():
         *((Source, "holdout", value) for value in (0.0, 1.0, 1.5, -0.1, float("nan"))),
         *((ScoreConfig, "sampling", value) for value in (-0.1, 1.0, float("nan"))),
         *((ScoreConfig, "target_loss", value) for value in (-0.1, float("nan"))),
-        *((ScoreConfig, "data_noise", value) for value in (-0.1, 1.0, float("nan"))),
         (Source, "workers", -1),
         *((TrainSource, key, -1) for key in ("workers", "cpus_per_worker", "memory")),
         (TrainSource, "holdout", 1.0),
         (TrainSource, "memory", float("nan")),
         *((SampleConfig, key, -1) for key in ("num_samples", "height", "width", "seed")),
         *((SampleConfig, key, value) for key, value in (("num_samples", 0), ("steps", 1), ("churn", 0.5))),
-        *((DenoiseConfig, "noise", value) for value in (-0.1, 1.0, float("nan"))),
         *((DenoiseConfig, key, 0) for key in ("epochs", "batch_size")),
         *((DenoiseConfig, "learning_rate", value) for value in (0.0, 1.0)),
         *((DenoiseConfig, "channels", value) for value in ((), (8, 0))),
@@ -162,6 +161,30 @@ def test_equal_settings_are_not_refused():
 def test_a_value_that_is_not_possible_is_refused_and_named(config, key, value):
     with pytest.raises(UserError, match=re.escape(f"{key} = {value} is not possible")):
         config(**{key: value})
+
+
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
+@pytest.mark.parametrize(("config", "key"), [(ScoreConfig, "data_noise"), (DenoiseConfig, "noise")])
+def test_noise_that_is_not_possible_is_refused_and_named(config, key, value):
+    for given in ((value,), (0.1, value)):
+        with pytest.raises(UserError, match=re.escape(f"{key} = {value} is not possible: finite numbers, 0 or above")):
+            config(**{key: given})
+
+
+def test_noise_is_one_for_all_species_or_one_for_each():
+    assert of_each("noise", (0.5,), 3) == (0.5, 0.5, 0.5)
+    assert of_each("noise", (0.5, 0.0, 2.0), 3) == (0.5, 0.0, 2.0)
+    for given in ((0.5, 0.25), (), (1.0,) * 4):
+        with pytest.raises(
+            UserError, match=r"^noise = [0-9. ]*is not possible: give one for all 3 species, or one for"
+        ):
+            of_each("noise", given, 3)
+
+
+def test_one_noise_of_all_species_is_told_as_it_always_was():
+    assert ScoreConfig().identity()["data_noise"] == 0.0
+    assert ScoreConfig(data_noise=(0.02,)).identity()["data_noise"] == 0.02
+    assert ScoreConfig(data_noise=(0.02, 0.5)).identity()["data_noise"] == [0.02, 0.5]
 
 
 @pytest.mark.parametrize("precision", ["float16", "float", ""])
@@ -282,7 +305,7 @@ def test_a_size_that_the_unet_cannot_halve_names_the_nearest_that_work(side, siz
 def test_the_sizes_named_as_nearest_are_taken(levels):
     multiple = ScoreConfig(channels=(4,) * levels).downsampling
     assert multiple == 2**levels
-    for size in range(1, 70):
+    for size in range(2, 70):
         if size % multiple:
             with pytest.raises(UserError) as caught:
                 fits_unet("height", size, multiple)
@@ -291,3 +314,14 @@ def test_the_sizes_named_as_nearest_are_taken(levels):
                     fits_unet("height", int(near), multiple)
         else:
             fits_unet("height", size, multiple)
+
+
+@pytest.mark.parametrize("size", [1, 30, 100])
+def test_one_dimension_and_edges_that_can_be_carried_on_fit(size):
+    RunConfig(simulate=SimulateConfig(height=1, width=64), score=ScoreConfig(channels=(8,)))
+    for edge in ("mirror", "open"):
+        fits_unet("height", size, 8, edge)
+    RunConfig(simulate=SimulateConfig(height=size, width=size, edges=("mirror",)))
+    if size > 1:
+        with pytest.raises(UserError, match=f"width = {size} does not fit"):
+            RunConfig(simulate=SimulateConfig(height=size, width=size, edges=("mirror", "periodic")))

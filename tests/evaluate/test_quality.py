@@ -1,9 +1,11 @@
 """Distances between ensembles: nothing between equals, closed forms where there are some, copies found."""
 
+import functools
 import itertools
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from p2d.evaluate import quality
@@ -11,14 +13,15 @@ from p2d.evaluate.quality import (
     Quality,
     energy_distance,
     measure_nearest,
-    measure_quality,
     spectra,
     spectral_distance,
 )
-from p2d.fields import Grid
+from p2d.fields import Grid, Mask
 from p2d.observables import averages, names
+from p2d.training.randomness import imaged, images
 
 OBSERVABLES = names(("u", "v"))
+measure_quality = functools.partial(quality.measure_quality, species=("u", "v"))
 GRIDS = [(32, 32), (24, 40), (16, 12)]
 
 
@@ -342,3 +345,71 @@ def test_at_most_so_many_are_looked_for(monkeypatch):
     few = measure_nearest(made, train, held)
     monkeypatch.setattr(quality, "COMPARED", 64)
     assert few == measure_nearest(made[:3], train, held[:3])
+
+
+# Grids of any kind
+
+
+DISC = Mask.of(np.hypot(*(np.mgrid[:24, :24] - 11.5)) < 11)
+OTHER_GRIDS = {
+    "mirror": Grid((24, 20), edges=("mirror", "mirror")),
+    "half": Grid((20, 24), edges=("periodic", "open")),
+    "dish": Grid((24, 24), edges=("open", "open"), mask=DISC),
+    "one dimension": Grid((1, 48)),
+}
+
+
+def mixtures(count: int, grid: Grid, seed: int = 0) -> np.ndarray:
+    """Patterns of three species on a grid, windows of larger ones; what is outside a mask means nothing."""
+    rows, columns = grid.shape
+    larger = (1 if rows == 1 else 2 * rows, 2 * columns)
+    fields = patterns(count, *larger, seed)[..., :rows, :columns]
+    states = np.concatenate([fields, 40 * fields[:, :1] * fields[:, 1:]], axis=1)
+    return np.where(grid.inside(0), states, 1e3 * (seed + 1)).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", OTHER_GRIDS)
+def test_any_field_is_held_against_its_own_kind(kind):
+    grid, species = OTHER_GRIDS[kind], ("a", "b", "c")
+    made, train, held = (mixtures(n, grid, seed) for seed, n in enumerate((80, 300, 80)))
+    found = quality.measure_quality(made, train, held, species=species, grid=grid)
+    assert tuple(found.moments) == names(species)
+    # as for further samples of periodic patterns
+    assert 0.3 < found.energy_distance.ratio < 3 and 0.3 < found.spectrum.ratio < 3
+    assert found.nearest.memorised == 0
+    fainter = np.where(grid.inside(0), made * 0.7, made)
+    assert quality.measure_quality(fainter, train, held, species=species, grid=grid).energy_distance.ratio > 10
+
+
+@pytest.mark.parametrize("kind", OTHER_GRIDS)
+def test_a_copy_is_known_in_every_image_of_its_grid_and_shifted_along_periodic_axes_alone(kind):
+    grid = OTHER_GRIDS[kind]
+    train, held = mixtures(6, grid), mixtures(5, grid, seed=1)
+    copies = [imaged(torch.from_numpy(train[n % 6]), image).numpy() for n, image in enumerate(images(grid))]
+    found = measure_nearest(np.stack(copies), train, held, grid)
+    # float32 transforms: squares of rounding
+    assert found.generated_median < 2e-3 and found.memorised == 1
+    for axis, edge in zip((-2, -1), grid.edges, strict=True):
+        if grid.shape[axis] > 1:
+            moved = measure_nearest(np.roll(train[:1], 5, axis), train, held, grid).generated_median
+            assert (moved < 2e-3) == (edge == "periodic" and grid.mask is None)
+
+
+def test_the_spectrum_with_mirror_edges_is_that_of_the_even_continuation():
+    states = patterns(3, 12, 12)
+    whole = np.concatenate([states, states[..., ::-1]], axis=-1)
+    whole = np.concatenate([whole, whole[..., ::-1, :]], axis=-2)
+    found = spectra(states, Grid((12, 12), edges=("mirror", "mirror")))
+    # all power is at the cosines' wave vectors, with four times the cells
+    expected = spectra(whole)
+    rings = np.round(np.hypot(np.fft.fftfreq(24)[:, None], np.fft.fftfreq(24)) * 100).astype(int)
+    own = np.round(np.hypot(*np.meshgrid(np.arange(12) / 24, np.arange(12) / 24)) * 100).astype(int)
+    many, few = (np.bincount(r.ravel(), minlength=found.shape[-1])[: found.shape[-1]] for r in (rings, own))
+    assert_allclose(found * few, (expected[..., : found.shape[-1]] * many) / 4, rtol=1e-6, atol=1e-12)
+
+
+def test_a_species_that_is_the_same_everywhere_is_no_distance():
+    states = [np.concatenate([patterns(n, 16, 16, n), np.full((n, 1, 16, 16), 2.0, np.float32)], 1) for n in (5, 20, 7)]
+    found = quality.measure_quality(*states, species=("u", "v", "w"))
+    assert np.isfinite(list(found.metrics().values())).all()
+    assert found.moments["w"].distance == 0

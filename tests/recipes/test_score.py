@@ -14,7 +14,7 @@ from p2d.recipes import build, score
 from p2d.training.loop import fit
 from p2d.training.workers import Workers
 
-from .helpers import CPU, SCALING, data
+from .helpers import CPU, GRID, SCALING, data
 
 SETTINGS = ScoreConfig(epochs=1, batch_size=4, channels=(4, 4), precision="float32")
 
@@ -31,17 +31,17 @@ def test_precision_is_as_asked_or_what_the_hardware_has(monkeypatch):
 def test_levels_clearer_than_the_snapshots_are_refused(scale, told):
     scaling = Scaling((0.0, 0.0), (1 / scale, 1 / scale))
     clearest = 1 / (1 + (0.05 * scale) ** 2)
-    learnable = dataclasses.replace(SETTINGS, data_noise=0.05, alpha=(0.5, clearest - 1e-3))
-    build(learnable, data(), scaling, CPU, None)
+    learnable = dataclasses.replace(SETTINGS, data_noise=(0.05,), alpha=(0.5, clearest - 1e-3))
+    build(learnable, data(), GRID, scaling, CPU, None)
     with pytest.raises(UserError, match=f"is clearer than snapshots of noise 0.05 are; give levels below {told}$"):
-        build(dataclasses.replace(learnable, alpha=(0.5, clearest + 1e-4)), data(), scaling, CPU, None)
+        build(dataclasses.replace(learnable, alpha=(0.5, clearest + 1e-4)), data(), GRID, scaling, CPU, None)
 
 
 @pytest.mark.parametrize(("wish", "cells", "compiled"), [("off", 0, False), ("auto", 0, True), ("auto", 1e9, False)])
 def test_the_network_is_compiled_where_the_training_is_long(monkeypatch, wish, cells, compiled):
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(score, "CELLS_WORTH_COMPILING", {"cpu": cells})
-    task = build(dataclasses.replace(SETTINGS, compile=wish), data(), SCALING, CPU, None)
+    task = build(dataclasses.replace(SETTINGS, compile=wish), data(), GRID, SCALING, CPU, None)
     assert (task.network[0] is not task.model.net) == compiled
 
 
@@ -50,7 +50,7 @@ def test_a_compiled_network_learns_the_same_and_is_saved_by_the_same_names():
     learnt = []
     for wish in ("off", "on"):
         settings = dataclasses.replace(SETTINGS, compile=wish)
-        task = build(settings, data(), SCALING, CPU, None)
+        task = build(settings, data(), GRID, SCALING, CPU, None)
         states = []
         fit(task, data(), settings, Workers(), lambda _, state, states=states: states.append(state))
         learnt.append(states[-1]["average"])
@@ -61,7 +61,7 @@ def test_a_compiled_network_learns_the_same_and_is_saved_by_the_same_names():
 
 def test_a_model_broken_by_an_epochs_last_step_is_not_reported():
     settings = dataclasses.replace(SETTINGS, batch_size=64, optimizer="adamw", learning_rate=0.999, weight_decay=1e30)
-    task = build(settings, data(), SCALING, CPU, None)
+    task = build(settings, data(), GRID, SCALING, CPU, None)
     epochs = []
     with pytest.raises(UserError, match=r"the validation loss is (nan|inf) after epoch 1"):
         fit(task, data(), settings, Workers(), lambda epoch, _: epochs.append(epoch.number))

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from p2d.score.denoise import TOGETHER, denoised
+from p2d.config import DenoiseConfig
+from p2d.fields import Scaling
+from p2d.score.denoise import LEAST, LEVELS, TOGETHER, denoised, of_equal_noise, training_settings
 from p2d.score.model import ScoreModel
 from p2d.score.spectrum import Spectrum
 
@@ -79,3 +81,36 @@ def test_states_are_denoised_a_few_at_a_time_and_each_as_it_is_alone(count):
     alone = torch.cat([all_of(model, state[None], 0.2) for state in x])
     # convolutions may add in another order in batches of another size
     assert_close(torch.cat(parts), alone, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("sigma", [(0.02, 0.02), (0.02, 3.0), (0.5, 0.0)])
+def test_species_are_scaled_to_one_noise(sigma):
+    scaling = Scaling((1.0, -40.0), (0.5, 20.0))
+    made, level = of_equal_noise(scaling, sigma)
+    noises = [noise / scale for noise, scale in zip(sigma, scaling.scale, strict=True)]
+    assert made.shift == scaling.shift and level == max(noises)
+    for noise, scale, own in zip(sigma, made.scale, scaling.scale, strict=True):
+        # that of the most noise keeps its scale to the last bit; one without noise counts as having next to none
+        assert noise / scale == pytest.approx(level if noise else 0.0, rel=1e-14)
+        assert scale == (own if noise / own == level else pytest.approx(own * max(noise / own / level, LEAST)))
+
+
+def test_species_of_the_same_noise_keep_their_scales():
+    scaling = Scaling((0.5, 0.5, 0.3), (0.3, 0.3, 0.3))
+    assert of_equal_noise(scaling, (0.02, 0.02, 0.02)) == (scaling, 0.02 / 0.3)
+
+
+def test_levels_are_trained_a_little_above_the_noise():
+    settings = training_settings(DenoiseConfig(epochs=3), (0.02, 3.0), 0.15)
+    assert settings.data_noise == (0.02, 3.0) and settings.epochs == 3 and settings.sampling == 0
+    sigma = [((1 - alpha) / alpha) ** 0.5 for alpha in settings.alpha]
+    # levels are held in float32
+    assert sigma == pytest.approx([0.15 * level for level in reversed(LEVELS)], rel=1e-5)
+
+
+def test_a_model_that_has_learnt_no_images_is_shown_none():
+    model, x = randomised(), normal(2, 2, 8, 8)
+    model.augment = False
+    with torch.no_grad():
+        alone = model.posterior_mean(x, torch.full((2,), 0.2, dtype=torch.float64))
+    assert_close(all_of(model, x, 0.2), alone, rtol=0, atol=0)

@@ -2,20 +2,24 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
 from p2d.errors import UserError
+from p2d.fields import Grid, Mask
 from p2d.score.model import ScoreModel, model_options
 from p2d.score.noise import add_noise, sigma_of
 from p2d.score.spectrum import Spectrum
 from p2d.training.checkpoint import write_checkpoint
+from p2d.training.randomness import imaged, images
 
 GRIDS = [(16, 16), (8, 24)]
 SMALL_GRIDS = [(8, 8), (4, 12)]  # whose covariances are small enough to be written down
 ALPHAS = [0.002, 0.2, 0.8, 0.999]
 MEAN, STD = [0.3, -0.7], [0.5, 0.2]
+DATA = {"grid": [16, 16]}  # as checkpoints said it before they told edges and spacing
 
 
 def float64(values: list | float) -> torch.Tensor:
@@ -272,7 +276,7 @@ def settings_of(channels: tuple[int, ...], alpha: tuple[float, ...]) -> dict:
 @torch.no_grad()
 def test_a_saved_model_gives_the_same_score(tmp_path, channels, alpha):
     model = randomised(channels, alpha).float()
-    config = {"kind": "score", "settings": settings_of(channels, alpha)}
+    config = {"kind": "score", "settings": settings_of(channels, alpha), "data": DATA}
     write_checkpoint(tmp_path / "model", config, model.state_dict())
     loaded = ScoreModel.load(tmp_path / "model")
     assert (loaded.alpha, loaded.sampled) == (alpha, len(alpha) == 2)
@@ -286,8 +290,8 @@ def test_weights_that_do_not_fit_their_config_are_refused(tmp_path):
     weights = ScoreModel((6, 8), (0.8,)).state_dict()
     without_spectrum = {k: v for k, v in weights.items() if not k.startswith("spectrum.")}
     without_head = {k: v for k, v in weights.items() if k != "net.head.bias"}
-    config = {"kind": "score", "settings": settings_of((6, 8), (0.8,))}
-    others = {"kind": "score", "settings": settings_of((6, 10), (0.8,))}
+    config = {"kind": "score", "settings": settings_of((6, 8), (0.8,)), "data": DATA}
+    others = {"kind": "score", "settings": settings_of((6, 10), (0.8,)), "data": DATA}
     for told, held in ((others, weights), (config, without_spectrum), (config, without_head)):
         write_checkpoint(tmp_path / "model", told, held)
         channels = re.escape(str(told["settings"]["channels"]))
@@ -300,7 +304,90 @@ def test_a_model_says_in_one_line_what_it_is(tmp_path):
     weights = f"{sum(weight.numel() for weight in model.parameters()):,} weights"
     assert str(model) == f"ScoreModel: not loaded from a checkpoint, alpha 0.5 to 0.999, {weights}"
     settings = {"channels": [4], "alpha": [0.5, 0.999], "sampling": 0.0}
-    config = {"kind": "score", "settings": settings, "learnt_from": {"dataset": "waves_128x128"}}
+    config = {"kind": "score", "settings": settings, "data": DATA, "learnt_from": {"dataset": "waves_128x128"}}
     write_checkpoint(tmp_path / "score", config, model.state_dict())
     loaded = ScoreModel.load(tmp_path / "score")
     assert repr(loaded) == f"ScoreModel: trained on waves_128x128, alpha 0.5 to 0.999, {weights}"
+
+
+DISC = np.hypot(*(np.mgrid[:12, :12] - 5.5)) < 5
+GRIDS_OF_ANY_KIND = {
+    "periodic": Grid((8, 12)),
+    "one dimension": Grid((1, 16)),
+    "mirror": Grid((9, 10), edges=("mirror", "mirror")),
+    "window": Grid((7, 8), edges=("open", "periodic")),
+    "dish": Grid((12, 12), edges=("open", "open"), mask=Mask.of(DISC)),
+}
+
+
+@torch.no_grad()
+def model_of(species: int, grid: Grid) -> ScoreModel:
+    """A model in float64 of every weight drawn anew, for species and grids of any kind."""
+    mean, std = float64([0.3, -0.7, 1.5, 0.0])[:species], float64([0.5, 0.2, 1.0, 2.0])[:species]
+    model = ScoreModel((4, 6), (0.5, 0.999), Spectrum.white(mean, std, grid.edges), grid=grid).double()
+    generator = torch.Generator().manual_seed(5)
+    for weight in model.parameters():
+        fan_in = max(1, weight[0].numel())
+        weight.copy_(torch.randn(weight.shape, dtype=torch.float64, generator=generator) / fan_in**0.5)
+    return model
+
+
+@pytest.mark.parametrize("kind", GRIDS_OF_ANY_KIND)
+@pytest.mark.parametrize("species", [1, 3])
+@torch.no_grad()
+def test_a_model_of_any_field_is_saved_with_its_grid(tmp_path, species, kind):
+    grid = GRIDS_OF_ANY_KIND[kind]
+    model = model_of(species, grid).float()
+    config = {"kind": "score", "settings": settings_of((4, 6), (0.5, 0.999)), "data": {"grid": grid.to_dict()}}
+    write_checkpoint(tmp_path / "model", config, model.state_dict())
+    loaded, x_a = ScoreModel.load(tmp_path / "model"), normal(2, species, *grid.shape).float()
+    assert loaded.grid == grid and loaded.spectrum.edges == grid.edges
+    assert loaded.score(x_a, 0.8).shape == x_a.shape
+    assert_close(loaded.score(x_a, 0.8), model.score(x_a, 0.8), rtol=0, atol=0)
+    with pytest.raises(UserError, match=rf"must be \[B, {species}, H, W\]"):
+        loaded.score(normal(2, species + 1, *grid.shape).float(), 0.8)
+
+
+@pytest.mark.parametrize("kind", GRIDS_OF_ANY_KIND)
+@torch.no_grad()
+def test_images_of_the_grid_that_keep_to_blocks_commute_with_the_linear_estimate(kind):
+    grid = GRIDS_OF_ANY_KIND[kind]
+    spectrum, y = model_of(3, grid).spectrum, normal(2, 3, *grid.shape)
+    estimate = spectrum.estimate(y, float64([0.3, 2.0]))[0]
+    for image in images(grid):
+        # the same modes, transformed in another order: float64 rounding of numbers up to 8
+        found = spectrum.estimate(imaged(y, image), float64([0.3, 2.0]))[0]
+        assert_close(found, imaged(estimate, image), rtol=0, atol=1e-13)
+
+
+@torch.no_grad()
+def test_outside_a_mask_states_are_not_seen_and_come_out_at_their_means():
+    model, inside = model_of(3, GRIDS_OF_ANY_KIND["dish"]), torch.from_numpy(DISC)
+    y, sigma = normal(2, 3, 12, 12), float64([0.3, 2.0])
+    clean = model.posterior_mean(y, sigma)
+    assert_close(model.posterior_mean(torch.where(inside, y, 99.0), sigma), clean, rtol=0, atol=0)
+    outside = model.spectrum.mean.view(1, 3, 1).expand(2, 3, int((~inside).sum()))
+    assert_close(clean[..., ~inside], outside, rtol=0, atol=0)
+    assert (clean - y)[..., inside].abs().min() > 0
+    assert model.inside(y).shape == (2, 3, int(inside.sum()))
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "told"),
+    [
+        ("periodic", (8, 10), "width = 10 does not fit the U-Net: it must be a multiple of 4, such as 8 or 12$"),
+        (
+            "periodic",
+            (1, 8),
+            "height = 1 does not fit the score model, .* of two dimensions: it must be above 1$",
+        ),
+        ("one dimension", (8, 16), "height = 8 does not fit the score model, .* of one dimension: it must be 1$"),
+        ("window", (7, 9), "width = 9 does not fit the U-Net"),
+        ("dish", (16, 12), "height = 16, width = 12 does not fit .*, whose grid has a mask: it is for 12 x 12 alone$"),
+    ],
+)
+def test_a_shape_that_the_model_is_not_for_is_refused(kind, shape, told):
+    model = model_of(1, GRIDS_OF_ANY_KIND[kind])
+    with pytest.raises(UserError, match=told):
+        model.score(normal(1, 1, *shape), 0.8)
+    model.score(normal(1, 1, *model.grid.shape), 0.8)

@@ -2,11 +2,13 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
 from p2d.errors import UserError
+from p2d.fields import Grid, Mask
 from p2d.score.model import ScoreModel
 from p2d.score.noise import START, sigma_of
 from p2d.score.sample import RHO, TOGETHER, check, generate, noise_levels, reverse
@@ -210,3 +212,29 @@ def test_a_grid_that_the_network_cannot_take_is_refused(grid, told):
     with pytest.raises(UserError, match=told):
         next(generate(randomised(), [0], grid, steps=10, seed=0))
     assert check(randomised(), (8, 12), 10) == noise_levels(randomised(), 10)
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        Grid((1, 16)),
+        Grid((9, 10), edges=("mirror", "open")),
+        Grid((8, 8), edges=("open", "open"), mask=Mask.of(np.hypot(*(np.mgrid[:8, :8] - 3.5)) < 3.6)),
+    ],
+    ids=["one dimension", "edges", "mask"],
+)
+@torch.no_grad()
+def test_any_field_is_sampled_with_the_variance_of_its_spectrum(grid):
+    std = float64([0.5, 0.2, 1.0])
+    model = ScoreModel(
+        (4,), (0.5, 0.999), Spectrum.white(float64([0.3, -0.7, 2.0]), std, grid.edges), True, grid
+    ).double()
+    states = torch.cat(list(generate(model, list(range(200)), grid.shape, 24, seed=0, churn=0.3)))
+    assert states.shape == (200, 3, *grid.shape)
+    inside = torch.from_numpy(grid.inside(0))
+    known = states[..., inside].movedim(1, 0).flatten(1)
+    # at least 3,200 cells: the mean is within 4 sd, the variance within 4 of sqrt(2 / 3200) and Heun's error
+    assert ((known.mean(dim=1) - model.spectrum.mean).abs() < 4 * std / known.shape[1] ** 0.5).all()
+    assert_close(known.var(dim=1), std**2, rtol=0.12, atol=0)
+    outside = states[..., ~inside]
+    assert_close(outside, model.spectrum.mean.view(1, 3, 1).expand_as(outside), rtol=0, atol=0)

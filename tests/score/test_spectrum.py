@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from p2d.fields import multiplicity
-from p2d.score.spectrum import Spectrum, interpolate, measure, radius
+from p2d.fields import Grid, Mask
+from p2d.score.spectrum import Spectrum, counts, from_modes, interpolate, measure, pairs, radius, to_modes
 
 GRIDS = [(8, 8), (6, 10), (5, 7), (4, 9)]  # even and odd: with and without modes at half a cycle a cell
 KNOTS = [0.0, 0.1, 0.2, 0.5, 0.8]
@@ -128,10 +128,10 @@ def test_in_float32_the_estimate_is_the_same_to_its_rounding():
 
 @pytest.mark.parametrize(("height", "width"), GRIDS)
 def test_radius_and_multiplicity_stand_for_the_full_transform(height, width):
-    half, count = radius(height, width), torch.from_numpy(multiplicity(width))
+    half, count = radius(height, width), counts(height, width)
     full = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
     assert half.shape == (height, width // 2 + 1)
-    assert count.sum() == width
+    assert (count.sum(dim=1) == width).all()
     assert_close(half, torch.from_numpy(full[:, : width // 2 + 1].copy()), rtol=1e-15, atol=0)
     for power in (1, 2, 3):
         # a mode and its mirror image are as far out: float64 sums of a hundred numbers
@@ -217,7 +217,7 @@ def test_a_measured_spectrum_has_the_variance_of_the_states(height, width):
 
 def test_states_all_alike_have_a_spectrum_that_can_be_drawn_from():
     state = torch.rand(1, 2, 16, 16, generator=torch.Generator().manual_seed(2))
-    spectrum = measure([state.expand(3, 2, 16, 16)]).without_noise(0.0)
+    spectrum = measure([state.expand(3, 2, 16, 16)]).without_noise(torch.zeros(2))
     assert (spectrum.power[[0, 2]] >= 0).all()
     assert spectrum.draw(normal(1, 2, 16, 16).float()).isfinite().all()
 
@@ -229,7 +229,7 @@ def test_nothing_to_measure_is_an_error():
 
 def test_without_noise_takes_its_variance_off():
     for sigma in (0.0, 0.05, 0.099):  # the least power is 0.01
-        clean = pattern().without_noise(sigma)
+        clean = pattern().without_noise(torch.full((2,), sigma, dtype=torch.float64))
         white = float64([1.0, 0.0, 1.0])[:, None]
         assert_close(clean.power, pattern().power - sigma**2 * white, rtol=1e-15, atol=0)
         assert_close(clean.mean, pattern().mean, rtol=0, atol=0)
@@ -238,7 +238,7 @@ def test_without_noise_takes_its_variance_off():
 
 @pytest.mark.parametrize("sigma", [0.2, 0.5, 1.0, 5.0])
 def test_without_noise_stays_a_spectrum(sigma):
-    clean = pattern().without_noise(sigma)
+    clean = pattern().without_noise(torch.full((2,), sigma, dtype=torch.float64))
     uu, uv, vv = clean.power
     assert (clean.power[[0, 2]] >= 0).all()
     # |uv| is bounded by sqrt(uu vv): its square by rounding more
@@ -256,3 +256,110 @@ def test_other_weights_are_other_modes():
     before = spectrum.variance((8, 8))
     spectrum.load_state_dict(other.state_dict())
     assert_close(spectrum.variance((8, 8)), 4 * before, rtol=1e-14, atol=0)
+
+
+KINDS = [("mirror", "mirror"), ("open", "periodic"), ("periodic", "mirror")]
+SHAPES = [(8, 8), (5, 6), (1, 12)]
+
+
+def of_species(count: int, edges: tuple = ("periodic", "periodic")) -> Spectrum:
+    """A spectrum of one or three species, in float64: three are a mixture of three that do not know each other."""
+    own = float64([[0.5, 6.0, 1.0, 0.05, 0.01], [0.2, 1.0, 3.0, 0.2, 0.05], [2.0, 0.5, 0.3, 0.1, 0.02]])[:count]
+    mixed = float64([[1.0, 0.4, -0.3], [-0.5, 0.8, 0.2], [0.1, -0.6, 0.9]])[:count, :count]
+    blocks = torch.einsum("ia,ak,ja->ijk", mixed, own, mixed)
+    return Spectrum(float64(KNOTS), blocks[pairs(count)], float64([0.3, -0.7, 2.0])[:count], edges)
+
+
+@pytest.mark.parametrize(("height", "width"), SHAPES)
+@pytest.mark.parametrize("edges", [*KINDS, ("periodic", "periodic")])
+@pytest.mark.parametrize("species", [1, 3])
+def test_any_species_and_edges_have_the_posterior_mean_of_their_gaussian_field(species, edges, height, width):
+    spectrum, sigma = of_species(species, edges), 0.4
+    entries = species * height * width
+    root = spectrum.draw(torch.eye(entries, dtype=torch.float64).view(-1, species, height, width)).flatten(1)
+    prior = root.T @ root
+    y, mean = normal(2, species, height, width), spectrum.mean.view(1, -1, 1, 1)
+    solved = torch.linalg.solve(prior + sigma**2 * torch.eye(entries, dtype=torch.float64), prior)
+    estimate, spread = spectrum.estimate(y, torch.full((2,), sigma, dtype=torch.float64))
+    # float64 rounding, solved for at a condition number of a hundred
+    assert_close(estimate, ((y - mean).flatten(1) @ solved).view_as(y), rtol=0, atol=1e-12)
+    left = (prior - prior @ solved).diagonal().view(species, -1).mean(dim=1)
+    assert_close(spread[0, :, 0, 0], left.sqrt(), rtol=1e-10, atol=0)
+    assert_close(spectrum.variance((height, width)), prior.diagonal().view(species, -1).mean(dim=1), rtol=1e-11, atol=0)
+
+
+@pytest.mark.parametrize("edges", [*KINDS, ("periodic", "periodic")])
+@pytest.mark.parametrize(("height", "width"), [*SHAPES, (7, 1)])
+def test_modes_are_orthonormal_and_turned_back(edges, height, width):
+    x = normal(3, height, width)
+    modes = to_modes(x, edges)
+    assert modes.shape[1:] == radius(height, width, edges).shape == counts(height, width, edges).shape
+    # float64 rounding of numbers up to 4, and of sums of 64 squares
+    assert_close(from_modes(modes, (height, width), edges), x, rtol=0, atol=1e-13)
+    power = (modes.abs().square() * counts(height, width, edges)).sum(dim=(1, 2))
+    assert_close(power, x.square().sum(dim=(1, 2)), rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("edges", [("mirror", "mirror"), ("periodic", "mirror"), ("mirror", "periodic")])
+def test_fields_with_mirror_edges_are_a_part_of_their_even_continuation(edges):
+    y, sigma, shape = normal(2, 3, 6, 8), float64([0.3, 2.0]), [6, 8]
+    continued = y
+    for axis in (0, 1):
+        if edges[axis] == "mirror":
+            continued = torch.cat([continued, continued.flip(axis - 2)], dim=axis - 2)
+    estimate, spread = of_species(3, edges).estimate(y, sigma)
+    whole, _ = of_species(3).estimate(continued, sigma)
+    # each cosine is a pair of waves of the same length: float64 rounding of numbers up to 4
+    assert_close(estimate, whole[..., : shape[0], : shape[1]], rtol=0, atol=1e-13)
+    assert (spread > 0).all()
+
+
+@pytest.mark.parametrize("edges", KINDS)
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (1, 24)])
+def test_a_known_spectrum_is_measured_at_any_edges(edges, height, width):
+    spectrum = of_species(3, edges)
+    # noise in one cell of one species at a time: on average S = I
+    entries = 3 * height * width
+    noise = entries**0.5 * torch.eye(entries, dtype=torch.float64).view(-1, 3, height, width)
+    states = spectrum.mean.view(1, -1, 1, 1) + spectrum.draw(torch.cat([noise, -noise]))
+    found = measure(states.split(200), Grid((height, width), edges=edges))
+    at = radius(height, width, edges)
+    expected = interpolate(at, float64(KNOTS), spectrum.power)
+    finest = max(n if e == "periodic" else 2 * n for n, e in zip((height, width), edges, strict=True))
+    ring = (at * finest).round().long()
+    weight = counts(height, width, edges)
+    for n, knot in enumerate(ring.unique()):
+        here = (ring == knot) * weight
+        # kept in float32
+        assert_close(found.power[:, n].double(), (expected * here).sum((1, 2)) / here.sum(), rtol=1e-5, atol=1e-6)
+    assert found.edges == edges
+
+
+def test_outside_a_mask_nothing_counts():
+    cells = np.hypot(*(np.mgrid[:16, :16] - 7.5)) < 6
+    grid = Grid((16, 16), edges=("open", "open"), mask=Mask.of(cells))
+    inside = torch.from_numpy(cells)
+    states = float64([0.3, -0.7, 2.0]).view(1, 3, 1, 1) + float64([0.5, 1.0, 2.0]).view(1, 3, 1, 1) * normal(
+        400, 3, 16, 16
+    )
+    found = measure(states.split(64), grid)
+    mean, variance = (
+        f(states[..., inside].movedim(1, 0).flatten(1)) for f in (lambda x: x.mean(1), lambda x: x.var(1))
+    )
+    assert_close(found.mean.double(), mean, rtol=1e-6, atol=0)
+    # the mean over all modes, of rings that are interpolated between; of independent cells all have the same power
+    assert_close(found.variance((16, 16)).double(), variance, rtol=0.02, atol=0)
+    other = measure(torch.where(inside, states, 7.0).split(100), grid)
+    assert_close(other.state_dict(), found.state_dict(), rtol=1e-5, atol=1e-6)
+
+
+def test_the_noise_of_each_species_is_taken_off():
+    spectrum, sigma = of_species(3), float64([0.05, 0.0, 0.1])
+    clean = spectrum.without_noise(sigma)
+    rows, columns = pairs(3)
+    expected = spectrum.power - torch.where(rows == columns, sigma[rows] ** 2, 0.0)[:, None]
+    assert_close(clean.power, expected, rtol=0, atol=1e-15)
+    everything = spectrum.without_noise(float64([9.0, 0.0, 0.0])).power
+    # what one species has none of, no other has in common with it
+    assert_close(everything[rows == 0], torch.zeros(3, len(KNOTS)).double(), rtol=0, atol=0)
+    assert_close(everything[rows > 0], spectrum.power[rows > 0], rtol=0, atol=0)

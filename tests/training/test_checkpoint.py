@@ -10,6 +10,7 @@ import torch
 from torch.testing import assert_close
 
 from p2d.errors import UserError
+from p2d.fields import Grid
 from p2d.training import checkpoint
 from p2d.training.checkpoint import read_checkpoint, read_config, read_state, write_checkpoint
 from p2d.training.history import History
@@ -61,6 +62,13 @@ def test_weights_and_config_come_back_to_the_last_bit(tmp_path):
 def test_one_affine_map_of_before_is_read_as_a_scaling_of_each_species(tmp_path):
     data = {"affine": {"scale": 2.0, "shift": -1.0}, "dataset_hash": "0" * 32}
     assert read_config(written(tmp_path, data=data), "score")["data"] == CONFIG["data"]
+
+
+def test_rows_and_columns_of_before_are_read_as_a_periodic_grid(tmp_path):
+    read = read_config(written(tmp_path, data={**CONFIG["data"], "grid": [12, 10]}), "score")["data"]
+    assert Grid.from_dict(read["grid"]) == Grid((12, 10))
+    grid = Grid((4, 6), 0.5, ("mirror", "open"), "mm").to_dict()
+    assert read_config(written(tmp_path, data={**CONFIG["data"], "grid": grid}), "score")["data"]["grid"] == grid
 
 
 def test_the_state_of_training_comes_back_to_the_last_bit(tmp_path):
