@@ -2,7 +2,9 @@
 
 The direction is the one under which short waves are damped, by the Laplacians and what else has neighbours. The unit is
 a convention, or what else is known: a parameter, or frames of one run at known times, along whose differences the
-velocity is as long as it must be: least squares of c(t + tau) - c(t) = tau (v(c(t)) + v(c(t + tau))) / 2.
+velocity v, changing by a, is as long as it must be: least squares, over the two ends of each interval, of
+
+    c(t + tau) - c(t) = tau (v + v') / 2 + tau^2 (a - a') / 12   (Hermite; to the fourth order of tau).
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from p2d.discovery.library import Library
+from p2d.discovery.moments import Measure
 from p2d.errors import UserError
-from p2d.fields import Grid, Operator, Scaling
+from p2d.fields import REACH, Grid, Operator, Scaling
 from p2d.snapshots.passes import Snapshots
 from p2d.snapshots.store import evenly
 from p2d.systems import expressions
@@ -21,6 +24,7 @@ from p2d.systems.system import System
 
 MEAN_SQUARE = "mean square velocity 1, of values over their range"
 TOUCHED = 1e-4  # spreads, by which a field is changed to see what damps
+ROUNDS = 20  # of the solution for the factor, which the second part holds in square
 PAIRS = 64  # of frames, at most, that time is told from
 ALIKE = 0.5  # cosine of changes and velocities below which frames are too far apart
 
@@ -77,7 +81,7 @@ class Clock:
         return abs(self.cosine) >= ALIKE
 
 
-def measure_clock(snapshots: Snapshots, system: System, scaling: Scaling, operator: Operator) -> Clock | None:
+def measure_clock(snapshots: Snapshots, system: System, measure: Measure, operator: Operator) -> Clock | None:
     """The clock of a system, of successive frames of runs at known times; None where there are none."""
     order = np.lexsort((snapshots.times, snapshots.runs))
     runs, times = snapshots.runs[order], snapshots.times[order]
@@ -86,19 +90,32 @@ def measure_clock(snapshots: Snapshots, system: System, scaling: Scaling, operat
     first = evenly(first, PAIRS)
     if not len(first):
         return None
-    grid = snapshots.grid
-    inside = grid.inside(system.reach * 4)
-    sums = []
+    grid, scaling = snapshots.grid, measure.scaling
+    inside = grid.inside(2 * system.reach * max(REACH[operator], 1) + measure.kernel_radius)
+    changes: list[np.ndarray] = []
+    moved: list[np.ndarray] = []
+    bent: list[np.ndarray] = []
     for place in first:
-        states = snapshots.states_of(snapshots.sample_ids[order[[place, place + 1]]]).astype(np.float64)
-        change = scaling.velocity_to_training(states[1] - states[0])[:, inside]
-        velocity = scaling.velocity_to_training(system.rate(states, grid, operator)).mean(axis=0)[:, inside]
-        moved = tau[place] * velocity
-        sums.append([(change * moved).sum(), (moved**2).sum(), (change**2).sum()])
-    along, power, length = np.array(sums).T
-    factor = along.sum() / power.sum()
-    error = np.sqrt(((along - factor * power) ** 2).sum()) / power.sum()
-    return Clock(float(factor), float(error), len(first), float(along.sum() / np.sqrt(power.sum() * length.sum())))
+        pair = snapshots.states_of(snapshots.sample_ids[order[[place, place + 1]]])
+        states = measure.smooth(pair.astype(np.float64))
+        velocity = system.rate(states, grid, operator)
+        nearby = TOUCHED / np.abs(scaling.velocity_to_training(velocity)[..., inside]).max()
+        ahead, behind = (system.rate(states + sign * nearby * velocity, grid, operator) for sign in (1, -1))
+        acceleration = (ahead - behind) / (2 * nearby)
+        for found, values in (
+            (changes, states[1] - states[0]),
+            (moved, tau[place] * velocity.mean(axis=0)),
+            (bent, tau[place] ** 2 / 12 * (acceleration[0] - acceleration[1])),
+        ):
+            found.append(scaling.velocity_to_training(values)[:, inside].ravel())
+    change, along, across = (np.stack(found) for found in (changes, moved, bent))
+    factor = float((change * along).sum() / (along**2).sum())
+    cosine = factor * float(np.linalg.norm(along) / np.linalg.norm(change))
+    for _ in range(ROUNDS):
+        factor = float(((change - factor**2 * across) * along).sum() / (along**2).sum())
+    left = change - factor * along - factor**2 * across
+    error = np.sqrt(((left * along).sum(axis=1) ** 2).sum()) / (along**2).sum()
+    return Clock(factor, float(error), len(first), cosine)
 
 
 def known_place(text: str, library: Library) -> tuple[np.ndarray, float, str]:

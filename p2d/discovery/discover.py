@@ -513,7 +513,7 @@ class _Fitted:
                 raise UserError(f"known = {self.config.known!r}: the equation has no such term; name one it has")
             return _Unit(f"{words}, as given", [value / size for size in sizes], directed=True)
         found = System.of_terms("found", library.name_terms(library.ties @ free))
-        timed = clock.measure_clock(self.snapshots, found, measure.scaling, self.problem.operator)
+        timed = clock.measure_clock(self.snapshots, found, measure, self.problem.operator)
         if timed and timed.tells:
             rng = np.random.Generator(np.random.Philox(self.config.seed))
             off = np.concatenate([[0.0], rng.standard_normal(len(draws))])

@@ -16,6 +16,7 @@ from p2d.errors import UserError
 from p2d.systems.reading import catalogue, load_system
 from p2d.systems.system import System
 from p2d.systems.terms import Terms
+from p2d.systems.writing import term_text
 
 FIT = 1e-6  # relative, to which the coefficients of a tied library's equation are those of its parameters
 
@@ -42,10 +43,13 @@ class Known:
 
     @property
     def unit_of_time(self) -> str:
-        """In words: 'that of Gray-Scott: v + u*v**2 has rate 1'."""
+        """In words: 'u v^2 has rate 1, as in Gray-Scott'."""
         own = self.library.name_terms(self.library.ties[:, -1])
-        rest = ", ".join(f"{term} in d{s}/dt" for s, terms in own.items() for term in terms)
-        return f"that of {self.title}, in which {rest} {'have' if ',' in rest else 'has'} no parameter"
+        rest = {(term, abs(value)) for terms in own.values() for term, value in terms.items()}
+        if len(rest) > 1:
+            return f"that of {self.title}"
+        ((term, value),) = rest
+        return f"{term_text(term)} has rate {value:g}, as in {self.title}"
 
     def rest(self, terms: Terms) -> float:
         """How many times what no parameter of the system multiplies stands in these terms; 0 where all has one."""
