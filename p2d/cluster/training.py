@@ -180,7 +180,7 @@ def _learn(
     """
     torch.set_num_threads(job.threads)
     data = _open_on_all(job, workers, beside)
-    task = build(job.config, data, job.dataset.scaling, device, job.score)
+    task = build(job.config, data, job.dataset.card.grid, job.dataset.scaling, device, job.score)
     start = read_state(before) if before is not None else None
     loop.fit(task, data, job.config, workers, report, start)
 

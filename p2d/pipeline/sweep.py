@@ -18,7 +18,7 @@ from p2d.config import FlowSource, ScoreConfig, SweepConfig, TrainSource, refuse
 from p2d.config.sweep import AUTO, METRICS, Point
 from p2d.errors import UserError
 from p2d.pipeline.learn import refuse_other_score, run_job, train_score
-from p2d.pipeline.refuse import refuse_other_fields
+from p2d.pipeline.refuse import refuse_objective
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import Advance, progress, say
 from p2d.runs import SCORE, SWEEP, copy_whole, short_name, whole, write_json
@@ -45,7 +45,7 @@ def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker) ->
             fit the machine, a sweep of other settings in the folder, or trials that have failed one and all.
     """
     dataset = find_dataset(source.dataset, out)
-    refuse_other_fields(dataset, "sweep")
+    refuse_objective(config.objective, dataset)
     short = short_name(dataset.folder.name)
     name = source.name or (short if config.objective == "continuity" else f"{short}_{config.objective}")
     folder = SWEEP.place(out, name)
@@ -108,7 +108,8 @@ def _choose_metric(config: SweepConfig, dataset: Dataset, holdout: float) -> str
     known = bool(dataset.card.systems)
     if config.metric not in (AUTO, "cosine"):
         return config.metric
-    static = known and verdict.is_static(verdict.imbalance(torch.from_numpy(dataset.states(dataset.split(holdout)[1]))))
+    held = torch.from_numpy(dataset.states(dataset.split(holdout)[1])) if known else None
+    static = held is not None and verdict.is_static(verdict.imbalance(held, dataset.card.grid))
     if known and not static:
         return "cosine"
     if config.metric == AUTO:
@@ -201,6 +202,7 @@ class _Tracked:
 
     def _draw_pictures(self, trial: str, values: dict[str, float]) -> list[Path]:
         from p2d.evaluate import metrics
+        from p2d.flow.model import Flow
         from p2d.show import figures
         from p2d.show.report import VALIDATION_LABELS
 
@@ -212,7 +214,7 @@ class _Tracked:
         states = self.dataset.states(ids)
         truth = metrics.true_velocity(self.dataset, ids, states)
         fields = {"true": truth} if truth is not None else {}
-        fields["flow"] = metrics.flow_velocity(flow, states)
+        fields["flow"] = metrics.flow_velocity(Flow.load(flow).on(self.dataset.card.grid), states)
         cosines = {"flow": values["cosine"]} if "cosine" in values else {}
         figures.velocities(where / "velocity.png", states, fields, cosines, 1, title, self.dataset.card.names)
         return [where / "losses.png", where / "velocity.png"]

@@ -12,16 +12,19 @@ from pathlib import Path
 import torch
 
 from p2d.config import ModelConfig, ScoreConfig
-from p2d.fields import Scaling
+from p2d.fields import Grid, Scaling
 from p2d.recipes.flow import flow_task
 from p2d.recipes.score import score_task
 from p2d.training.task import Data, Task
 
 
-def build(config: ModelConfig, data: Data, scaling: Scaling, device: torch.device, score: Path | None) -> Task:
+def build(
+    config: ModelConfig, data: Data, grid: Grid, scaling: Scaling, device: torch.device, score: Path | None
+) -> Task:
     """The task of these settings, on its device.
 
     Args:
+        grid: of the states.
         scaling: of the training coordinates.
         score: the score model's folder, for the continuity and training-free objectives.
 
@@ -30,4 +33,4 @@ def build(config: ModelConfig, data: Data, scaling: Scaling, device: torch.devic
     """
     if isinstance(config, ScoreConfig):
         return score_task(config, data, scaling, device).to(device)
-    return flow_task(config, data, score).to(device)
+    return flow_task(config, data, grid, score).to(device)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from p2d.errors import UserError
-from p2d.fields import Scaling
+from p2d.fields import Grid, Scaling
 from p2d.runs import recovered, whole_folder, write_json
 from p2d.training.history import History
 
@@ -63,6 +63,8 @@ def read_config(folder: Path, kind: str) -> dict[str, Any]:
         raise UserError(f"{file} has version {version}, this p2d reads up to {VERSION}: update p2d")
     if "affine" in config.get("data", {}):  # as it was written before species had scalings of their own
         config["data"]["scaling"] = Scaling.from_dict(config["data"].pop("affine")).to_dict()
+    if isinstance(shape := config.get("data", {}).get("grid"), list):  # of before edges and spacing were told
+        config["data"]["grid"] = Grid(tuple(shape)).to_dict()
     return config
 
 

@@ -53,7 +53,7 @@ class TrainJob:
         data: dict[str, Any] = {
             "dataset_hash": card.dataset_hash,
             "scaling": self.dataset.scaling.to_dict(),
-            "grid": list(card.grid.shape),
+            "grid": card.grid.to_dict(),
             "holdout": self.source.holdout,
         }
         if self.source.snapshots:

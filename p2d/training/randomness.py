@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from p2d.fields import Grid
+
+Image = tuple[int, bool]  # quarter turns, and whether it is mirrored after them
 BLOCK, WINDOW = 64, 512  # samples read together, and shuffled together
 
 
@@ -52,18 +56,50 @@ def batches(seed: int, epoch: int, count: int, batch_size: int) -> Iterator[Tens
         yield order[start : start + size]
 
 
-def augmentation(generator: torch.Generator, state: Tensor) -> tuple[int, int, int, bool]:
-    """A draw of shift down, shift right, quarter turns (half turns on non-square grids) and mirroring."""
-    height, width = state.shape[-2:]
-    down = int(torch.randint(height, (), generator=generator))
-    right = int(torch.randint(width, (), generator=generator))
-    turns = int(torch.randint(4, (), generator=generator))
-    mirror = bool(torch.randint(2, (), generator=generator))
-    return down, right, turns if height == width else turns // 2 * 2, mirror
+@functools.lru_cache(maxsize=8)
+def images(grid: Grid) -> tuple[Image, ...]:
+    """The turns and mirror images that a grid looks the same after, edges and mask and all: 1, 2, 4 or 8 of them."""
+    height, width = grid.shape
+    mask = torch.from_numpy(grid.mask.cells) if grid.mask else torch.ones(grid.shape, dtype=torch.bool)
+    turns = range(4) if height == width and grid.edges[0] == grid.edges[1] else (0, 2)
+    places, same = torch.arange(height * width).view(grid.shape), dict[tuple[int, ...], Image]()
+    for image in ((turn, mirrored) for mirrored in (False, True) for turn in turns):
+        if torch.equal(imaged(mask, image), mask):  # of one dimension some are the same
+            same.setdefault(tuple(imaged(places, image).flatten().tolist()), image)
+    return tuple(same.values())
 
 
-def augmented(state: Tensor, draw: tuple[int, int, int, bool]) -> Tensor:
-    """A state [2, H, W] shifted, turned and mirrored: the physics is the same for all of them."""
-    down, right, turns, mirror = draw
-    state = torch.rot90(state.roll((down, right), (-2, -1)), turns, (-2, -1))
-    return state.flip(-1) if mirror else state
+def shifting(grid: Grid) -> tuple[bool, bool]:
+    """Whether a grid looks the same after shifts down, and to the right."""
+    return grid.mask is None and grid.edges[0] == "periodic", grid.mask is None and grid.edges[1] == "periodic"
+
+
+def imaged(fields: Tensor, image: Image) -> Tensor:
+    """Fields [..., H, W] turned and then mirrored."""
+    turned = torch.rot90(fields, image[0], (-2, -1))
+    return turned.flip(-1) if image[1] else turned
+
+
+def restored(fields: Tensor, image: Image) -> Tensor:
+    """The inverse of `imaged`."""
+    return torch.rot90(fields.flip(-1) if image[1] else fields, -image[0], (-2, -1))
+
+
+def augmentation(generator: torch.Generator, state: Tensor, grid: Grid | None = None) -> tuple[int, int, Image]:
+    """A draw of shift down, shift right, and image, of those that the grid looks the same after.
+
+    Args:
+        grid: of the state; periodic when None.
+    """
+    grid = grid or Grid((state.shape[-2], state.shape[-1]))
+    shifts = [int(torch.randint(size, (), generator=generator)) for size in grid.shape]
+    turns, mirrored = (int(torch.randint(count, (), generator=generator)) for count in (4, 2))
+    down, right = (shift * free for shift, free in zip(shifts, shifting(grid), strict=True))
+    each = images(grid)
+    return down, right, each[(4 * mirrored + turns) * len(each) // 8]
+
+
+def augmented(state: Tensor, draw: tuple[int, int, Image]) -> Tensor:
+    """A state [C, H, W] shifted, turned and mirrored: the physics is the same for all of them."""
+    down, right, image = draw
+    return imaged(state.roll((down, right), (-2, -1)), image)

@@ -23,7 +23,7 @@ from p2d.evaluate.rollout import (
     SCORE,
     STILL,
     TRUE,
-    USUAL_RATE,
+    UNKNOWN_RATE,
     Subject,
     roll_out,
     score_beside,
@@ -280,12 +280,12 @@ def test_a_flow_is_as_fast_as_the_true_system_and_keeps_its_direction(states, fa
 
 
 @pytest.mark.parametrize("rate", [0.5, 0.01, -3.0])
-def test_without_a_system_the_stiffest_rate_is_that_of_the_waves_preset(rate):
+def test_without_a_system_the_fastest_change_falls_to_1_over_e_in_a_step(rate):
     few = patterns(3, 8, 8)
     found = time_scale(subject(diffusion(rate), few), as_seen(few))
     # of 8 x 8 modes the next fall at 0.93 of the largest, and 0.93^60 of their power is left by 30 power iterations:
     # some per cent where there was little of the largest
-    assert found == pytest.approx(USUAL_RATE / (8 * abs(rate)), rel=0.05)
+    assert found == pytest.approx(UNKNOWN_RATE / (8 * abs(rate)), rel=0.05)
 
 
 # The integration
@@ -314,8 +314,8 @@ def test_a_wave_falls_as_diffusion_says(waves):
     columns = np.arange(24) / 24 * np.ones((1, 2, 24, 1))
     start = (0.5 + 0.3 * np.cos(2 * np.pi * waves * columns)).astype(np.float32)
     found = course(RECOVERED, diffusion(), patterns(9, 24, 24), starts=start, times=[0, 5, 20], step=0.1)
-    # as fast as D_u = 0.16, but for 2 % of the power iterations
-    rate = 2 * 0.16 * (1 - np.cos(2 * np.pi * waves / 24))
+    # the fastest falls at the rate 1, 8 D_u, but for 2 % of the power iterations
+    rate = 2 / 8 * (1 - np.cos(2 * np.pi * waves / 24))
     for time, frame in zip((0, 5, 20), found.frames, strict=True):
         for species, share in ((0, 1.0), (1, 0.5)):
             expected = 0.5 + 0.3 * np.exp(-rate * share * time) * np.cos(2 * np.pi * waves * columns[0, 0])
@@ -421,7 +421,7 @@ def test_a_level_that_a_score_model_does_not_know_is_moved_to_the_nearest_it_kno
 
 
 def test_an_ensemble_a_thousand_floors_away_counts_as_blown_up():
-    growth = linear_field([0, 0], [[1.0, 0, 0, 0], [0, 0, 0, 0]])  # u grows from 1/2, by e^1.28 a step
+    growth = linear_field([0, 0], [[1.0, 0, 0, 0], [0, 0, 0, 0]])  # u grows from 1/2, by e a step
     found = course(RECOVERED, growth, patterns(9, 16, 16), times=[0, 1, 10, 20], step=0.1)
     kept = len(found.ratio)
     assert found.blown_up == [0, 1, 10, 20][kept]

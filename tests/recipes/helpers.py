@@ -2,10 +2,11 @@
 
 import torch
 
-from p2d.fields import Scaling
+from p2d.fields import Grid, Scaling
 from p2d.training.states import MemoryData
 
 CPU = torch.device("cpu")
+GRID = Grid((8, 8))
 SCALING = Scaling((0.5, 0.5), (0.5, 0.5))
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from p2d.fields import Grid, Mask
 from p2d.systems.reading import load_system
 from p2d.training.randomness import (
     BLOCK,
@@ -15,8 +16,12 @@ from p2d.training.randomness import (
     augmented,
     batches,
     epoch_order,
+    imaged,
+    images,
     normal_like,
+    restored,
     sample_generator,
+    shifting,
     stream_seed,
 )
 
@@ -196,3 +201,42 @@ def test_the_physics_is_the_same_for_an_augmented_state(height, width):
         draw = augmentation(sample_generator(0, 0, sample_id), state)
         # the four neighbours are added in another order: float64 rounding of numbers up to 4
         assert_close(rate(augmented(state, draw)), augmented(rate(state), draw), rtol=0, atol=2e-15)
+
+
+DISC = Mask.of(np.hypot(*(np.mgrid[:9, :9] - 4)) < 4)
+HALF = Mask.of(np.mgrid[:8, :8][0] < 3)
+CORNER = Mask.of((np.mgrid[:8, :8] * np.array([1, 2]).reshape(2, 1, 1)).sum(0) < 6)
+
+
+@pytest.mark.parametrize(
+    ("grid", "order", "free"),
+    [
+        (Grid((8, 8)), 8, (True, True)),
+        (Grid((8, 6)), 4, (True, True)),
+        (Grid((1, 6)), 2, (True, True)),
+        (Grid((6, 1)), 2, (True, True)),
+        (Grid((8, 8), edges=("mirror", "mirror")), 8, (False, False)),
+        (Grid((8, 8), edges=("open", "open")), 8, (False, False)),
+        (Grid((8, 8), edges=("periodic", "mirror")), 4, (True, False)),
+        (Grid((9, 9), mask=DISC), 8, (False, False)),
+        (Grid((8, 8), mask=HALF), 2, (False, False)),
+        (Grid((8, 8), edges=("open", "open"), mask=CORNER), 1, (False, False)),
+    ],
+)
+def test_images_are_those_that_the_grid_looks_the_same_after(grid, order, free):
+    each = images(grid)
+    assert len(each) == order and (0, False) in each
+    assert shifting(grid) == free
+    places = torch.arange(grid.shape[0] * grid.shape[1]).view(1, *grid.shape)
+    assert len({imaged(places, image).numpy().tobytes() for image in each}) == order
+    for image in each:
+        assert_close(restored(imaged(places, image), image), places, rtol=0, atol=0)
+        if grid.mask:
+            assert_close(imaged(torch.from_numpy(grid.mask.cells), image), torch.from_numpy(grid.mask.cells))
+    draws = [augmentation(sample_generator(0, 0, n), places, grid) for n in range(400)]
+    # each image is as likely as any other: counts of 400 draws, within 5 sd of their mean
+    for image in each:
+        expected = 400 / order
+        assert abs(sum(d[2] == image for d in draws) - expected) <= 5 * (expected * (1 - 1 / order)) ** 0.5
+    for axis in (0, 1):
+        assert any(d[axis] for d in draws) == (free[axis] and grid.shape[axis] > 1)
