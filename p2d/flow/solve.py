@@ -75,20 +75,22 @@ def solve(
         prior: weight of |c|^2 beside the misfit, as of coefficients of standard deviation prior^-1/2.
     """
     basis = whitened_basis(gram, null)
-    rows = np.asarray(rows, np.float64) @ basis  # float64: the basis stretches small directions up to 1e6 times
     count = float(total(np.array([len(rows)], np.float64))[0])
-    mean = total(rows.sum(axis=0)) / count
-    power = total((rows**2).sum(axis=(0, 2))) / count
+    mean = total(rows.sum(axis=0, dtype=np.float64) @ basis) / count
+    # float64, as the basis stretches small directions up to 1e6 times; one at a time, as a copy of all takes memory
+    own = [((row.astype(np.float64) @ basis) ** 2).sum(axis=1) for row in rows]
+    power = total(np.sum(own, axis=0) if own else np.zeros(len(mean))) / count
     deviation = np.sqrt(power / count) + np.finfo(float).tiny
     factor: np.ndarray = np.eye(len(deviation))
     direction = np.linalg.svd(mean / deviation[:, None])[2][-1]
     values, others = np.zeros(1), np.zeros((0, len(direction)))
     for _ in range(ITERATIONS):
-        rates = rows @ direction
+        along = basis @ direction
+        rates = np.array([row.astype(np.float64) @ along for row in rows]).reshape(-1, len(mean))
         centred = rates - mean @ direction
         covariance = total(centred.T @ centred) / max(count - 1, 1) / count
         if systematic:
-            shared = systematic(basis @ direction)
+            shared = systematic(along)
             covariance = covariance + np.outer(shared, shared)
         deviation = np.sqrt(np.diag(covariance)) + np.finfo(float).tiny
         correlation = covariance / np.outer(deviation, deviation)

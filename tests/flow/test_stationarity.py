@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from p2d.fields import Grid, laplacian
+from p2d.fields import Grid, Mask, laplacian
 from p2d.flow import divergence, stationarity
 from p2d.flow.solve import solve
 from p2d.flow.stationarity import (
@@ -23,6 +23,7 @@ from p2d.flow.stationarity import (
     Observables,
     Stationarity,
     at_cells,
+    nonlinear_share,
     z_scores,
 )
 from p2d.flow.velocity import LocalField, feature_statistics, lattice, rings, stencil
@@ -383,7 +384,7 @@ class Asked(MemoryData):
 
 
 def test_solve_and_direction_look_at_snapshots_that_are_evenly_spread(monkeypatch):
-    monkeypatch.setattr(stationarity, "SOLVE_ROWS", 10)
+    monkeypatch.setattr(stationarity, "SOLVE_SNAPSHOTS", 10)
     monkeypatch.setattr(stationarity, "GROUP_CELLS", 64)
     monkeypatch.setattr(stationarity, "DIRECTION_STATES", 4)
     x, counts = shaped_states(25), torch.zeros(25, dtype=torch.int64)
@@ -478,3 +479,86 @@ def test_held_out_z_scores_are_those_of_all_states_however_they_are_shared(split
 def test_a_worker_without_held_out_states_adds_nothing():
     sums = random_task().validate(torch.zeros(0, 2, 6, 11), [], last=True)["held_out"]
     assert_close(sums, torch.zeros(3, HELD_OUT_OBSERVABLES, dtype=torch.float64), rtol=0, atol=0)
+
+
+WALLS = {
+    "mirror": Grid((12, 10), edges=("mirror", "mirror")),
+    "open": Grid((12, 10), edges=("open", "periodic")),
+    "mask": Grid((12, 10), mask=Mask.of(np.hypot(*(np.mgrid[:12, :10] - 5)) < 4.6)),
+    "line": Grid((1, 24)),
+}
+
+
+def task_at(grid: Grid, species: int, radius: float) -> Stationarity:
+    features = species * (1 + len(rings(radius)))
+    mean, std = torch.randn(features, generator=seeded(1)), 0.5 + torch.rand(features, generator=seeded(2))
+    field = LocalField((6,), radius, "silu", mean, std, seeded(), species, grid)
+    return Stationarity(field, 48, seed=0)
+
+
+@pytest.mark.parametrize("grid", WALLS.values(), ids=WALLS)
+@pytest.mark.parametrize(("species", "radius"), [(1, 1.0), (3, 1.0), (2, 1.5)])
+def test_at_walls_a_rate_is_the_mean_derivative_over_the_cells_that_are_known(grid, species, radius):
+    task = task_at(grid, species, radius)
+    x = torch.randn(2, species, *grid.shape, generator=seeded(3), dtype=torch.float64)
+    observables, cells = task.draw(7, "some"), task.cells(x.shape, 1)
+    v = task.model(x).detach()
+
+    def means(states: Tensor) -> Tensor:
+        z = (at_cells(stencil(states, radius, grid), cells) - observables.mean[:, None]) / observables.std[:, None]
+        return torch.cos(observables.directions @ z + observables.phases).mean(dim=-1)
+
+    _, slopes = torch.func.jvp(means, (x,), (v,))
+    # float64 means of numbers of order 10
+    assert_close(observables.rates(x, v, cells), slopes, rtol=0, atol=1e-12)
+    basis = task.model.basis(task.model.standardised(x)).unflatten(-1, grid.shape).detach()
+    assert_close(observables.rows(x, basis, cells) @ task.model.last.flatten(), slopes, rtol=0, atol=1e-11)
+    tiles = [cells[::3], cells[1::3], cells[2::3]]
+    parts = observables.tile_rows(x[:1], basis[:1], tiles)
+    assert_close(parts.mean(dim=0), observables.rows(x, basis, cells)[0], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("grid", WALLS.values(), ids=WALLS)
+def test_what_nobody_knows_is_not_learnt_from(grid):
+    x = torch.randn(30, 2, *grid.shape, generator=seeded(3))
+    found = []
+    for beyond in (None, 2.0):
+        told = x.clone()
+        if beyond:
+            told[..., ~torch.from_numpy(grid.inside(0))] = beyond
+        task = task_at(grid, 2, 1.0)
+        sums = task(told, list(range(30)), 3).detach()
+        task.after_epoch(data_of(told), Workers())
+        found.append([sums, task.model.last.detach(), task.validate(told[:3], [0, 1, 2], True)["held_out"]])
+    for one, other in zip(*found, strict=True):
+        assert_close(one, other, rtol=1e-9, atol=1e-9)
+    known = len(lattice(grid, 1, 2))
+    assert 0 < found[0][0][-1] <= 30 * 2 * math.ceil(grid.shape[0] / 4) * math.ceil(grid.shape[1] / 4)
+    assert grid.is_closed == (known == grid.shape[0] * grid.shape[1])
+
+
+def test_what_is_linear_in_the_species_is_told_from_what_is_not():
+    phi = torch.randn(6, 5000, generator=seeded(), dtype=torch.float64)
+    phi[0] = 1.0
+    gram = phi @ phi.T / 5000
+    linear = torch.tensor([[0.3, 1.0, -2.0, 0, 0, 0], [0.0, 0.5, 1.0, 0, 0, 0]], dtype=torch.float64)
+    other = torch.tensor([[0, 0, 0, 1.0, 0, 2.0], [0, 0, 0, 0, 1.0, 0]], dtype=torch.float64)
+    assert nonlinear_share(linear, gram, 3) < 1e-12
+    both = linear + 0.1 * other
+    v, fit = both @ phi, np.linalg.lstsq(phi[:3].numpy().T, (both @ phi).numpy().T, rcond=None)[0]
+    expected = ((v.numpy().T - phi[:3].numpy().T @ fit) ** 2).sum() / v.square().sum().item()
+    assert_close(nonlinear_share(both, gram, 3), float(expected), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "snapshots", "most", "sides"),
+    [((64, 64), 100, 20, (4, 4)), ((64, 64), 100, 10, (3, 3)), ((64, 32), 9, 1, (1, 1)), ((20, 20), 9, 99, (1, 1))],
+)
+def test_the_cells_of_the_solve_lie_in_tiles(shape, snapshots, most, sides):
+    tiles = random_task().tiles(torch.Size((1, 2, *shape)), snapshots, most)
+    assert len(tiles) == math.prod(sides)
+    assert torch.cat(tiles).sort().values.tolist() == list(range(math.prod(shape)))
+    for tile in tiles:
+        rows, columns = tile // shape[1], tile % shape[1]
+        assert rows.max() - rows.min() < math.ceil(shape[0] / sides[0])
+        assert columns.max() - columns.min() < math.ceil(shape[1] / sides[1])
