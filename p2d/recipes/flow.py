@@ -18,6 +18,7 @@ from p2d.score.model import ScoreModel
 from p2d.training.randomness import stream_seed
 from p2d.training.task import Data, Task, spread
 
+OBSERVABLES_PER_WEIGHT = 1.5  # of the last layer, at least
 FEATURE_STATES, SPEED_STATES = 4096, 32  # that statistics are measured on; more add nothing
 
 
@@ -39,7 +40,9 @@ def flow_task(config: FlowConfig, data: Data, grid: Grid, score: Path | None) ->
     field = LocalField(**options, mean=mean, std=std, generator=generator)
     if config.objective == "stationarity":
         bound_features(field, states)
-        return Stationarity(field, config.observables, config.seed)
+        # More than there are weights, or some field would have no rates at all.
+        observables = max(config.observables, round(OBSERVABLES_PER_WEIGHT * field.last.numel()))
+        return Stationarity(field, observables, config.seed)
     assert score is not None
     probes = config.probes if config.divergence == "hutchinson" else 0
     return Continuity(

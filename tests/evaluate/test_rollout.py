@@ -29,7 +29,7 @@ from p2d.evaluate.rollout import (
     score_beside,
     time_scale,
 )
-from p2d.fields import Grid
+from p2d.fields import Grid, Mask, Scaling
 from p2d.flow.integrate import NOISY, heun, stable_step, stiffest_rate
 from p2d.flow.model import Flow
 from p2d.flow.skew import SkewField
@@ -159,6 +159,44 @@ def test_a_course_keeps_up_with_a_simulator_of_other_steps(field, states, dt):
     found = roll_out(subject(field, states, system, times=[0, 10, 20]), (TRUE, RECOVERED), lambda *_: None).courses
     assert min(found[RECOVERED].cosine) > 0.999  # as with steps of 1
     assert_allclose(found[RECOVERED].correlation, found[TRUE].correlation, atol=0.02)
+
+
+@torch.no_grad()
+def diffusion_of(species: int, grid: Grid) -> LocalField:
+    """v = lap x / 10 of each species."""
+    field = LocalField((3,), species=species, grid=grid, generator=torch.Generator().manual_seed(0))
+    field.last.zero_()
+    field.last[range(species), range(1 + species, 1 + 2 * species)] = 0.1
+    return field
+
+
+GROUNDS = {
+    "mirror": Grid((16, 12), edges=("mirror", "mirror")),
+    "open": Grid((16, 12), edges=("open", "periodic")),
+    "mask": Grid((16, 12), mask=Mask.of(np.hypot(*(np.mgrid[:16, :12] - 6)) < 5.5)),
+    "line": Grid((1, 12)),
+    "spacing": Grid((16, 12), 0.5),
+}
+
+
+@pytest.mark.parametrize("grid", GROUNDS.values(), ids=GROUNDS)
+@pytest.mark.parametrize("operator", ["5-point", "9-point"])
+def test_flows_and_systems_are_carried_on_with_their_edges(grid, operator):
+    rows, columns = grid.shape
+    states = patterns(9, max(rows, 8), columns)[:, [0, 1, 0], :rows]
+    heat = System("heat", {s: f"{0.1 * grid.spacing**2}*lap({s})" for s in "abc"}, run=Run(dt=0.1))
+    flow = Flow(diffusion_of(3, grid), Scaling((0.5,) * 3, (0.5,) * 3))
+    of = Subject(flow, heat, None, states[:3], states[3:], [0, 10, 60], grid=grid, operator=operator)
+    found = roll_out(of, KINDS, lambda *_: None).courses
+    # the flow takes one step for 200 of Euler's; smooth fields, of which both Laplacians are nearly alike
+    assert min(found[RECOVERED].cosine) > (0.9998 if operator == "5-point" else 0.98)
+    inside = grid.inside(0)
+    start, true, end = states[0], found[TRUE].frames[-1], found[RECOVERED].frames[-1]
+    assert np.abs(true - start)[..., inside].max() > 0.005, "it moves"
+    # no flux through any wall, and nothing beyond
+    assert_allclose(end[..., inside].mean(axis=-1), start[..., inside].mean(axis=-1), atol=1e-5)
+    assert_allclose(true[..., inside].mean(axis=-1), start[..., inside].mean(axis=-1), atol=1e-5)
+    assert_allclose(end[..., ~inside], start[..., ~inside], atol=1e-6)
 
 
 # What there is, and what is told
