@@ -186,6 +186,22 @@ class Grid:
         """Whether all neighbours of all cells are known: no open edge, no mask."""
         return self.mask is None and "open" not in self.edges
 
+    def sized(self, shape: tuple[int, ...]) -> Grid:
+        """The same grid for fields of this shape, [..., H, W]; with a mask it has one size only."""
+        size = (shape[-2], shape[-1])
+        return self if size == self.shape else replace(self, shape=size)
+
+    def masked(self, field: Any) -> Any:
+        """A field [..., H, W] with 0 outside the mask, where there is one."""
+        if self.mask is None:
+            return field
+        cells = self.mask.cells
+        if isinstance(field, np.ndarray):
+            return np.where(cells, field, 0)
+        import torch
+
+        return torch.where(torch.from_numpy(cells).to(field.device), field, 0)
+
     def inside(self, reach: int) -> np.ndarray:
         """The cells whose neighbours up to so many rows and columns away are known, bool [H, W]."""
         from scipy.ndimage import minimum_filter  # on use: the command line must start without it

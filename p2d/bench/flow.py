@@ -13,6 +13,7 @@ Notes of what it measured (two cores of an AMD EPYC (Zen 4), torch 2.13, 2026-11
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import time
 from pathlib import Path
@@ -93,8 +94,9 @@ def _run(settings: FlowConfig, data: MemoryData, dataset: Dataset) -> dict[str, 
     states = scaling.to_values(data.held).numpy()
     truth = metrics.true_velocity(dataset, data.held_ids.numpy(), states)
     assert truth is not None
-    found = metrics.cosine(v, truth)["cosine"]
-    z = metrics.stationarity(v, states)["z_rms"]
+    grid, reach = dataset.card.grid, math.floor(settings.radius)
+    found = metrics.cosine(v, truth, dataset.card.names, grid.inside(reach))["cosine"]
+    z = metrics.stationarity(v, states, grid, reach)["z_rms"]
     return {"cosine": found, "z_rms": z, "imbalance": epoch.metrics["imbalance"], "seconds": seconds}
 
 

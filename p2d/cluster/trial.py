@@ -17,6 +17,7 @@ from p2d.config.axes import settings_of
 from p2d.config.sweep import Point
 from p2d.errors import UserError
 from p2d.evaluate import metrics
+from p2d.flow.model import Flow
 from p2d.snapshots.store import Dataset, open_dataset
 from p2d.training.history import Epoch, History
 from p2d.training.job import TrainJob
@@ -125,5 +126,10 @@ def _held_out(folder: Path, holdout: float) -> tuple[np.ndarray, np.ndarray | No
 def measure(dataset: Dataset, holdout: float, model: Path) -> dict[str, float]:
     """What a flow does on the held-out snapshots: z-scores, and its cosine with the true velocity where it is known."""
     states, truth = _held_out(dataset.folder, holdout)
-    velocity = metrics.flow_velocity(model, states)
-    return metrics.stationarity(velocity, states) | (metrics.cosine(velocity, truth) if truth is not None else {})
+    flow, card = Flow.load(model).on(dataset.card.grid), dataset.card
+    velocity = metrics.flow_velocity(flow, states)
+    reach = max(flow.reach, *(metrics.reach_of(system, dataset) for system in (*card.systems.values(), None)))
+    measured = metrics.stationarity(velocity, states, card.grid, reach)
+    if truth is None:
+        return measured
+    return measured | metrics.cosine(velocity, truth, card.names, card.grid.inside(reach))

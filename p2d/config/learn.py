@@ -157,9 +157,13 @@ class FlowConfig(Config):
         RADIUS,
     ] = 1.0
     activation: Annotated[Activation, option(help="of the hidden layers; continuity needs a smooth one")] = "silu"
-    observables: Annotated[int, option(help="stationarity: random observables of the last layer's solve"), least(8)] = (
-        512
-    )
+    observables: Annotated[
+        int,
+        option(
+            help="stationarity: random observables of the last layer's solve; half as many again as weights at least"
+        ),
+        least(8),
+    ] = 512
     alpha: Annotated[float, option("-a", help="continuity, training-free: signal level of the score")] = 0.8
     sym: Annotated[float, option(help="continuity: weight of the penalty on v . s"), least(0)] = 0.0
     gaussian_weight: Annotated[

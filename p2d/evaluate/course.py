@@ -27,7 +27,7 @@ class Course:
         cosine: of the displacement with the true one; empty where that is not known.
         step: of the integration, in steps of the simulator.
         blown_up: the time of the first frame that is not finite or a thousand floors away.
-        frames: of the first start, concentrations float32 [T, 2, H, W], nan from where it has blown up; not saved.
+        frames: of the first start, values float32 [T, C, H, W], nan from where it has blown up; not saved.
     """
 
     times: tuple[int, ...]

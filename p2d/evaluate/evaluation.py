@@ -17,8 +17,8 @@ class FieldMeasures:
 
     Attributes:
         z_rms, z_max: of the rates of random observables.
-        cosines: with the true field, as 'cosine', and of each species as 'cosine_u'; None where nothing moves, and {}
-            where the truth is not known.
+        cosines: with the true field, as 'cosine', and of each species as 'cosine_NAME'; None where nothing moves, and
+            {} where the truth is not known.
     """
 
     z_rms: float

@@ -29,11 +29,11 @@ def measure_fresh(discovery: Discovery, dataset: Dataset, runs: int = 0) -> Fres
         runs: 0 for 32, fewer where these would take more than seconds.
 
     Returns:
-        None where the data are of no one known system, or their initial states are not known.
+        None where the data are of no one known system, or their initial states or edges are not known.
     """
     truth, settings, grid = known_system(dataset), dataset.card.settings, dataset.card.grid
     kind = settings.get("initial", "")
-    if truth is None or dataset.card.origin or kind not in ("", *initial.KINDS):
+    if truth is None or dataset.card.origin or not grid.is_closed or kind not in ("", *initial.KINDS):
         return None
     reference = dataset.states(evenly(dataset.living, REFERENCE))
     equation = discovery.simulated_as(truth, reference[:FEWEST], grid)

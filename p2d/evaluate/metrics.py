@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from p2d.fields import REACH, Grid, Operator
 from p2d.flow.model import Flow
 from p2d.flow.stationarity import Observables, z_scores
-from p2d.flow.velocity import feature_statistics
+from p2d.flow.velocity import PERIODIC, feature_statistics, lattice
 from p2d.snapshots.store import Dataset
 from p2d.systems.system import System
 
@@ -28,46 +29,58 @@ def true_velocity(dataset: Dataset, sample_ids: np.ndarray, states: np.ndarray) 
     systems = dataset.systems_of(sample_ids)
     if systems is None:
         return None
-    operator = dataset.card.settings.get("operator", "5-point")
     rates = (
-        system.rate(s.astype(np.float64), dataset.card.grid, operator)
+        system.rate(s.astype(np.float64), dataset.card.grid, operator_of(dataset))
         for system, s in zip(systems, states, strict=True)
     )
     return np.stack(list(rates))
 
 
+def operator_of(dataset: Dataset) -> Operator:
+    """The Laplacian that a dataset was simulated with."""
+    return dataset.card.settings.get("operator", "5-point")
+
+
+def reach_of(system: System | None, dataset: Dataset) -> int:
+    """How many cells away the rates of a system see on a dataset; 0 without one."""
+    return system.reach * REACH[operator_of(dataset)] if system else 0
+
+
 @torch.no_grad()
-def flow_velocity(folder: Path, states: np.ndarray) -> np.ndarray:
-    """The velocity of a flow, by its folder, at states, concentrations [N, 2, H, W]: the same shape, float64."""
-    flow = Flow.load(folder)
+def flow_velocity(flow: Flow, states: np.ndarray) -> np.ndarray:
+    """The velocity of a flow at states, values [N, C, H, W]: the same shape, float64."""
     return torch.cat([flow(x) for x in torch.from_numpy(states).split(8)]).double().numpy()
 
 
-def cosine(velocity: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Cosine of two fields [N, 2, H, W], all entries pooled, and for each species alone."""
+def cosine(velocity: np.ndarray, truth: np.ndarray, names: tuple[str, ...], cells: Any = ...) -> dict[str, float]:
+    """Cosine of two fields [N, C, H, W], all entries pooled, and for each species alone, as cosine_NAME.
+
+    Args:
+        names: of the species.
+        cells: where both are known, bool [H, W]; all of them when not told.
+    """
 
     def of(a: np.ndarray, b: np.ndarray) -> float:
         return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
 
-    return {
-        "cosine": of(velocity, truth),
-        "cosine_u": of(velocity[:, 0], truth[:, 0]),
-        "cosine_v": of(velocity[:, 1], truth[:, 1]),
-    }
+    a, b = (v if cells is ... else v[..., cells] for v in (velocity, truth))
+    return {"cosine": of(a, b)} | {f"cosine_{name}": of(a[:, s], b[:, s]) for s, name in enumerate(names)}
 
 
-def stationarity(velocity: np.ndarray, states: np.ndarray) -> dict[str, float]:
+def stationarity(velocity: np.ndarray, states: np.ndarray, grid: Grid = PERIODIC, reach: int = 1) -> dict[str, float]:
     """Root mean square and largest z-score of the rates of 40 random observables.
 
     Near 1 and near 2.5 when the velocity keeps the ensemble stationary.
 
     Args:
-        velocity: [N, 2, H, W] at the states.
-        states: concentrations [N, 2, H, W].
+        velocity: [N, C, H, W] at the states.
+        states: values [N, C, H, W].
+        reach: how many cells away the velocity sees; beyond open edges and outside a mask nothing is known.
     """
     x, v = torch.from_numpy(states), torch.from_numpy(velocity.astype(np.float32))
-    mean, std = feature_statistics(x)
-    observables = Observables(OBSERVABLES, SEED, mean, std)
-    rates = torch.cat([observables.rates(a, b) for a, b in zip(x.split(1), v.split(1), strict=True)])
+    mean, std = feature_statistics(x, 1.0, grid)
+    observables = Observables(OBSERVABLES, SEED, mean, std, grid)
+    cells = lattice(grid.sized(x.shape), 1, reach + 1)
+    rates = torch.cat([observables.rates(a, b, cells) for a, b in zip(x.split(1), v.split(1), strict=True)])
     z = z_scores(rates.double())
     return {"z_rms": z.square().mean().sqrt().item(), "z_max": z.abs().max().item()}

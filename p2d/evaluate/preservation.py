@@ -70,16 +70,17 @@ def observed(states: np.ndarray, grid: Grid | None = None) -> np.ndarray:
     """
     shape = (states.shape[-2], states.shape[-1])
     grid = replace(grid, shape=shape) if grid else Grid(shape)
-    rows, columns = (TILE if size % TILE == 0 else size for size in shape)
+    # A tile of a masked grid may have no cells.
+    rows, columns = (TILE if size % TILE == 0 and not grid.mask else size for size in shape)
     tiles = averages(states, grid, (rows, columns))
     return tiles.reshape(len(states), -1, tiles.shape[-1])
 
 
 def correlation(states: np.ndarray, starts: np.ndarray) -> float:
-    """Correlation of states with starts, [N, C, H, W] each, species standardised, all entries pooled."""
+    """Correlation of states with starts, [N, C, ...] each, species standardised, all entries pooled."""
+    axes = (0, *range(2, starts.ndim))
     a, b = (
-        (s - s.mean(axis=(0, 2, 3), keepdims=True)) / (s.std(axis=(0, 2, 3), keepdims=True) + UNIFORM)
-        for s in (states, starts)
+        (s - s.mean(axis=axes, keepdims=True)) / (s.std(axis=axes, keepdims=True) + UNIFORM) for s in (states, starts)
     )
     return float((a * b).mean())
 
@@ -94,6 +95,6 @@ def decorrelation_time(times: list[float], correlations: list[float]) -> float |
 
 
 def displacement_cosine(states: np.ndarray, truth: np.ndarray, starts: np.ndarray) -> float:
-    """Cosine of two displacements from the same starts, [N, C, H, W] each, all entries pooled."""
+    """Cosine of two displacements from the same starts, [N, C, ...] each, all entries pooled."""
     a, b = (states - starts).ravel(), (truth - starts).ravel()
     return float(a @ b / max(math.sqrt(float(a @ a) * float(b @ b)), 1e-30))

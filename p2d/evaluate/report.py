@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from p2d.discovery.result import Discovery
 from p2d.evaluate import metrics, rollout
@@ -14,6 +13,7 @@ from p2d.evaluate.evaluation import EquationMeasures, Evaluation, FieldMeasures,
 from p2d.evaluate.fresh import measure_fresh
 from p2d.flow import verdict
 from p2d.flow.model import Flow
+from p2d.snapshots.static import STATIC, measure_imbalance
 from p2d.snapshots.store import Dataset, evenly
 from p2d.training.checkpoint import read_config
 from p2d.training.history import Epoch, History
@@ -45,8 +45,8 @@ class Report:
     """An evaluation, and what its figures show.
 
     Attributes:
-        states: held-out concentrations [N, 2, H, W].
-        velocities: there, [N, 2, H, W], by 'true', 'flow' and 'equation', as far as there are any.
+        states: held-out values [N, C, H, W].
+        velocities: there, [N, C, H, W], by 'true', 'flow' and 'equation', as far as there are any.
         histories: of each training.
     """
 
@@ -58,24 +58,36 @@ class Report:
 
 def measure_report(subject: Subject) -> Report:
     """Measure everything on the held-out snapshots."""
-    states = subject.dataset.states(subject.held_ids)
-    truth = metrics.true_velocity(subject.dataset, subject.held_ids, states)
-    imbalance = verdict.imbalance(torch.from_numpy(states))
+    dataset, grid = subject.dataset, subject.dataset.card.grid
+    states = dataset.states(subject.held_ids)
+    truth = metrics.true_velocity(dataset, subject.held_ids, states)
+    imbalance = measure_imbalance(states, grid)
+    is_static = imbalance < STATIC
     velocities = {} if truth is None else {"true": truth}
     folders = {"score": subject.score, "flow": subject.flow}
     histories = {kind: History.load(folder) for kind, folder in folders.items() if folder is not None}
     flow = equation = None
+    carrier = Flow.load(subject.flow).on(grid) if subject.flow is not None else None
+    found = subject.discovery.system if subject.discovery else None
+    # All fields are held against each other in the same cells: those where each of them is known.
+    known = (*dataset.card.systems.values(), found)
+    reach = max(carrier.reach if carrier else 0, *(metrics.reach_of(system, dataset) for system in known))
 
     def measured(velocity: np.ndarray) -> FieldMeasures:
-        return _measure_field(velocity, states, truth, verdict.is_static(imbalance))
+        z = metrics.stationarity(velocity, states, grid, reach)
+        cosines: dict[str, float | None] = {}
+        if truth is not None:
+            cosines |= metrics.cosine(velocity, truth, dataset.card.names, grid.inside(reach))
+        # Of a field that is as good as zero they mean little.
+        return FieldMeasures(z["z_rms"], z["z_max"], dict.fromkeys(cosines) if is_static else cosines)
 
-    if subject.flow is not None:
-        velocities["flow"] = metrics.flow_velocity(subject.flow, states)
-        words, preservation = _judge(subject, histories["flow"].last, states, imbalance)
+    if carrier is not None:
+        velocities["flow"] = metrics.flow_velocity(carrier, states)
+        words, preservation = _judge(subject, carrier, histories["flow"].last, states, imbalance)
         flow = FlowMeasures(subject.objective, measured(velocities["flow"]), imbalance, words, preservation)
-    if subject.discovery is not None:
-        velocities["equation"] = subject.discovery.system.rate(states.astype(np.float64))
-        fresh = None if verdict.is_static(imbalance) else measure_fresh(subject.discovery, subject.dataset)
+    if subject.discovery is not None and found is not None:
+        velocities["equation"] = found.rate(states.astype(np.float64), grid, subject.discovery.operator)
+        fresh = None if is_static else measure_fresh(subject.discovery, dataset)
         equation = EquationMeasures(measured(velocities["equation"]), subject.discovery, fresh)
     evaluation = Evaluation(
         dataset_hash=subject.dataset.card.dataset_hash,
@@ -93,23 +105,17 @@ def _last_losses(history: History) -> dict[str, float]:
     return {**losses, "epochs": history.last.number}
 
 
-def _measure_field(velocity: np.ndarray, states: np.ndarray, truth: np.ndarray | None, static: bool) -> FieldMeasures:
-    """Stationarity, and cosines with the truth where there is one; None for these where nothing moves."""
-    cosines: dict[str, float | None] = {**metrics.cosine(velocity, truth)} if truth is not None else {}
-    z = metrics.stationarity(velocity, states)
-    return FieldMeasures(z["z_rms"], z["z_max"], dict.fromkeys(cosines) if static else cosines)
-
-
-def _judge(subject: Subject, last: Epoch, states: np.ndarray, imbalance: float) -> tuple[str, Preservation | None]:
+def _judge(
+    subject: Subject, flow: Flow, last: Epoch, states: np.ndarray, imbalance: float
+) -> tuple[str, Preservation | None]:
     """The verdict on a flow, and whether an ensemble that it carries on stays what it is, which need no truth."""
     assert subject.flow is not None
     train_ids = np.setdiff1d(subject.dataset.living, subject.held_ids)
     if subject.objective == "stationarity":
         learnt_from = read_config(subject.flow, "flow")["data"].get("snapshots") or len(train_ids)
-        words = verdict.verdict(imbalance, last.metrics["z_rms"], learnt_from, subject.dataset.card.grid.shape)
+        words = verdict.verdict(last.metrics | {"imbalance": imbalance}, learnt_from, subject.dataset.card.grid.shape)
     else:
-        words = verdict.static(imbalance) if verdict.is_static(imbalance) else ""
-    flow = Flow.load(subject.flow)
+        words = verdict.static(imbalance) if imbalance < STATIC else ""
     score = rollout.score_beside(flow, subject.score)
     if flow.alpha is not None and score is None:
         return words, None
@@ -117,6 +123,8 @@ def _judge(subject: Subject, last: Epoch, states: np.ndarray, imbalance: float) 
         flow=flow,
         system=metrics.known_system(subject.dataset),
         grid=subject.dataset.card.grid,
+        operator=metrics.operator_of(subject.dataset),
+        integrator=subject.dataset.card.settings.get("integrator", "euler"),
         score=score,
         starts=states[:ROLLED_OUT],
         ensemble=subject.dataset.states(evenly(train_ids, REFERENCE)),

@@ -1,7 +1,9 @@
 """A recovered field carried on in time, beside the true system and what does not know the dynamics.
 
 Time is counted in steps of the simulator. The flow's unit of time, which snapshots cannot tell, is such that it is as
-fast at the starts as the true system or, where that is not known, that its stiffest rate is that of the waves preset.
+fast at the starts as the true system or, where that is not known, such that its fastest change falls to 1/e in a step.
+
+Beyond open edges and outside masks nothing is known: there all fields, the true one too, have a wall without flux.
 """
 
 from __future__ import annotations
@@ -18,19 +20,20 @@ from torch import Tensor
 
 from p2d.evaluate import preservation
 from p2d.evaluate.course import Course, Rollout
-from p2d.fields import Grid
+from p2d.fields import Grid, Operator
 from p2d.flow.integrate import DECAYING, NOISY, TURNING, Drift, heun, stable_step, stiffest_rate
 from p2d.flow.model import Flow
 from p2d.flow.skew import SkewField
-from p2d.flow.velocity import LocalField, feature_statistics
+from p2d.flow.system_field import SystemField
+from p2d.flow.velocity import PERIODIC, LocalField, at_cells, feature_statistics, lattice
 from p2d.progress import Advance
 from p2d.score.model import ScoreModel
-from p2d.systems.stepping import Scheme
+from p2d.systems.stepping import Integrator, Scheme
 from p2d.systems.stepping import run as simulate
 from p2d.systems.system import System
 from p2d.training.randomness import normal_like
 
-USUAL_RATE = 8 * 0.16  # per step of the simulator: the 5-point Laplacian's largest eigenvalue times D_u of most presets
+UNKNOWN_RATE = 1.0  # per step, of the stiffest rate of a flow whose true system is not known
 RATE_STATES = 2  # that the stiffest rate is taken over
 GONE = 1e3  # floors; an ensemble that far away is as good as blown up
 LEAST_RANDOM_STEP = 0.5  # of the simulator's: a random flow that is stiffer may blow up
@@ -52,10 +55,11 @@ class Subject:
     Attributes:
         flow: the recovered field.
         system: the true one, if it is known.
-        grid: of the starts; periodic of spacing 1 when None.
+        grid: whose spacing and edges the starts have; a shape of its own only with a mask.
+        operator, integrator: that the true system is simulated with.
         score: a score model, if there is one: for the corrector, and for the baseline of the score alone.
-        starts: concentrations [N, 2, H, W]; the first one's frames are kept.
-        ensemble: concentrations [M, 2, h, w] of other snapshots, of any size.
+        starts: values [N, C, H, W]; the first one's frames are kept.
+        ensemble: values [M, C, h, w] of other snapshots, of any size.
         times: of the frames, in steps of the simulator, from 0 on.
         eta: strength of the corrector; 0: none.
         alpha: signal level at which states are carried, where there is a corrector.
@@ -74,7 +78,14 @@ class Subject:
     noise: bool = True
     step: float = 0.0
     seed: int = 0
-    grid: Grid | None = None
+    grid: Grid = PERIODIC
+    operator: Operator = "5-point"
+    integrator: Integrator = "euler"
+
+    @property
+    def starts_grid(self) -> Grid:
+        """Of the starts, with their shape."""
+        return self.grid.sized(self.starts.shape)
 
 
 def score_beside(flow: Flow, folder: Path | None) -> ScoreModel | None:
@@ -139,8 +150,10 @@ class _Judge:
     advance: Advance
 
     def course(self, states: Iterator[np.ndarray], step: float) -> Course:
-        """How states [N, 2, H, W] at each of the times go, until they blow up."""
+        """How states [N, C, H, W] at each of the times go, until they blow up."""
         starts, times = self.subject.starts.astype(np.float32), self.subject.times
+        known = self.subject.starts_grid.inside(0)
+        begun = starts[..., known]
         frames, ratios, correlations, cosines = [], [], [], []
         blown_up = None
         for n, (time, c) in enumerate(zip(times, states, strict=False)):
@@ -150,9 +163,9 @@ class _Judge:
                 break
             frames.append(c[0])
             ratios.append(ratio)
-            correlations.append(preservation.correlation(c, starts))
+            correlations.append(preservation.correlation(c[..., known], begun))
             if self.truth is not None and n:
-                cosines.append(preservation.displacement_cosine(c, self.truth[n], starts))
+                cosines.append(preservation.displacement_cosine(c[..., known], self.truth[n][..., known], begun))
             self.advance(1)
         lost = len(times) - len(frames)
         if lost:
@@ -162,19 +175,25 @@ class _Judge:
         return Course(tuple(times), *curves, step=step, blown_up=blown_up, frames=np.stack(frames))
 
 
+@torch.no_grad()
 def _true_states(subject: Subject) -> list[np.ndarray]:
-    system = subject.system
+    system, grid = subject.system, subject.starts_grid
     assert system is not None
-    scheme = Scheme(subject.grid or Grid(subject.starts.shape[-2:]), system.run.dt)
     states = [subject.starts.astype(np.float32)]
-    for before, after in itertools.pairwise(subject.times):
-        states.append(simulate(states[-1], system, scheme, after - before))
-    return states
+    if grid.is_closed:
+        scheme = Scheme(grid, system.run.dt, subject.operator, subject.integrator)
+        for before, after in itertools.pairwise(subject.times):
+            states.append(simulate(states[-1], system, scheme, after - before))
+        return states
+    field = SystemField(system, subject.flow.scaling, 1 / system.run.dt, grid, subject.operator)
+    x = subject.flow.scaling.to_training(torch.from_numpy(states[0]))
+    step = min(1.0, stable_step(stiffest_rate(field, x[:RATE_STATES])))
+    return list(_integrated(_Langevin(field, None, 1.0, 0.0), subject, x, step))
 
 
 @torch.no_grad()
 def _carried(kind: str, subject: Subject, truth: list[np.ndarray] | None) -> tuple[float, Iterator[np.ndarray]] | None:
-    """The step, and concentrations [N, 2, H, W] at each of the times; None where this kind cannot be had."""
+    """The step, and values [N, C, H, W] at each of the times; None where this kind cannot be had."""
     if kind == TRUE:
         return None if truth is None else (1.0, iter(truth))
     if kind == STILL:
@@ -194,7 +213,7 @@ def _carried(kind: str, subject: Subject, truth: list[np.ndarray] | None) -> tup
 
 @torch.no_grad()
 def _integrated(way: _Langevin, subject: Subject, y: Tensor, step: float) -> Iterator[np.ndarray]:
-    """Concentrations at each of the times, of states y in training coordinates that are carried on in place."""
+    """Values at each of the times, of states y in training coordinates that are carried on in place."""
     number = 0
     for n, time in enumerate(subject.times):
         if n:
@@ -253,18 +272,22 @@ def _corrected(velocity: Drift | None, score: ScoreModel, alpha: float, speed: f
 def time_scale(subject: Subject, x: Tensor) -> float:
     """The flow's units of time in a step of the simulator; its direction of time is left as it is."""
     if subject.system is None:
-        return USUAL_RATE / stiffest_rate(subject.flow.field, x[:RATE_STATES])
-    v = torch.cat([subject.flow.field(part) for part in x.split(1)])
-    rate = torch.from_numpy(subject.system.rate(subject.starts.astype(np.float64), subject.grid))
-    truth = subject.flow.scaling.velocity_to_training(rate)
+        return UNKNOWN_RATE / stiffest_rate(subject.flow.field, x[:RATE_STATES])
+    grid, flow = subject.starts_grid, subject.flow
+    field = SystemField(subject.system, flow.scaling, 1.0, grid, subject.operator)
+    cells = lattice(grid, 1, max(flow.reach, field.reach))
+    v = at_cells(torch.cat([flow.field(part) for part in x.split(1)]), cells)
+    rate = torch.from_numpy(subject.system.rate(subject.starts.astype(np.float64), grid, subject.operator))
+    truth = at_cells(flow.scaling.velocity_to_training(rate), cells)
     return float((truth.square().mean() / v.square().mean()).sqrt()) * subject.system.run.dt
 
 
 def _random_field(flow: Flow, x: Tensor, seed: int) -> LocalField:
     """A local isotropic field of random weights, as fast as the flow is at x."""
     generator = torch.Generator().manual_seed(seed)
-    mean, std = feature_statistics(x)
-    drawn = LocalField((64,), mean=mean, std=std, generator=generator)
+    grid = flow.field.grid.sized(x.shape)
+    mean, std = feature_statistics(x, 1.0, grid)
+    drawn = LocalField((64,), mean=mean, std=std, generator=generator, species=x.shape[1], grid=grid)
     own, wished = (torch.cat([f(part) for part in x.split(1)]).square().mean().sqrt() for f in (drawn, flow.field))
     drawn.last.mul_(wished / own)
     return drawn

@@ -24,7 +24,8 @@ class Continuity(Task):
     """loss = E[r1 r2] / E|v|^2 + (E|v|^2 / n - 1)^2 + 1e-3 (E[s . v])^2 / E|v|^2 + sym E[cos(v, s)^2].
 
     r1 and r2 share v . s and have independent estimates of the divergence, so that their product is unbiased for r^2;
-    with the exact divergence they are one. n is the number of entries of a state.
+    with the exact divergence they are one. n is the number of entries of a state. It is states as a whole whose density
+    is asked to stay: nothing is known of parts of them, on grids with open edges or masks.
     """
 
     def __init__(
@@ -71,7 +72,8 @@ class Continuity(Task):
     def forward(self, x: Tensor, ids: list[int], step: int) -> Tensor:
         """Sums over a local batch of clean states: r1 r2, |v|^2, s . v, cos(v, s)^2, samples, entries."""
         draws = [sample_generator(self.seed, step, i) for i in ids]
-        x = torch.stack([augmented(s, augmentation(g, s)) for s, g in zip(x, draws, strict=True)])
+        grid = self.model.grid.sized(x.shape)
+        x = torch.stack([augmented(s, augmentation(g, s, grid)) for s, g in zip(x, draws, strict=True)])
         r1, r2, v, s = self.residuals(self._noised(x, draws), draws)
         along = (v * s).flatten(1).sum(dim=1)
         power = v.square().flatten(1).sum(dim=1)

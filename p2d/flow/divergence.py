@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.func import jvp
 
-from p2d.flow.velocity import LocalField
+from p2d.flow.velocity import LocalField, lattice, own_shares
 from p2d.training.workers import Workers
 
 CELLS = 2048  # taken together on a CPU, so that hidden layers stay in its cache: ten times as fast as all at once
 
 
 def exact(field: LocalField, x: Tensor) -> tuple[Tensor, Tensor]:
-    """div v [B] and v itself [B, 2, H, W] at x.
+    """div v [B] and v itself [B, C, H, W] at x.
 
     Beyond its stencil the field acts on each cell alone, and a cell's features depend on the cell's own value through
-    constants. So the trace is two directional derivatives of the pointwise part, one a species, on any grid with more
-    cells a side than the stencil's radius (on a smaller one a cell is its own neighbour).
+    constants. So the trace is C directional derivatives of the pointwise part, one a species, on any grid.
     """
+    grid = field.grid.sized(x.shape)
     cells = field.standardised(x).transpose(0, 1).flatten(1)
-    parts = [field.with_divergence(some) for some in cells.split(cells.shape[1] if x.is_cuda else CELLS, dim=1)]
+    size = cells.shape[1] if x.is_cuda else CELLS
+    shares = own_shares(field.radius, grid).to(x.device)
+    each = shares.repeat(1, len(x)).split(size, dim=1) if shares.shape[1] > 1 else itertools.repeat(shares)
+    parts = [field.with_divergence(some, own) for some, own in zip(cells.split(size, dim=1), each, strict=False)]
     v, trace = (torch.cat(part, dim=-1) for part in zip(*parts, strict=True))
-    return trace.view(len(x), *x.shape[-2:]).sum(dim=(1, 2)), v.view(2, *x[:, 0].shape).transpose(0, 1)
+    trace = grid.masked(trace.view(len(x), *grid.shape))
+    return trace.sum(dim=(1, 2)), grid.masked(v.view(field.species, len(x), *grid.shape).transpose(0, 1))
 
 
 def hutchinson(field: Callable[[Tensor], Tensor], x: Tensor, probes: Tensor) -> tuple[Tensor, Tensor]:
     """Unbiased estimate of div v [B], mean over probes of e' (dv/dx) e (Hutchinson 1990), and v itself.
 
     Args:
-        field: any map from [B, 2, H, W] to the same shape.
-        probes: random signs, [n, B, 2, H, W].
+        field: any map from [B, C, H, W] to the same shape.
+        probes: random signs, [n, B, C, H, W].
     """
     estimate = x.new_zeros(len(x))
     v = x
@@ -43,20 +48,38 @@ def hutchinson(field: Callable[[Tensor], Tensor], x: Tensor, probes: Tensor) -> 
 
 
 @torch.no_grad()
-def choose_direction(field: LocalField, x: Tensor, workers: Workers) -> float:
+def of_basis(field: LocalField, x: Tensor) -> Tensor:
+    """What each weight of the last layer adds to the divergence an entry of x [B, C, H, W], summed over B: [C, K]."""
+    grid = field.grid.sized(x.shape)
+    z, shares = field.standardised(x), own_shares(field.radius, grid).to(x.device)
+    cells = lattice(grid).to(x.device)
+    answers = [
+        jvp(field.basis, (z,), (field.centre_response(s, shares).expand_as(z),))[1] for s in range(field.species)
+    ]
+    return torch.stack([answer[..., cells].sum(dim=(0, 2)) for answer in answers]) / (len(cells) * field.species)
+
+
+@torch.no_grad()
+def choose_direction(
+    field: LocalField, x: Tensor, workers: Workers, spread: Tensor | None = None
+) -> tuple[float, float]:
     """Of v and -v, which keep a density alike, make the field the one under which diffusion damps.
 
     Args:
-        x: this worker's share of some states, [B, 2, H, W].
+        x: this worker's share of some states, [B, C, H, W].
+        spread: standard deviations of the last layer's weights, see `solve.Solution`, [C K, D].
 
     Returns:
-        The mean of its divergence over states and entries, which is negative.
+        The mean of its divergence over states and entries, which is negative, and by how many of its standard errors
+        (0 where these are not known): few where the field has no diffusion to speak of, and its direction is arbitrary.
     """
-    sums = torch.zeros(2, dtype=torch.float64, device=field.mean.device)
+    shares = torch.zeros_like(field.last, dtype=torch.float64)
+    count = shares.new_tensor(float(len(x)))
     for state in x.split(1) if len(x) else ():
-        state = state.to(field.mean)
-        sums += torch.stack([exact(field, state)[0].sum().double(), sums.new_tensor(float(state.numel()))])
-    total, entries = workers.total(sums).tolist()
-    if total > 0:
+        shares += of_basis(field, state.to(field.mean)).double()
+    shares = workers.total(shares) / workers.total(count)
+    mean = float((shares * field.last).sum())
+    if mean > 0:
         field.last.neg_()
-    return -abs(total) / entries
+    error = 0.0 if spread is None else float((shares.flatten() @ spread.to(shares)).norm())
+    return -abs(mean), abs(mean) / error if error else 0.0

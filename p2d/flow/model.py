@@ -1,4 +1,4 @@
-"""The flow as a user holds it: concentrations in, concentration per unit time out."""
+"""The flow as a user holds it: values of the species in, values per unit time out."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from p2d.config import FlowConfig
 from p2d.errors import UserError
-from p2d.fields import Scaling
+from p2d.fields import Grid, Operator, Scaling
 from p2d.flow.skew import SkewField
 from p2d.flow.system_field import SystemField
-from p2d.flow.velocity import LocalField
+from p2d.flow.velocity import PERIODIC, LocalField, at_cells, lattice
 from p2d.score.model import ScoreModel, model_options
 from p2d.score.spectrum import Spectrum
 from p2d.systems.system import System
@@ -20,14 +20,14 @@ from p2d.training.checkpoint import origin_text, read_checkpoint
 
 
 class Flow(nn.Module):
-    """A velocity field on concentrations.
+    """A velocity field on the values of C species.
 
     The unit of time is a convention, as snapshots cannot tell it: the mean square of the velocity, in training
     coordinates, is 1 over the training data. So is its direction: diffusion damps (negative mean divergence); that of a
     training-free flow, which has no divergence, is the sign it was asked for.
 
     Args:
-        field: v(x) in training coordinates x of concentrations c.
+        field: v(x) in training coordinates x of values c.
         scaling: between the two.
         alpha: signal level of the noised states that the field keeps as they are; None: it keeps the clean ones.
     """
@@ -43,18 +43,41 @@ class Flow(nn.Module):
         self.alpha = alpha
 
     def forward(self, c: Tensor) -> Tensor:
-        """Velocity [B, 2, H, W] at concentrations c [B, 2, H, W]."""
+        """Velocity [B, C, H, W] at values c [B, C, H, W]."""
         return self.scaling.velocity_to_values(self.field(self.scaling.to_training(c)))
 
     def __repr__(self) -> str:
         level = "" if self.alpha is None else f", alpha {self.alpha:g}"
         return f"Flow: {self.origin}{level}, {sum(parameter.numel() for parameter in self.parameters()):,} weights"
 
+    def on(self, grid: Grid) -> Flow:
+        """The flow with the edges of this grid, in the place of those it was learnt with: its law is that of a cell.
+
+        Raises:
+            UserError: the grid's cells are of another size.
+        """
+        if grid.spacing != self.field.grid.spacing:
+            raise UserError(
+                f"the flow was learnt from cells {self.field.grid.spacing:g} apart, and these are {grid.spacing:g} "
+                "apart; train one on such"
+            )
+        self.field.grid = grid
+        return self
+
+    @property
+    def reach(self) -> int:
+        """How many cells away a velocity sees, where that tells in which cells it is known."""
+        return self.field.reach
+
     @classmethod
-    def of_system(cls, system: System, states: Tensor, scaling: Scaling) -> Flow:
+    def of_system(
+        cls, system: System, states: Tensor, scaling: Scaling, grid: Grid = PERIODIC, operator: Operator = "5-point"
+    ) -> Flow:
         """The velocity of a system, in the unit of time of flows over these states [B, C, H, W], in its own units."""
-        speed = float(scaling.velocity_to_training(system.rate(states)).square().mean().sqrt())
-        return cls(SystemField(system, scaling, speed), scaling).eval()
+        field = SystemField(system, scaling, 1.0, grid, operator)
+        cells = lattice(grid.sized(states.shape), 1, field.reach)
+        field.speed = float(at_cells(field(scaling.to_training(states)), cells).square().mean().sqrt())
+        return cls(field, scaling).eval()
 
     @classmethod
     def load(cls, path: str | Path) -> Flow:
@@ -66,17 +89,24 @@ class Flow(nn.Module):
         config, weights = read_checkpoint(Path(path), "flow")
         try:
             settings = FlowConfig.from_dict(config["settings"])
+            data = config["data"]
+            scaling, grid = (
+                Scaling.from_dict(data["scaling"]),
+                Grid.from_dict(data["grid"]) if "grid" in data else PERIODIC,
+            )
             if settings.objective == "training-free":
-                field: LocalField | SkewField = skew_field(settings, _empty_score(config["score"], weights))
+                field: LocalField | SkewField = skew_field(
+                    settings, _empty_score(config["score"], weights), len(scaling.scale), grid
+                )
             else:
-                field = LocalField(**field_options(settings))
+                field = LocalField(**field_options(settings), species=len(scaling.scale), grid=grid)
             field.load_state_dict(weights)
         except (KeyError, RuntimeError) as error:
             raise UserError(
                 f"{path}/model.safetensors does not hold the flow that its config.json describes; train the flow again"
             ) from error
         noised = settings.objective != "stationarity"
-        flow = cls(field, Scaling.from_dict(config["data"]["scaling"]), settings.alpha if noised else None)
+        flow = cls(field, scaling, settings.alpha if noised else None)
         flow.origin = f"{settings.objective}, {origin_text(config)}"
         return flow.eval()
 
@@ -86,9 +116,10 @@ def field_options(settings: FlowConfig) -> dict[str, Any]:
     return {"hidden": settings.hidden, "radius": settings.radius, "activation": settings.activation}
 
 
-def skew_field(settings: FlowConfig, score: ScoreModel) -> SkewField:
+def skew_field(settings: FlowConfig, score: ScoreModel, species: int, grid: Grid) -> SkewField:
     """The training-free field of these settings and this score model."""
-    return SkewField(score, settings.alpha, settings.kernel_radius, 1 if settings.sign == "+" else -1)
+    sign = 1 if settings.sign == "+" else -1
+    return SkewField(score, settings.alpha, settings.kernel_radius, sign, species, grid)
 
 
 def _empty_score(settings: dict[str, Any], weights: dict[str, Tensor]) -> ScoreModel:

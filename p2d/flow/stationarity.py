@@ -2,7 +2,7 @@
 
 No score, no divergence, no probes, and linear in v. The hidden layers of the field are trained by gradient steps on
 observables drawn anew at each step; its last layer is solved for exactly (`solve`), at the start and after each epoch.
-All in float64: the solve stretches small directions, and with them whatever rounding has left there.
+All but the rows of the solve in float64: it stretches small directions, and with them what rounding has left there.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from p2d.fields import Grid
 from p2d.flow import divergence
 from p2d.flow.solve import solve, whitened_basis
-from p2d.flow.velocity import EDGES, LocalField, at_cells, edges
-from p2d.flow.verdict import Balance
+from p2d.flow.velocity import PERIODIC, LocalField, at_cells, lattice, rings, stencil
+from p2d.snapshots.static import Balance
 from p2d.training.randomness import sample_generator, stream_seed
 from p2d.training.task import Data, Task, spread
 from p2d.training.workers import Workers
@@ -24,63 +25,96 @@ from p2d.training.workers import Workers
 STEP_OBSERVABLES = 64  # drawn at each gradient step
 HELD_OUT_OBSERVABLES = 40  # for validation alone
 SPREAD = 0.7  # of the directions of the observables, in standardised features
-# Rates are means over one cell in STRIDE^2. Neighbours say nearly the same, so that this costs nothing: with every
-# second row and column the cosine on waves is 0.9996, as with all of them, in a third of the time. A crop of as many
-# cells would see a quarter of the pattern.
-STRIDE, STEP_STRIDE = 2, 4  # of the solve, and of a gradient step
+# Rates are means over one cell in STRIDE^2, where there are more than SOLVE_CELLS: on smooth patterns neighbours say
+# nearly the same. On sharp ones they do not: of 112 snapshots of 64 x 64 all cells make the cosine 0.987 on a turbulent
+# Brusselator, and every fourth 0.958.
+STRIDE, STEP_STRIDE, SOLVE_CELLS = 2, 4, 2**21
 # See `solve`: smooth random units are nearly dependent, and what matters lies in their small directions. Of nulls from
-# 1e-8 to 1e-14 and ridges from 1e-6 to 1e-1 these gave the best cosines on waves, life and spirals.
-NULL, RIDGE = 1e-12, 1e-4
+# 1e-8 to 1e-14 and ridges from 1e-6 to 1e-1 these gave the best cosines on waves, life and spirals. Without the prior
+# few snapshots fit noise along these directions: of 112 the cosine on Barkley's waves is 0.48 without, 0.999 with it.
+# Ten times as much costs nearly static patterns, whose velocity is a small difference of large terms: 0.992 for 0.9985
+# on solitons.
+NULL, RIDGE, PRIOR = 1e-12, 1e-4, 1e-6
 DIRECTION_STATES = 32  # snapshots that the direction of time and the balance are taken from
-SOLVE_SNAPSHOTS = 512  # more add little: 128 give cosines of 0.995 and better, and rows take memory
+# More snapshots add little to the solve; of fewer cells than this, as of one dimension, several are taken as one.
+SOLVE_SNAPSHOTS, GROUP_CELLS = 512, 4096
+# Rows of the solve: mean rates over tiles of the snapshots, as the covariance of 512 observables cannot be told from
+# fewer rows. Of 171 snapshots of spirals tiles make the cosine 0.905, and without any it is 0.824.
+SOLVE_ROWS, ROW_NUMBERS = 2048, 150_000_000
+TILES, LEAST_TILE = (4, 3, 2, 1), 16  # tiles a side, and cells a side of one
 
 
 class Observables:
     """Spatial means of random smooth functions: g_j(x) = mean over cells of cos(w_j . z + b_j).
 
-    z: the standardised u, v, lap u, lap v of a cell.
+    z: the standardised features of a cell, see velocity.stencil: of radius 1 the species and their Laplacians. What a
+    field depends on its observables must see: what they do not, they would leave to chance.
+
+    Stationarity holds at every cell, so that any cells may be taken: those where the stencil of v is known.
 
     Args:
         count: J, how many.
         seed: of their directions and phases.
-        mean, std: of (u, v, lap u, lap v) over the data, [4].
+        mean, std: of z over the data, [S].
+        grid: whose edges the states have, of any size.
+        radius: of the stencil, in cells.
     """
 
-    def __init__(self, count: int, seed: int, mean: Tensor, std: Tensor) -> None:
+    def __init__(
+        self, count: int, seed: int, mean: Tensor, std: Tensor, grid: Grid = PERIODIC, radius: float = 1.0
+    ) -> None:
         generator = torch.Generator().manual_seed(seed)
         self.mean = mean
         self.std = std
-        self.directions = SPREAD * torch.randn(count, 4, generator=generator).to(mean)
+        self.grid = grid
+        self.radius = radius
+        self.directions = SPREAD * torch.randn(count, len(mean), generator=generator).to(mean)
         self.phases = 2 * math.pi * torch.rand(count, 1, generator=generator).to(mean)
 
-    def slopes(self, x: Tensor, stride: int = 1) -> Tensor:
-        """-sin(w_j . z + b_j) at the P cells of x [B, 2, H, W] in every `stride`-th row and column: [B, J, P]."""
-        z = (at_cells(torch.cat([x, edges(x)], dim=1), stride) - self.mean[:, None]) / self.std[:, None]
+    def features(self, fields: Tensor) -> Tensor:
+        """The stencil's features of fields [B, C, H, W], or what a velocity changes them by: [B, S, H, W]."""
+        return stencil(fields, self.radius, self.grid.sized(fields.shape))
+
+    def slopes(self, x: Tensor, cells: Tensor | None = None) -> Tensor:
+        """-sin(w_j . z + b_j) at some cells (see `at_cells`) of x [B, C, H, W]: [B, J, P]."""
+        z = (at_cells(self.features(x), cells) - self.mean[:, None]) / self.std[:, None]
         return -torch.sin(self.directions @ z + self.phases)
 
-    def rows(self, x: Tensor, basis: Tensor, stride: int = 1) -> Tensor:
-        """Rates of the observables for each term phi_k of a basis, in each species: [B, J, 2 K].
+    def rows(self, x: Tensor, basis: Tensor, cells: Tensor | None = None) -> Tensor:
+        """Rates of the observables for each term phi_k of a basis, in each species: [B, J, C K].
 
         The generator v . grad g is the mean over cells of -sin(.) w_j . (change of z), and the change of z is the
-        velocity and its Laplacian over `std`.
+        stencil of the velocity over `std`.
 
         Args:
             basis: phi [B, K, H, W].
         """
-        slopes = self.slopes(x, stride)
-        plain = slopes @ at_cells(basis, stride).mT / slopes.shape[-1]
-        curved = slopes @ at_cells(edges(basis), stride).mT / slopes.shape[-1]
-        weight = self.directions / self.std
-        species = [weight[:, s, None] * plain + weight[:, 2 + s, None] * curved for s in range(2)]
-        return torch.cat(species, dim=-1)
+        slopes = self.slopes(x, cells)
+        change = at_cells(self.features(basis), cells)
+        return self._joined(slopes @ change.mT / slopes.shape[-1], x.shape[1])
 
-    def rates(self, x: Tensor, v: Tensor) -> Tensor:
-        """Rate v . grad g_j of each observable, [B, J], for a velocity v [B, 2, H, W] at x. Linear in v."""
-        return self.rates_of_change(x, torch.cat([v, edges(v)], dim=1).flatten(2))
+    def tile_rows(self, x: Tensor, basis: Tensor, tiles: list[Tensor]) -> Tensor:
+        """Rows [T, J, C K] of a state x [1, C, H, W] for each of T sets of cells, whose mean is that of all cells."""
+        cells, sizes = torch.cat(tiles), [len(tile) for tile in tiles]
+        slopes, change = self.slopes(x, cells), at_cells(self.features(basis), cells)
+        parts = zip(slopes.split(sizes, -1), change.split(sizes, -1), strict=True)
+        rows = [self._joined(a @ b.mT * (len(sizes) / len(cells)), x.shape[1])[0] for a, b in parts]
+        return torch.stack(rows)
 
-    def rates_of_change(self, x: Tensor, change: Tensor, stride: int = 1) -> Tensor:
-        """The same of the velocity and its Laplacian [B, 4, P] at the cells of `stride`."""
-        slopes = self.slopes(x, stride)
+    def _joined(self, products: Tensor, species: int) -> Tensor:
+        """Rows [B, J, C K] of the mean products of slopes with the features of a basis, [B, J, (1 + R) K]."""
+        weight = (self.directions / self.std).unflatten(1, (-1, species, 1))
+        parts = products.unflatten(-1, (weight.shape[1], -1)).unbind(-2)
+        rows = [torch.stack([weight[:, n, s] * p for n, p in enumerate(parts)]).sum(dim=0) for s in range(species)]
+        return torch.cat(rows, dim=-1)
+
+    def rates(self, x: Tensor, v: Tensor, cells: Tensor | None = None) -> Tensor:
+        """Rate v . grad g_j of each observable, [B, J], for a velocity v [B, C, H, W] at x. Linear in v."""
+        return self.rates_of_change(x, at_cells(self.features(v), cells), cells)
+
+    def rates_of_change(self, x: Tensor, change: Tensor, cells: Tensor | None = None) -> Tensor:
+        """The same of what the velocity changes the features by, [B, S, P], at these cells."""
+        slopes = self.slopes(x, cells)
         return ((slopes @ (change / self.std[:, None]).mT) * self.directions).sum(dim=-1) / slopes.shape[-1]
 
 
@@ -90,8 +124,21 @@ def z_scores(rates: Tensor) -> Tensor:
     return rates.mean(dim=0) / error.clamp(min=torch.finfo(rates.dtype).tiny)
 
 
+def nonlinear_share(last: Tensor, gram: Tensor, linear: int) -> float:
+    """Share of the mean square of v = last phi that is no linear function of the first terms phi.
+
+    Args:
+        last: [C, K].
+        gram: mean of phi phi', [K, K].
+        linear: how many terms these are.
+    """
+    power, cross = torch.einsum("ci,ij,cj->", last, gram, last), last @ gram[:, :linear]
+    explained = (torch.linalg.lstsq(gram[:linear, :linear], cross.mT, driver="gelsd").solution * cross.mT).sum()
+    return max(0.0, float(1 - explained / power))
+
+
 class Stationarity(Task):
-    """The stationarity objective as a training task; states x [B, 2, H, W] in training coordinates.
+    """The stationarity objective as a training task; states x [B, C, H, W] in training coordinates.
 
     Args:
         field: turned into float64.
@@ -108,26 +155,42 @@ class Stationarity(Task):
 
     def draw(self, count: int, *name: int | str) -> Observables:
         """Observables of the stream with this name."""
-        return Observables(count, stream_seed(self.seed, *name), self.model.mean[:4], self.model.std[:4])
+        model = self.model
+        return Observables(count, stream_seed(self.seed, *name), model.mean, model.std, model.grid, model.radius)
+
+    def cells(self, shape: torch.Size, stride: int) -> Tensor:
+        """Numbers of the cells in every `stride`-th row and column where the stencil of the velocity is known."""
+        return lattice(self.model.grid.sized(shape), stride, 2 * self.model.reach)
 
     def forward(self, x: Tensor, ids: list[int], step: int) -> Tensor:
         """Sums over a local batch: rates in each of two random halves, squared rates, halves' sizes, |v|^2, cells."""
         draws = [sample_generator(self.seed, step, i) for i in ids]
         half = torch.tensor([float(torch.rand((), generator=g) < 0.5) for g in draws], dtype=torch.float64).to(x.device)
-        shifts = [torch.randint(STEP_STRIDE, (2,), generator=g).tolist() for g in draws]
-        x = torch.stack([state.roll(shift, (-2, -1)) for state, shift in zip(x, shifts, strict=True)]).double()
-        change = self._change(x)
-        rates = self.draw(STEP_OBSERVABLES, "step", step).rates_of_change(x, change, STEP_STRIDE)
-        v = change[:, :2]
-        sizes = torch.stack([half.sum(), (1 - half).sum(), v.square().sum(), v.new_tensor(float(v.numel()))])
+        shifts = torch.stack([torch.randint(STEP_STRIDE, (2,), generator=g) for g in draws])
+        height, width = x.shape[-2:]
+        rows = (torch.arange(0, height, STEP_STRIDE) - shifts[:, :1]) % height
+        columns = (torch.arange(0, width, STEP_STRIDE) - shifts[:, 1:]) % width
+        cells = (width * rows[:, :, None] + columns[:, None]).flatten(1).to(x.device)
+        known = torch.zeros(height * width, dtype=torch.float64).index_fill(0, self.cells(x.shape, 1), 1.0)
+        weight = known.to(x.device)[cells][:, None]
+        x = x.double()
+        change = self._change(x, cells) * weight
+        share = weight.mean(dim=-1, keepdim=True).clamp(min=1 / cells.shape[1])
+        rates = self.draw(STEP_OBSERVABLES, "step", step).rates_of_change(x, change / share, cells)
+        v = change[:, : self.model.species]
+        sizes = torch.stack([half.sum(), (1 - half).sum(), v.square().sum(), weight.sum() * self.model.species])
         return torch.cat([half @ rates, (1 - half) @ rates, rates.detach().square().sum(dim=0), sizes])
 
-    def _change(self, x: Tensor) -> Tensor:
-        """Velocity and its Laplacian, [B, 4, P], at the cells of a step: a local field is needed there alone."""
+    def _change(self, x: Tensor, cells: Tensor) -> Tensor:
+        """What the velocity changes the features by, [B, S, P], at the cells of a step, [B, P]: there alone."""
+        grid, around = self.model.grid.sized(x.shape), rings(self.model.radius)
         z = self.model.standardised(x).unflatten(-1, x.shape[-2:])
-        near = torch.stack([at_cells(z.roll(offset, (-2, -1)), STEP_STRIDE) for offset in ((0, 0), *EDGES)], dim=2)
-        v = self.model.pointwise(near.flatten(2)).unflatten(-1, near.shape[2:])
-        return torch.cat([v[:, :, 0], v[:, :, 1:].sum(dim=2) - len(EDGES) * v[:, :, 0]], dim=1)
+        offsets = [(0, 0), *(offset for ring in around for offset in ring)]
+        near = [at_cells(grid.shifted(z, -down, -right), cells) for down, right in offsets]
+        v = self.model.pointwise(torch.stack(near, dim=2).flatten(2)).unflatten(-1, (len(near), -1))
+        own, *others = v.split([1, *(len(ring) for ring in around)], dim=2)
+        changes = [ring.sum(dim=2) - ring.shape[2] * own[:, :, 0] for ring in others]
+        return torch.cat([own[:, :, 0], *changes], dim=1)
 
     def loss(self, sums: Tensor) -> Tensor:
         """Mean over observables of (mean rate)^2 / variance, without bias, and (E|v|^2 - 1)^2.
@@ -144,49 +207,84 @@ class Stationarity(Task):
     @torch.no_grad()
     def after_epoch(self, data: Data, workers: Workers) -> None:
         """Solve for the last layer over (evenly spread) training snapshots of all workers, and choose its sign."""
-        positions = spread(data.count, SOLVE_SNAPSHOTS)
-        device = self.model.mean.device
-        rows, gram = self._moments(data.states(workers.share(positions)))
-        gram = workers.total(gram.to(device)).cpu() / len(positions)
+        species, device, shape = self.model.species, self.model.mean.device, data.states(torch.arange(1)).shape
+        rows_most = min(SOLVE_ROWS, max(1, ROW_NUMBERS // (self.observables * self.model.last.numel())))
+        most = min(SOLVE_SNAPSHOTS, rows_most)
+        positions = spread(data.count, most * max(1, GROUP_CELLS // shape[-2:].numel()))
+        groups = positions.split(-(-len(positions) // most))
+        tiles = self.tiles(shape, len(positions), rows_most // len(groups))
+        mine = [groups[n] for n in workers.share(torch.arange(len(groups)))]
+        rows, gram = self._moments(data, mine, tiles)
+        gram = workers.total(gram.to(device)).cpu() / len(groups)
 
         def total(sums: np.ndarray) -> np.ndarray:
             return workers.total(torch.from_numpy(sums).to(device)).cpu().numpy()
 
-        solution = solve(rows.numpy(), whitened_basis(np.kron(np.eye(2), gram.numpy()), NULL), RIDGE, total)
-        # c' B c = E|v|^2 over both species, so this sets the mean square of an entry to 1.
-        last = torch.from_numpy(solution.coefficients).view(2, -1) * math.sqrt(2)
+        basis = whitened_basis(np.kron(np.eye(species), gram.numpy()), NULL)
+        solution = solve(rows.numpy(), basis, RIDGE, total, prior=PRIOR)
+        # c' B c = E|v|^2 over all species, so this sets the mean square of an entry to 1.
+        last = torch.from_numpy(solution.coefficients).view(species, -1) * math.sqrt(species)
         self.model.last.copy_(last.to(self.model.last))
-        self._choose_direction(data.states(workers.share(positions[spread(len(positions), DIRECTION_STATES)])), workers)
+        left = torch.from_numpy(solution.spread) * math.sqrt(species)
+        x = data.states(workers.share(positions[spread(len(positions), DIRECTION_STATES)]))
+        self.direction_metrics = {
+            **self._choose_direction(x, workers, left),
+            "nonlinear": nonlinear_share(last, gram, 1 + species),
+        }
 
-    def _choose_direction(self, x: Tensor, workers: Workers) -> None:
-        """Of the two directions of time take that of negative mean divergence; note it, and how far the data is static.
+    def tiles(self, shape: torch.Size, snapshots: int, most: int) -> list[Tensor]:
+        """The cells of the solve, in as many tiles of the grid as there may be at most.
+
+        Args:
+            snapshots: how many there are, of this shape.
+        """
+        height, width = shape[-2:]
+        cells = self.cells(shape, 1)
+        if snapshots * len(cells) > SOLVE_CELLS:
+            cells = self.cells(shape, STRIDE)
+        side = next((n for n in TILES if n * n <= most and n * LEAST_TILE <= max(height, width)), 1)
+        numbers = cells // width * side // height * side + cells % width * side // width
+        return [cells[numbers == n] for n in numbers.unique()]
+
+    def _choose_direction(self, x: Tensor, workers: Workers, left: Tensor) -> dict[str, float]:
+        """Of the two directions of time take that of negative mean divergence; how sure it is, and how static the data.
 
         Args:
             x: this worker's share of some training states.
+            left: what the data leave open of the last layer, see `solve.Solution.spread`.
         """
-        balance = Balance(self.model.mean[:2], self.model.std[:2])
-        sums = balance.sums(x[:0].to(self.model.mean.device))
-        for state in x.split(1) if len(x) else ():
-            sums += balance.sums(state.to(self.model.mean.device))
-        self.direction_metrics = {
-            "mean_divergence": divergence.choose_direction(self.model, x, workers),
-            "imbalance": balance.imbalance(workers.total(sums)),
+        species, device = self.model.species, self.model.mean.device
+        balance = Balance(self.model.grid.sized(x.shape), species)
+        mean, std = (each[:species, None, None].cpu() for each in (self.model.mean, self.model.std))
+        sums = torch.from_numpy(balance.sums(((state - mean) / std).double().numpy() for state in x.cpu()))
+        mean, z = divergence.choose_direction(self.model, x, workers, left)
+        return {
+            "mean_divergence": mean,
+            "direction_z": z,
+            "imbalance": balance.imbalance(workers.total(sums.to(device)).cpu().numpy()),
         }
 
-    def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows [N, J, 2 K] of the observables for the last layer's basis, and the sum of its products [K, K]."""
+    def _moments(self, data: Data, groups: list[Tensor], tiles: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Rows [N T, J, C K], float32, of the observables for the last layer's basis, and its products' sum [K, K].
+
+        Args:
+            groups: positions of N groups of training states, whose means are taken.
+            tiles: numbers of the cells of T tiles.
+        """
         observables = self.draw(self.observables, "solve")
-        terms = self.model.last.shape[1]
+        terms, cells = self.model.last.shape[1], torch.cat(tiles)
         # In one piece: small results between large temporaries would leave holes as large as these in the heap.
-        rows = torch.zeros(len(x), self.observables, 2 * terms, dtype=torch.float64)
+        shape = (len(groups), len(tiles), self.observables, self.model.species * terms)
+        rows = torch.zeros(shape)
         gram = torch.zeros(terms, terms, dtype=torch.float64)
-        for i, state in enumerate(x):
-            state = state[None].to(self.model.mean.device).double()
-            basis = self.model.basis(self.model.standardised(state)).unflatten(-1, state.shape[-2:])
-            rows[i] = observables.rows(state, basis, STRIDE)[0].cpu()
-            flat = at_cells(basis, STRIDE)[0]
-            gram += (flat @ flat.mT).cpu() / flat.shape[-1]
-        return rows, gram
+        for row, positions in zip(rows, groups, strict=True):
+            for state in data.states(positions).split(1):
+                state = state.to(self.model.mean.device).double()
+                basis = self.model.basis(self.model.standardised(state)).unflatten(-1, state.shape[-2:])
+                row += (observables.tile_rows(state, basis, tiles) / len(positions)).to(row)
+                flat = at_cells(basis, cells)[0]
+                gram += (flat @ flat.mT).cpu() / flat.shape[-1] / len(positions)
+        return rows.flatten(0, 1), gram
 
     @torch.no_grad()
     def validate(self, x: Tensor, ids: list[int], last: bool) -> dict[str, Tensor]:
@@ -194,7 +292,7 @@ class Stationarity(Task):
         held_out = self.draw(HELD_OUT_OBSERVABLES, "held out")
         sums = torch.zeros(3, HELD_OUT_OBSERVABLES, dtype=torch.float64)
         for state in x.double().split(1) if len(x) else ():
-            rates = held_out.rates(state, self.model(state))[0].cpu()
+            rates = held_out.rates(state, self.model(state), self.cells(state.shape, 1))[0].cpu()
             sums += torch.stack([rates, rates**2, torch.ones_like(rates)])
         return {"held_out": sums}
 

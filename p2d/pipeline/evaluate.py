@@ -11,7 +11,7 @@ from p2d.config import EvaluateConfig, Source
 from p2d.config.stored import Json
 from p2d.errors import UserError
 from p2d.evaluate.evaluation import Evaluation
-from p2d.pipeline.refuse import refuse_other_fields, refuse_other_systems
+from p2d.pipeline.refuse import refuse_other_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.runs import EQUATION, FLOW, REPORT, SCORE, short_name
 from p2d.show.view import View
@@ -23,7 +23,6 @@ from p2d.training.checkpoint import read_config
 def evaluate(config: EvaluateConfig, source: Source, out: Path, track: Tracker) -> Outcome:
     """Measure what was learnt from a dataset on its held-out snapshots, into OUT/report/NAME."""
     dataset = find_dataset(source.dataset, out)
-    refuse_other_fields(dataset, "evaluate")
     view = View(dataset.card.species, dataset.card.grid, config.show)
     short = short_name(dataset.folder.name)
     name = source.name or short

@@ -11,7 +11,7 @@ from typing import Any
 from p2d.config import FlowConfig, FlowSource, ScoreConfig, TrainSource
 from p2d.errors import UserError
 from p2d.fields import Scaling
-from p2d.pipeline.refuse import refuse_other_fields, refuse_other_levels, refuse_other_systems
+from p2d.pipeline.refuse import refuse_objective, refuse_other_levels, refuse_other_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
 from p2d.runs import FLOW, REPORT, SCORE, short_name
@@ -22,7 +22,16 @@ from p2d.training.checkpoint import read_config
 from p2d.training.history import Epoch, History
 from p2d.training.job import TrainJob
 
-FACTS = ("validation", "continuity", "z_", "epoch", "imbalance", "mean_divergence")  # of a training's last epoch
+FACTS = (
+    "validation",
+    "continuity",
+    "z_",
+    "epoch",
+    "imbalance",
+    "mean_divergence",
+    "direction",
+    "nonlinear",
+)  # of a training's last epoch
 Artist = Callable[[Path, History], list[Path]]  # draws a model in training, given its history so far
 
 
@@ -68,7 +77,7 @@ def _directed_systems(dataset: Dataset) -> str:
 def train_flow(config: FlowConfig, source: FlowSource, out: Path, track: Tracker) -> Outcome:
     """Train a flow into OUT/flow/NAME; with all objectives but stationarity, from a score model."""
     dataset = find_dataset(source.dataset, out)
-    refuse_other_fields(dataset, "train-flow")
+    refuse_objective(config.objective, dataset)
     short = short_name(dataset.folder.name)
     job = TrainJob(config, source, dataset, FLOW.place(out, source.name or flow_name(short, config.objective)))
     if config.objective == "stationarity":
@@ -79,7 +88,7 @@ def train_flow(config: FlowConfig, source: FlowSource, out: Path, track: Tracker
             size = f"{shape[0]} x {shape[1]}"
             say(f"warning: {count} training snapshots of {size} are few for a flow; {least} would do")
         outcome = run_job("train-flow", job, track)
-        words = verdict(outcome.facts["imbalance"], outcome.facts["z_rms"], count, shape)
+        words = verdict(outcome.facts, count, shape)
         facts = {**outcome.facts, "verdict": words}
         return dataclasses.replace(outcome, facts=facts, result=f"{outcome.result}\n{words}")
     score = SCORE.find(out, source.score or short)

@@ -5,30 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from p2d.config.learn import Objective
 from p2d.errors import UserError
+from p2d.flow.skew import cyclic
 from p2d.snapshots.store import Dataset
 from p2d.training.checkpoint import read_config
 
 
-def refuse_other_fields(dataset: Dataset, command: str) -> None:
-    """Refuse species and grids that the mathematics of a command is not made for yet.
+def refuse_objective(objective: Objective, dataset: Dataset) -> None:
+    """Refuse an objective of flows that means nothing on a dataset.
 
     Raises:
-        UserError: says what the command takes, and what the dataset has.
+        UserError: says why, and what to take.
     """
-    card = dataset.card
-    edges, spacing, operator = card.grid.edges, card.grid.spacing, card.settings.get("operator", "5-point")
-    takes, has = (
-        "two species on a periodic grid",
-        f"{', '.join(card.names)} with {' and '.join(dict.fromkeys(edges))} edges",
-    )
-    fits = len(card.species) == 2 and set(edges) == {"periodic"}
-    if command == "discover":
-        takes += " of spacing 1, of the 5-point Laplacian,"
-        has += f", spacing {spacing:g} and the {operator} Laplacian"
-        fits = fits and spacing == 1 and operator == "5-point"
-    if not fits:
-        raise UserError(f"p2d {command} takes {takes} so far; {dataset.folder} has {has}")
+    grid = dataset.card.grid
+    if objective == "training-free":
+        cyclic(len(dataset.card.species))
+    if objective == "continuity" and not grid.is_closed:
+        where = "outside a mask" if grid.mask else "beyond open edges"
+        raise UserError(
+            f"continuity is not possible on {dataset.folder}: it asks div v + v . s of whole states, whose velocity is "
+            f"not known beside what lies {where}; take the objective stationarity"
+        )
 
 
 def refuse_other_systems(kind: str, model: Path, dataset: Dataset) -> None:

@@ -16,11 +16,11 @@ from p2d.config.stored import Json
 from p2d.discovery.result import Discovery
 from p2d.errors import UserError
 from p2d.evaluate.course import Rollout
-from p2d.evaluate.metrics import known_system
+from p2d.evaluate.metrics import known_system, operator_of
 from p2d.evaluate.rollout import KINDS, Subject, roll_out, score_beside
 from p2d.fields import Scaling
 from p2d.flow.model import Flow
-from p2d.pipeline.refuse import refuse_other_fields, refuse_other_levels, refuse_other_systems, refuse_systems
+from p2d.pipeline.refuse import refuse_other_levels, refuse_other_systems, refuse_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
 from p2d.runs import EQUATION, FLOW, REPORT, SCORE, short_name
@@ -40,7 +40,6 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
     """
     carrier = _equation(source, out) if source.equation else _flow(source, out)
     dataset = find_dataset(source.start or carrier.learnt_from.get("dataset", ""), out)
-    refuse_other_fields(dataset, "rollout")
     view = View(dataset.card.species, dataset.card.grid, config.show)
     if source.equation:
         refuse_systems(f"{carrier.where} is of", carrier.learnt_from, dataset, "an equation")
@@ -63,14 +62,17 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
     if not figures.can_animate(config.animation):
         raise UserError("animation = mp4 needs ffmpeg, which is not here; take gif")
     start = time.monotonic()
-    flow = carrier.load(dataset, np.sort(starts))
+    grid, states = dataset.card.grid, dataset.states(starts)
+    flow = carrier.load(dataset, states).on(grid)
     subject = Subject(
         flow=flow,
         system=known_system(dataset),
         score=score_beside(flow, score),
-        starts=np.concatenate([dataset.states(np.array([i])) for i in starts]),
+        starts=states,
         ensemble=dataset.states(others),
-        grid=dataset.card.grid,
+        grid=grid,
+        operator=operator_of(dataset),
+        integrator=dataset.card.settings.get("integrator", "euler"),
         **{key: getattr(config, key) for key in ("times", "eta", "alpha", "noise", "step", "seed")},
     )
     with stage(track, "rollout", place, {**config.to_dict(), **source.to_dict()}) as child:
@@ -83,7 +85,9 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
         for path in sorted(place.iterdir()):
             child.artifact(path)
     if subject.system is None:
-        say("  the true system is not known: time is counted so that diffusion is as fast as in the waves preset")
+        say("  the true system is not known: a step is the time in which the fastest change of the flow falls to 1/e")
+    if not grid.is_closed:
+        say("  nothing is known beyond open edges and masks: the states are carried on as if there were walls, no flux")
     return Outcome("rollout", True, place, rolled.to_dict(), time.monotonic() - start, rolled)
 
 
@@ -115,7 +119,7 @@ class _Carrier:
         scaling: its training coordinates; None: those of any dataset.
         settings: of a flow.
         identity: to know it again.
-        load: makes it, in the unit of time of flows over some samples of a dataset.
+        load: makes it, in the unit of time of flows over some states of a dataset.
     """
 
     kind: str
@@ -148,9 +152,9 @@ def _equation(source: RolloutSource, out: Path) -> _Carrier:
     file = EQUATION.find(out, source.equation)
     discovery = Discovery.load(file)
 
-    def load(dataset: Dataset, sample_ids: np.ndarray) -> Flow:
-        states = torch.from_numpy(dataset.states(sample_ids))
-        return Flow.of_system(discovery.system, states, dataset.scaling)
+    def load(dataset: Dataset, states: np.ndarray) -> Flow:
+        x, grid = torch.from_numpy(states), dataset.card.grid
+        return Flow.of_system(discovery.system, x, dataset.scaling, grid, operator_of(dataset))
 
     return _Carrier(
         kind="equation",

@@ -12,13 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from p2d.config import FlowSource, ScoreConfig, SweepConfig, TrainSource, refuse_other_settings
 from p2d.config.sweep import AUTO, METRICS, Point
 from p2d.errors import UserError
 from p2d.pipeline.learn import refuse_other_score, run_job, train_score
-from p2d.pipeline.refuse import refuse_other_fields
+from p2d.pipeline.refuse import refuse_objective
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import Advance, progress, say
 from p2d.runs import SCORE, SWEEP, copy_whole, short_name, whole, write_json
@@ -46,7 +44,7 @@ def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker) ->
             fit the machine, a sweep of other settings in the folder, or trials that have failed one and all.
     """
     dataset = find_dataset(source.dataset, out)
-    refuse_other_fields(dataset, "sweep")
+    refuse_objective(config.objective, dataset)
     short = short_name(dataset.folder.name)
     name = source.name or (short if config.objective == "continuity" else f"{short}_{config.objective}")
     folder = SWEEP.place(out, name)
@@ -104,12 +102,13 @@ def _choose_metric(config: SweepConfig, dataset: Dataset, holdout: float) -> str
     Raises:
         UserError: a cosine with a truth that is not known, or of patterns that do not move.
     """
-    from p2d.flow import verdict
+    from p2d.snapshots.static import STATIC, measure_imbalance
 
     known = bool(dataset.card.systems)
     if config.metric not in (AUTO, "cosine"):
         return config.metric
-    static = known and verdict.is_static(verdict.imbalance(torch.from_numpy(dataset.states(dataset.split(holdout)[1]))))
+    held = dataset.states(dataset.split(holdout)[1]) if known else None
+    static = held is not None and measure_imbalance(held, dataset.card.grid) < STATIC
     if known and not static:
         return "cosine"
     if config.metric == AUTO:
@@ -202,6 +201,7 @@ class _Tracked:
 
     def _draw_pictures(self, trial: str, values: dict[str, float]) -> list[Path]:
         from p2d.evaluate import metrics
+        from p2d.flow.model import Flow
         from p2d.show import curves, figures
         from p2d.show.report import VALIDATION_LABELS
 
@@ -213,7 +213,7 @@ class _Tracked:
         states = self.dataset.states(ids)
         truth = metrics.true_velocity(self.dataset, ids, states)
         fields = {"true": truth} if truth is not None else {}
-        fields["flow"] = metrics.flow_velocity(flow, states)
+        fields["flow"] = metrics.flow_velocity(Flow.load(flow).on(self.dataset.card.grid), states)
         cosines = {"flow": values["cosine"]} if "cosine" in values else {}
         view = View(self.dataset.card.species, self.dataset.card.grid)
         figures.draw_velocities(where / "velocity.png", states, fields, cosines, view, title)

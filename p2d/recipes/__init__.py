@@ -33,4 +33,4 @@ def build(
     """
     if isinstance(config, ScoreConfig):
         return score_task(config, data, grid, scaling, device).to(device)
-    return flow_task(config, data, score).to(device)
+    return flow_task(config, data, grid, score).to(device)

@@ -51,11 +51,12 @@ class Balance:
         inside = self.grid.inside(REACH)
         rows, columns = (np.arange(length) % STRIDE == 0 for length in self.grid.shape)
         chosen = inside & rows[:, None] & columns
-        total: np.ndarray | float = 0.0
+        features = len(self._features(np.zeros((self.count, *self.grid.shape))))
+        total = np.zeros((features, features))  # of no fields, too
         for z in fields:
             cells = self.smooth(np.stack(self._features(z)))[:, chosen]
-            total = total + cells @ cells.T
-        return np.asarray(total)
+            total += cells @ cells.T
+        return total
 
     def _features(self, z: np.ndarray) -> list[np.ndarray]:
         """Polynomials, then what fourth order adds, then lap(c) and lap(lap(c)) of each species."""

@@ -82,17 +82,18 @@ def quiet_score(states: np.ndarray, alpha: tuple[float, ...] = (0.5, 0.999)) -> 
     return model.eval()
 
 
-def dataset_of(states: np.ndarray, folder: Path, system: System | None = None) -> Dataset:
-    """A dataset of these states, of a system that is known or not."""
+def dataset_of(states: np.ndarray, folder: Path, system: System | None = None, grid: Grid | None = None) -> Dataset:
+    """A dataset of these states, of a system that is known or not; on a periodic grid when no other is told."""
+    count = states.shape[1]
     name = system.label if system else derived.GENERATED
     settings = {"operator": "5-point", "integrator": "euler", "initial": "discs"} if system else {}
     card = Card(
         settings=settings,
-        species=CONCENTRATIONS,
-        grid=Grid(states.shape[-2:]),
+        species=CONCENTRATIONS if count == 2 else tuple(Species(name) for name in "abcdefgh"[:count]),
+        grid=grid or Grid(states.shape[-2:]),
         systems={name: system} if system else {},
         conditions={name: dict(system.parameters)} if system else {},
-        scaling=SCALING,
+        scaling=Scaling((0.5,) * count, (0.5,) * count),
         chunk=len(states),
         origin={} if system else {"kind": "generated"},
     )

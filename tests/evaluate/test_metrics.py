@@ -9,12 +9,13 @@ from torch.testing import assert_close
 
 from p2d.config import SimulateConfig
 from p2d.evaluate.metrics import cosine, stationarity, true_velocity
-from p2d.fields import laplacian
+from p2d.fields import Grid, Mask, laplacian
 from p2d.snapshots.simulated import simulate_here
 from p2d.snapshots.store import Dataset
 from p2d.systems.reading import load_system
 
 GRAY_SCOTT = load_system("gray_scott")
+UV = ("u", "v")
 SHAPES = [(3, 2, 6, 6), (1, 2, 5, 9)]
 
 
@@ -38,7 +39,7 @@ def waves(tmp_path_factory) -> Dataset:
 @pytest.mark.parametrize("factor", [1.0, 1e-5, -1.0, -3e4])
 def test_a_field_and_its_multiples_have_cosine_one_with_their_sign(shape, factor):
     field = random_field(shape)
-    for value in cosine(factor * field, field).values():
+    for value in cosine(factor * field, field, UV).values():
         assert_close(value, float(np.sign(factor)), rtol=1e-14, atol=0)  # float64 sums
 
 
@@ -46,10 +47,32 @@ def test_a_field_and_its_multiples_have_cosine_one_with_their_sign(shape, factor
 def test_each_species_has_a_cosine_of_its_own(shape):
     field = random_field(shape)
     mirrored = field * np.array([1.0, -1.0])[:, None, None]
-    found = cosine(mirrored, field)
+    found = cosine(mirrored, field, UV)
     power_u, power_v = (field[:, 0] ** 2).sum(), (field[:, 1] ** 2).sum()
     expected = {"cosine": (power_u - power_v) / (power_u + power_v), "cosine_u": 1.0, "cosine_v": -1.0}
     assert_close(found, {k: float(v) for k, v in expected.items()}, rtol=1e-13, atol=1e-15)  # float64 sums
+
+
+def test_species_have_their_own_names_and_only_cells_that_are_known_count():
+    field, known = random_field((3, 3, 5, 6)), np.random.default_rng(1).random((5, 6)) < 0.5
+    other = np.where(known, field, 7.0)
+    other[:, 1] *= -1
+    found = cosine(other, field, ("a", "b", "c"), known)
+    assert list(found) == ["cosine", "cosine_a", "cosine_b", "cosine_c"]
+    assert [found[f"cosine_{s}"] for s in "abc"] == pytest.approx([1.0, -1.0, 1.0])
+
+
+@pytest.mark.parametrize("edges", ["open", "mirror"])
+def test_z_scores_are_of_cells_that_are_known(edges):
+    states, velocity = (np.random.default_rng(s).normal(size=(20, 3, 12, 14)).astype(np.float32) for s in (0, 1))
+    mask = np.zeros((12, 14), bool)
+    mask[2:11, 3:13] = True
+    grid = Grid((12, 14), edges=(edges, edges), mask=Mask.of(mask))
+    known = stationarity(velocity, states, grid)
+    assert 0.3 < known["z_rms"] < 2  # of a velocity that knows nothing of the states
+    states[..., ~mask] = 1e6
+    velocity[..., ~grid.inside(1)] = 1e6  # of a velocity that sees one cell
+    assert stationarity(velocity, states, grid) == known
 
 
 def test_entries_are_pooled_so_that_fast_snapshots_weigh_more():
@@ -57,13 +80,13 @@ def test_entries_are_pooled_so_that_fast_snapshots_weigh_more():
     other = field * np.array([1.0, -1.0])[:, None, None, None]
     powers = (field**2).sum(axis=(1, 2, 3))
     expected = (powers[0] - powers[1]) / powers.sum()
-    assert_close(cosine(other, field)["cosine"], float(expected), rtol=1e-13, atol=1e-15)  # float64 sums
+    assert_close(cosine(other, field, UV)["cosine"], float(expected), rtol=1e-13, atol=1e-15)  # float64 sums
 
 
 def test_fields_that_share_nothing_have_cosine_zero():
     rows = np.arange(8)[:, None]
     one, other = (np.broadcast_to(np.cos(2 * np.pi * k * rows / 8), (3, 2, 8, 8)) for k in (1, 2))
-    for value in cosine(one, other).values():
+    for value in cosine(one, other, UV).values():
         assert_close(value, 0.0, rtol=0, atol=1e-15)  # float64 sums of cosines that cancel
 
 

@@ -5,18 +5,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from p2d.evaluate import report
 from p2d.evaluate.evaluation import Evaluation
+from p2d.fields import Grid, Mask
+from p2d.flow.velocity import LocalField
 from p2d.pipeline.stage import Outcome
 from p2d.show.report import draw_report
 from p2d.show.summary import run_text
 from p2d.show.view import View
 from p2d.systems.reading import load_system
-from p2d.systems.system import System
+from p2d.systems.system import Run, System
 
 from ..discovery.test_result import discovery
 from .helpers import (
+    HIDDEN,
     dataset_of,
     field_of,
     linear_field,
@@ -53,10 +57,11 @@ def evaluated(
     score=None,
     discovery=DISCOVERY,
     z_rms: float = 1.0,
+    grid: Grid | None = None,
     **settings,
 ) -> Evaluation:
     """The evaluation of four held-out states of these, on a flow of this field, and its figures."""
-    dataset = dataset_of(states, folder / "data", system)
+    dataset = dataset_of(states, folder / "data", system, grid)
     if field is not None:
         write_flow(folder / "flow", dataset, field, z_rms, **settings)
     if score is not None:
@@ -82,6 +87,39 @@ def told(found: Evaluation) -> str:
     said = str(found)
     assert said in run_text(found, [Outcome("evaluate", True, Path("there"), {}, 1.0)], Path("runs"))
     return said
+
+
+HEAT = System("heat", {"a": "0.2*lap(a)", "b": "0.1*lap(b)", "c": "0.05*lap(c) - 0.02*c"}, run=Run(dt=0.5))
+
+
+@torch.no_grad()
+def heat_field(grid: Grid) -> LocalField:
+    """The velocity of HEAT, in training coordinates: c = x / 2 + 1 / 2."""
+    field = LocalField(HIDDEN, species=3, grid=grid, generator=torch.Generator().manual_seed(0))
+    field.last.zero_()
+    field.last[range(3), range(4, 7)] = torch.tensor([0.2, 0.1, 0.05])
+    field.last[2, [0, 3]] = -0.02
+    return field
+
+
+@pytest.mark.parametrize("walls", ["mirror", "open", "mask"])
+def test_three_species_with_walls_are_evaluated_in_the_cells_that_are_known(walls, tmp_path):
+    disc = np.hypot(*(np.mgrid[:36, :36] - 17.5)) < 17
+    grids = {
+        "mirror": Grid((36, 36), edges=("mirror", "mirror")),
+        "open": Grid((36, 36), edges=("open", "open")),
+        "mask": Grid((36, 36), mask=Mask.of(disc)),
+    }
+    grid = grids[walls]
+    states = np.concatenate([patterns(12, 36, 36), patterns(12, 36, 36, 1)[:, :1]], axis=1)
+    states[..., ~grid.inside(0)] = 0.1
+    found = evaluated(tmp_path, states, HEAT, heat_field(grid), discovery=None, grid=grid)
+    # the same velocity, in float32
+    assert found.flow.field.cosines == pytest.approx(dict.fromkeys(["cosine", *(f"cosine_{s}" for s in "abc")], 1.0))
+    assert found.flow.field.z_rms == pytest.approx(found.truth.z_rms, rel=1e-3)
+    ratios = found.flow.preservation.ratios
+    assert set(ratios) == {"recovered", "random", "still"} and ratios["recovered"] is not None
+    assert "cosine with the true velocity" in told(found) and "(a 1.0000, b 1.0000, c 1.0000)" in told(found)
 
 
 @pytest.fixture(scope="module")

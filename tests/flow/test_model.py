@@ -13,7 +13,7 @@ from p2d.errors import UserError
 from p2d.fields import Scaling
 from p2d.flow.model import Flow, field_options, skew_field
 from p2d.flow.skew import SkewField
-from p2d.flow.velocity import LocalField, rings
+from p2d.flow.velocity import PERIODIC, LocalField, rings
 from p2d.score.model import ScoreModel
 from p2d.score.spectrum import Spectrum
 from p2d.systems.reading import load_system
@@ -128,7 +128,7 @@ def test_a_training_free_flow_comes_back_with_its_score_model(tmp_path, kernel_r
 @pytest.mark.parametrize(("sign", "turned"), [("+", 1), ("-", -1)])
 def test_of_a_training_free_flow_the_sign_says_where_u_goes(sign, turned):
     settings = FlowConfig(objective="training-free", alpha=0.7, sign=sign)
-    field, x = skew_field(settings, random_score(SCORES[0])), random_states(2, 8, 12)
+    field, x = skew_field(settings, random_score(SCORES[0]), 2, PERIODIC), random_states(2, 8, 12)
     s = field.score.score(math.sqrt(0.7) * x, 0.7)
     assert_close(field(x)[:, 0], turned * s[:, 1] / math.sqrt(2), rtol=1e-6, atol=1e-6)  # float32
 
@@ -139,7 +139,7 @@ def test_a_loaded_flow_is_in_evaluation_mode_on_the_cpu(tmp_path, objective):
     if objective == "stationarity":
         field, more = random_field(settings), {}
     else:
-        field, more = skew_field(settings, random_score(SCORES[0])), {"score": SCORES[0]}
+        field, more = skew_field(settings, random_score(SCORES[0]), 2, PERIODIC), {"score": SCORES[0]}
     found = Flow.load(saved(tmp_path, settings, AFFINES[0], field.state_dict(), **more))
     assert not any(module.training for module in found.modules())
     assert {weight.device.type for weight in found.state_dict().values()} == {"cpu"}

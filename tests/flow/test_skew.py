@@ -3,12 +3,14 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from p2d.fields import laplacian
+from p2d.errors import UserError
+from p2d.fields import Grid, Mask, laplacian
 from p2d.flow import divergence
 from p2d.flow.skew import SkewField, TrainingFree
 from p2d.score.model import ScoreModel
@@ -64,6 +66,33 @@ def modelled_field(radius: float) -> SkewField:
 
 def dense_jacobian(field, x: Tensor) -> Tensor:
     return torch.autograd.functional.jacobian(field, x[None]).reshape(x.numel(), x.numel())
+
+
+WALLS = [
+    Grid((4, 5), edges=("mirror", "open")),
+    Grid((4, 4), mask=Mask.of(np.arange(16).reshape(4, 4) % 5 != 2)),
+    Grid((1, 7), edges=("periodic", "mirror")),
+]
+
+
+@pytest.mark.parametrize("grid", [*WALLS, Grid((4, 5))])
+@pytest.mark.parametrize("radius", [0.0, 1.5])
+@pytest.mark.parametrize("species", [2, 3, 4])
+def test_the_kernel_is_skew_at_walls_and_of_any_number_of_species(grid, radius, species):
+    field = SkewField(KnownScore(lambda x: x / ALPHA), ALPHA, radius, 1, species, grid).double()
+    matrix = dense_jacobian(field.at_noised, torch.zeros(species, *grid.shape, dtype=torch.float64))
+    inside = torch.from_numpy(grid.inside(0)).expand(species, -1, -1).flatten()
+    matrix = matrix[inside][:, inside]
+    assert matrix.norm() > 0.1
+    assert_close(matrix, -matrix.T, rtol=0, atol=1e-14)  # float64 sums of up to 9 weights
+    blocks = matrix.view(species, len(matrix) // species, species, -1).abs().amax(dim=(1, 3)) > 0
+    apart = (torch.arange(species)[:, None] - torch.arange(species)) % species
+    assert torch.equal(blocks, (apart == 1) | (apart == species - 1))  # each with the next, and the one before
+
+
+def test_one_species_has_nothing_to_be_turned_into():
+    with pytest.raises(UserError, match="there is one species"):
+        SkewField(KnownScore(), ALPHA, 0.0, 1, species=1)
 
 
 @pytest.mark.parametrize("sign", [1, -1])

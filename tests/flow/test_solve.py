@@ -255,3 +255,27 @@ def test_a_term_that_is_zero_on_the_data_is_left_out():
 def test_a_small_term_is_not_a_null_one():
     units = np.array([1e-9, 1.0, 1e6, 1.0])
     assert whitened_basis(random_gram(4) * np.outer(units, units), NULL).shape == (4, 4)
+
+
+def test_the_prior_is_a_penalty_on_the_size_of_the_coefficients():
+    rng = np.random.default_rng(0)
+    rows, gram = rng.normal(size=(200, 12, 4)) + rng.normal(size=(12, 4)), np.diag([1.0, 1.0, 1.0, 1e-6])
+    free, held = (solve(rows, gram, 1e-12, 1e-4, prior=prior) for prior in (0.0, 1e8))
+    for found in (free, held):
+        np.testing.assert_allclose(found.coefficients @ gram @ found.coefficients, 1.0, rtol=1e-9)
+    # of c' B c = 1 the shortest has nothing where B is small
+    assert abs(held.coefficients[3]) < 1e-3 and np.linalg.norm(held.coefficients) < np.linalg.norm(free.coefficients)
+
+
+def test_what_the_data_leave_open_is_the_spread_of_the_solutions_of_other_data():
+    rng = np.random.default_rng(1)
+    matrix = rng.normal(size=(12, 4))
+    matrix -= np.outer(matrix @ [1.0, 0, 0, 0], [1.0, 0, 0, 0])  # c = (1, 0, 0, 0) alone is stationary
+    found, spreads = [], []
+    for _ in range(200):
+        solution = solve(matrix + 0.5 * rng.normal(size=(400, 12, 4)), np.eye(4), 1e-12, 1e-6)
+        found.append(solution.coefficients * np.sign(solution.coefficients[0]))
+        spreads.append(np.sqrt((solution.spread**2).sum(axis=1)))
+    expected = np.std(found, axis=0)[1:]
+    # a standard deviation of 200 has an error of 5 %: four of these
+    np.testing.assert_allclose(np.mean(spreads, axis=0)[1:], expected, rtol=0.2)

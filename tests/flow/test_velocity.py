@@ -3,15 +3,27 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
 
 from p2d.errors import UserError
-from p2d.fields import laplacian
+from p2d.fields import Grid, Mask, laplacian
 from p2d.flow import divergence
-from p2d.flow.velocity import LocalField, bound_features, differences, edges, feature_statistics, rings, stencil
+from p2d.flow.velocity import (
+    LocalField,
+    at_cells,
+    bound_features,
+    differences,
+    feature_statistics,
+    lattice,
+    own_shares,
+    rings,
+    stencil,
+)
+from p2d.flow.velocity import laplacian as edges
 
 GRIDS = [(8, 8), (6, 11), (9, 5)]
 RADII = [1.0, 1.5, 2.0]
@@ -70,6 +82,90 @@ def test_rings_are_the_neighbours_within_the_radius_by_distance(radius, sizes):
 def test_the_difference_to_the_edges_is_the_laplacian():
     x = random_states(2, 6, 11)
     assert_close(edges(x), laplacian(x), rtol=0, atol=1e-14)  # float64 sums of five numbers of order 1
+
+
+WALLS = {
+    "mirror": Grid((6, 11), edges=("mirror", "mirror")),
+    "open": Grid((6, 11), edges=("open", "periodic")),
+    "mask": Grid((6, 11), mask=Mask.of(np.random.default_rng(0).random((6, 11)) < 0.7)),
+    "line": Grid((1, 11)),
+    "open line": Grid((1, 11), edges=("periodic", "open")),
+}
+
+
+@pytest.mark.parametrize("grid", WALLS.values(), ids=WALLS)
+@pytest.mark.parametrize("radius", RADII)
+@pytest.mark.parametrize("species", [1, 3])
+def test_neighbours_beyond_walls_are_those_of_the_grid(grid, radius, species):
+    x = torch.randn(2, species, *grid.shape, generator=seeded(3), dtype=torch.float64)
+    parts = [x, *(sum(grid.shifted(x, *by) - x for by in ring) for ring in rings(radius))]
+    # float64 sums of up to 5 numbers of order 1, in another order
+    assert_close(stencil(x, radius, grid), torch.cat(parts, dim=1), rtol=0, atol=1e-13)
+    field = LocalField((5,), radius, generator=seeded(), species=species, grid=grid).double()
+    velocity = field(x)
+    assert velocity.shape == x.shape
+    if grid.mask:
+        assert not velocity[..., ~torch.from_numpy(grid.mask.cells)].any()
+    else:  # a field of any size with the same edges
+        longer = torch.cat([x, x], dim=-1)
+        inside = slice(2, 11 - 2)  # where the stencil does not reach the other copy
+        assert_close(field(longer)[..., inside], velocity[..., inside], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("grid", WALLS.values(), ids=WALLS)
+def test_a_lattice_is_what_a_grid_knows_the_surroundings_of(grid):
+    try:
+        cells = lattice(grid, 2, 1)
+    except UserError:
+        assert not grid.inside(1)[::2, ::2].any()
+        return
+    rows, columns = cells // grid.shape[1], cells % grid.shape[1]
+    assert not (rows % 2).any() and not (columns % 2).any()
+    assert grid.inside(1)[rows, columns].all() and len(cells) == grid.inside(1)[::2, ::2].sum()
+
+
+def test_a_grid_without_known_surroundings_is_refused():
+    with pytest.raises(UserError, match=r"no cell of a grid of 3 x 4 .* 2 cells away"):
+        lattice(Grid((3, 4), edges=("open", "open")), 1, 2)
+
+
+def test_states_have_cells_of_their_own_or_all_the_same():
+    x = torch.arange(24.0).view(2, 1, 3, 4)
+    assert_close(at_cells(x, torch.tensor([5, 0])), x.flatten(2)[..., [5, 0]], rtol=0, atol=0)
+    own = at_cells(x, torch.tensor([[1, 2], [7, 11]]))
+    assert own.tolist() == [[[1.0, 2.0]], [[19.0, 23.0]]]
+    assert_close(at_cells(x, None), x.flatten(2), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("grid", [*WALLS.values(), Grid((2, 3)), Grid((8, 9))])
+@pytest.mark.parametrize("radius", RADII)
+def test_the_share_of_a_cell_in_its_own_differences(grid, radius):
+    shares = own_shares(radius, grid)
+    cells = torch.eye(grid.shape[0] * grid.shape[1]).view(-1, *grid.shape)
+    expected = torch.stack([differences(cells, ring, grid).flatten(1).diagonal() for ring in rings(radius)])
+    assert_close(shares.expand_as(expected), expected, rtol=0, atol=0)
+    assert shares.shape[1] == (1 if grid.is_closed and "mirror" not in grid.edges else len(cells))
+
+
+def test_a_constant_species_is_not_blown_up_to_its_rounding():
+    x = torch.full((4, 2, 8, 8), 0.1)
+    x[:, 0] = torch.rand(4, 8, 8, generator=seeded())
+    mean, std = feature_statistics(x)
+    z = LocalField((3,), mean=mean, std=std).standardised(x)
+    assert z[:, [1, 3]].abs().max() < 0.2
+
+
+def test_statistics_and_bounds_are_of_cells_whose_surroundings_are_known():
+    whole = random_states(3, 12, 13).float()
+    grid = Grid((8, 9), edges=("open", "open"))
+    mean, std = feature_statistics(whole[..., 2:10, 2:11], 1.5, grid)
+    parts = stencil(whole, 1.5)[..., 3:9, 3:10].double()
+    assert_close(mean, parts.mean(dim=(0, 2, 3)).float(), rtol=1e-5, atol=1e-6)  # float32 numbers of order 1
+    assert_close(std, parts.std(dim=(0, 2, 3), correction=0).float(), rtol=1e-5, atol=0)
+    field = LocalField((3,), 1.5, mean=mean, std=std, generator=seeded(), grid=grid)
+    bound_features(field, whole[..., 2:10, 2:11])
+    standardised = (parts - mean[:, None, None]) / std[:, None, None]
+    assert_close(field.highest.double(), standardised.amax(dim=(0, 2, 3)), rtol=1e-5, atol=1e-5)
 
 
 def test_the_state_is_left_as_it_was():
