@@ -296,9 +296,7 @@ def _rows(case: _Case, count: int) -> list[Row]:
                 kind=case.kind,
                 library=name,
                 snapshots=count,
-                cosine=metrics.cosine(discovery.system.rate(judged), case.truth.rate(judged), case.truth.species)[
-                    "cosine"
-                ],
+                cosine=metrics.cosine(discovery.system.rate(judged), case.truth.rate(judged))["cosine"],
                 errors=_errors(discovery, case.truth),
                 covered=_covered(discovery, case.truth),
                 right_terms=_term_names(discovery.system) == _term_names(case.truth),

@@ -52,11 +52,11 @@ def flow_velocity(flow: Flow, states: np.ndarray) -> np.ndarray:
     return torch.cat([flow(x) for x in torch.from_numpy(states).split(8)]).double().numpy()
 
 
-def cosine(velocity: np.ndarray, truth: np.ndarray, names: tuple[str, ...], cells: Any = ...) -> dict[str, float]:
+def cosine(velocity: np.ndarray, truth: np.ndarray, names: tuple[str, ...] = (), cells: Any = ...) -> dict[str, float]:
     """Cosine of two fields [N, C, H, W], all entries pooled, and for each species alone, as cosine_NAME.
 
     Args:
-        names: of the species.
+        names: of the species; without any they are only pooled.
         cells: where both are known, bool [H, W]; all of them when not told.
     """
 

@@ -215,7 +215,7 @@ def test_with_a_score_model_there_is_a_course_of_it_alone_and_a_corrector(out, c
     screen = capsys.readouterr()
     plain = json.loads(screen.out)
     assert set(plain) == {"times", "starts", "inputs", "score only"} | KINDS - {"true"}, "the system is not known"
-    assert "time is counted so that diffusion is as fast as in the waves preset" in screen.err
+    assert "a step is the time in which the fastest change of the flow falls to 1/e" in screen.err
     _, frames = read_frames(out / "report/scored/rollout/frames.parquet")
     assert list(frames) == ["recovered", "score only", "reversed"]
     corrected = said(capsys, "--flow", "scored", *few, "--eta", "0.2", "-a", "0.9", "--name", "corrected")
