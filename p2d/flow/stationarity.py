@@ -255,14 +255,11 @@ class Stationarity(Task):
         """
         species, device = self.model.species, self.model.mean.device
         balance = Balance(self.model.grid.sized(x.shape), species)
-        mean, std = (each[:species, None, None].cpu() for each in (self.model.mean, self.model.std))
-        sums = torch.from_numpy(balance.sums(((state - mean) / std).double().numpy() for state in x.cpu()))
+        shift, scale = (each[:species, None, None].cpu() for each in (self.model.mean, self.model.std))
+        sums = torch.from_numpy(balance.sums(((state - shift) / scale).double().numpy() for state in x.cpu()))
+        imbalance = balance.imbalance(workers.total(sums.to(device)).cpu().numpy())
         mean, z = divergence.choose_direction(self.model, x, workers, left)
-        return {
-            "mean_divergence": mean,
-            "direction_z": z,
-            "imbalance": balance.imbalance(workers.total(sums.to(device)).cpu().numpy()),
-        }
+        return {"mean_divergence": mean, "direction_z": z, "imbalance": imbalance}
 
     def _moments(self, data: Data, groups: list[Tensor], tiles: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Rows [N T, J, C K], float32, of the observables for the last layer's basis, and its products' sum [K, K].
