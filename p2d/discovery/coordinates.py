@@ -1,6 +1,6 @@
-"""Terms in the user's units as sums of functions of z = (c - shift) / scale, which is 0 to 1 over each species' range.
+"""Terms in the user's units as sums of functions of z = (c - shift) / scale, scaled to each species' spread or range.
 
-Where values are far from 0 beside their range, powers of them are nearly the same function, and only those of z can be
+Where values are far from 0 beside their spread, powers of them are nearly the same function, and only those of z can be
 told apart in 64 bits. An affine map takes a library of monomials onto itself, so nothing is lost: what is measured are
 functions of z, and the equation is asked for, term by term, in the user's units.
 """
@@ -20,8 +20,9 @@ from p2d.systems.terms import Expansion
 def ranged(states: np.ndarray, inside: np.ndarray) -> Scaling:
     """The scaling of each species to 0 to 1 over the cells `inside` [H, W] of states [N, C, H, W].
 
-    Of noisy snapshots of chaos, scaled to mean 0 and spread 1 instead, the cosine was 0.98 and not 0.9995: high powers
-    of the far ends of the range then weigh more, and noise with them.
+    For noisy snapshots: of chaos with noise 0.01, 1 - cosine was 8e-4 so and 0.02 with mean 0 and spread 1, where high
+    powers of the far ends of the range weigh more, and noise with them. Clean ones are better the other way: Barkley's
+    spirals 3e-5 and 7e-7, turbulence of lambda-omega systems 0.8 and 3e-3.
     """
     known = states[..., inside].astype(np.float64)
     low = known.min(axis=(0, 2))

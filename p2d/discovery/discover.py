@@ -95,7 +95,7 @@ def choose_measure(
     smoothing = config.kernel_width
     if smoothing is None:
         smoothing = SMOOTHING if rounded or any(noise) else 0.0
-    scaling = ranged(states, grid.inside(0))
+    scaling = (ranged if any(noise) else standardised)(states, grid.inside(0))
     terms, _ = expanded(("1", *species, *library.terms), species, scaling)
     trees = [expressions.parse(term, species) for term in terms]
     reach = max(map(expressions.reach, trees))

@@ -56,7 +56,7 @@ def summed_over_threads(count: int):
 def test_the_stationary_direction_is_found_within_its_sampling_error(observables, terms, noise):
     snapshots = 2000
     rows, c = synthetic_rows(snapshots, observables, terms, noise)
-    found = solve(rows, random_gram(terms), NULL, RIDGE).coefficients
+    found = solve(rows, whitened_basis(random_gram(terms), NULL), RIDGE).coefficients
     slopes = np.linalg.svd(synthetic_rows(1, observables, terms, 0.0)[0][0])[1][:-1]
     # rates of a unit direction err by noise / sqrt(N), the direction by that over each slope of M: three of these
     allowed = 3 * noise * np.sqrt(np.sum(slopes**-2.0) / snapshots)
@@ -67,7 +67,7 @@ def test_the_stationary_direction_is_found_within_its_sampling_error(observables
 @pytest.mark.parametrize("seed", range(3))
 def test_the_solution_has_unit_energy(seed):
     gram = random_gram(5, seed)
-    found = solve(synthetic_rows(100, 12, 5, 0.1, seed)[0], gram, NULL, RIDGE).coefficients
+    found = solve(synthetic_rows(100, 12, 5, 0.1, seed)[0], whitened_basis(gram, NULL), RIDGE).coefficients
     assert_close(found @ gram @ found, 1.0, rtol=1e-12, atol=0)  # whitened in float64, condition number 1e4
 
 
@@ -76,7 +76,7 @@ def test_the_smallest_statistic_is_a_chi_squared_number():
     statistics = []
     for seed in range(repeats):
         rows, _ = synthetic_rows(snapshots, observables, terms, 0.1, seed)
-        statistics.append(solve(rows, random_gram(terms), NULL, RIDGE).statistics[0])
+        statistics.append(solve(rows, whitened_basis(random_gram(terms), NULL), RIDGE).statistics[0])
     freedom = observables - terms + 1
     # mean J - K + 1, variance twice that; weights from N snapshots raise it by J / N = 4 %; four standard errors
     allowed = 4 * np.sqrt(2 * freedom / repeats) + 0.04 * freedom
@@ -86,7 +86,7 @@ def test_the_smallest_statistic_is_a_chi_squared_number():
 @pytest.mark.parametrize("seed", range(3))
 def test_statistics_ascend_and_directions_that_change_observables_stand_out(seed):
     rows, _ = synthetic_rows(600, 12, 4, 0.1, seed)
-    statistics = solve(rows, random_gram(4), NULL, RIDGE).statistics
+    statistics = solve(rows, whitened_basis(random_gram(4), NULL), RIDGE).statistics
     assert len(statistics) == 4
     assert (np.diff(statistics) > 0).all()
     assert statistics[1] > 100 * statistics[0]
@@ -95,7 +95,7 @@ def test_statistics_ascend_and_directions_that_change_observables_stand_out(seed
 def test_a_noisy_observable_weighs_little():
     rows, c = synthetic_rows(2000, 12, 4, 0.01)
     rows[:, 3] += 30 * np.random.default_rng(5).normal(size=(2000, 4))
-    found = solve(rows, random_gram(4), NULL, RIDGE).coefficients
+    found = solve(rows, whitened_basis(random_gram(4), NULL), RIDGE).coefficients
     truth = c / np.linalg.norm(c)
     # eleven good observables keep the error at about noise / sqrt(N); a plain least squares errs by 0.3
     assert np.linalg.norm(same_sign(found / np.linalg.norm(found), truth) - truth) < 10 * 0.01 / np.sqrt(2000)
@@ -115,7 +115,7 @@ def test_an_error_that_all_rates_share_biases_no_more_once_its_direction_is_know
     rows, gram, truth = shifted(rows, c, error), random_gram(terms), c / np.linalg.norm(c)
 
     def off(systematic) -> float:
-        found = solve(rows, gram, NULL, RIDGE, systematic=systematic).coefficients
+        found = solve(rows, whitened_basis(gram, NULL), RIDGE, systematic=systematic).coefficients
         return np.linalg.norm(same_sign(found / np.linalg.norm(found), truth) - truth)
 
     # The error in units of a field of c' B c = 1, as the solution is; of a standard deviation as large as it is.
@@ -139,7 +139,7 @@ def test_a_shared_error_may_depend_on_the_coefficients():
         given.append(c)
         return (c @ truth) ** 2 * error
 
-    found = solve(rows, gram, NULL, RIDGE, systematic=of_second_order).coefficients
+    found = solve(rows, whitened_basis(gram, NULL), RIDGE, systematic=of_second_order).coefficients
     assert np.linalg.norm(same_sign(found / np.linalg.norm(found), truth) - truth) < 0.02
     # It is asked of coefficients c' B c = 1 of the terms themselves, the last time of nearly the solution.
     for asked in given:
@@ -149,7 +149,9 @@ def test_a_shared_error_may_depend_on_the_coefficients():
 
 def test_an_error_of_no_size_changes_nothing():
     rows, _ = synthetic_rows(300, 12, 5, 0.1)
-    plain, same = (solve(rows, random_gram(5), NULL, RIDGE, systematic=s) for s in (None, lambda c: np.zeros(12)))
+    plain, same = (
+        solve(rows, whitened_basis(random_gram(5), NULL), RIDGE, systematic=s) for s in (None, lambda c: np.zeros(12))
+    )
     for key in ("coefficients", "statistics", "deviation", "factor"):
         assert_close(getattr(same, key), getattr(plain, key), rtol=0, atol=0)
 
@@ -159,7 +161,7 @@ def test_workers_with_a_shared_error_give_the_solution_of_all_rows(split):
     rows, c = synthetic_rows(300, 12, 5, 0.1)
     error = np.random.default_rng(8).normal(size=12)
     rows, gram = shifted(rows, c, error), random_gram(5)
-    alone = solve(rows, gram, NULL, RIDGE, systematic=lambda c: error)
+    alone = solve(rows, whitened_basis(gram, NULL), RIDGE, systematic=lambda c: error)
     shares = np.split(rows, np.cumsum(split)[:-1])
     with ThreadPoolExecutor(len(split)) as pool:
         jobs = [pool.submit(solve, *work, lambda c: error) for work in _jobs(shares, gram)]
@@ -173,22 +175,22 @@ def test_workers_with_a_shared_error_give_the_solution_of_all_rows(split):
 def test_terms_in_other_units_give_the_same_field():
     rows, _ = synthetic_rows(300, 12, 5, 0.1)
     gram, units = random_gram(5), np.array([1e-4, 1.0, 30.0, 1e3, 0.2])
-    found = solve(rows, gram, NULL, RIDGE).coefficients
-    rescaled = solve(rows * units, gram * np.outer(units, units), NULL, RIDGE).coefficients * units
+    found = solve(rows, whitened_basis(gram, NULL), RIDGE).coefficients
+    rescaled = solve(rows * units, whitened_basis(gram * np.outer(units, units), NULL), RIDGE).coefficients * units
     assert_close(same_sign(rescaled, found), found, rtol=1e-9, atol=1e-11)  # float64, condition numbers to 1e4
 
 
 def test_observables_in_other_units_give_the_same_field():
     rows, _ = synthetic_rows(300, 12, 5, 0.1)
     gram, units = random_gram(5), np.logspace(-5, 5, 12)
-    found = solve(rows, gram, NULL, RIDGE).coefficients
-    rescaled = solve(rows * units[:, None], gram, NULL, RIDGE).coefficients
+    found = solve(rows, whitened_basis(gram, NULL), RIDGE).coefficients
+    rescaled = solve(rows * units[:, None], whitened_basis(gram, NULL), RIDGE).coefficients
     assert_close(same_sign(rescaled, found), found, rtol=1e-9, atol=1e-11)  # float64, condition numbers to 1e4
 
 
 def test_whitened_mean_rates_give_the_statistic_back():
     rows, _ = synthetic_rows(300, 12, 5, 0.1)
-    solution = solve(rows, random_gram(5), NULL, RIDGE)
+    solution = solve(rows, whitened_basis(random_gram(5), NULL), RIDGE)
     again = np.sum((solution.whiten(rows.mean(axis=0)) @ solution.coefficients) ** 2)
     assert_close(again, solution.statistics[0], rtol=1e-9, atol=0)  # float64, condition numbers to 1e4
 
@@ -199,7 +201,7 @@ def test_the_weights_are_those_of_the_solution_itself(seed):
     # one direction is nearly stationary, with mean rates of its own; each slope has a noise of its own
     mean = 5 * synthetic_rows(1, 12, 5, 0.0, seed)[0] + 0.3 * rng.normal(size=(12, 5))
     rows = mean + rng.normal(size=(300, 12, 5)) * np.exp(rng.normal(size=(12, 5)))
-    solution = solve(rows, random_gram(5), NULL, RIDGE)
+    solution = solve(rows, whitened_basis(random_gram(5), NULL), RIDGE)
     rates = rows @ solution.coefficients
     scale = solution.deviation / (rates.std(axis=0, ddof=1) / np.sqrt(300))
     # the last of four iterations changes the weights by less than 1 %
@@ -210,7 +212,7 @@ def test_the_weights_are_those_of_the_solution_itself(seed):
 def test_rows_shared_among_workers_give_the_solution_of_all_rows(split):
     rows, _ = synthetic_rows(300, 12, 5, 0.1)
     gram = random_gram(5)
-    alone = solve(rows, gram, NULL, RIDGE)
+    alone = solve(rows, whitened_basis(gram, NULL), RIDGE)
     shares = np.split(rows, np.cumsum(split)[:-1])
     with ThreadPoolExecutor(len(split)) as pool:
         jobs = [pool.submit(solve, *work) for work in _jobs(shares, gram)]
@@ -224,7 +226,7 @@ def test_rows_shared_among_workers_give_the_solution_of_all_rows(split):
 
 def _jobs(shares: list[np.ndarray], gram: np.ndarray):
     totals = summed_over_threads(len(shares))
-    return [(share, gram, NULL, RIDGE, total) for share, total in zip(shares, totals, strict=True)]
+    return [(share, whitened_basis(gram, NULL), RIDGE, total) for share, total in zip(shares, totals, strict=True)]
 
 
 @pytest.mark.parametrize("terms", [1, 4, 12])
@@ -260,7 +262,7 @@ def test_a_small_term_is_not_a_null_one():
 def test_the_prior_is_a_penalty_on_the_size_of_the_coefficients():
     rng = np.random.default_rng(0)
     rows, gram = rng.normal(size=(200, 12, 4)) + rng.normal(size=(12, 4)), np.diag([1.0, 1.0, 1.0, 1e-6])
-    free, held = (solve(rows, gram, 1e-12, 1e-4, prior=prior) for prior in (0.0, 1e8))
+    free, held = (solve(rows, whitened_basis(gram, 1e-12), 1e-4, prior=prior) for prior in (0.0, 1e8))
     for found in (free, held):
         np.testing.assert_allclose(found.coefficients @ gram @ found.coefficients, 1.0, rtol=1e-9)
     # of c' B c = 1 the shortest has nothing where B is small
@@ -273,7 +275,7 @@ def test_what_the_data_leave_open_is_the_spread_of_the_solutions_of_other_data()
     matrix -= np.outer(matrix @ [1.0, 0, 0, 0], [1.0, 0, 0, 0])  # c = (1, 0, 0, 0) alone is stationary
     found, spreads = [], []
     for _ in range(200):
-        solution = solve(matrix + 0.5 * rng.normal(size=(400, 12, 4)), np.eye(4), 1e-12, 1e-6)
+        solution = solve(matrix + 0.5 * rng.normal(size=(400, 12, 4)), whitened_basis(np.eye(4), 1e-12), 1e-6)
         found.append(solution.coefficients * np.sign(solution.coefficients[0]))
         spreads.append(np.sqrt((solution.spread**2).sum(axis=1)))
     expected = np.std(found, axis=0)[1:]

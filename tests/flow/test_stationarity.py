@@ -27,7 +27,7 @@ from p2d.flow.stationarity import (
     z_scores,
 )
 from p2d.flow.velocity import LocalField, feature_statistics, lattice, rings, stencil
-from p2d.flow.verdict import Balance
+from p2d.snapshots.static import Balance
 from p2d.training.states import MemoryData
 from p2d.training.workers import Workers
 
@@ -403,12 +403,13 @@ def test_how_far_the_data_is_static_is_reported_with_the_z_scores():
     assert not {"imbalance", "mean_divergence"} & task.metrics(sums).keys()
     task.after_epoch(data_of(x), Workers())
     metrics = task.metrics(task.validate(x[:8], [], last=True))
-    balance = Balance(task.model.mean[:2], task.model.std[:2])
+    balance = Balance(Grid(x.shape[-2:]), 2)
+    z = ((x[::2] - task.model.mean[:2, None, None]) / task.model.std[:2, None, None]).numpy()
     # sums in float64; the fit leaves out what is below 1e-13 of the functions, which rounding moves a little
-    assert_close(metrics["imbalance"], balance.imbalance(balance.sums(x[::2])), rtol=1e-5, atol=0)
+    assert_close(metrics["imbalance"], balance.imbalance(balance.sums(z)), rtol=1e-5, atol=0)
     # of lap u = (sum of 4 neighbours) - 4 u, of equal variances, u tells 16 parts of 20; some 90 independent functions
     # in 1,920 cells tell 5 % of the rest, and its mean square has a standard error of 4 %
-    assert_close(metrics["imbalance"], 0.2, rtol=0.2, atol=0)
+    assert_close(metrics["imbalance"], 20 / 676, rtol=0.2, atol=0)
     assert metrics["mean_divergence"] == task.direction_metrics["mean_divergence"] < 0
 
 
