@@ -45,7 +45,8 @@ BALANCE_DRAWS = 20
 AS_BALANCED = 3.0  # times as far from balance as any function of the values, that a recognised system may be
 SYMMETRIES = 3  # at most; more would be no equation
 GONE = 1e-12  # share of a term's mean square below which it is a symmetry alone
-PASSES = 4  # at most, for what explicit steps add
+PASSES = 6  # at most, for what explicit steps add
+AS_LONG = 2.0  # times a step that is known roughly, up to which it is looked for again
 SETTLED = 0.03  # relative, of their length
 
 
@@ -369,7 +370,10 @@ class _Problem:
         if not fastest:
             return free, None
         system = System.of_terms("found", self.library.name_terms(self.library.ties @ free))
-        return free, Trial(system, self.operator, EULER / fastest)
+        longest = EULER / fastest
+        if self.steps and self.steps.seen:  # smooth observables are polynomials of short steps alone
+            longest = min(longest, AS_LONG * self.steps.length)
+        return free, Trial(system, self.operator, longest)
 
 
 def _choose_operator(problems: list[_Problem], snapshots: Snapshots) -> _Problem:
@@ -387,11 +391,13 @@ def _choose_operator(problems: list[_Problem], snapshots: Snapshots) -> _Problem
         return best()
     if any(measure.noise):
         return _stepped([best()], snapshots)[0]
-    for _ in range(PASSES):
+    for number in range(PASSES):
         problems = _stepped(problems, snapshots)
         steps = best().steps
-        length, error = (steps.length, steps.error) if steps else (0.0, 0.0)
-        if best().fits and abs(length - before) <= max(SETTLED * length, error):
+        length, error = (steps.length, steps.error) if steps and steps.seen else (0.0, 0.0)
+        settled = abs(length - before) <= max(SETTLED * length, error)
+        seen = any(problem.steps and problem.steps.seen for problem in problems)
+        if best().fits and settled and (number or not seen):
             break
         before = length
     return best()

@@ -248,12 +248,3 @@ def _backward(
         kept = [i for i in kept if i != drop]
         now, without = costs(kept)
     return kept, now
-
-
-def amplitude(solution: Solution, mean: np.ndarray, systematic: np.ndarray) -> float:
-    """How much of a shared error [J] there is in mean rates [J], in its own standard deviations.
-
-    The mean of a Gaussian amplitude given the rates; its prior is in the solution's covariance.
-    """
-    shared, rates = solution.whiten(np.stack([systematic, mean], axis=1)).T
-    return float(-shared @ rates)

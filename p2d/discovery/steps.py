@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 
-from p2d.discovery import fit
 from p2d.discovery.fit import Rates
 from p2d.discovery.moments import ORDERS
 from p2d.discovery.verdict import SIGNIFICANT
 
 EULER = 2.0  # an explicit step is stable up to 2 over the fastest decay
-ROUNDS = 4  # of Newton's method for the length
+LADDER = (0.0, *(2.0**-n for n in range(6, -1, -1)))  # shares of the longest step, between which the best is looked for
+FINE, ASIDE = 1e-3, 0.1  # relative, of the search, and of what its curvature is taken over
+UNSURE = 5.0  # errors of a step that is seen, by which all rates may share what it adds
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,13 +45,15 @@ class Steps:
 
     def corrected(self, rates: Rates) -> Rates:
         """Rates with what steps of this length add to them; not knowing it better is a shared error."""
-        share = self.length / self.longest if self.exact else 0.0
+        share = self.length / self.longest if self.exact and self.seen else 0.0
         slopes = np.arange(1, ORDERS + 1) * share ** np.arange(ORDERS)
         slope = np.tensordot(slopes, self.rows.mean(axis=0), 1)
         rows = rates.rows
         if share:
             rows = rows + self._added(self.rows)[:, :, None] * self.along
-        return replace(rates, rows=rows, systematic=lambda c: (self.along @ c) * slope)
+        # Of the longest step: more than is known would drown what the rates tell.
+        unsure = min(1.0, UNSURE * self.error / self.longest) if share else 1.0
+        return replace(rates, rows=rows, systematic=lambda c: unsure * (self.along @ c) * slope)
 
     def added(self, held_out: np.ndarray, free: np.ndarray) -> np.ndarray:
         """Rates [N, 40] of held-out observables under free numbers, of rows [N, 40, P], with what steps add."""
@@ -60,16 +64,20 @@ class Steps:
         return np.tensordot(coefficients, powers, (1, 0))
 
     def measured(self, rates: Rates, kept: np.ndarray) -> Steps:
-        """The length that the rates of the kept free numbers show; 0 where they show none."""
-        made = self
-        for _ in range(ROUNDS):
-            subset = made.corrected(rates).over(kept)
-            solution = subset.solution()
-            c = solution.coefficients
-            shared = subset.systematic(c)  # type: ignore[misc]  # it was just put there
-            share = fit.amplitude(solution, subset.rows.mean(axis=0) @ c, shared)
-            left = 1 - float(np.sum(solution.whiten(shared[:, None]) ** 2))
-            before = made.length if self.exact else 0.0
-            length = float(np.clip(before + share * self.longest, 0.0, self.longest))
-            made = replace(made, length=length, error=self.longest * float(np.sqrt(max(left, 0.0))))
-        return made if made.seen else replace(made, length=0.0)
+        """The length that the rates of the kept free numbers show: that of the least misfit.
+
+        Its error is where the misfit is 1 more.
+        """
+
+        def misfit(share: float) -> float:
+            stepped = replace(self, length=share * self.longest, error=0.0, exact=True).corrected(rates).over(kept)
+            return float(replace(stepped, systematic=None).solution().statistics[0])
+
+        tried = [misfit(share) for share in LADDER]
+        best = int(np.argmin(tried))
+        ends = LADDER[max(best - 1, 0)], LADDER[min(best + 1, len(LADDER) - 1)]
+        share = float(minimize_scalar(misfit, bounds=ends, method="bounded", options={"xatol": FINE * ends[1]}).x)
+        aside = max(ASIDE * share, ASIDE * LADDER[1])
+        bend = (misfit(share + aside) + misfit(share - aside) - 2 * misfit(share)) / aside**2
+        error = np.sqrt(2 / bend) if bend > 0 else np.inf
+        return replace(self, length=share * self.longest, error=float(error) * self.longest)
