@@ -2,7 +2,7 @@
 
 No score, no divergence, no probes, and linear in v. The hidden layers of the field are trained by gradient steps on
 observables drawn anew at each step; its last layer is solved for exactly (`solve`), at the start and after each epoch.
-All but the rows of the solve in float64: it stretches small directions, and with them what rounding has left there.
+All in float64: the solve stretches small directions, and with them whatever rounding has left there.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ NULL, RIDGE, PRIOR = 1e-12, 1e-4, 1e-6
 DIRECTION_STATES = 32  # snapshots that the direction of time and the balance are taken from
 # More snapshots add little to the solve; of fewer cells than this, as of one dimension, several are taken as one.
 SOLVE_SNAPSHOTS, GROUP_CELLS = 512, 4096
-# Rows of the solve: mean rates over tiles of the snapshots, as the covariance of 512 observables cannot be told from
-# fewer rows. Of 171 snapshots of spirals tiles make the cosine 0.905, and without any it is 0.824.
-SOLVE_ROWS, ROW_NUMBERS = 2048, 150_000_000
+# Rows of the solve, of numbers that take half a GiB: mean rates over tiles of the snapshots, or of groups of them, as
+# the covariance of 512 observables cannot be told from fewer rows. Of 171 snapshots of spirals tiles make the cosine
+# 0.905, and without any it is 0.824.
+SOLVE_ROWS, GROUP_ROWS, ROW_NUMBERS = 1024, 4, 75_000_000
 TILES, LEAST_TILE = (4, 3, 2, 1), 16  # tiles a side, and cells a side of one
 
 
@@ -209,9 +210,8 @@ class Stationarity(Task):
         """Solve for the last layer over (evenly spread) training snapshots of all workers, and choose its sign."""
         species, device, shape = self.model.species, self.model.mean.device, data.states(torch.arange(1)).shape
         rows_most = min(SOLVE_ROWS, max(1, ROW_NUMBERS // (self.observables * self.model.last.numel())))
-        most = min(SOLVE_SNAPSHOTS, rows_most)
-        positions = spread(data.count, most * max(1, GROUP_CELLS // shape[-2:].numel()))
-        groups = positions.split(-(-len(positions) // most))
+        positions = spread(data.count, SOLVE_SNAPSHOTS * max(1, GROUP_CELLS // shape[-2:].numel()))
+        groups = positions.split(-(-len(positions) // max(1, rows_most // GROUP_ROWS)))
         tiles = self.tiles(shape, len(positions), rows_most // len(groups))
         mine = [groups[n] for n in workers.share(torch.arange(len(groups)))]
         rows, gram = self._moments(data, mine, tiles)
@@ -262,7 +262,7 @@ class Stationarity(Task):
         return {"mean_divergence": mean, "direction_z": z, "imbalance": imbalance}
 
     def _moments(self, data: Data, groups: list[Tensor], tiles: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Rows [N T, J, C K], float32, of the observables for the last layer's basis, and its products' sum [K, K].
+        """Rows [N T, J, C K] of the observables for the last layer's basis, and the sum of its products [K, K].
 
         Args:
             groups: positions of N groups of training states, whose means are taken.
@@ -272,13 +272,13 @@ class Stationarity(Task):
         terms, cells = self.model.last.shape[1], torch.cat(tiles)
         # In one piece: small results between large temporaries would leave holes as large as these in the heap.
         shape = (len(groups), len(tiles), self.observables, self.model.species * terms)
-        rows = torch.zeros(shape)
+        rows = torch.zeros(shape, dtype=torch.float64)
         gram = torch.zeros(terms, terms, dtype=torch.float64)
         for row, positions in zip(rows, groups, strict=True):
             for state in data.states(positions).split(1):
                 state = state.to(self.model.mean.device).double()
                 basis = self.model.basis(self.model.standardised(state)).unflatten(-1, state.shape[-2:])
-                row += (observables.tile_rows(state, basis, tiles) / len(positions)).to(row)
+                row += observables.tile_rows(state, basis, tiles).cpu() / len(positions)
                 flat = at_cells(basis, cells)[0]
                 gram += (flat @ flat.mT).cpu() / flat.shape[-1] / len(positions)
         return rows.flatten(0, 1), gram

@@ -28,7 +28,7 @@ EDGES: Ring = ((-1, 0), (0, -1), (0, 1), (1, 0))
 # 0.996, 0.9988 and 0.9981 on spirals.
 SPREAD = 0.15
 LEAK = 0.01  # slope of torch's leaky_relu below 0
-PERIODIC = Grid((1, 1))  # of any size
+PERIODIC = Grid((2, 2))  # two dimensions, of any size
 CONSTANT = 1e-6  # spread relative to the mean, in float32, below which a feature is constant
 UNBOUNDED = 1e30  # finite, as averages of weights are taken of it
 

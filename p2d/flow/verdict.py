@@ -11,7 +11,7 @@ from p2d.snapshots.static import STATIC
 SUFFICIENT_CELLS = 2**20
 LARGEST_Z = 3.0
 # Share of the mean square of a velocity that is no linear function of the species, below which it is a symmetry of the
-# ensemble: 1e-4 and 3e-4 where spirals of lambda-omega systems keep the same under a turn of their phase.
+# ensemble: 1e-5 to 1e-4 on lambda-omega systems, which stay the same under a turn of their phase; others have 0.3 to 1.
 LINEAR = 1e-3
 
 
