@@ -72,8 +72,9 @@ class Continuity(Task):
     def forward(self, x: Tensor, ids: list[int], step: int) -> Tensor:
         """Sums over a local batch of clean states: r1 r2, |v|^2, s . v, cos(v, s)^2, samples, entries."""
         draws = [sample_generator(self.seed, step, i) for i in ids]
-        grid = self.model.grid.sized(x.shape)
-        x = torch.stack([augmented(s, augmentation(g, s, grid)) for s, g in zip(x, draws, strict=True)])
+        if self.score[0].augment:  # or its score is not known at images
+            grid = self.model.grid.sized(x.shape)
+            x = torch.stack([augmented(s, augmentation(g, s, grid)) for s, g in zip(x, draws, strict=True)])
         r1, r2, v, s = self.residuals(self._noised(x, draws), draws)
         along = (v * s).flatten(1).sum(dim=1)
         power = v.square().flatten(1).sum(dim=1)

@@ -96,7 +96,7 @@ class Flow(nn.Module):
             )
             if settings.objective == "training-free":
                 field: LocalField | SkewField = skew_field(
-                    settings, _empty_score(config["score"], weights), len(scaling.scale), grid
+                    settings, _empty_score(config["score"], weights, grid), len(scaling.scale), grid
                 )
             else:
                 field = LocalField(**field_options(settings), species=len(scaling.scale), grid=grid)
@@ -122,8 +122,8 @@ def skew_field(settings: FlowConfig, score: ScoreModel, species: int, grid: Grid
     return SkewField(score, settings.alpha, settings.kernel_radius, sign, species, grid)
 
 
-def _empty_score(settings: dict[str, Any], weights: dict[str, Tensor]) -> ScoreModel:
+def _empty_score(settings: dict[str, Any], weights: dict[str, Tensor], grid: Grid) -> ScoreModel:
     """A score model that these weights, whose names start with 'score.', fit into."""
     knots, power, mean = (weights[f"score.spectrum.{name}"] for name in ("wavenumber", "power", "mean"))
-    spectrum = Spectrum(knots, power, mean)
-    return ScoreModel(**model_options(settings), spectrum=spectrum)
+    spectrum = Spectrum(knots, power, mean, grid.edges)
+    return ScoreModel(**model_options(settings), spectrum=spectrum, grid=grid)

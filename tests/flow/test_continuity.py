@@ -31,7 +31,7 @@ def gaussian_score(x: Tensor, alpha: float) -> Tensor:
 
 def known_score(function=gaussian_score) -> SimpleNamespace:
     """What Continuity asks of a score model, around a function of x and alpha."""
-    stand_in = SimpleNamespace(score=function)
+    stand_in = SimpleNamespace(score=function, augment=True)
     stand_in.requires_grad_ = lambda on: stand_in
     stand_in.to = lambda device: stand_in
     return stand_in
