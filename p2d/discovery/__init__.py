@@ -2,24 +2,37 @@
 
 The coefficients over a library of terms under which no observable changes on average are the smallest generalised
 eigenvector of a matrix that is a mean over snapshots (fit.py). Terms that the data can do without are left out. Nothing
-is trained, and two passes over the snapshots are enough (moments.py), in memory or over Ray (snapshots/passes.py).
+is trained; a few passes over the snapshots are enough (moments.py), in memory or over Ray (snapshots/passes.py).
 
     discovery = p2d.discover(dataset)
+    discovery = p2d.discover(states, species=("a", "b"), spacing=0.5, edges="open", mask=dish, runs=runs, times=times)
     print(discovery)                      # the equation with error bars, and what it is worth
     discovery.system.rate(states)         # a System: its parameters are the coefficients
     discovery.plot(axes, truth)
     discovery.save("here"); p2d.Discovery.load("here")
 
-Of a dataset of one known system, `p2d discover` keeps the equation with the start, limits, step and burn-in of that
-system: `p2d simulate --equation NAME` makes its ensemble as the data were made, and `p2d evaluate` says how far a small
-one is from the data, in floors: the distance of as many of the data's own snapshots (evaluate/fresh.py).
+Any field: 1 to 8 species, any finite values, periodic, mirror and open edges, masks, any spacing, one dimension.
+Observables (observables.py) see a window of the cells whose neighbours are known, so edges do not matter. They are made
+of z, the values scaled to their spread (coordinates.py), and the equation is asked for, term by term, in the units of the
+values and of the spacing. Of up to three species products are enumerated; of more, smooth functions are drawn.
 
-A library (library.py) is free, every term in every equation, or tied as in a known system: what multiplies each of its
-parameters is one free number. White noise is told from the snapshots and corrected for; explicit time steps that made
-the snapshots show, and are allowed for (steps.py). Error bars are bootstrap deviations over runs.
+A library (library.py) is free, every term in every equation (--degree, --order 4, --also gradients derivatives, --terms),
+or tied as in a known system (--library SYSTEM): what multiplies each of its parameters is one free number.
 
-Limits: two species on periodic grids of spacing 1, with values in [0, 1]. Snapshots tell no unit of time (a reaction of
-Gray-Scott's form has rate 1) and no direction of time (diffusion damps). Where nothing moves they tell no dynamics but
-the parameters of a steady state, if its system is the reference (reference.py). Of few noisy and of 8-bit snapshots an
-equation may be called identified though its terms are stand-ins for the true ones; a tied library is a check.
+The Laplacian (5-point, 9-point, spectral; on open edges a star of eighth order) is the one with which the equation fits
+best with the fewest terms, and is told. Explicit time steps that made the snapshots show: how long they are is told, and
+what they add is taken out, to all orders (steps.py). White noise is told from the snapshots, of each species, and
+extrapolated to none. Error bars are bootstrap deviations over runs.
+
+Time (clock.py): its direction is the one under which short waves are damped; where no term that damps is kept, it is
+not known, and that is said. Its unit is what is known (--known 'lap(u)=0.16'), or told by frames of one run at known
+times, or that of the system that the data or the terms are known to be of; otherwise the mean square velocity is 1.
+
+Where nothing moves (snapshots/static.py) snapshots tell no dynamics, but the parameters of the steady state of a system
+that is named or recognised (known.py); otherwise the equation is that nothing changes.
+
+Limits: an ensemble that a velocity without diffusion keeps as well, such as the turning phase of lambda-omega systems,
+is told up to that velocity alone. Travelling plane waves look like patterns that stand still. Of few noisy and of 8-bit
+snapshots an equation may be called identified though its terms are stand-ins for the true ones; a tied library is a
+check. Frames of one run count as one.
 """

@@ -120,7 +120,7 @@ class Discovery:
         ratio = float(np.sqrt((wished**2).mean() / max((own**2).mean(), np.finfo(float).tiny)))
         # Nothing moves to take the step from, or it is the same to within what is known of it.
         dt *= ratio if own.any() and abs(ratio - 1) > SAME_TIME else 1.0
-        run = replace(truth.run, dt=dt)
+        run = replace(truth.run, dt=dt, spacing=grid.spacing)
         return System.of_terms(name, self.terms, start=start, limits=truth.limits, units=truth.units, run=run)
 
     @property
