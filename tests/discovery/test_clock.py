@@ -30,7 +30,9 @@ def states(count: int = 4, shape: tuple[int, int] = (10, 12)) -> np.ndarray:
 def test_the_shortest_waves_grow_by_what_each_term_does_to_them(grid):
     library = free_library(expressions.split(TERMS, SPECIES), SPECIES)
     found = damping(library, states(shape=grid.shape), SCALING, grid, "5-point")
-    growth = {s: dict(zip(library.terms, row)) for s, row in zip(SPECIES, found.reshape(2, -1), strict=True)}
+    growth = {
+        s: dict(zip(library.terms, row, strict=True)) for s, row in zip(SPECIES, found.reshape(2, -1), strict=True)
+    }
     for s, other in (("u", "v"), ("v", "u")):
         assert growth[s]["1"] == growth[s]["u"] == growth[s]["u**2*v"] == 0, "what has no neighbours damps nothing"
         assert growth[s][f"lap({other})"] == 0, "nor does what spreads another species"

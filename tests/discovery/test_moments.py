@@ -178,7 +178,9 @@ def test_the_noise_of_the_extrapolation_belongs_to_the_sample():
 
 def in_values(system: System) -> System:
     """A system of z as one of values, as text."""
-    inside = {s: f"(({s} - ({low})) / {span})" for s, low, span in zip(SPECIES, *dataclasses.astuple(SCALING))}
+    inside = {
+        s: f"(({s} - ({low})) / {span})" for s, low, span in zip(SPECIES, SCALING.shift, SCALING.scale, strict=True)
+    }
     rates = {
         s: f"{span} * ({re.sub('[uv](?![a-z(])', lambda m: inside[m[0]], rate)})"
         for (s, rate), span in zip(WRITTEN.items(), SCALING.scale, strict=True)

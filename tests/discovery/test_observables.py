@@ -64,7 +64,9 @@ def test_what_is_not_known_does_not_matter(kind):
     elsewhere = ~grid.inside(0)
     both = [Fields(z + share * more * elsewhere, grid, window(grid)) for share in (0.0, 5.0)]
     assert_close(own.values(both[1]), own.values(both[0]), rtol=0, atol=0)
-    first, other = (own.rates(f, (v + s * more * elsewhere).reshape(1, 2, -1)) for f, s in zip(both, (0, 5)))
+    first, other = (
+        own.rates(f, (v + s * more * elsewhere).reshape(1, 2, -1)) for f, s in zip(both, (0, 5), strict=True)
+    )
     assert_close(other, first, rtol=1e-12, atol=1e-12)
 
 

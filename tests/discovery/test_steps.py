@@ -1,5 +1,7 @@
 """What explicit steps add to mean rates, and the length that rates show."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from torch.testing import assert_close
@@ -21,15 +23,14 @@ def made(length: float, runs: int = 200, noise: float = 1e-3) -> tuple[Rates, St
     root = np.eye(3) / np.linalg.norm(C)
     rows = mean + noise * rng.normal(size=(runs, *mean.shape))
     along = C / (C @ C)
-    return Rates(rows, root, [1] * 3), Steps(
-        along, np.tile(added, (runs, 1, 1)), 0 * rows[:, None, :, 0], LONGEST, True
-    )
+    every = np.tile(added, (runs, 1, 1))
+    return Rates(rows, root, [1] * 3), Steps(along, every, every, LONGEST, exact=True)
 
 
 def test_what_steps_add_is_a_polynomial_in_their_length_and_goes_with_the_velocity():
     rates, steps = made(0.0)
     share = 0.6
-    known = Steps(steps.along, steps.rows, 2 * steps.rows, LONGEST, True, share * LONGEST, 0.01)
+    known = replace(steps, held_out=2 * steps.rows, length=share * LONGEST, error=0.01)
     corrected = known.corrected(rates)
     added = np.tensordot(share**ORDER, steps.rows[0], 1)
     assert_close((corrected.rows - rates.rows)[5] @ C, added, rtol=1e-12, atol=1e-12)
