@@ -22,8 +22,8 @@ CONSISTENT = 3.0  # standard errors by which the power within a wider cut-off ma
 LOOKED_AT = 64  # snapshots, at least, of a large dataset that noise is told from
 LEVELS = 255  # of an 8-bit image
 ROUNDED = 1.5 / LEVELS / 12**0.5  # noise of an 8-bit image that its rounding, of 1 / (255 12^(1/2)), does not explain
-# Over the root of the number of cells: half a standard error of the quantiles' ratio, in favour of more quiet cells; with
-# none, 6 snapshots of 64 x 64 gave down to 0.63 times the noise.
+# Over the root of the number of cells: half a standard error of the quantiles' ratio, in favour of more quiet cells;
+# without, 6 snapshots of 64 x 64 gave down to 0.63 times the noise.
 UNSURE = 3.4
 AGREEING = 1.25  # times as much as in quiet cells, that short waves may hold and be noise
 DIFFERENCES = 8  # of the differences that leave noise alone, over all axes
