@@ -7,13 +7,16 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import p2d
+from p2d.api import shaped
 from p2d.config import DiscoverConfig
 from p2d.discovery.discover import discover_equation
+from p2d.fields import Grid
 from p2d.snapshots.passes import InMemory
 from p2d.snapshots.store import Dataset
 from p2d.systems.reading import load_system
 
 HEIGHT, WIDTH = 48, 52  # of waves; on so small a grid some of them die, on smaller ones most
+UNIT = "that of Gray-Scott, in which u*v**2 in du/dt, u*v**2 in dv/dt have no parameter"
 SIZE = {"num_samples": 60, "height": HEIGHT, "width": WIDTH}
 
 
@@ -88,27 +91,74 @@ def test_an_equation_is_told_in_one_line_for_each_species(found):
     u, v, *worth = str(found).splitlines()
     assert re.fullmatch(rf"du/dt = {number} lap\(u\) \+ {number} \(1 - u\) - 1 u v\^2", u)
     assert re.fullmatch(rf"dv/dt = {number} lap\(v\) - {number} v \+ 1 u v\^2", v)
-    assert worth[0] == f"{found.verdict}, {found.snapshots} snapshots; unit of time: reaction rate 1"
+    assert worth[0] == f"{found.verdict}, {found.snapshots} snapshots; unit of time: {UNIT}"
 
 
 def test_an_ensemble_of_one_s_own_answers_like_an_array(states, found):
     assert p2d.discover(InMemory.of_states(states), "gray-scott", bootstrap=10) == found
 
 
-def test_the_runs_of_an_array_are_those_of_its_snapshots(states, pairs):
-    living = pairs.states(pairs.living)
-    own = p2d.discover(living, "gray-scott", bootstrap=10, runs=pairs.runs(pairs.living))
+def test_the_runs_and_times_of_an_array_are_those_of_its_snapshots(states, pairs):
+    living, runs, times = (get(pairs.living) for get in (pairs.states, pairs.runs, pairs.times))
+    own = p2d.discover(living, "gray-scott", bootstrap=10, runs=runs, times=times)
     assert own == p2d.discover(pairs, "gray-scott", bootstrap=10)
-    with pytest.raises(p2d.UserError, match=f"runs has 3 entries for {len(states)} snapshots"):
-        p2d.discover(states, runs=[0, 1, 2])
+    assert re.match(r"that of 1?\d pairs of frames at known times, to .* %", own.unit_of_time)
+    untimed = p2d.discover(living, "gray-scott", bootstrap=10, runs=runs)
+    assert untimed.unit_of_time == UNIT and untimed.terms["v"]["u*v**2"] == 1
+    assert own.parameters == {} or own.terms["v"]["u*v**2"] == pytest.approx(1, rel=0.2)
+    for name, few in (("runs", {"runs": [0, 1, 2]}), ("times", {"times": [0.0]})):
+        with pytest.raises(p2d.UserError, match=rf"{name} has \d entries for {len(states)} snapshots; it must have"):
+            p2d.discover(states, **few)
 
 
 def test_other_names_of_species_are_those_of_the_equation(states, found):
     renamed = p2d.discover(states, terms="1, a, b, a*b**2, lap(a), lap(b)", bootstrap=10, species=("a", "b"))
     assert set(renamed.terms) == {"a", "b"} and "a*b**2" in renamed.terms["b"]
-    assert renamed.unit_of_time == "mean square velocity 1" and renamed.parameters == {}
+    assert renamed.unit_of_time == "mean square velocity 1, of values over their range" and renamed.parameters == {}
     ratio = renamed.terms["a"]["lap(a)"] / renamed.terms["a"]["a*b**2"]
     assert ratio == pytest.approx(-found.terms["u"]["lap(u)"], rel=0.1)
+
+
+def test_what_is_known_sets_the_unit_of_time(states, found):
+    for known, unit in (("D_u=0.32", "D_u = 0.32, as given"), ("v: u*v**2=2", "u*v**2 in dv/dt = 2, as given")):
+        faster = p2d.discover(states, "gray-scott", bootstrap=10, known=known)
+        assert faster.unit_of_time == unit
+        place = ("u", "lap(u)") if known[0] == "D" else ("v", "u*v**2")
+        assert faster.terms[place[0]][place[1]] == pytest.approx(float(known.split("=")[1]), rel=1e-12)
+        by = faster.terms["v"]["v"] / found.terms["v"]["v"]
+        assert faster.terms["u"]["1"] == pytest.approx(by * found.terms["u"]["1"], rel=1e-9)
+
+
+def test_values_in_any_unit_tell_the_same_velocity(states):
+    """Of -40 to 120 and the same scaled to [0, 1]."""
+    low, span = np.array([[-40.0], [0.02]])[:, :, None], np.array([[160.0], [0.004]])[:, :, None]
+    plain, other = (p2d.discover(s, bootstrap=10) for s in (states, low + span * states))
+    velocity = plain.system.rate(states.astype(np.float64))
+    scaled = other.system.rate(low + span * states) / span
+    along = (velocity * scaled).sum() / np.sqrt((velocity**2).sum() * (scaled**2).sum())
+    assert along > 0.998  # of 50 snapshots; the terms that are left out may be others
+
+
+def test_lengths_are_in_the_unit_of_the_spacing(states, found):
+    fine = p2d.discover(states, "gray-scott", bootstrap=10, spacing=0.5)
+    for species in ("u", "v"):
+        lap = f"lap({species})"
+        assert fine.terms[species][lap] == pytest.approx(found.terms[species][lap] / 4, rel=1e-6)
+    assert fine.terms["v"]["v"] == pytest.approx(found.terms["v"]["v"], rel=1e-6)
+    assert fine.grid == Grid((HEIGHT, WIDTH), 0.5)
+
+
+def test_a_window_with_open_edges_and_a_masked_field_tell_the_parameters_too(states, waves):
+    truth = load_system("gray_scott").at("waves").parameters
+    cut = p2d.discover(states[..., 4:, :-4], "gray-scott", bootstrap=10, edges="open")
+    rows, columns = np.indices((HEIGHT, WIDTH))
+    mask = np.hypot(rows - 20, columns - 30) > 8
+    masked = p2d.discover(np.where(mask, states, np.nan), "gray-scott", bootstrap=10, mask=mask)
+    for other, edges in ((cut, ("open", "open")), (masked, ("periodic", "periodic"))):
+        assert other.parameters == pytest.approx(truth, rel=0.05)
+        assert other.grid.edges == edges
+    as_periodic = p2d.discover(states[..., 4:, :-4], "gray-scott", bootstrap=10)
+    assert as_periodic.verdict.startswith("not stationary") and as_periodic.misfit > 10 * max(cut.misfit, 0.1)
 
 
 def test_snapshots_of_one_run_of_a_dataset_count_as_one(pairs):
@@ -116,14 +166,15 @@ def test_snapshots_of_one_run_of_a_dataset_count_as_one(pairs):
     runs = dict(zip(*(pairs.index.column(key).to_pylist() for key in ("sample_id", "run_id")), strict=True))
     runs = np.array([runs[int(i)] for i in pairs.living])
     assert len(np.unique(runs)) < len(runs)
-    found = p2d.discover(pairs, "gray-scott", bootstrap=10)
+    found = p2d.discover(living, "gray-scott", bootstrap=10, runs=runs)
 
     class Averaged(InMemory):
         def each(self, task) -> dict[str, np.ndarray]:
             each = super().each(task)
             return {key: np.stack([each[key][runs == run].mean(axis=0) for run in np.unique(runs)]) for key in each}
 
-    of_runs = Averaged(living, np.arange(len(living)), np.unique(runs), pairs.card.names, pairs.card.grid)
+    times = np.full(len(np.unique(runs)), np.nan)
+    of_runs = Averaged(living, np.arange(len(living)), np.unique(runs), times, pairs.card.names, pairs.card.grid)
     expected = discover_equation(of_runs, DiscoverConfig(library="gray-scott", bootstrap=10))
     assert found.snapshots == len(living)
     for kind in ("terms", "errors"):
@@ -133,13 +184,64 @@ def test_snapshots_of_one_run_of_a_dataset_count_as_one(pairs):
 
 
 @pytest.mark.parametrize(
-    "shape", [(40, HEIGHT, WIDTH), (40, 1, HEIGHT, WIDTH), (40, 3, HEIGHT, WIDTH), (2, HEIGHT, WIDTH)]
+    ("shape", "species", "made", "names"),
+    [
+        ((9, 2, 5, 6), None, (9, 2, 5, 6), "uv"),
+        ((9, 3, 5, 6), None, (9, 3, 5, 6), "abc"),
+        ((9, 3, 1, 6), "xyz", (9, 3, 1, 6), "xyz"),
+        ((9, 20, 30), None, (9, 1, 20, 30), "a"),
+        ((9, 5, 30), "h", (9, 1, 5, 30), "h"),
+        ((9, 2, 30), "pq", (9, 2, 1, 30), "pq"),
+        ((9, 30), None, (9, 1, 1, 30), "a"),
+        ((9, 30), "h", (9, 1, 1, 30), "h"),
+    ],
 )
-def test_what_is_no_stack_of_two_species_is_refused_with_its_shape(shape):
-    with pytest.raises(
-        p2d.UserError, match=r"shape \[" + ", ".join(map(str, shape)) + r"\]; they must be \[N, 2, H, W\]"
-    ):
-        p2d.discover(np.zeros(shape))
+def test_shapes_that_do(shape, species, made, names):
+    values = np.arange(np.prod(shape)).reshape(shape)
+    states, told = shaped(values, tuple(species) if species else None)
+    assert states.shape == made and "".join(told) == names
+    assert_array_equal(states.ravel(), values.ravel())
+
+
+@pytest.mark.parametrize(
+    ("shape", "species", "right"),
+    [
+        ((40, 9, 8, 8), None, "of 1 to 8 species they must be numbers [N, C, H, W], or in one dimension [N, C, 1, W]"),
+        ((40, 3, 8, 8), "uv", "of 2 species they must be numbers [N, 2, H, W], or in one dimension [N, 2, 1, W]"),
+        ((40, 2, 8), None, "[N, C, 1, W]; [N, H, W] or [N, W] of one"),
+        ((40, 8), "uv", "of 2 species they must be numbers [N, 2, H, W]"),
+        ((40,), "h", "of 1 species they must be numbers [N, 1, H, W], or in one dimension [N, 1, 1, W]; [N, H, W] or "),
+        ((2, 2, 2, 2, 2), None, "they must be numbers"),
+        ((0, 2, 8, 8), None, "they must be numbers"),
+    ],
+)
+def test_shapes_that_do_not_are_told_with_those_that_would(shape, species, right):
+    with pytest.raises(p2d.UserError) as refused:
+        p2d.discover(np.zeros(shape), species=tuple(species) if species else None)
+    words = str(refused.value)
+    assert words.startswith(f"states have shape {list(shape)} of float64; ") and right in words and "\n" not in words
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"species": ("u", "u")}, "species = u, u: a name stands twice"),
+        ({"species": ("u", "lap")}, "species 'lap' has the name of a function"),
+        ({"species": ("u", "1st")}, "species '1st' cannot stand in an equation"),
+        ({"edges": "closed"}, "unknown edges 'closed'"),
+        ({"spacing": 0.0}, "spacing = 0.0 is not possible"),
+        ({"mask": np.ones((3, 3))}, r"the mask has shape \[3, 3\]; it must be the grid's"),
+        ({"mask": np.zeros((HEIGHT, WIDTH))}, "a mask has shape .*, 0 cells in it"),
+        ({"noise": (0.1, 0.1, 0.1)}, "noise has 3 values; give one for all, or 2"),
+        ({"operator": "spectral", "edges": "open"}, "the spectral operator does not fit open and open edges"),
+        ({"known": "k=1"}, "unknown name 'k'"),
+        ({"known": "lap(u)=0"}, "is not understood"),
+    ],
+)
+def test_fields_that_are_not_possible_are_refused_in_one_line(states, settings, message):
+    with pytest.raises(p2d.UserError, match=message) as refused:
+        p2d.discover(states, **settings)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -150,22 +252,11 @@ def test_a_value_that_is_not_finite_is_refused_with_its_sample(states, value):
         p2d.discover(broken)
 
 
-def test_a_value_that_is_no_concentration_is_refused_with_its_place_among_all_samples(states):
-    broken = np.concatenate([dead(3), states[:10], dead(1), states[10:]])
-    broken[[5, 16], 0, 3, 1] = 7.0
-    with pytest.raises(p2d.UserError, match=rf"^samples 5, 16 of {len(states)} looked at: "):
-        p2d.discover(broken, noise=0)
-
-
-@pytest.mark.parametrize("scale", [255.0, -1.0])
-def test_values_far_outside_concentrations_are_refused(states, scale):
-    with pytest.raises(p2d.UserError, match=rf"of {len(states)} looked at: .* concentrations lie in \[0, 1\]"):
-        p2d.discover(scale * states, noise=0)
-
-
-def test_training_coordinates_are_refused(states):
-    with pytest.raises(p2d.UserError, match=r"concentrations lie in \[0, 1\]"):
-        p2d.discover(2 * states - 1)
+def test_a_species_that_is_the_same_everywhere_is_refused(states):
+    flat = states.copy()
+    flat[:, 1] = 0.25
+    with pytest.raises(p2d.UserError, match="species 'v' has the same value in every cell of every snapshot; leave it"):
+        p2d.discover(flat)
 
 
 @pytest.mark.parametrize("count", [0, 1, 7])
@@ -177,7 +268,7 @@ def test_too_few_living_are_refused_with_their_number(states, count):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"library": "quartic"}, "unknown library 'quartic'"),
+        ({"library": "quartic"}, "there is no system 'quartic'"),
         ({"terms": "1, u, w"}, "'w' at character 7"),
         ({"noise": -0.1}, "noise = -0.1 is not possible"),
         ({"smoothing": "wide"}, "smoothing = wide is not possible"),

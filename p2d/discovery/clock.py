@@ -139,8 +139,13 @@ def known_place(text: str, library: Library) -> tuple[np.ndarray, float, str]:
         column = library.ties[:, library.names.index(name)]
         return column / (column @ column), value, f"{name} = {value:g}"
     species, _, term = name.rpartition(":")
-    term = expressions.split(term, library.species)[0]
-    own = expressions.fields_in(expressions.parse(term, library.species), library.species)
+    try:
+        term = expressions.split(term, library.species)[0]
+        own = expressions.fields_in(expressions.parse(term, library.species), library.species)
+    except UserError:
+        if not library.names:
+            raise
+        term, own = "", set()  # such as k, where only F + k is free
     species = species.strip() or (own.pop() if len(own) == 1 else "")
     place = library.place(species, term) if species in library.species else -1
     if place < 0:

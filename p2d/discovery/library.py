@@ -32,7 +32,8 @@ class Library:
         ties: [C K, P], the coefficients, of the first species' terms and then of the next, that each of P free numbers
             stands for.
         sparse: whether terms are to be left out where the data can do without.
-        names: of the free numbers of a tied library; the last is '' where it stands for what no parameter multiplies.
+        names: of the free numbers of a tied library, such as 'F' and 'F + k'; the last is '' where it stands for what
+            no parameter multiplies.
     """
 
     species: tuple[str, ...]
@@ -128,12 +129,13 @@ def tied_library(system: System) -> Library:
     terms = sorted(in_order, key=lambda t: (not t.startswith("lap"), expressions.degree(t, system.species)))
     untied = free_library(tuple(terms), system.species)
     columns = [untied.coefficients(part) for part in parts]
-    for column in columns:
-        for other in columns:
-            if other is not column and other.any() and np.all(column[other != 0] == other[other != 0]):
+    numbers = [*system.parameters, ""]
+    for i, column in enumerate(columns):
+        for j, other in enumerate(columns):
+            if i != j and other.any() and np.all(column[other != 0] == other[other != 0]):
                 column -= other
-    of_each = zip((*system.parameters, ""), columns, strict=True)
-    kept = [(name, column) for name, column in of_each if column.any()]
+                numbers[j] = f"{numbers[i] or 1} + {numbers[j] or 1}"
+    kept = [(name, column) for name, column in zip(numbers, columns, strict=True) if column.any()]
     ties = np.stack([column for _, column in kept], axis=1)
     return Library(system.species, untied.terms, ties, sparse=False, names=tuple(name for name, _ in kept))
 

@@ -112,9 +112,11 @@ class Measure:
         return float(self.grid.shape[0] * self.grid.shape[1] if self.window is None else self.window.sum())
 
     def scaled(self, state: np.ndarray) -> np.ndarray:
-        """z of a state [C, H, W], float64; 0 outside a mask."""
+        """z of a state [C, H, W], float64; 0 outside a mask, and nan everywhere where a value is not finite."""
         z = self.scaling.to_training(state.astype(np.float64))
-        return z if self.grid.mask is None else np.where(self.grid.mask.cells, z, 0.0)
+        if self.grid.mask:
+            z = np.where(self.grid.mask.cells, z, 0.0)
+        return z if np.isfinite(z).all() else np.full_like(z, np.nan)
 
     def smooth(self, x: np.ndarray) -> np.ndarray:
         """Fields [..., H, W] under the kernel."""

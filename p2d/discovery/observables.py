@@ -106,9 +106,20 @@ class Fields:
             assert weight is not None
             if rest and self.window is not None:
                 weight = weight * self.window
-            made = weight if kind == VALUE else self._applied(kind, weight) * (1 if kind == LAP else -1)
+            made = weight if kind == VALUE else self._applied(kind, weight)
+            if kind in (SLOPE_X, SLOPE_Y):
+                made = self._at_walls(weight, int(kind == SLOPE_X)) - made
             self._adjoint[key] = made.ravel()
         return self._adjoint[key]
+
+    def _at_walls(self, field: np.ndarray, axis: int) -> np.ndarray:
+        """What summing by parts leaves of a field at mirror edges, where it is its own neighbour."""
+        left = np.zeros_like(field)
+        if self.grid.edges[axis] == "mirror":
+            first, last = ((slice(None),) * axis + (end,) for end in (0, -1))
+            left[first] -= field[first]
+            left[last] += field[last]
+        return left
 
     def _applied(self, kind: int, field: np.ndarray) -> np.ndarray:
         if kind == LAP:

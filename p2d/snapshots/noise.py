@@ -22,9 +22,13 @@ CONSISTENT = 3.0  # standard errors by which the power within a wider cut-off ma
 LOOKED_AT = 64  # snapshots, at least, of a large dataset that noise is told from
 LEVELS = 255  # of an 8-bit image
 ROUNDED = 1.5 / LEVELS / 12**0.5  # noise of an 8-bit image that its rounding, of 1 / (255 12^(1/2)), does not explain
+# Over the root of the number of cells: half a standard error of the quantiles' ratio, in favour of more quiet cells;
+# without, 6 snapshots of 64 x 64 gave down to 0.63 times the noise.
+UNSURE = 3.4
+AGREEING = 1.25  # times as much as in quiet cells, that short waves may hold and be noise
 DIFFERENCES = 8  # of the differences that leave noise alone, over all axes
 QUIET, LESS_QUIET = 0.1, 0.4  # shares of the cells by which the clean part of a mixture is told
-WIDER, AS_QUIET = (0.9, 0.8, 0.6, 0.4), 1.1  # shares that all cells count by, where they are as quiet to within this
+WIDER, AS_QUIET = (0.9, 0.8, 0.6, 0.4), 1.05  # shares that all cells count by, where they are as quiet to within this
 
 
 def white_noise(states: np.ndarray, grid: Grid | None = None) -> tuple[float, ...]:
@@ -40,7 +44,11 @@ def white_noise(states: np.ndarray, grid: Grid | None = None) -> tuple[float, ..
     quiet = [_of_quiet_cells(states[:, s].astype(np.float64), grid) for s in range(states.shape[1])]
     if set(grid.edges) != {"periodic"} or grid.mask:
         return tuple(quiet)
-    return tuple(map(min, quiet, _of_short_waves(states)))
+    # The quiet cells say whether short waves are noise alone; where they are, all cells together know it better.
+    return tuple(
+        waves if waves < AGREEING * cells else cells
+        for cells, waves in zip(quiet, _of_short_waves(states), strict=True)
+    )
 
 
 def _of_quiet_cells(field: np.ndarray, grid: Grid) -> float:
@@ -72,6 +80,7 @@ def _of_quiet_cells(field: np.ndarray, grid: Grid) -> float:
     if not sizes.size:
         raise UserError("the mask leaves too few cells beside each other to estimate noise from; give --noise")
     low, high = np.quantile(sizes, (QUIET, LESS_QUIET))
+    sure = low * (1 + UNSURE / math.sqrt(sizes.size))
     ends = [LESS_QUIET + 0.02, 1.0]  # of the share that is quiet
 
     def ratio(share: float) -> float:
@@ -79,7 +88,7 @@ def _of_quiet_cells(field: np.ndarray, grid: Grid) -> float:
 
     for _ in range(40):
         middle = sum(ends) / 2
-        ends[int(ratio(middle) * low < high)] = middle  # the fewer are quiet, the further is the higher quantile out
+        ends[int(ratio(middle) * sure < high)] = middle  # the fewer are quiet, the further is the higher quantile out
     quiet = float(low / ndtri((1 + QUIET / ends[1]) / 2))
     # The more cells are as quiet as these, the better is the noise known.
     wider = [np.sqrt((sizes**2).mean()), *(np.quantile(sizes, q) / ndtri((1 + q) / 2) for q in WIDER)]

@@ -196,16 +196,18 @@ def test_presets_and_devices_that_contradict_are_refused(settings, told):
             {"edges": ("mirror",) * 3},
             "edges = mirror mirror mirror is not possible: give one for both axes, or those of y and x",
         ),
-        ({"edges": ("open",)}, "open edges cannot be simulated: nothing is known beyond them; take periodic or mirror"),
+        (
+            {"edges": ("open",)},
+            "open edges and masks cannot be simulated: nothing is known beyond them; take periodic or mirror edges",
+        ),
         (
             {"operator": "9-points"},
-            "unknown operator '9-points' (did you mean '9-point'?); known: 5-point, 9-point, spectral",
+            "unknown operator '9-points' (did you mean '9-point'?); known: 5-point, 9-point, spectral, 8th-order",
         ),
         ({"integrator": "rk4"}, "unknown integrator 'rk4' (did you mean 'etdrk4'?); known: euler, etdrk4"),
         (
-            {"operator": "spectral", "edges": ("periodic", "mirror"), "dt": 0.5},
-            "the spectral operator does not fit periodic and mirror edges: it needs periodic ones; "
-            "take 5-point or 9-point",
+            {"operator": "8th-order", "height": 8},
+            "height = 8 is too small for a stencil that reaches 4 cells: it must be 9 or above, or 1 for one dimension",
         ),
         (
             {"height": 2},

@@ -14,10 +14,12 @@ from p2d.discovery.fit import (
     Rates,
     amplitude,
     choose_stable_terms,
+    deletions,
     eliminate,
-    least_squares,
     smallest,
+    unseen,
     weighed,
+    whitened,
 )
 
 SUPPORTS = {4: [0, 3], 8: [0, 2, 5], 12: [1, 2, 6, 7, 11]}  # by the number of terms
@@ -27,10 +29,10 @@ def by_chance(terms: int) -> float:
     return CHANCE
 
 
-def random_gram(terms: int, seed: int = 1) -> np.ndarray:
-    """A positive definite matrix, of terms that differ in size and are correlated."""
+def random_root(terms: int, seed: int = 1) -> np.ndarray:
+    """Of the products of terms that differ in size and are correlated, [3 P, P]."""
     mixed = np.random.default_rng(seed).normal(size=(terms, 3 * terms)) * np.logspace(-0.5, 0.5, terms)[:, None]
-    return mixed @ mixed.T / (3 * terms)
+    return mixed.T / np.sqrt(3 * terms)
 
 
 def stationary(observables: int, terms: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -55,13 +57,55 @@ def aligned(found: np.ndarray, c: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("observables", "terms"), [(12, 4), (30, 9), (5, 5)])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_smallest_is_that_of_the_generalised_eigenproblem(observables, terms, seed):
-    weighted, gram = np.random.default_rng(seed).normal(size=(observables, terms)), random_gram(terms, seed)
-    value, c = smallest(weighted, gram)
-    values, vectors = scipy.linalg.eigh(weighted.T @ weighted, gram)
+    weighted, root = np.random.default_rng(seed).normal(size=(observables, terms)), random_root(terms, seed)
+    value, c = smallest(weighted, root)
+    values, vectors = scipy.linalg.eigh(weighted.T @ weighted, root.T @ root)
     # float64; squares of the smallest singular value lose digits, to 1e-12 of the largest
     assert_close(value, values[0], rtol=1e-9, atol=1e-12 * values[-1])
     assert_close(aligned(c, vectors[:, 0]), aligned(vectors[:, 0], vectors[:, 0]), rtol=0, atol=1e-8)
-    assert_close([c @ gram @ c, np.sum((weighted @ c) ** 2)], [1.0, value], rtol=1e-9, atol=1e-12)
+    assert_close([np.sum((root @ c) ** 2), np.sum((weighted @ c) ** 2)], [1.0, value], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("observables", "terms"), [(12, 2), (30, 9), (5, 5)])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_deletions_cost_is_what_fits_without_each_term_leave(observables, terms, seed):
+    weighted, root = np.random.default_rng(seed).normal(size=(observables, terms)), random_root(terms, seed)
+    weighted[:, 0] *= 1e-3  # next to no cost without it
+    now, without = deletions(weighted, root)
+    each = [np.delete(np.arange(terms), i) for i in range(terms)]
+    expected = np.array([smallest(weighted[:, rest], root[:, rest])[0] for rest in each])
+    assert_close(now, smallest(weighted, root)[0], rtol=1e-9, atol=1e-12)
+    assert_close(without, expected, rtol=1e-9, atol=1e-12 * expected.max())
+
+
+def test_a_term_that_others_stand_for_on_the_data_costs_nothing_and_a_last_one_everything():
+    weighted, root = np.random.default_rng(0).normal(size=(12, 4)), random_root(4)
+    mixed = np.column_stack([np.eye(4), [0.5, -2.0, 0.0, 0.0]])  # the last is made of the first two
+    now, without = deletions(weighted @ mixed, root @ mixed)
+    assert_close(without[[0, 1, 4]], np.full(3, now), rtol=1e-9, atol=0)
+    others = deletions(weighted, root)[1]
+    assert_close(without[2:4], others[2:], rtol=1e-9, atol=0)
+    assert deletions(weighted[:, :1], root[:, :1])[1] == np.inf
+
+
+@pytest.mark.parametrize("null", [0, 2])
+def test_the_whitened_basis_leaves_out_what_is_null_on_the_data(null):
+    made = np.column_stack([np.eye(6), np.eye(6)[:, :null] - np.eye(6)[:, 4 : 4 + null]])
+    root = random_root(6) @ made * np.logspace(-6, 6, 6 + null)
+    velocities = root @ whitened(root)
+    assert_close(velocities.T @ velocities, np.eye(6), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_what_changes_no_observable_in_any_run_is_unseen(count):
+    rng = np.random.default_rng(0)
+    hidden = np.linalg.qr(rng.normal(size=(6, 6)))[0][:, :count]
+    rows = rng.normal(size=(9, 12, 6))
+    found = unseen(Rates(rows - rows @ hidden @ hidden.T, random_root(6), [1] * 6))
+    assert len(found) == count
+    for free in found:
+        assert_close(hidden @ (hidden.T @ free), free, rtol=0, atol=1e-7)
+        assert_close(np.linalg.norm(random_root(6) @ free), 1.0, rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize(("observables", "terms"), [(12, 4), (25, 8), (37, 12)])
@@ -71,7 +115,7 @@ def test_elimination_leaves_the_terms_of_the_equation(observables, terms, seed):
     # Every true term stands out by the square of some 30 standard errors.
     weighted = 100 * mean + np.random.default_rng((3, seed)).normal(size=mean.shape)
     degrees = np.random.default_rng(seed).integers(4, size=terms).tolist()
-    assert_array_equal(eliminate(weighted, random_gram(terms), degrees, by_chance), SUPPORTS[terms])
+    assert_array_equal(eliminate(weighted, random_root(terms), degrees, by_chance), SUPPORTS[terms])
 
 
 @pytest.mark.parametrize(("of_first", "of_twin", "kept"), [(1, 3, 0), (3, 1, 4)])
@@ -79,7 +123,7 @@ def test_of_two_terms_that_are_the_same_on_the_data_that_of_higher_degree_goes(o
     mean, _ = stationary(12, 4)
     twice = np.concatenate([100 * mean, 100 * mean[:, :1]], axis=1)
     copies = np.vstack([np.eye(4), np.eye(4)[0]])
-    found = eliminate(twice, copies @ random_gram(4) @ copies.T, [of_first, 2, 2, 2, of_twin], by_chance)
+    found = eliminate(twice, random_root(4) @ copies.T, [of_first, 2, 2, 2, of_twin], by_chance)
     assert_array_equal(found, sorted([kept, 3]))
 
 
@@ -106,17 +150,17 @@ def test_a_higher_degree_has_to_earn_its_place_by_what_a_term_has_to(gain, kept)
 
 
 @pytest.mark.parametrize("terms", [2, 4, 8])
-def test_two_terms_are_left_whatever_is_allowed(terms):
+def test_one_term_is_left_whatever_is_allowed(terms):
     weighted = np.random.default_rng(0).normal(size=(20, terms))
-    assert len(eliminate(weighted, random_gram(terms), [1] * terms, lambda terms: np.inf)) == 2
-    assert len(eliminate(1e3 * weighted, random_gram(terms), [1] * terms, by_chance)) == terms
+    assert len(eliminate(weighted, random_root(terms), [1] * terms, lambda terms: np.inf)) == 1
+    assert len(eliminate(1e3 * weighted, random_root(terms), [1] * terms, by_chance)) == terms
 
 
 @pytest.mark.parametrize(("observables", "terms"), [(12, 4), (25, 8)])
 @pytest.mark.parametrize("seed", range(2))
 def test_needed_are_the_terms_of_the_equation_and_resampled_runs_keep_them(observables, terms, seed):
     mean, _ = stationary(observables, terms, seed)
-    rates = Rates(in_runs(mean, 150, 0.2, seed), random_gram(terms), [1] * terms)
+    rates = Rates(in_runs(mean, 150, 0.2, seed), random_root(terms), [1] * terms)
     kept, share = choose_stable_terms(rates, seed)
     assert_array_equal(kept, SUPPORTS[terms])
     assert_array_equal(share[kept], np.ones(len(kept)))
@@ -130,7 +174,7 @@ def test_shares_are_drawn_by_the_seed():
     mean, c = stationary(12, 4)
     c[1] = 0.03  # some five standard errors: chi-squared rises without it by about what resampled runs are allowed
     mean = mean - np.outer(mean @ c, c) / (c @ c)
-    rates = Rates(in_runs(mean, 150, 0.2), random_gram(4), [1] * 4)
+    rates = Rates(in_runs(mean, 150, 0.2), random_root(4), [1] * 4)
     first, again, other = (choose_stable_terms(rates, seed)[1] for seed in (0, 0, 1))
     assert_array_equal(first, again)
     assert 0 < first[1] < 1
@@ -140,13 +184,13 @@ def test_shares_are_drawn_by_the_seed():
 def test_rates_over_some_terms_are_those_of_the_others_being_zero():
     mean, _ = stationary(25, 8)
     scale = np.arange(1.0, 26)
-    whole = Rates(in_runs(mean, 30, 0.1), random_gram(8), list(range(8)), lambda c: scale * np.sum(c**3))
+    whole = Rates(in_runs(mean, 30, 0.1), random_root(8), list(range(8)), lambda c: scale * np.sum(c**3))
     some, kept = whole.over(np.array([1, 4, 6])), [1, 4, 6]
     c = np.array([0.3, -2.0, 0.7])
     spread = np.zeros(8)
     spread[kept] = c
     assert_close(some.rows @ c, whole.rows @ spread, rtol=1e-12, atol=1e-12)  # float64 sums of a few numbers
-    assert_close(c @ some.gram @ c, spread @ whole.gram @ spread, rtol=1e-12, atol=0)
+    assert_close(some.root @ c, whole.root @ spread, rtol=1e-12, atol=1e-12)
     assert_close(some.systematic(c), whole.systematic(spread), rtol=1e-12, atol=0)
     assert some.degrees == kept
     assert some.freedom == 25 - 3 + 1
@@ -156,7 +200,7 @@ def test_rates_over_some_terms_are_those_of_the_others_being_zero():
 def test_chi_squared_has_as_many_degrees_of_freedom_as_it_says(observables, terms):
     repeats, runs = 40, 400
     mean, _ = stationary(observables, terms)
-    every = [Rates(in_runs(mean, runs, 0.1, seed), random_gram(terms), [1] * terms) for seed in range(repeats)]
+    every = [Rates(in_runs(mean, runs, 0.1, seed), random_root(terms), [1] * terms) for seed in range(repeats)]
     found = np.mean([rates.solution().statistics[0] for rates in every])
     freedom = every[0].freedom
     # variance twice the mean; weights from N runs raise it by J / N; four standard errors
@@ -168,7 +212,7 @@ def test_chi_squared_has_as_many_degrees_of_freedom_as_it_says(observables, term
 )
 def test_resampled_equations_vary_as_equations_of_other_runs_do(observables, terms, runs):
     mean, c = stationary(observables, terms)
-    gram, repeats, draws = random_gram(terms), 150, 40
+    gram, repeats, draws = random_root(terms), 150, 40
     found, spread = [], []
     for seed in range(repeats):
         rates = Rates(in_runs(mean, runs, 0.1 * np.sqrt(runs / 400), seed), gram, [1] * terms)
@@ -185,7 +229,7 @@ def test_resampled_equations_vary_as_equations_of_other_runs_do(observables, ter
 
 def test_resamples_are_means_of_runs_drawn_by_the_seed():
     mean, _ = stationary(12, 4)
-    rates = Rates(in_runs(mean, 50, 0.1), random_gram(4), [1] * 4)
+    rates = Rates(in_runs(mean, 50, 0.1), random_root(4), [1] * 4)
     first, again, other = (np.stack(rates.means(400, seed)) for seed in (0, 0, 1))
     assert_array_equal(first, again)
     assert (first != other).any()
@@ -196,7 +240,7 @@ def test_resamples_are_means_of_runs_drawn_by_the_seed():
     solution = rates.solution()
     for resampled, c in rates.resampled(solution, 5, 0):
         # The combination is the smallest under the weights of the solution, not under new ones.
-        assert_close(c, smallest(solution.whiten(resampled), rates.gram)[1], rtol=0, atol=0)
+        assert_close(c, smallest(solution.whiten(resampled), rates.root)[1], rtol=0, atol=0)
 
 
 def white_rates(runs: int, observables: int, terms: int) -> Rates:
@@ -234,12 +278,12 @@ def test_the_amplitude_of_a_known_shared_error_comes_back(true, observables, ter
     repeats, runs, noise = 20, 400, 0.1
     mean, c = stationary(observables, terms)
     shared = 0.1 * np.random.default_rng(9).normal(size=observables)
-    length = np.sqrt(c @ random_gram(terms) @ c)  # of the equation that rates are told for
+    length = np.linalg.norm(random_root(terms) @ c)  # of the equation that rates are told for
     # Mean rates of what was simulated are those of the equation less the error, as those of steps are.
     rows = mean - true * np.outer(shared, c) / (c @ c) * length
     found = []
     for seed in range(repeats):
-        rates = Rates(in_runs(rows, runs, noise, seed), random_gram(terms), [1] * terms, lambda d: shared)
+        rates = Rates(in_runs(rows, runs, noise, seed), random_root(terms), [1] * terms, lambda d: shared)
         solution = rates.solution()
         forward = np.sign(solution.coefficients @ c)
         found.append(amplitude(solution, rates.rows.mean(axis=0) @ solution.coefficients * forward, shared))
@@ -250,20 +294,3 @@ def test_the_amplitude_of_a_known_shared_error_comes_back(true, observables, ter
     assert error < 0.1
     assert_close(np.mean(found), true, rtol=2 * error**2, atol=4 * error / np.sqrt(repeats))
     assert_close(np.std(found), error, rtol=0.7, atol=0)  # of 20, three standard errors
-
-
-@pytest.mark.parametrize("count", [2, 5, 9])
-@pytest.mark.parametrize("fixed", [0, -1])
-def test_least_squares_is_the_lowest_energy_with_one_number_fixed(count, fixed):
-    gram, fixed = random_gram(count), fixed % count
-    c = least_squares(gram, fixed)
-    slopes = gram @ c
-    slopes[fixed] = 0
-    assert c[fixed] == 1
-    assert_close(slopes, np.zeros(count), rtol=0, atol=1e-13)  # float64, condition number of 100
-
-
-def test_least_squares_finds_what_adds_up_to_zero():
-    fields = np.random.default_rng(0).normal(size=(4, 50))
-    fields = np.vstack([fields, -np.array([0.2, -1.0, 0.05, 3.0]) @ fields])
-    assert_close(least_squares(fields @ fields.T, 4), np.array([0.2, -1.0, 0.05, 3.0, 1.0]), rtol=1e-12, atol=0)

@@ -6,7 +6,8 @@ import torch
 from numpy.testing import assert_array_equal
 from torch.testing import assert_close
 
-from p2d.discovery.library import Library, choose_library, cubic_terms, fit_parameters, tied_library
+from p2d.config import DiscoverConfig
+from p2d.discovery.library import Library, choose_library, fit_parameters, tied_library
 from p2d.errors import UserError
 from p2d.fields import Grid
 from p2d.systems import expressions
@@ -16,9 +17,18 @@ from p2d.systems.system import System
 GRIDS = [(8, 8), (6, 11), (9, 4)]
 OWN = " 1, u, v*u, lap( v ), exp(u)"
 SPECIES = ("u", "v")
-LIBRARIES = {name: choose_library(name, "", SPECIES) for name in ("cubic", "cubic+grad", "gray-scott")}
-LIBRARIES["own"] = choose_library("cubic", OWN, SPECIES)
-LACKING_LAPLACIANS = [("1, u", []), ("lap(u), u", [0]), ("u, lap(v)", [3]), ("lap(v), lap(u)", [1, 2])]
+
+
+def chosen(species: tuple[str, ...] = SPECIES, shape: tuple[int, int] = (8, 8), **settings) -> Library:
+    return choose_library(DiscoverConfig(**settings), species, Grid(shape))
+
+
+LIBRARIES = {
+    "free": chosen(),
+    "gradients": chosen(also=("gradients",)),
+    "gray-scott": chosen(library="gray-scott"),
+    "own": chosen(terms=OWN),
+}
 GRAY_SCOTT = load_system("gray_scott")
 PRESETS = {name: GRAY_SCOTT.at(name) for name in GRAY_SCOTT.presets}
 MONOMIALS = [(degree - b, b) for degree in range(4) for b in range(degree + 1)]
@@ -33,19 +43,43 @@ def sparse_coefficients(of: Library, seed: int) -> np.ndarray:
     return rng.normal(size=2 * len(of.terms)) * rng.integers(2, size=2 * len(of.terms))
 
 
-def test_the_cubic_terms_are_all_monomials_to_degree_three_and_both_laplacians():
+def test_free_terms_are_all_monomials_to_degree_three_and_both_laplacians():
     names = [expressions.monomial_name({"u": a, "v": b}) for a, b in MONOMIALS]
-    assert LIBRARIES["cubic"].terms == (*names, "lap(u)", "lap(v)")
-    assert len(set(LIBRARIES["cubic"].terms)) == 12
+    assert LIBRARIES["free"].terms == (*names, "lap(u)", "lap(v)")
+    assert len(set(LIBRARIES["free"].terms)) == 12
 
 
-def test_three_species_have_twenty_monomials_and_three_laplacians():
-    terms = cubic_terms(("a", "b", "c"))
-    assert len(set(terms)) == 23 and {"a*b*c", "b**2*c", "lap(c)"} <= set(terms)
+@pytest.mark.parametrize(
+    ("species", "settings", "count"),  # monomials of degree d of C species: (C + d over d)
+    [
+        ("a", {}, 4 + 1),
+        ("abc", {}, 20 + 3),
+        ("abcd", {}, 15 + 4),
+        ("abcdefgh", {}, 45 + 8),
+        ("ab", {"degree": 1}, 3 + 2),
+        ("abcd", {"degree": 3}, 35 + 4),
+        ("ab", {"degree": 5, "order": 4}, 21 + 4),
+    ],
+)
+def test_the_degree_is_three_and_two_of_more_than_three_species_unless_told(species, settings, count):
+    library = chosen(tuple(species), **settings)
+    assert len(set(library.terms)) == len(library.terms) == count
+    assert f"lap({species[-1]})" in library.terms
+    assert (f"lap(lap({species[0]}))" in library.terms) == (settings.get("order") == 4)
 
 
-def test_the_products_of_gradients_come_on_top_of_the_cubic_terms():
-    assert LIBRARIES["cubic+grad"].terms == (*LIBRARIES["cubic"].terms, "grad(u,u)", "grad(u,v)", "grad(v,v)")
+def test_gradients_and_derivatives_come_on_top_on_request():
+    plain = LIBRARIES["free"].terms
+    assert LIBRARIES["gradients"].terms == (*plain, "grad(u,u)", "grad(u,v)", "grad(v,v)")
+    every = chosen(also=("derivatives",)).terms[12:]
+    assert set(every[:4]) == {"d(u,x)", "d(v,x)", "d(u,y)", "d(v,y)"} and len(every) == 12
+    assert {"u*d(u,x)", "v*d(u,x)", "u*d(v,y)"} < set(every)
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((1, 9), "x"), ((9, 1), "y")])
+def test_in_one_dimension_derivatives_are_along_the_axis_there_is(shape, axis):
+    more = chosen(("h",), shape, also=("derivatives",)).terms[5:]
+    assert more == (f"d(h,{axis})", f"h*d(h,{axis})")
 
 
 def test_own_terms_take_the_place_of_the_named_ones():
@@ -58,7 +92,7 @@ def test_terms_are_named_as_they_would_be_if_one_wrote_them(name):
     assert expressions.split(", ".join(terms), SPECIES) == terms
 
 
-@pytest.mark.parametrize("name", ["cubic", "cubic+grad", "own"])
+@pytest.mark.parametrize("name", ["free", "gradients", "own"])
 def test_free_libraries_leave_every_coefficient_free(name):
     found = LIBRARIES[name]
     assert_array_equal(found.ties, np.eye(2 * len(found.terms)))
@@ -87,6 +121,7 @@ def test_a_tied_library_is_made_of_any_system():
     rates = {"x": "D*lap(x) + a - (b + 1)*x + x**2*y", "y": "E*lap(y) + b*x - x**2*y"}
     system = System("brusselator", rates, {"D": 1.0, "E": 8.0, "a": 4.0, "b": 7.0})
     tied = tied_library(system)
+    assert tied.names == ("D", "E", "a", "b", "")
     assert tied.species == ("x", "y") and tied.ties.shape == (10, 5)
     # the last is what no parameter multiplies
     assert_array_equal(tied.ties @ np.array([1.0, 8.0, 4.0, 7.0, 1.0]), tied.coefficients(system.terms))
@@ -97,6 +132,17 @@ def test_a_tied_library_is_made_of_any_system():
 def test_parameters_that_multiply_the_same_are_one_free_number():
     system = System("s", {"x": "a*lap(x) - (b + c)*x"}, {"a": 1.0, "b": 2.0, "c": 3.0})
     assert tied_library(system).ties.shape == (2, 2)
+    assert tied_library(system).names == ("a", "b + c")
+    assert LIBRARIES["gray-scott"].names == ("D_u", "D_v", "F", "F + k", "")
+
+
+@pytest.mark.parametrize(("rate", "names"), [("x**2 - (b + 1)*x", ("1 + b", "")), ("b*(x - x**3) + x", ("b", "b + 1"))])
+def test_what_no_parameter_multiplies_may_be_part_of_a_free_number(rate, names):
+    system = System("s", {"x": rate}, {"b": 2.5})
+    tied = tied_library(system)
+    assert tied.names == names
+    numbers = [{"b": 2.5, "": 1.0}.get(name, 3.5) for name in names]
+    assert_array_equal(tied.ties @ np.array(numbers), tied.coefficients(system.terms))
 
 
 @pytest.mark.parametrize("rate", ["a*b*x", "x**a + b*x", "x/a + b", "exp(a*x) + b"])
@@ -124,15 +170,9 @@ def test_a_place_is_that_of_its_species_and_term(name, species):
     assert found.place(species, "sin(u)") == -1
 
 
-@pytest.mark.parametrize("name", ["cubic", "cubic+grad", "gray-scott"])
-def test_the_diffusions_are_the_laplacians_of_a_species_in_its_own_equation(name):
-    found = LIBRARIES[name]
-    assert found.diffusions == [found.place("u", "lap(u)"), found.place("v", "lap(v)")]
-
-
-@pytest.mark.parametrize(("terms", "places"), LACKING_LAPLACIANS)
-def test_a_diffusion_that_is_not_in_the_library_has_no_place(terms, places):
-    assert choose_library("", terms, SPECIES).diffusions == places
+def test_terms_with_neighbours_are_known():
+    library = chosen(terms="1, u, lap(u), u*grad(u, v), exp(u), d(v, x)", species=SPECIES)
+    assert library.differential == [False, False, True, True, False, True]
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
@@ -145,7 +185,7 @@ def test_coefficients_survive_being_written_as_an_equation(name, seed):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_an_equation_names_the_terms_that_are_not_zero_and_laplacians_first(seed):
-    found = LIBRARIES["cubic"]
+    found = LIBRARIES["free"]
     coefficients = sparse_coefficients(found, seed)
     for row, equation in zip(coefficients.reshape(2, -1), found.name_terms(coefficients).values(), strict=True):
         assert set(equation) == {t for t, c in zip(found.terms, row, strict=True) if c != 0}
@@ -207,6 +247,15 @@ def test_parameters_of_terms_that_an_equation_lacks_are_zero():
     assert found == pytest.approx({"D_u": 0, "D_v": 0, "F": 0, "k": 0.5}, abs=1e-15)
 
 
-def test_a_tied_library_of_other_species_is_refused():
-    with pytest.raises(UserError, match="library gray-scott is of u, v, and the snapshots are of a, b"):
-        choose_library("gray-scott", "", ("a", "b"))
+@pytest.mark.parametrize(
+    ("species", "settings", "message"),
+    [
+        ("ab", {"library": "gray-scott"}, "library gray-scott is of u, v, and the snapshots are of a, b; take free, "),
+        ("uv", {"library": "quartic"}, "there is no system 'quartic'"),
+        ("uv", {"terms": "1, u, w"}, "unknown name 'w'"),
+    ],
+)
+def test_what_is_no_library_of_these_species_is_refused_in_one_line(species, settings, message):
+    with pytest.raises(UserError) as refused:
+        chosen(tuple(species), **settings)
+    assert message in str(refused.value) and "\n" not in str(refused.value)

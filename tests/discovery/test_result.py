@@ -9,11 +9,13 @@ from matplotlib.figure import Figure
 
 import p2d
 from p2d.discovery.result import Discovery
-from p2d.fields import Grid
+from p2d.fields import Grid, Mask
 from p2d.systems.reading import load_system
 from p2d.systems.system import System
 
 WAVES = load_system("gray_scott").at("waves")
+
+MASKED = Grid((4, 6), 0.5, ("mirror", "open"), "um", Mask.of(np.arange(24).reshape(4, 6) > 4))
 
 
 def discovery(**others) -> Discovery:
@@ -71,6 +73,11 @@ def test_it_prints_as_the_equation_with_errors_and_its_verdict():
         "the snapshots show the explicit steps that made them: 1.0(1) units of time each",
     ]
     assert len(str(discovery(noise=(0.0, 0.0), step=None)).splitlines()) == 3
+    other = str(discovery(noise=(0.0, 0.0), step=None, operator="spectral", directed=False)).splitlines()[3:]
+    assert other == [
+        "the direction of time is not known, as no term that damps short waves is kept",
+        "Laplacians are spectral",
+    ]
 
 
 def test_its_repr_is_one_short_line():
@@ -88,7 +95,14 @@ def test_notebooks_show_the_equation_and_what_it_is_worth():
 
 
 @pytest.mark.parametrize("name", ["", "mine.json"])
-@pytest.mark.parametrize("others", [{}, {"frequency": None, "spectrum": (), "step": None, "z_max": None}])
+@pytest.mark.parametrize(
+    "others",
+    [
+        {},
+        {"frequency": None, "spectrum": (), "step": None, "z_max": None},
+        {"grid": MASKED, "operator": "9-point", "directed": False},
+    ],
+)
 def test_it_is_saved_and_loaded_whole(tmp_path, name, others):
     made = discovery(**others)
     file = made.save(tmp_path / name, settings={"library": "cubic"})
@@ -106,11 +120,12 @@ def test_the_keys_of_its_json_are_those_of_files_that_there_are():
     assert set(values) == {
         *("equation", "error", "interval", "frequency", "gap", "spectrum", "misfit", "z_max", "unbalanced", "step"),
         *("snapshots", "verdict", "unit_of_time", "parameters", "noise", "smoothing", "rounded"),
-        *("text", "sympy", "latex", "py_pde", "dropped", "seconds"),
+        *("text", "sympy", "latex", "py_pde", "dropped", "seconds", "grid", "operator", "directed"),
     }
     assert values["parameters"] == pytest.approx(WAVES.parameters)
     assert values["text"] == "\n".join(str(discovery()).splitlines()[:2])
-    del values["rounded"], values["dropped"], values["seconds"]  # of older files
+    for later in ("rounded", "dropped", "seconds", "grid", "operator", "directed"):  # that older files lack
+        del values[later]
     assert Discovery.from_dict(values) == discovery()
 
 

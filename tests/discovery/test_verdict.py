@@ -32,5 +32,9 @@ def test_rounded_images_are_said_to_be_that():
 def test_too_few_runs_and_a_steady_state_are_told_with_their_numbers():
     assert too_few_text(12, 37).startswith("too few snapshots: 12 independent runs")
     assert too_few_text(12, 37).endswith("about 37 are needed")
-    assert static_text(2e-5, "Gray-Scott").startswith("static: reaction and diffusion balance in every cell to 2e-05")
-    assert "if its terms are Gray-Scott's" in static_text(2e-5, "Gray-Scott")
+    for named, words in ((True, "the parameters of that"), (False, "the parameters of a")):
+        told = static_text(2e-5, "Klausmeier", named=named)
+        assert told.startswith("static: Laplacians are functions of the values in every cell to 2e-05 of their power")
+        assert f"{words} steady state, if its terms are Klausmeier's" in told and "cannot be known" in told
+    told = static_text(2e-5, "", named=False)
+    assert "nothing moves, and no velocity can be told; --library SYSTEM gives the parameters" in told
