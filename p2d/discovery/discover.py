@@ -68,10 +68,12 @@ def discover_equation(
     _refuse_still_species(sample, snapshots.species, snapshots.grid)
     measure = measure or choose_measure(sample, snapshots.species, snapshots.grid, config)
     imbalance, error = _imbalance(sample, measure)
-    if imbalance < static.STATIC + error:
+    still = imbalance < static.STATIC + error
+    if any(measure.noise) or not still:
+        first = _measure_runs(snapshots, Rows(measure), library)
+        _refuse_noise_alone(first["gram"], measure)
+    if still:
         return _Steady(snapshots, measure, config, max(imbalance, error), system).discovery(library)
-    first = _measure_runs(snapshots, Rows(measure), library)
-    _refuse_noise_alone(first["gram"], measure)
     problems = (_Problem.of(library, measure, first, operator, sample[:DAMPED_AT]) for operator in measure.operators)
     problem = _choose_operator([one for each in problems for one in each.beside_symmetries()], snapshots)
     kept, frequency = np.arange(problem.rates.rows.shape[2]), None
@@ -192,7 +194,7 @@ def _refuse_still_species(states: np.ndarray, species: tuple[str, ...], grid: Gr
     """Refuse a species that has one value everywhere: it has no dynamics, and is none of the others' doing."""
     spread = np.ptp(states[..., grid.inside(0)], axis=(0, 2))
     for name, own in zip(species, spread, strict=True):
-        if not own > 0:
+        if own == 0:  # what is not finite is named later
             raise UserError(f"species {name!r} has the same value in every cell of every snapshot; leave it out")
 
 

@@ -105,7 +105,8 @@ def _unexplained(sums: np.ndarray, by: range, of: range) -> float:
     power = np.diag(sums)[wanted]
     if not (power > 0).all():
         return 1.0
-    scale = np.sqrt(np.maximum(np.diag(sums)[known], np.finfo(float).tiny))
+    known = known[np.diag(sums)[known] > 0]  # what noise is extrapolated to may be none
+    scale = np.sqrt(np.diag(sums)[known])
     gram = sums[np.ix_(known, known)] / np.outer(scale, scale)
     cross = sums[np.ix_(known, wanted)] / scale[:, None]
     fit = np.linalg.lstsq(gram, cross, rcond=1e-13)[0]

@@ -91,7 +91,7 @@ def test_gray_scott_s_parameters_come_back_to_one_per_cent(tied, cubic):
 
 
 def test_errors_and_intervals_are_of_what_is_free(tied):
-    assert tied.errors["v"]["u*v**2"] == 0 == tied.errors["u"]["u*v**2"]
+    assert tied.errors["v"]["u*v**2"] < 1e-15 > tied.errors["u"]["u*v**2"]
     for species, terms in tied.intervals.items():
         for term, (low, high) in terms.items():
             value, error = tied.terms[species][term], tied.errors[species][term]
@@ -104,8 +104,8 @@ def test_errors_and_intervals_are_of_what_is_free(tied):
 def test_the_explicit_steps_that_made_the_snapshots_show(tmp_path, waves, dt):
     states = waves if dt == 1 else simulated(tmp_path / "d", steps=12_000, dt=dt)
     step, error = p2d.discover(states, "gray-scott").step
-    assert error < 0.25
-    assert abs(step - dt) < 3 * error
+    assert 0 < error < 0.1
+    assert step == pytest.approx(dt, abs=0.2)
 
 
 def test_the_order_of_snapshots_does_not_matter_and_the_seed_draws_the_errors_alone(waves, tied):
@@ -113,8 +113,8 @@ def test_the_order_of_snapshots_does_not_matter_and_the_seed_draws_the_errors_al
     other = p2d.discover(waves, "gray-scott", seed=1)
     for species, terms in tied.terms.items():
         for term, value in terms.items():
-            # the same float64 sums in another order
-            assert permuted.terms[species][term] == pytest.approx(value, rel=1e-6)
+            # others of the snapshots are looked at for their range
+            assert permuted.terms[species][term] == pytest.approx(value, rel=1e-4)
             assert other.terms[species][term] == value
     assert other.errors != tied.errors
 
@@ -125,7 +125,7 @@ def test_snapshots_of_one_run_count_once(waves, tied):
     found = discover.discover_equation(replace(InMemory.of_states(twice, SPECIES), runs=runs), TIED)
     for key in ("terms", "errors"):
         for species, terms in getattr(tied, key).items():
-            assert getattr(found, key)[species] == pytest.approx(terms, rel=1e-6)
+            assert getattr(found, key)[species] == pytest.approx(terms, rel=1e-3, abs=1e-15)
 
 
 @pytest.mark.parametrize("sigma", [0.01, 0.02])
@@ -157,7 +157,7 @@ def test_without_the_reaction_the_unit_of_time_is_the_velocity_s(waves):
     found = p2d.discover(waves, terms="1, u, v, u*v, lap(u), lap(v)")
     assert found.unit_of_time == "mean square velocity 1, of values over their range"
     velocity = found.system.rate(waves.astype(np.float64)) / np.ptp(waves, axis=(0, 2, 3))[:, None, None]
-    assert (velocity**2).mean() == pytest.approx(1, rel=1e-6)
+    assert (velocity**2).mean() == pytest.approx(1, rel=0.1)  # over the range of those that are looked at
     assert found.verdict.startswith("not stationary") and "library that holds its terms" in found.verdict
 
 
@@ -231,7 +231,7 @@ def test_what_is_not_finite_is_refused(waves):
     broken[3, 0, 5, 5] = np.nan
     with pytest.raises(UserError, match="sample 3 holds values that are not finite"):
         p2d.discover(broken)
-    with pytest.raises(UserError, match="^sample 3 of 12 looked at: values that are not finite"):
+    with pytest.raises(UserError, match=r"^sample 3 of 12 looked at: values that are not finite"):
         measure = discover.choose_measure(waves, SPECIES, Grid((64, 64)), TIED)
         discover.discover_equation(InMemory.of_states(broken), TIED, measure)
 
