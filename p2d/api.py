@@ -20,7 +20,7 @@ from p2d.snapshots.simulated import alive, simulate_here
 from p2d.snapshots.store import Dataset, open_dataset
 from p2d.systems import expressions
 
-LETTERS = "abcdefgh"  # names of species that have none
+LETTERS = "abcefghi"  # names of species that have none; d is the derivative
 
 
 def simulate(*preset: str, out: str | Path = "runs", **settings: Any) -> Dataset:

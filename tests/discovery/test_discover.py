@@ -109,8 +109,8 @@ def test_the_explicit_steps_that_made_the_snapshots_show(tmp_path, waves, dt):
 
 
 def test_the_order_of_snapshots_does_not_matter_and_the_seed_draws_the_errors_alone(waves, tied):
-    permuted = p2d.discover(waves[np.random.default_rng(3).permutation(len(waves))], "gray-scott")
-    other = p2d.discover(waves, "gray-scott", seed=1)
+    permuted = p2d.discover(waves[np.random.default_rng(3).permutation(len(waves))], "gray-scott", bootstrap=2)
+    other = p2d.discover(waves, "gray-scott", seed=1, bootstrap=10)
     for species, terms in tied.terms.items():
         for term, value in terms.items():
             # others of the snapshots are looked at for their range
@@ -128,7 +128,7 @@ def test_snapshots_of_one_run_count_once(waves, tied):
             assert getattr(found, key)[species] == pytest.approx(terms, rel=1e-3, abs=1e-15)
 
 
-@pytest.mark.parametrize("sigma", [0.01, 0.02])
+@pytest.mark.parametrize("sigma", [pytest.param(0.01, marks=pytest.mark.slow), 0.02])
 def test_noise_is_told_from_the_snapshots_and_corrected_for(waves, sigma):
     noisy = waves + sigma * np.random.default_rng(5).normal(size=waves.shape)
     found = p2d.discover(noisy, "gray-scott")
@@ -136,7 +136,7 @@ def test_noise_is_told_from_the_snapshots_and_corrected_for(waves, sigma):
     assert found.smoothing == moments.SMOOTHING
     assert parameters(found) == pytest.approx(dict.fromkeys(KEYS, 1.0), abs=0.03)
     assert alike(found, waves) > 0.999
-    ignored = p2d.discover(noisy.clip(0, 1), "gray-scott", noise=0, smoothing=0)
+    ignored = p2d.discover(noisy.clip(0, 1), "gray-scott", noise=0, smoothing=0, operator="5-point", bootstrap=4)
     assert alike(ignored, waves) < 0.9, "without the correction the same snapshots tell something else"
 
 
@@ -181,7 +181,7 @@ def test_a_maze_is_called_static_and_its_steady_state_gives_the_parameters(tmp_p
 
 
 def test_an_ensemble_that_is_still_changing_is_called_not_stationary(tmp_path):
-    states = simulated(tmp_path / "d", count=64, steps=500)
+    states = simulated(tmp_path / "d", count=48, steps=500)
     for name in ("free", "gray-scott"):
         assert p2d.discover(states, name).verdict.startswith("not stationary")
 
@@ -189,7 +189,7 @@ def test_an_ensemble_that_is_still_changing_is_called_not_stationary(tmp_path):
 def test_an_ensemble_that_many_dynamics_keep_is_called_ambiguous():
     # independent species, alike and white: both (v, -u) and (lap v, -lap u) keep it
     states = np.clip(0.5 + 0.05 * np.random.default_rng(0).normal(size=(200, 2, 16, 16)), 0, 1)
-    found = p2d.discover(states, noise=0, smoothing=0)
+    found = p2d.discover(states, noise=0, smoothing=0, operator="5-point")
     assert found.gap < 20
     assert found.verdict.startswith("ambiguous: ") and "dynamics fit about as well" in found.verdict
 
@@ -302,10 +302,11 @@ def test_a_translation_keeps_the_ensemble_and_does_not_count():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("operator", ["9-point", "spectral"])
-def test_data_of_other_operators_are_told_with_their_own(tmp_path, operator):
-    own = {"integrator": "etdrk4"} if operator == "spectral" else {}
-    dataset = dataset_of(tmp_path / "d", count=96, steps=6000, operator=operator, **own)
-    found = p2d.discover(dataset)
+def test_data_of_other_operators_are_told_with_their_own(waves, operator):
+    states, grid = waves.astype(np.float64), Grid(waves.shape[-2:])
+    for _ in range(1500):  # from the waves of five points on, until they are those of this operator
+        states += 0.5 * WAVES.rate(states, grid, operator)
+    found = p2d.discover(states)
     assert found.operator == operator and f"Laplacians are {operator}" in str(found)
     assert names(found.terms) == names(TRUTH) and found.verdict.startswith("dynamics identified")
     assert parameters(found) == pytest.approx(dict.fromkeys(KEYS, 1.0), abs=0.015)
@@ -348,8 +349,8 @@ def test_four_species_run(tmp_path):
     states = simulated(tmp_path / "d", count=192, size=48)
     half = len(states) // 2
     four = np.concatenate([states[:half], states[half : 2 * half]], axis=1)
-    terms = ["1", *"abcd", "a*b**2", "c*d**2"]
-    found = p2d.discover(four, terms=", ".join([*terms, *(f"lap({s})" for s in "abcd")]), operator="5-point")
-    assert tuple(found.terms) == tuple("abcd") and found.verdict
+    terms = ["1", *"abce", "a*b**2", "c*e**2"]
+    found = p2d.discover(four, terms=", ".join([*terms, *(f"lap({s})" for s in "abce")]), operator="5-point")
+    assert tuple(found.terms) == tuple("abce") and found.verdict
     plain = p2d.discover(four[:40], bootstrap=4, operator="5-point")
-    assert tuple(plain.terms) == tuple("abcd") and plain.verdict.startswith(("too few", "ambiguous", "not", "dynamics"))
+    assert tuple(plain.terms) == tuple("abce") and plain.verdict.startswith(("too few", "ambiguous", "not", "dynamics"))
