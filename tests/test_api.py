@@ -16,7 +16,7 @@ from p2d.snapshots.store import Dataset
 from p2d.systems.reading import load_system
 
 HEIGHT, WIDTH = 48, 52  # of waves; on so small a grid some of them die, on smaller ones most
-UNIT = "that of Gray-Scott, in which u*v**2 in du/dt, u*v**2 in dv/dt have no parameter"
+UNIT = "u v^2 has rate 1, as in Gray-Scott"
 SIZE = {"num_samples": 60, "height": HEIGHT, "width": WIDTH}
 
 
@@ -114,7 +114,7 @@ def test_the_runs_and_times_of_an_array_are_those_of_its_snapshots(states, pairs
 def test_other_names_of_species_are_those_of_the_equation(states, found):
     renamed = p2d.discover(states, terms="1, a, b, a*b**2, lap(a), lap(b)", bootstrap=10, species=("a", "b"))
     assert set(renamed.terms) == {"a", "b"} and "a*b**2" in renamed.terms["b"]
-    assert renamed.unit_of_time == "mean square velocity 1, of values over their range" and renamed.parameters == {}
+    assert renamed.unit_of_time == "mean square velocity 1, of values over their spread" and renamed.parameters == {}
     ratio = renamed.terms["a"]["lap(a)"] / renamed.terms["a"]["a*b**2"]
     assert ratio == pytest.approx(-found.terms["u"]["lap(u)"], rel=0.1)
 

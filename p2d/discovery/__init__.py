@@ -13,15 +13,15 @@ is trained; a few passes over the snapshots are enough (moments.py), in memory o
 
 Any field: 1 to 8 species, any finite values, periodic, mirror and open edges, masks, any spacing, one dimension.
 Observables (observables.py) see a window of the cells whose neighbours are known, so edges do not matter. They are made
-of z, the values scaled to their spread (coordinates.py), and the equation is asked for, term by term, in the units of the
-values and of the spacing. Of up to three species products are enumerated; of more, smooth functions are drawn.
+of z, the values scaled to their spread (coordinates.py), and the equation is asked for, term by term, in the units of
+the values and of the spacing. Of up to three species products are enumerated; of more, smooth functions are drawn.
 
-A library (library.py) is free, every term in every equation (--degree, --order 4, --also gradients derivatives, --terms),
-or tied as in a known system (--library SYSTEM): what multiplies each of its parameters is one free number.
+A library (library.py) is free, every term in every equation (--degree, --order 4, --also gradients derivatives,
+--terms), or tied as in a known system (--library SYSTEM): what multiplies each of its parameters is one free number.
 
 The Laplacian (5-point, 9-point, spectral; on open edges a star of eighth order) is the one with which the equation fits
-best with the fewest terms, and is told. Explicit time steps that made the snapshots show: how long they are is told, and
-what they add is taken out, to all orders (steps.py). White noise is told from the snapshots, of each species, and
+best with the fewest terms, and is told. Explicit time steps that made the snapshots show: how long they are is told,
+and what they add is taken out, to all orders (steps.py). White noise is told from the snapshots, of each species, and
 extrapolated to none. Error bars are bootstrap deviations over runs.
 
 Time (clock.py): its direction is the one under which short waves are damped; where no term that damps is kept, it is

@@ -22,7 +22,7 @@ from p2d.snapshots.store import evenly
 from p2d.systems import expressions
 from p2d.systems.system import System
 
-MEAN_SQUARE = "mean square velocity 1, of values over their range"
+MEAN_SQUARE = "mean square velocity 1, of values over their spread"
 TOUCHED = 1e-4  # spreads, by which a field is changed to see what damps
 ROUNDS = 20  # of the solution for the factor, which the second part holds in square
 PAIRS = 64  # of frames, at most, that time is told from

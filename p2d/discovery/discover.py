@@ -23,7 +23,15 @@ from p2d.discovery.moments import SMOOTHING, Measure, Rows, Stepped, Trial, extr
 from p2d.discovery.observables import ENUMERATED, Products, Smooth
 from p2d.discovery.result import Discovery
 from p2d.discovery.steps import EULER, Steps
-from p2d.discovery.verdict import LEAST_RUNS, RUNS_PER_WEIGHT, SIGNIFICANT, static_text, too_few_text, verdict_text
+from p2d.discovery.verdict import (
+    LARGEST_Z,
+    LEAST_RUNS,
+    RUNS_PER_WEIGHT,
+    SIGNIFICANT,
+    static_text,
+    too_few_text,
+    verdict_text,
+)
 from p2d.errors import UserError
 from p2d.fields import Grid, Operator
 from p2d.flow.solve import whitened_basis
@@ -328,12 +336,22 @@ class _Problem:
     def worth(self) -> tuple[bool, float]:
         """What the better of two problems has less of: misfit, and terms by what each has to earn.
 
-        One that damps and fits is better than any that does not.
+        One that damps and fits is better than any that does not; beside a symmetry, it has to stand its judges.
         """
         kept, solution = self.chosen
-        damps = bool(self.damped(self.whole(solution.coefficients, kept)))
+        free = self.whole(solution.coefficients, kept)
+        sound = bool(self.damped(free)) and self.fits and (not self.symmetries or self.judged(free) < LARGEST_Z)
         misfit = float(solution.statistics[0]) + len(kept) * self.rates.allowance(solution, len(kept))
-        return not (damps and self.fits), misfit
+        return not sound, misfit
+
+    def judged(self, free: np.ndarray) -> float:
+        """The largest z-score by size of the rates of the held-out observables."""
+        if self.steps:
+            drift, doubt = self.steps.added(self.held_out, free)
+        else:
+            drift, doubt = self.held_out @ free, np.zeros(1)
+        error = np.hypot(drift.std(axis=0, ddof=1) / np.sqrt(len(drift)), doubt)
+        return float(np.abs(drift.mean(axis=0) / np.maximum(error, np.finfo(float).tiny)).max())
 
     @property
     def fits(self) -> bool:
@@ -348,7 +366,9 @@ class _Problem:
         """All free numbers of those that are kept; the others are zero."""
         made = np.zeros(self.library.ties.shape[1])
         made[kept] = c
-        speed = np.sqrt(np.sum((self.rates.root @ made) ** 2) / len(self.library.species))
+        species = len(self.library.species)
+        velocity = (self.rates.root @ made).reshape(species, -1) / np.array(self.measure.spread[:species])[:, None]
+        speed = np.sqrt(np.sum(velocity**2) / species)
         damped = self.damped(made) or float(self._full @ made)
         return made / speed * (-1 if damped < 0 else 1)
 
@@ -464,11 +484,10 @@ class _Fitted:
         free = problem.whole(solution.coefficients, self.kept)
         draws, directed = self._resampled(subset, solution, free)
         steps = problem.steps
-        drift = steps.added(problem.held_out, free) if steps else problem.held_out @ free
-        z_max = float(np.abs(drift.mean(axis=0) / drift.std(axis=0, ddof=1)).max() * np.sqrt(len(drift)))
+        z_max = problem.judged(free)
         spectrum = problem.rates.solution().statistics / problem.rates.freedom
         gap = float(spectrum[1] / max(spectrum[0], 1.0)) if len(spectrum) > 1 else np.inf
-        misfit = float(solution.statistics[0] - subset.freedom) / len(drift)
+        misfit = float(solution.statistics[0] - subset.freedom) / len(problem.held_out)
         runs, count, _ = problem.rates.rows.shape
         if runs < RUNS_PER_WEIGHT * fit.weighed(solution):
             verdict = too_few_text(runs, count)

@@ -46,8 +46,7 @@ class Steps:
     def corrected(self, rates: Rates) -> Rates:
         """Rates with what steps of this length add to them; not knowing it better is a shared error."""
         share = self.length / self.longest if self.exact and self.seen else 0.0
-        slopes = np.arange(1, ORDERS + 1) * share ** np.arange(ORDERS)
-        slope = np.tensordot(slopes, self.rows.mean(axis=0), 1)
+        slope = self._slope(self.rows) if share else self.rows.mean(axis=0)[0]
         rows = rates.rows
         if share:
             rows = rows + self._added(self.rows)[:, :, None] * self.along
@@ -55,13 +54,23 @@ class Steps:
         unsure = min(1.0, UNSURE * self.error / self.longest) if share else 1.0
         return replace(rates, rows=rows, systematic=lambda c: unsure * (self.along @ c) * slope)
 
-    def added(self, held_out: np.ndarray, free: np.ndarray) -> np.ndarray:
-        """Rates [N, 40] of held-out observables under free numbers, of rows [N, 40, P], with what steps add."""
-        return held_out @ free + self._added(self.held_out) * (self.along @ free)
+    def added(self, held_out: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rates [N, 40] of held-out observables under free numbers, of rows [N, 40, P], with what steps add.
+
+        And by how much that may be wrong, [40], as the length is not known better.
+        """
+        rates = held_out @ free + self._added(self.held_out) * (self.along @ free)
+        doubt = min(self.error, self.longest) / self.longest
+        return rates, doubt * np.abs((self.along @ free) * self._slope(self.held_out))
 
     def _added(self, coefficients: np.ndarray) -> np.ndarray:
         powers = (self.length / self.longest) ** np.arange(1, ORDERS + 1)
         return np.tensordot(coefficients, powers, (1, 0))
+
+    def _slope(self, coefficients: np.ndarray) -> np.ndarray:
+        share = self.length / self.longest
+        slopes = np.arange(1, ORDERS + 1) * share ** np.arange(ORDERS)
+        return np.tensordot(slopes, coefficients.mean(axis=0), 1)
 
     def measured(self, rates: Rates, kept: np.ndarray) -> Steps:
         """The length that the rates of the kept free numbers show: that of the least misfit.

@@ -7,6 +7,8 @@ import pytest
 
 from p2d.discovery.clock import damping, known_place, measure_clock
 from p2d.discovery.library import free_library, tied_library
+from p2d.discovery.moments import Measure
+from p2d.discovery.observables import Products, products
 from p2d.errors import UserError
 from p2d.fields import Grid, Mask, Scaling
 from p2d.snapshots.passes import InMemory
@@ -109,13 +111,19 @@ def film(runs: int, frames: int, tau: float, grid: Grid) -> InMemory:
     return InMemory(every, ids, run[order], 5.0 + tau * time[order], SPECIES, grid)
 
 
+def seen_by(snapshots):
+    """A measure of these snapshots that does nothing but scale them."""
+    observed = Products(tuple(products(2, False, ())))
+    return Measure(("1",), ("5-point",), SPECIES, snapshots.grid, SCALING, observed, (1.0,) * 4)
+
+
 @pytest.mark.parametrize("by", [1.0, 0.2, -4.0])
 @pytest.mark.parametrize("grid", [Grid((12, 14)), Grid((16, 14), edges=("open", "open"))])
 def test_frames_at_known_times_tell_how_fast_an_equation_is_and_which_way(grid, by):
     own = System.of_terms("own", {s: {t: by * c for t, c in terms.items()} for s, terms in WAVES.terms.items()})
     closed = Grid(grid.shape)
     snapshots = replace(film(4, 4, 0.2, closed), grid=grid)
-    clock = measure_clock(snapshots, own, SCALING, "5-point")
+    clock = measure_clock(snapshots, own, seen_by(snapshots), "5-point")
     assert clock.tells and clock.pairs == 12
     assert 0 < clock.error < 0.01 * abs(clock.factor)
     # what the steps between frames leave, of first order in a fiftieth of a unit of time
@@ -126,16 +134,18 @@ def test_frames_at_known_times_tell_how_fast_an_equation_is_and_which_way(grid, 
 def test_a_noisy_film_tells_time_within_its_error():
     films = film(6, 4, 0.5, Grid((12, 14)))
     noisy = replace(films, states=films.states + 0.01 * np.random.default_rng(2).normal(size=films.states.shape))
-    clean, found = (measure_clock(each, WAVES, SCALING, "5-point") for each in (films, noisy))
+    clean, found = (measure_clock(each, WAVES, seen_by(each), "5-point") for each in (films, noisy))
     assert 2 * clean.error < found.error and abs(found.factor - clean.factor) < 4 * found.error
 
 
 def test_frames_that_have_nothing_to_do_with_each_other_tell_no_time():
     grid = Grid((10, 12))
     alone = InMemory.of_states(states(12))
-    assert measure_clock(alone, WAVES, SCALING, "5-point") is None
+    assert measure_clock(alone, WAVES, seen_by(alone), "5-point") is None
     times = np.arange(12.0)
-    assert measure_clock(replace(alone, times=times), WAVES, SCALING, "5-point") is None, "of runs of their own"
-    assert measure_clock(replace(alone, runs=np.zeros(12, int)), WAVES, SCALING, "5-point") is None, "at no known times"
+    assert measure_clock(replace(alone, times=times), WAVES, seen_by(alone), "5-point") is None, "of runs of their own"
+    assert measure_clock(replace(alone, runs=np.zeros(12, int)), WAVES, seen_by(alone), "5-point") is None, (
+        "at no known times"
+    )
     far = replace(alone, runs=np.zeros(12, int), times=1e4 * times, grid=replace(grid, mask=Mask.of(HOLE)))
-    assert not measure_clock(replace(far, grid=grid), WAVES, SCALING, "5-point").tells
+    assert not measure_clock(replace(far, grid=grid), WAVES, seen_by(alone), "5-point").tells

@@ -12,7 +12,6 @@ from p2d.discovery.fit import (
     CHANCE,
     RESAMPLED,
     Rates,
-    amplitude,
     choose_stable_terms,
     deletions,
     eliminate,
@@ -270,27 +269,3 @@ def test_a_term_may_cost_the_more_the_fewer_are_fitted():
     costs = [rates.allowance(weights, terms) for terms in (37, 20, 8, 2)]
     assert costs[0] > CHANCE
     assert (np.diff(costs) > 0).all()
-
-
-@pytest.mark.parametrize("true", [-1.5, 0.0, 0.7])
-@pytest.mark.parametrize(("observables", "terms"), [(12, 4), (25, 8)])
-def test_the_amplitude_of_a_known_shared_error_comes_back(true, observables, terms):
-    repeats, runs, noise = 20, 400, 0.1
-    mean, c = stationary(observables, terms)
-    shared = 0.1 * np.random.default_rng(9).normal(size=observables)
-    length = np.linalg.norm(random_root(terms) @ c)  # of the equation that rates are told for
-    # Mean rates of what was simulated are those of the equation less the error, as those of steps are.
-    rows = mean - true * np.outer(shared, c) / (c @ c) * length
-    found = []
-    for seed in range(repeats):
-        rates = Rates(in_runs(rows, runs, noise, seed), random_root(terms), [1] * terms, lambda d: shared)
-        solution = rates.solution()
-        forward = np.sign(solution.coefficients @ c)
-        found.append(amplitude(solution, rates.rows.mean(axis=0) @ solution.coefficients * forward, shared))
-    # Its variance from one ensemble: what of the error no equation can imitate, over the errors of the rates.
-    other = scipy.linalg.null_space(mean.T)
-    error = noise * np.linalg.norm(c) / length / np.sqrt(runs) / np.linalg.norm(other.T @ shared)
-    # The prior of variance 1 shrinks it by 1 / (1 + 1 / error^2).
-    assert error < 0.1
-    assert_close(np.mean(found), true, rtol=2 * error**2, atol=4 * error / np.sqrt(repeats))
-    assert_close(np.std(found), error, rtol=0.7, atol=0)  # of 20, three standard errors

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from p2d.discovery.fit import Rates
 from p2d.discovery.moments import ORDERS
-from p2d.discovery.steps import Steps
+from p2d.discovery.steps import UNSURE, Steps
 
 LONGEST, C = 2.0, np.array([0.7, -0.4, 1.1])
 ORDER = np.arange(1, ORDERS + 1)
@@ -35,11 +35,13 @@ def test_what_steps_add_is_a_polynomial_in_their_length_and_goes_with_the_veloci
     added = np.tensordot(share**ORDER, steps.rows[0], 1)
     assert_close((corrected.rows - rates.rows)[5] @ C, added, rtol=1e-12, atol=1e-12)
     assert_close((corrected.rows - rates.rows)[5] @ (-3 * C), -3 * added, rtol=1e-12, atol=1e-12)
-    # not knowing the length is an error along the polynomial's slope
-    slope = np.tensordot(ORDER * share ** (ORDER - 1), steps.rows[0], 1)
+    # not knowing the length is an error along the polynomial's slope, as far as it is not known
+    slope = UNSURE * 0.01 / LONGEST * np.tensordot(ORDER * share ** (ORDER - 1), steps.rows[0], 1)
     assert_close(corrected.systematic(C), slope, rtol=1e-12, atol=1e-12)
     held_out = np.random.default_rng(1).normal(size=(200, 12, 3))
-    assert_close(known.added(held_out, C), held_out @ C + 2 * added, rtol=1e-12, atol=1e-12)
+    told, doubt = known.added(held_out, C)
+    assert_close(told, held_out @ C + 2 * added, rtol=1e-12, atol=1e-12)
+    assert_close(doubt, np.abs(2 * slope / UNSURE), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("length", [0.2, 1.0, 1.7])
@@ -55,5 +57,5 @@ def test_the_length_of_steps_comes_back(length):
 def test_where_there_are_none_no_steps_are_seen():
     rates, steps = made(0.0, noise=0.05)
     found = steps.measured(rates, np.arange(3))
-    assert not found.seen and found.length == 0
+    assert not found.seen
     assert_close(found.corrected(rates).rows, rates.rows, rtol=0, atol=0)

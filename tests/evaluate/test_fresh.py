@@ -58,6 +58,9 @@ def test_an_equation_under_which_all_dies_or_nothing_stays_finite_makes_none(cha
     assert (dead.distance, dead.alive, str(dead)) == (None, 0, "no pattern of 32 lives")
     terms = {"u": {"u": 1.0, "lap(u)": 0.1}, "v": {"v": 1.0}}
     broken = measure_fresh(of(System.of_terms("growing", terms)), replace_limits(chaos))
+    assert broken.distance > 1e3  # as slow on the data as the truth, it grows without end
+    terms["u"]["u**2"] = 1.0
+    broken = measure_fresh(of(System.of_terms("growing", terms)), replace_limits(chaos))
     assert broken.distance is None and str(broken) == "blown up in 32 of 32 runs"
 
 
