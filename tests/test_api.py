@@ -129,6 +129,7 @@ def test_what_is_known_sets_the_unit_of_time(states, found):
         assert faster.terms["u"]["1"] == pytest.approx(by * found.terms["u"]["1"], rel=1e-9)
 
 
+@pytest.mark.slow
 def test_values_in_any_unit_tell_the_same_velocity(states):
     """Of -40 to 120 and the same scaled to [0, 1]."""
     low, span = np.array([[-40.0], [0.02]])[:, :, None], np.array([[160.0], [0.004]])[:, :, None]

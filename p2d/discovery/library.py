@@ -165,7 +165,7 @@ def _parts(system: System) -> list[Terms]:
             if not np.isclose(sum(sizes), coefficients.get(term, 0.0), rtol=1e-9, atol=1e-12):
                 raise UserError(
                     f"the rates of {system.name} are not linear in its parameters (the coefficient of {term} in "
-                    f"d{s}/dt is not): no tied library can be made of it; take cubic, or terms of your own"
+                    f"d{s}/dt is not): no tied library can be made of it; take free, or terms of your own"
                 )
     return [*parts, rest]
 
