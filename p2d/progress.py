@@ -59,7 +59,7 @@ def _lines(stage: str, total: int, unit: str) -> Iterator[Advance]:
         if now - told < LINE_EVERY and finished < total:
             return
         told = now
-        left = (now - start) * (total - finished) / max(finished, 1)
+        left = (now - start) * max(total - finished, 0) / max(finished, 1)
         say(f"{stage}: {finished}/{total} {unit}, {now - start:.0f} s, {left:.0f} s left  {note}".rstrip())
 
     yield advance

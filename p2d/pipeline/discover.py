@@ -14,7 +14,7 @@ from p2d.progress import progress, say
 from p2d.runs import EQUATION, short_name
 from p2d.snapshots.store import evenly, find_dataset
 
-PASSES = 3  # as a rule; each further one is of steps that settle late
+PASSES = 4  # as a rule: of rates, and of what steps add until their length settles
 
 
 def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) -> Outcome:

@@ -29,7 +29,7 @@ def draw_discovery(path: Path, discovery: Discovery, truth: System | None, state
         if discovery.spectrum:
             draw_spectrum(others[0], discovery)
         if truth is not None:
-            draw_rates(others[-1], discovery.system, truth, states.astype(np.float64))
+            draw_rates(others[-1], discovery, truth, states.astype(np.float64))
         for place in axes[0]:
             place.grid(alpha=0.3)
             place.tick_params(labelsize=8)
@@ -44,9 +44,10 @@ def draw_spectrum(axes: Axes, discovery: Discovery) -> None:
     axes.set_title("chi-squared / degrees of freedom", fontsize=9)
 
 
-def draw_rates(axes: Axes, system: System, truth: System, states: np.ndarray) -> None:
-    """The rates of a system against the true ones, cell by cell, over the root mean square of each true one."""
-    true, own = (each.rate(states).swapaxes(0, 1).reshape(len(each.species), -1) for each in (truth, system))
+def draw_rates(axes: Axes, discovery: Discovery, truth: System, states: np.ndarray) -> None:
+    """The rates of an equation against the true ones, cell by cell, over the root mean square of each true one."""
+    both = (each.rate(states, discovery.grid, discovery.operator) for each in (truth, discovery.system))
+    true, own = (rate.swapaxes(0, 1).reshape(len(truth.species), -1) for rate in both)
     size = np.maximum(np.sqrt((true**2).mean(axis=1, keepdims=True)), 1e-30)
     true, own = true / size, own / size
     some = slice(None, None, max(1, true.shape[1] // POINTS))

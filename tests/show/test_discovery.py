@@ -1,12 +1,14 @@
 """The picture of an equation: which panels there are, and that points lie where the numbers say."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from p2d.fields import Grid
 from p2d.show import discovery as pictures
-from p2d.systems.system import System
 
 from ..discovery.test_result import WAVES, discovery
 
@@ -28,11 +30,12 @@ def test_the_spectrum_is_that_of_the_fit():
 
 def test_rates_lie_on_the_diagonal_of_the_true_ones_where_they_are_right():
     axes, states = Figure().subplots(), np.random.default_rng(0).random((2, 2, 12, 16))
-    twice = System.of_terms("twice", {s: {t: 2 * c for t, c in terms.items()} for s, terms in WAVES.terms.items()})
-    pictures.draw_rates(axes, twice, WAVES, states)
-    for line, rates, label in zip(
-        axes.get_lines(), WAVES.rate(states).swapaxes(0, 1), ("du/dt", "dv/dt"), strict=False
-    ):
+    twice = {s: {t: 2 * c for t, c in terms.items()} for s, terms in WAVES.terms.items()}
+    grid = Grid((12, 16), 0.5, ("mirror", "periodic"))
+    found = dataclasses.replace(discovery(), terms=twice, grid=grid, operator="9-point")
+    pictures.draw_rates(axes, found, WAVES, states)
+    true = WAVES.rate(states, grid, "9-point").swapaxes(0, 1)
+    for line, rates, label in zip(axes.get_lines(), true, ("du/dt", "dv/dt"), strict=False):
         assert line.get_label() == label
         own = rates.ravel() / np.sqrt((rates**2).mean())  # whatever its unit
         np.testing.assert_allclose(line.get_xdata(), own, rtol=1e-12, atol=1e-14)
