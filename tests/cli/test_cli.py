@@ -122,7 +122,7 @@ def test_run_again_does_nothing_and_says_so(finished):
         (["--steps", "200"], "steps is 3000 there, 200 was asked"),
         (["--score.epochs", "2"], "epochs is 1 there, 2 was asked"),
         (["--flow.hidden", "9"], "hidden is [8] there, [9] was asked"),
-        (["--discover.library", "gray-scott"], "library is 'cubic' there, 'gray-scott' was asked"),
+        (["--discover.library", "gray-scott"], "library is 'free' there, 'gray-scott' was asked"),
     ],
 )
 def test_other_settings_are_refused_by_name(finished, arguments, told):
