@@ -333,7 +333,12 @@ class _Problem:
         return np.arange(self.rates.rows.shape[2]), self.rates.solution()
 
     @property
-    def worth(self) -> tuple[bool, float]:
+    def allowance(self) -> float:
+        """What each of the chosen terms has to earn."""
+        kept, solution = self.chosen
+        return self.rates.allowance(solution, len(kept))
+
+    def worth(self, earned: float) -> tuple[bool, float]:
         """What the better of two problems has less of: misfit, and terms by what each has to earn.
 
         One that damps and fits is better than any that does not; beside a symmetry, it has to stand its judges.
@@ -341,8 +346,7 @@ class _Problem:
         kept, solution = self.chosen
         free = self.whole(solution.coefficients, kept)
         sound = bool(self.damped(free)) and self.fits and (not self.symmetries or self.judged(free) < LARGEST_Z)
-        misfit = float(solution.statistics[0]) + len(kept) * self.rates.allowance(solution, len(kept))
-        return not sound, misfit
+        return not sound, float(solution.statistics[0]) + len(kept) * earned
 
     def judged(self, free: np.ndarray) -> float:
         """The largest z-score by size of the rates of the held-out observables."""
@@ -406,7 +410,12 @@ def _choose_operator(problems: list[_Problem], snapshots: Snapshots) -> _Problem
     """
 
     def best() -> _Problem:
-        return min(problems, key=lambda each: each.worth) if len(problems) > 1 else problems[0]
+        if len(problems) == 1:
+            return problems[0]
+        earned = max(
+            problem.allowance for problem in problems
+        )  # the same for all: of few runs it varies with the terms
+        return min(problems, key=lambda each: each.worth(earned))
 
     measure, before = problems[0].measure, 0.0
     if measure.rounded:  # what rounding leaves would pass for steps
