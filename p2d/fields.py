@@ -186,6 +186,11 @@ class Grid:
         """Whether all neighbours of all cells are known: no open edge, no mask."""
         return self.mask is None and "open" not in self.edges
 
+    @property
+    def in_cells(self) -> Grid:
+        """The same grid with lengths counted in cells."""
+        return replace(self, spacing=1.0, unit="")
+
     def sized(self, shape: tuple[int, ...]) -> Grid:
         """The same grid for fields of this shape, [..., H, W]; with a mask it has one size only."""
         size = (shape[-2], shape[-1])

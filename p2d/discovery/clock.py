@@ -95,8 +95,11 @@ def measure_clock(snapshots: Snapshots, system: System, measure: Measure, operat
     changes: list[np.ndarray] = []
     moved: list[np.ndarray] = []
     bent: list[np.ndarray] = []
+    ids = snapshots.sample_ids[order]
+    looked_at = np.unique(ids[[first, first + 1]])
+    frames = snapshots.states_of(looked_at)  # at once, as a shard holds many
     for place in first:
-        pair = snapshots.states_of(snapshots.sample_ids[order[[place, place + 1]]])
+        pair = frames[np.searchsorted(looked_at, ids[[place, place + 1]])]
         states = measure.smooth(pair.astype(np.float64))
         velocity = system.rate(states, grid, operator)
         nearby = TOUCHED / np.abs(scaling.velocity_to_training(velocity)[..., inside]).max()

@@ -40,7 +40,7 @@ def expanded(terms: tuple[str, ...], species: tuple[str, ...], scaling: Scaling)
     """Functions of z whose sums the terms are.
 
     Returns:
-        The names of M functions in standardised species, and what of each is in each term, [M, K].
+        The names of M functions in standardised species, and what of each is in each term, [M, K], not to be changed.
     """
     inserted = _Inserted(species, scaling)
     sums = []

@@ -1,8 +1,8 @@
 """The equation in closed form, from unordered snapshots, with error bars and a verdict.
 
-Two passes over the snapshots (moments.py) and small linear algebra (fit.py). The first pass tells the equation up to
-what explicit time steps add to mean rates at second order. The second measures that at the first equation, and the fit
-then allows for as much of it as a stable step can cause.
+A few passes over the snapshots (moments.py) and small linear algebra (fit.py). The first pass tells the equation up to
+what explicit time steps add to mean rates. Further ones measure that at the equations so far (steps.py), each with one
+of the operators to choose from, until the length of the steps settles.
 """
 
 from __future__ import annotations
@@ -84,25 +84,18 @@ def discover_equation(
         return _Steady(snapshots, measure, config, max(imbalance, error), system).discovery(library)
     problems = (_Problem.of(library, measure, first, operator, sample[:DAMPED_AT]) for operator in measure.operators)
     problem = _choose_operator([one for each in problems for one in each.beside_symmetries()], snapshots)
-    kept, frequency = np.arange(problem.rates.rows.shape[2]), None
+    kept, frequency = problem.chosen[0], None
     if library.sparse:
-        kept, frequency = fit.choose_stable_terms(problem.rates, config.seed)
+        kept, frequency = fit.choose_stable_terms(problem.rates, config.seed, problem.chosen)
     return _Fitted(problem, kept, snapshots, config, system).discovery(frequency, imbalance)
 
 
-def choose_measure(
-    states: np.ndarray, species: tuple[str, ...], grid: Grid, config: DiscoverConfig, library: Library | None = None
-) -> Measure:
-    """How snapshots like these, [N, C, H, W], are to be measured.
-
-    Args:
-        library: of the settings, unless told.
-    """
-    library = library or choose_library(config, species, grid)
+def choose_measure(states: np.ndarray, species: tuple[str, ...], grid: Grid, config: DiscoverConfig) -> Measure:
+    """How snapshots like these, [N, C, H, W], are to be measured for the library of these settings."""
+    library = choose_library(config, species, grid)
     rounded = noises.is_rounded(states)
-    noise = config.noise_levels(len(species)) or ()
-    if config.noise_levels(len(species)) is None:
-        noise = noises.seen(states, grid)
+    given = config.noise_levels(len(species))
+    noise = noises.seen(states, grid) if given is None else given
     smoothing = config.kernel_width
     if smoothing is None:
         smoothing = SMOOTHING if rounded or any(noise) else 0.0
@@ -124,7 +117,7 @@ def choose_measure(
         terms, _operators(config, grid, reach), species, grid, scaling, own, (), smoothing, rounded, noise
     )
     z = np.stack([measure.smooth(measure.scaled(state)) for state in states])
-    curved = Grid(grid.shape, 1.0, grid.edges, mask=grid.mask).laplacian(z)
+    curved = grid.in_cells.laplacian(z)
     both = np.concatenate([z, curved], axis=1)[..., grid.inside(1)]
     spread = tuple((both.std(axis=(0, 2)) + np.finfo(float).tiny).tolist())
     if isinstance(own, Smooth):
@@ -165,8 +158,11 @@ def _imbalance(states: np.ndarray, measure: Measure) -> tuple[float, float]:
         return {"sums": balance.sums([z])}
 
     each = np.stack([extrapolate(measure, n, state, sums)["sums"] for n, state in enumerate(states)])
+    found = balance.imbalance(each.sum(axis=0))
+    if not noisy:
+        return found, 0.0
     draws = [balance.imbalance(each[again].sum(axis=0)) for again in fit.resamples(len(each), BALANCE_DRAWS, 0)]
-    return balance.imbalance(each.sum(axis=0)), 2 * float(np.std(draws)) if noisy else 0.0
+    return found, 2 * float(np.std(draws))
 
 
 def measure_misfits(systems: dict[str, System], snapshots: Snapshots, measure: Measure) -> dict[str, float]:
@@ -412,9 +408,8 @@ def _choose_operator(problems: list[_Problem], snapshots: Snapshots) -> _Problem
     def best() -> _Problem:
         if len(problems) == 1:
             return problems[0]
-        earned = max(
-            problem.allowance for problem in problems
-        )  # the same for all: of few runs it varies with the terms
+        # The same for all, as of few runs it varies with the number of terms.
+        earned = max(problem.allowance for problem in problems)
         return min(problems, key=lambda each: each.worth(earned))
 
     measure, before = problems[0].measure, 0.0
@@ -504,10 +499,8 @@ class _Fitted:
             noisy = any(measure.noise)
             verdict = verdict_text(gap, spectrum, misfit, z_max, runs, noisy=noisy, rounded=measure.rounded)
         unit = self._unit(free, draws)
-        free, draws = (
-            free * unit.factors[0],
-            [draw * factor for draw, factor in zip(draws, unit.factors[1:], strict=True)],
-        )
+        free = free * unit.factors[0]
+        draws = [draw * factor for draw, factor in zip(draws, unit.factors[1:], strict=True)]
         slower = abs(unit.factors[0])
         return _discovery(
             library,
@@ -587,6 +580,16 @@ class _Unit:
 
 
 @dataclass(frozen=True, eq=False)
+class _Balanced:
+    """A system whose terms nearly add up to zero: what they leave, with which operator, and its free numbers."""
+
+    left: float
+    known: Known
+    operator: Operator
+    free: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class _Steady:
     """Where nothing moves: the parameters of the steady state of a system, named or recognised."""
 
@@ -599,47 +602,44 @@ class _Steady:
     def discovery(self, library: Library) -> Discovery:
         """The result; of no system nothing but that nothing moves."""
         own = Known.of(self.system) if self.system else None
-        tried = list(known_systems(self.snapshots.species))
         if self.config.library != FREE:
             own = Known(load_system(self.config.library), library)
-        wished = own is not None
-        balanced = [
-            (fitted, known) for known in ([own] if own else tried) if (fitted := self._fitted(known.library, wished))
-        ]
-        if not balanced:
+        tried = [own] if own else list(known_systems(self.snapshots.species))
+        measure, gram = self._products(tried)
+        fits = [self._fit(known, measure, gram) for known in tried]
+        if own is None:  # recognised are those that are as balanced as anything can be
+            fits = [one for one in fits if one.left <= AS_BALANCED * self.imbalance]
+        if not fits:
             nothing = free_library(("1",), self.snapshots.species)
             still = np.zeros(len(self.snapshots.species))
-            return _discovery(nothing, self.measure, self.measure.operators[0], still, [still], **self._others(None))
-        (_, tied, operator, free, draws), known = min(balanced, key=lambda each: each[0][0])
-        return _discovery(tied, self.measure, operator, free, draws, **self._others(known, wished))
+            return _discovery(nothing, measure, measure.operators[0], still, [still], **self._others(None))
+        best = min(fits, key=lambda one: one.left)
+        tied, resampled = best.known.library, fit.resamples(len(gram), self.config.bootstrap, self.config.seed)
+        draws = [_balanced(gram[again], measure, tied, best.operator) for again in resampled]
+        others = self._others(best.known, named=own is not None)
+        return _discovery(tied, measure, best.operator, best.free, draws, **others)
 
-    def _fitted(
-        self, tied: Library, wished: bool
-    ) -> tuple[float, Library, Operator, np.ndarray, list[np.ndarray]] | None:
-        """What a system leaves of its terms' power, and its free numbers; None where that is too much."""
-        terms, _ = expanded(("1", *tied.species, *tied.terms), tied.species, self.measure.scaling)
-        measure = replace(self.measure, terms=terms)
-        gram = _measure_runs(self.snapshots, Rows(measure), tied)["gram"]
-        found = []
-        for operator in measure.operators:
-            free = self._balanced(gram, measure, tied, operator)
-            found.append((_unbalanced(gram.mean(axis=0), measure, tied, operator, free), tied, operator, free))
-        best = min(found, key=lambda each: each[0])
-        if not wished and best[0] > AS_BALANCED * self.imbalance:
-            return None
-        operator, resampled = best[2], fit.resamples(len(gram), self.config.bootstrap, self.config.seed)
-        return (*best[:4], [self._balanced(gram[again], measure, tied, operator) for again in resampled])
+    def _products(self, tried: list[Known]) -> tuple[Measure, np.ndarray]:
+        """How the terms of these systems are measured, and their mean products in each run, [N, M, M]; in one pass."""
+        species = self.snapshots.species
+        terms = tuple(dict.fromkeys(term for known in tried for term in known.library.terms))
+        measured, _ = expanded(("1", *species, *terms), species, self.measure.scaling)
+        measure = replace(self.measure, terms=measured)
+        if not tried:
+            return measure, np.zeros((0, 0, 0))
+        return measure, _measure_runs(self.snapshots, Rows(measure), free_library(terms, species))["gram"]
 
     @staticmethod
-    def _balanced(gram: np.ndarray, measure: Measure, tied: Library, operator: Operator) -> np.ndarray:
-        """The free numbers for which a system's terms add up to least in every cell, of products [N, M, M]."""
-        root = _root(gram.mean(axis=0), measure, tied, operator)
-        if tied.names[-1]:
-            free = fit.smallest(root, np.diag(np.sqrt((root**2).sum(axis=0))))[1]
-            return free / (free[0] or 1.0)
-        return np.array([*np.linalg.lstsq(root[:, :-1], -root[:, -1])[0], 1.0])
+    def _fit(known: Known, measure: Measure, gram: np.ndarray) -> _Balanced:
+        """The parameters of a system, with the operator that leaves least."""
+        tied, fits = known.library, []
+        for operator in measure.operators:
+            free = _balanced(gram, measure, tied, operator)
+            left = _unbalanced(gram.mean(axis=0), measure, tied, operator, free)
+            fits.append(_Balanced(left, known, operator, free))
+        return min(fits, key=lambda one: one.left)
 
-    def _others(self, known: Known | None, wished: bool = False) -> dict[str, Any]:
+    def _others(self, known: Known | None, named: bool = False) -> dict[str, Any]:
         unit = "none, as nothing moves"
         if known:
             first = known.library.names[0]
@@ -653,10 +653,19 @@ class _Steady:
             "unbalanced": self.imbalance,
             "step": None,
             "snapshots": len(self.snapshots.runs),
-            "verdict": static_text(self.imbalance, known.title if known else "", named=wished),
+            "verdict": static_text(self.imbalance, known.title if known else "", named=named),
             "unit_of_time": unit,
             "directed": True,
         }
+
+
+def _balanced(gram: np.ndarray, measure: Measure, tied: Library, operator: Operator) -> np.ndarray:
+    """The free numbers for which a system's terms add up to least in every cell, of products [N, M, M]."""
+    root = _root(gram.mean(axis=0), measure, tied, operator)
+    if tied.names[-1]:
+        free = fit.smallest(root, np.diag(np.sqrt((root**2).sum(axis=0))))[1]
+        return free / (free[0] or 1.0)
+    return np.array([*np.linalg.lstsq(root[:, :-1], -root[:, -1])[0], 1.0])
 
 
 def _unbalanced(gram: np.ndarray, measure: Measure, tied: Library, operator: Operator, free: np.ndarray) -> float:

@@ -152,13 +152,18 @@ def deletions(weighted: np.ndarray, root: np.ndarray) -> tuple[float, np.ndarray
     return float(levels[0]), np.where(null > NULL, levels[0], (low + high) / 2)  # others stand for what is null
 
 
-def choose_stable_terms(rates: Rates, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def choose_stable_terms(
+    rates: Rates, seed: int, chosen: tuple[np.ndarray, Solution] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Which of the free numbers the data need, and how stable that is.
+
+    Args:
+        chosen: what `choose_terms` gave of these rates, where that is known.
 
     Returns:
         Their indices, and for all P numbers the share of resampled ensembles that keep them.
     """
-    kept, weights = choose_terms(rates)
+    kept, weights = chosen or choose_terms(rates)
     kept_in = np.zeros(rates.rows.shape[2])
     allowed = functools.cache(functools.partial(rates.allowance, weights))
     for mean in rates.means(RESAMPLED, seed):

@@ -147,11 +147,7 @@ class Measure:
 
     def fields(self, smoothed: np.ndarray) -> Fields:
         """The fields of observables, of smoothed z [C, H, W]."""
-        return Fields(smoothed, self._cells, self.window)
-
-    @cached_property
-    def _cells(self) -> Grid:
-        return Grid(self.grid.shape, 1.0, self.grid.edges, mask=self.grid.mask)
+        return Fields(smoothed, self.grid.in_cells, self.window)
 
     @property
     def judges(self) -> Smooth:

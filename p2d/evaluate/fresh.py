@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from p2d.discovery.result import Discovery
@@ -39,8 +37,7 @@ def measure_fresh(discovery: Discovery, dataset: Dataset, runs: int = 0) -> Fres
     equation = discovery.simulated_as(truth, reference[:FEWEST], grid)
     steps = equation.run.steps
     runs = runs or int(np.clip(UPDATES / (steps * grid.shape[0] * grid.shape[1]), FEWEST, RUNS))
-    unit = replace(grid, spacing=equation.run.spacing)
-    scheme = Scheme(unit, equation.run.dt, settings.get("operator", "5-point"), settings.get("integrator", "euler"))
+    scheme = Scheme(grid, equation.run.dt, settings.get("operator", "5-point"), settings.get("integrator", "euler"))
     ids = np.arange(runs)
     try:
         states = stepping.run(initial.initial_states(equation, SEED, ids, grid.shape, kind), equation, scheme, steps)

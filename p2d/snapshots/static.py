@@ -51,16 +51,18 @@ class Balance:
         inside = self.grid.inside(REACH)
         rows, columns = (np.arange(length) % STRIDE == 0 for length in self.grid.shape)
         chosen = inside & rows[:, None] & columns
-        features = len(self._features(np.zeros((self.count, *self.grid.shape))))
-        total = np.zeros((features, features))  # of no fields, too
+        total = None
         for z in fields:
             cells = self.smooth(np.stack(self._features(z)))[:, chosen]
-            total += cells @ cells.T
+            total = cells @ cells.T + (0.0 if total is None else total)
+        if total is None:  # of no fields: a worker without a share
+            count = len(self._features(np.zeros((self.count, *self.grid.shape))))
+            return np.zeros((count, count))
         return total
 
     def _features(self, z: np.ndarray) -> list[np.ndarray]:
         """Polynomials, then what fourth order adds, then lap(c) and lap(lap(c)) of each species."""
-        cells = Grid(self.grid.shape, 1.0, self.grid.edges, mask=self.grid.mask)
+        cells = self.grid.in_cells
         curved = cells.laplacian(z)
         pairs = combinations(range(len(z)), 2)
         more = [cells.gradients(z[a], z[b]) for a, b in pairs]
