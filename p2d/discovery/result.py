@@ -13,6 +13,8 @@ import numpy as np
 
 from p2d.config.stored import Json
 from p2d.discovery.known import named
+from p2d.discovery.library import Library
+from p2d.discovery.moments import Measure
 from p2d.errors import UserError
 from p2d.fields import Grid, Operator
 from p2d.runs import write_json
@@ -29,6 +31,7 @@ COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#e
 OLDER: Json = {"rounded": False, "dropped": 0, "seconds": {}, "system": None}
 OLDER |= {"directed": True, "grid": None, "operator": "5-point"}
 UNDIRECTED = "the direction of time is not known, as no term that damps short waves is kept"
+INTERVAL = (5.0, 95.0)  # percentiles
 SAME_TIME = 0.1  # relative, within which the unit of time is taken for that of the true system
 KEYS = {
     "terms": "equation",
@@ -90,6 +93,34 @@ class Discovery:
     simulable: System | None = None
     dropped: int = field(default=0, compare=False)
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        library: Library,
+        measure: Measure,
+        operator: Operator,
+        free: np.ndarray,
+        draws: list[np.ndarray],
+        **others: Any,
+    ) -> Discovery:
+        """The equation of these free numbers [P] of a library, with errors and intervals of resampled ones."""
+        coefficients = np.array([library.ties @ draw for draw in draws])
+        terms = library.name_terms(library.ties @ free)
+        deviation, (low, high) = coefficients.std(axis=0), np.percentile(coefficients, INTERVAL, axis=0)
+        places = {s: {term: library.place(s, term) for term in of_species} for s, of_species in terms.items()}
+        noise = measure.noise or (0.0,) * len(measure.species)
+        return cls(
+            terms=terms,
+            errors={s: {term: float(deviation[i]) for term, i in own.items()} for s, own in places.items()},
+            intervals={s: {t: (float(low[i]), float(high[i])) for t, i in own.items()} for s, own in places.items()},
+            noise=noise,
+            smoothing=measure.smoothing,
+            rounded=measure.rounded,
+            grid=measure.grid,
+            operator=operator,
+            **others,
+        )
 
     @cached_property
     def system(self) -> System:

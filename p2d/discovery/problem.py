@@ -1,0 +1,210 @@
+"""What is looked for, with each operator: what explicit steps and symmetries leave of it, and which fits best."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from p2d.discovery import clock, fit
+from p2d.discovery.fit import Rates
+from p2d.discovery.library import Library
+from p2d.discovery.moments import Measure, Stepped, Trial
+from p2d.discovery.rates import measure_runs, rates_of
+from p2d.discovery.steps import EULER, Steps
+from p2d.discovery.verdict import LARGEST_Z
+from p2d.fields import Operator
+from p2d.snapshots.passes import Findings, Snapshots
+from p2d.systems.system import System
+
+SYMMETRIES = 3  # at most; more would be no equation
+GONE = 1e-12  # share of a term's mean square below which it is a symmetry alone
+PASSES = 6  # at most, for what explicit steps add
+AS_LONG = 2.0  # times a step that is known roughly, up to which it is looked for again
+SETTLED = 0.03  # relative, of their length
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What is looked for: an equation over a library, by rates with one operator.
+
+    Free numbers are in a unit of time in which the mean square velocity is 1, and such that short waves are damped.
+
+    Attributes:
+        held_out: rates of those observables that judge, [N, 40, P].
+        damping: see clock.damping.
+        steps: what explicit steps add, where that has been measured.
+        symmetries: free numbers of velocities without neighbours that keep the ensemble as well: of each the velocity
+            may hold any share, which neither its size nor its fit counts.
+    """
+
+    library: Library
+    measure: Measure
+    operator: Operator
+    uncorrected: Rates
+    held_out: np.ndarray
+    damping: np.ndarray
+    steps: Steps | None = None
+    symmetries: tuple[np.ndarray, ...] = ()
+
+    @classmethod
+    def of(cls, library: Library, measure: Measure, first: Findings, operator: Operator, some: np.ndarray) -> Problem:
+        """By what a first pass has found; `some` snapshots tell what damps."""
+        rates, held_out = rates_of(first, measure, library, operator)
+        damping = clock.damping(library, some, measure.scaling, measure.grid, operator)
+        made = cls(library, measure, operator, rates, held_out, damping)
+        for free in fit.unseen(rates):
+            made = made.beside(free)
+        return made
+
+    def beside(self, free: np.ndarray) -> Problem:
+        """The same problem where any share of this velocity, which keeps the ensemble as well, does not count."""
+        root = self.uncorrected.root
+        velocity = root @ free / np.linalg.norm(root @ free)
+        left = root - np.outer(velocity, velocity @ root)
+        left[:, (left**2).sum(axis=0) < GONE * (root**2).sum(axis=0)] = 0.0
+        return replace(self, uncorrected=replace(self.uncorrected, root=left), symmetries=(*self.symmetries, free))
+
+    def beside_symmetries(self) -> list[Problem]:
+        """The same problem, and, where its best equation damps nothing, those without that velocity, and so on."""
+        made = [self]
+        while len(made) <= SYMMETRIES:
+            kept, solution = made[-1].chosen
+            free = made[-1].whole(solution.coefficients, kept)
+            if made[-1].damped(free):
+                return made
+            made.append(made[-1].beside(free))
+        return made[:1]
+
+    @cached_property
+    def rates(self) -> Rates:
+        """Rates of the observables of the fit, corrected for steps."""
+        return self.steps.corrected(self.uncorrected) if self.steps else self.uncorrected
+
+    @cached_property
+    def chosen(self) -> tuple[np.ndarray, fit.Solution]:
+        """The free numbers that the data need, all of a tied library, and the solution over them."""
+        if self.library.sparse:
+            return fit.choose_terms(self.rates)
+        return np.arange(self.rates.rows.shape[2]), self.rates.solution()
+
+    @property
+    def allowance(self) -> float:
+        """What each of the chosen terms has to earn."""
+        kept, solution = self.chosen
+        return self.rates.allowance(solution, len(kept))
+
+    def worth(self, earned: float) -> tuple[bool, float]:
+        """What the better of two problems has less of: misfit, and terms by what each has to earn.
+
+        One that damps and fits is better than any that does not; beside a symmetry, it has to stand its judges.
+        """
+        kept, solution = self.chosen
+        free = self.whole(solution.coefficients, kept)
+        sound = bool(self.damped(free)) and self.fits and (not self.symmetries or self.judged(free) < LARGEST_Z)
+        return not sound, float(solution.statistics[0]) + len(kept) * earned
+
+    def judged(self, free: np.ndarray) -> float:
+        """The largest z-score by size of the rates of the held-out observables."""
+        if self.steps:
+            drift, doubt = self.steps.added(self.held_out, free)
+        else:
+            drift, doubt = self.held_out @ free, np.zeros(1)
+        error = np.hypot(drift.std(axis=0, ddof=1) / np.sqrt(len(drift)), doubt)
+        return float(np.abs(drift.mean(axis=0) / np.maximum(error, np.finfo(float).tiny)).max())
+
+    @property
+    def fits(self) -> bool:
+        """Whether the chosen terms, fewer than all, fit as well as chance lets them."""
+        kept, solution = self.chosen
+        freedom = max(self.rates.rows.shape[1] - len(kept) + 1, 1)
+        few = len(kept) < self.rates.rows.shape[2] or not self.library.sparse
+        inflation = self.rates.inflation(solution, len(kept)) ** 2
+        return few and solution.statistics[0] < inflation * fit.surprising(freedom)
+
+    def whole(self, c: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        """All free numbers of those that are kept; the others are zero."""
+        made = np.zeros(self.library.ties.shape[1])
+        made[kept] = c
+        species = len(self.library.species)
+        velocity = (self.rates.root @ made).reshape(species, -1) / np.array(self.measure.spread[:species])[:, None]
+        speed = np.sqrt(np.sum(velocity**2) / species)
+        damped = self.damped(made) or float(self._full @ made)
+        return made / speed * (-1 if damped < 0 else 1)
+
+    def damped(self, free: np.ndarray) -> float:
+        """How much short waves are damped; 0 by terms without neighbours."""
+        return -float(self.damping @ (self.library.ties @ free))
+
+    @cached_property
+    def _full(self) -> np.ndarray:
+        """What tells the direction of an equation that damps nothing: the velocity of all terms together."""
+        full = self.rates.solution().coefficients
+        return self.rates.root.T @ (self.rates.root @ full) * (-1 if self.damped(full) < 0 else 1)
+
+    @property
+    def trial(self) -> tuple[np.ndarray, Trial | None]:
+        """The free numbers of the equation so far, and what steps along it are to be tried; None where none are."""
+        kept, solution = self.chosen
+        free = self.whole(solution.coefficients, kept)
+        each = (self.damping * (self.library.ties @ free)).reshape(len(self.library.species), -1)
+        fastest = float(np.abs(each.sum(axis=1)).max())
+        if not fastest:
+            return free, None
+        system = System.of_terms("found", self.library.name_terms(self.library.ties @ free))
+        longest = EULER / fastest
+        if self.steps and self.steps.seen:  # smooth observables are polynomials of short steps alone
+            longest = min(longest, AS_LONG * self.steps.length)
+        return free, Trial(system, self.operator, longest)
+
+
+def choose_operator(problems: list[Problem], snapshots: Snapshots) -> Problem:
+    """The problem whose operator fits best, with the fewest terms.
+
+    What steps add is measured at the equations so far, and again at the better ones that it leads to, until the length
+    of the steps settles.
+    """
+
+    def best() -> Problem:
+        if len(problems) == 1:
+            return problems[0]
+        # The same for all, as of few runs it varies with the number of terms.
+        earned = max(problem.allowance for problem in problems)
+        return min(problems, key=lambda each: each.worth(earned))
+
+    measure, before = problems[0].measure, 0.0
+    if measure.rounded:  # what rounding leaves would pass for steps
+        return best()
+    if any(measure.noise):
+        return _stepped([best()], snapshots)[0]
+    for number in range(PASSES):
+        problems = _stepped(problems, snapshots)
+        steps = best().steps
+        length, error = (steps.length, steps.error) if steps and steps.seen else (0.0, 0.0)
+        settled = abs(length - before) <= max(SETTLED * length, error)
+        seen = any(problem.steps and problem.steps.seen for problem in problems)
+        if best().fits and settled and (number or not seen):
+            break
+        before = length
+    return best()
+
+
+def _stepped(problems: list[Problem], snapshots: Snapshots) -> list[Problem]:
+    """Problems that know what explicit steps add to the rates of their equations so far, by one more pass."""
+    tried = [problem.trial for problem in problems]
+    trials = tuple(trial for _, trial in tried if trial)
+    if not trials:
+        return problems
+    found = measure_runs(snapshots, Stepped(problems[0].measure, trials), problems[0].library)
+    made, place, noisy = [], 0, any(problems[0].measure.noise)
+    for problem, (free, trial) in zip(problems, tried, strict=True):
+        if trial:
+            velocity = problem.rates.root @ free
+            along = problem.rates.root.T @ velocity / (velocity @ velocity)
+            steps = Steps(along, found["rows"][:, place], found["held_out"][:, place], trial.longest, not noisy)
+            steps = steps.measured(problem.uncorrected, problem.chosen[0])
+            problem = replace(problem, steps=steps)
+            place += 1
+        made.append(problem)
+    return made
