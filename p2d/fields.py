@@ -333,22 +333,39 @@ class Grid:
             return 4 * (edge + 2 * corner) / self.spacing**2
         return max(8 * edge, 4 * edge + 8 * corner) / self.spacing**2
 
-    def _in_modes(self, field: Any, factor: Callable[[Grid], np.ndarray]) -> Any:
-        """A field by what its modes are multiplied with; mirror edges are continued evenly to twice the size."""
-        height, width = self.shape
-        twice = [edge == "mirror" and size > 1 for edge, size in zip(self.edges, self.shape, strict=True)]
-        doubled = [axis for axis, continued in zip((-2, -1), twice, strict=True) if continued]
-        grid = replace(self, shape=(height << twice[0], width << twice[1]), edges=("periodic", "periodic"))
-        if isinstance(field, np.ndarray):
-            for axis in doubled:
+    @property
+    def unfolded(self) -> Grid:
+        """The periodic grid that fields are `continued` to: twice as long along mirror edges."""
+        height, width = (
+            size * 2 if mirrored else size for size, mirrored in zip(self.shape, self._mirrored, strict=True)
+        )
+        return replace(self, shape=(height, width), edges=("periodic", "periodic"))
+
+    def continued(self, field: Any) -> Any:
+        """A field [..., H, W] continued evenly beyond its mirror edges, on the unfolded grid."""
+        for axis in (axis for axis, mirrored in zip((-2, -1), self._mirrored, strict=True) if mirrored):
+            if isinstance(field, np.ndarray):
                 field = np.concatenate([field, np.flip(field, axis)], axis)
-            return np.fft.irfft2(np.fft.rfft2(field) * factor(grid), s=grid.shape)[..., :height, :width]
+            else:
+                import torch
+
+                field = torch.cat([field, field.flip(axis)], dim=axis)
+        return field
+
+    @property
+    def _mirrored(self) -> list[bool]:
+        return [edge == "mirror" and size > 1 for edge, size in zip(self.edges, self.shape, strict=True)]
+
+    def _in_modes(self, field: Any, factor: Callable[[Grid], np.ndarray]) -> Any:
+        """A field by what its modes are multiplied with."""
+        (height, width), grid = self.shape, self.unfolded
+        field, by = self.continued(field), factor(grid)
+        if isinstance(field, np.ndarray):
+            return np.fft.irfft2(np.fft.rfft2(field) * by, s=grid.shape)[..., :height, :width]
         import torch
 
-        for axis in doubled:
-            field = torch.cat([field, field.flip(axis)], dim=axis)
         modes = torch.fft.rfft2(field)
-        return torch.fft.irfft2(modes * torch.from_numpy(factor(grid)).to(modes), s=grid.shape)[..., :height, :width]
+        return torch.fft.irfft2(modes * torch.from_numpy(by).to(modes), s=grid.shape)[..., :height, :width]
 
 
 def laplacian(field: Any) -> Any:

@@ -113,9 +113,7 @@ class Measure:
 
     def scaled(self, state: np.ndarray) -> np.ndarray:
         """z of a state [C, H, W], float64; 0 outside a mask, and nan everywhere where a value is not finite."""
-        z = self.scaling.to_training(state.astype(np.float64))
-        if self.grid.mask:
-            z = np.where(self.grid.mask.cells, z, 0.0)
+        z = self.grid.masked(self.scaling.to_training(state.astype(np.float64)))
         return z if np.isfinite(z).all() else np.full_like(z, np.nan)
 
     def smooth(self, x: np.ndarray) -> np.ndarray:

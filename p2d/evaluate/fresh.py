@@ -8,7 +8,7 @@ from p2d.discovery.result import Discovery
 from p2d.errors import UserError
 from p2d.evaluate import preservation
 from p2d.evaluate.evaluation import Fresh
-from p2d.evaluate.metrics import known_system
+from p2d.evaluate.metrics import known_system, operator_of
 from p2d.snapshots.simulated import alive, measured
 from p2d.snapshots.store import Dataset, evenly
 from p2d.systems import initial, stepping
@@ -37,7 +37,7 @@ def measure_fresh(discovery: Discovery, dataset: Dataset, runs: int = 0) -> Fres
     equation = discovery.simulated_as(truth, reference[:FEWEST], grid)
     steps = equation.run.steps
     runs = runs or int(np.clip(UPDATES / (steps * grid.shape[0] * grid.shape[1]), FEWEST, RUNS))
-    scheme = Scheme(grid, equation.run.dt, settings.get("operator", "5-point"), settings.get("integrator", "euler"))
+    scheme = Scheme(grid, equation.run.dt, operator_of(dataset), settings.get("integrator", "euler"))
     ids = np.arange(runs)
     try:
         states = stepping.run(initial.initial_states(equation, SEED, ids, grid.shape, kind), equation, scheme, steps)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import replace
 
 import numpy as np
 
@@ -69,7 +68,7 @@ def observed(states: np.ndarray, grid: Grid | None = None) -> np.ndarray:
         grid: whose spacing and edges they have, of any shape; periodic of spacing 1 when None.
     """
     shape = (states.shape[-2], states.shape[-1])
-    grid = replace(grid, shape=shape) if grid else Grid(shape)
+    grid = grid.sized(shape) if grid else Grid(shape)
     # A tile of a masked grid may have no cells.
     rows, columns = (TILE if size % TILE == 0 and not grid.mask else size for size in shape)
     tiles = averages(states, grid, (rows, columns))

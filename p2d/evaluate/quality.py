@@ -6,7 +6,7 @@ The floor takes as many training snapshots as there are generated ones, so it is
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +216,7 @@ def measure_quality(
     if any(large % small for large, small in zip(generated.shape[-2:], tile, strict=True)):
         raise ValueError(f"grids of {generated.shape[-2:]} cannot be cut into tiles of {tile}")
     grid = grid or Grid(tile)
-    features = [averages(s, replace(grid, shape=s.shape[-2:]), tile) for s in (generated, train, held)]
+    features = [averages(s, grid.sized(s.shape), tile) for s in (generated, train, held)]
     spread = features[1].std(axis=0) + 1e-12
     made, known, unseen = (f / spread for f in features)
     random = np.random.default_rng(seed)

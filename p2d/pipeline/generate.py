@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from collections.abc import Iterable, Sequence
@@ -67,7 +66,7 @@ def sample(score: str, config: SampleConfig, out: Path, track: Tracker) -> Outco
     start = time.monotonic()
     model, device = _on_device(folder)
     reverse.check(model, shape, config.steps)
-    scaling, sized = Scaling.from_dict(trained_on["scaling"]), dataclasses.replace(grid, shape=shape)
+    scaling, sized = Scaling.from_dict(trained_on["scaling"]), grid.sized(shape)
     card = derived.first_card(settings, origin, _species(made), sized, scaling, ROWS)
     view = View(card.species, card.grid, config.show)
 

@@ -154,7 +154,7 @@ def _equation(source: RolloutSource, out: Path) -> _Carrier:
 
     def load(dataset: Dataset, states: np.ndarray) -> Flow:
         x, grid = torch.from_numpy(states), dataset.card.grid
-        return Flow.of_system(discovery.system, x, dataset.scaling, grid, operator_of(dataset))
+        return Flow.of_system(discovery.system, x, dataset.scaling, grid, discovery.operator)
 
     return _Carrier(
         kind="equation",

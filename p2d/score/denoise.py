@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -57,8 +56,7 @@ def denoised(model: ScoreModel, x: Tensor, sigma: float) -> Iterator[Tensor]:
         x: [N, C, H, W] in training coordinates.
         sigma: of the snapshots' noise, in training coordinates.
     """
-    grid = replace(model.grid, shape=(x.shape[-2], x.shape[-1]))
-    each = sorted(images(grid)) if model.augment else [(0, False)]
+    each = sorted(images(model.grid.sized(x.shape))) if model.augment else [(0, False)]
     for part in x.split(TOGETHER):
         total = torch.zeros_like(part)
         level = part.new_full((len(part),), sigma)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -148,7 +147,7 @@ def draw(
     streams = [sample_generator(seed, step, i) for i in ids]
     uniform = torch.stack([torch.rand((), generator=g) for g in streams]).to(x)
     if augment:
-        own = replace(grid, shape=(x.shape[-2], x.shape[-1])) if grid else None
+        own = grid.sized(x.shape) if grid else None
         x = torch.stack([augmented(s, augmentation(g, s, own)) for s, g in zip(x, streams, strict=True)])
     return x, uniform, normal_like(x, seed, step, ids)
 

@@ -217,7 +217,7 @@ def measure(chunks: Iterable[Tensor], grid: Grid | None = None) -> Spectrum:
     for x in chunks:
         if total is None or grid is None:
             grid = grid or Grid((x.shape[-2], x.shape[-1]))
-            inside = torch.from_numpy(grid.mask.cells) if grid.mask else torch.ones(grid.shape, dtype=torch.bool)
+            inside = torch.from_numpy(grid.inside(0))
             rows, columns = pairs(x.shape[1])
             total = summed = sums = torch.zeros((), dtype=torch.float64)
             states = 0

@@ -60,7 +60,7 @@ def batches(seed: int, epoch: int, count: int, batch_size: int) -> Iterator[Tens
 def images(grid: Grid) -> tuple[Image, ...]:
     """The turns and mirror images that a grid looks the same after, edges and mask and all: 1, 2, 4 or 8 of them."""
     height, width = grid.shape
-    mask = torch.from_numpy(grid.mask.cells) if grid.mask else torch.ones(grid.shape, dtype=torch.bool)
+    mask = torch.from_numpy(grid.inside(0))
     turns = range(4) if height == width and grid.edges[0] == grid.edges[1] else (0, 2)
     places, same = torch.arange(height * width).view(grid.shape), dict[tuple[int, ...], Image]()
     for image in ((turn, mirrored) for mirrored in (False, True) for turn in turns):

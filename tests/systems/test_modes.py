@@ -71,7 +71,7 @@ def test_etdrk4_is_of_fourth_order(operator, edges):
 
     def after(steps):
         step = modes._Step(system, Scheme(double(grid), 1 / steps, operator, "etdrk4"), "cpu")
-        return modes._advanced(modes.torch.from_numpy(states), step, steps, [edges == "mirror", False], "cpu").numpy()
+        return modes._advanced(modes.torch.from_numpy(states), step, steps, grid, "cpu").numpy()
 
     coarse, middle, fine = (after(steps) for steps in (8, 16, 32))
     order = np.log2(np.linalg.norm(coarse - middle) / np.linalg.norm(middle - fine))

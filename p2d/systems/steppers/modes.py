@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from p2d.fields import Grid
 from p2d.systems.stepping import Scheme
 from p2d.systems.system import System
 
@@ -25,26 +26,22 @@ def run(
 ) -> np.ndarray:
     """Advance a batch of samples: float32 [B, C, H, W] in and out, see stepping.run."""
     height, width = scheme.grid.shape
-    twice = [edge == "mirror" and size > 1 for edge, size in zip(scheme.grid.edges, scheme.grid.shape, strict=True)]
-    grid = replace(scheme.grid, shape=(height << twice[0], width << twice[1]), edges=("periodic", "periodic"))
     if not len(states):
         return np.array(states, np.float32)
     states = np.ascontiguousarray(states)  # torch takes no array that is turned or mirrored
-    step = _Step(system, replace(scheme, grid=grid), device)
+    step = _Step(system, replace(scheme, grid=scheme.grid.unfolded), device)
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
         with torch.no_grad():
-            parts = [_advanced(part, step, steps, twice, device) for part in torch.tensor(states).split(CHUNK)]
+            parts = [_advanced(part, step, steps, scheme.grid, device) for part in torch.tensor(states).split(CHUNK)]
     finally:
         torch.set_num_threads(before)
     return torch.cat(parts)[..., :height, :width].float().numpy()
 
 
-def _advanced(states: Tensor, step: _Step, steps: int, twice: list[bool], device: str) -> Tensor:
-    x = states.to(device, torch.float64)
-    for axis, continued in zip((-2, -1), twice, strict=True):
-        x = torch.cat([x, x.flip(axis)], dim=axis) if continued else x
+def _advanced(states: Tensor, step: _Step, steps: int, grid: Grid, device: str) -> Tensor:
+    x = grid.continued(states.to(device, torch.float64))
     for _ in range(steps):
         x = step(x)
     return x.cpu()
