@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import ray
 
-from p2d.cluster import runtime
+from p2d.cluster import placement, runtime
 from p2d.progress import Advance
 from p2d.snapshots.passes import Findings, Task, carry_out
 from p2d.snapshots.store import Dataset, evenly, open_dataset
@@ -62,7 +62,7 @@ class OverRay:
         runtime.start()
         names = [entry["name"] for entry in self.dataset.card.shards]
         shards = [{"shard": name} for name in names if len(self.dataset.read_ids(name, self.sample_ids))]
-        actors = runtime.worker_count(self.workers, len(shards), "workers")
+        actors = placement.worker_count(self.workers, len(shards), "workers")
         results = ray.data.from_items(shards, override_num_blocks=len(shards)).map_batches(
             _Actor,
             fn_constructor_kwargs={
@@ -72,7 +72,7 @@ class OverRay:
             },
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=actors),
-            num_cpus=runtime.cpu_share(actors),
+            num_cpus=placement.cpu_share(actors),
         )
         parts = []
         for batch in results.iter_batches(batch_size=None):

@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 
-from p2d.cluster import runtime
+from p2d.cluster import placement, runtime
 from p2d.config.simulate import SimulateConfig, Simulation
 from p2d.errors import UserError
 from p2d.snapshots import store
@@ -67,14 +67,14 @@ def place(config: SimulateConfig, shards: int, device: str) -> Placement:
         actors = _actors_on_gpus(config, shards)
         gpus = config.gpus_per_actor
     else:
-        actors = runtime.worker_count(config.actors, shards, "actors")
+        actors = placement.worker_count(config.actors, shards, "actors")
         gpus = 0.0
-    threads = config.threads or max(1, runtime.cpus() // actors)
-    return Placement(actors, runtime.cpu_share(actors), gpus, threads)
+    threads = config.threads or max(1, placement.cpus() // actors)
+    return Placement(actors, placement.cpu_share(actors), gpus, threads)
 
 
 def _actors_on_gpus(config: SimulateConfig, shards: int) -> int:
-    share, gpus = config.gpus_per_actor, runtime.gpus()
+    share, gpus = config.gpus_per_actor, placement.gpus()
     room = gpus * int(1 / share + 1e-9) if share < 1 else gpus // int(share)
     if room < max(config.actors, 1):
         raise UserError(
@@ -93,9 +93,9 @@ def find_device(wish: str) -> str:
     if not os.environ.get("RAY_ADDRESS") or wish == "cpu":
         return stepping.choose_device(wish)
     runtime.start()
-    if wish == "cuda" and not runtime.gpus():
+    if wish == "cuda" and not placement.gpus():
         raise UserError("device 'cuda' was asked for, but the cluster has no GPU; take --device cpu")
-    return "cuda" if runtime.gpus() else "cpu"
+    return "cuda" if placement.gpus() else "cpu"
 
 
 def simulate(

@@ -20,7 +20,7 @@ from ray.tune.result import AUTO_RESULT_KEYS
 from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule, TrialScheduler
 from ray.tune.search import Searcher
 
-from p2d.cluster import runtime
+from p2d.cluster import placement, runtime
 from p2d.cluster.training import cause
 from p2d.cluster.trial import Room, Sweep, point_of, run_trial
 from p2d.config import FlowSource, SweepConfig
@@ -69,7 +69,9 @@ def choose_room(config: SweepConfig, source: FlowSource) -> Room:
         UserError: a single trial does not fit, or not as many as asked for.
     """
     workers, wished = max(1, source.workers), source.cpus_per_worker
-    total, kind, each = (runtime.gpus(), "GPUs", 1) if runtime.gpus() else (runtime.cpus(), "CPUs", max(1, wished))
+    total, kind, each = (
+        (placement.gpus(), "GPUs", 1) if placement.gpus() else (placement.cpus(), "CPUs", max(1, wished))
+    )
     fit = total // (workers * each)
     if not fit:
         raise UserError(
@@ -79,7 +81,7 @@ def choose_room(config: SweepConfig, source: FlowSource) -> Room:
     if config.max_concurrent > fit:
         raise UserError(f"max_concurrent = {config.max_concurrent} is more than the {fit} trials that fit here")
     trials = min(config.max_concurrent or fit, config.trials)
-    return Room(trials, workers, wished or max(1, runtime.cpus() // (trials * workers)))
+    return Room(trials, workers, wished or max(1, placement.cpus() // (trials * workers)))
 
 
 def start(config: SweepConfig, source: FlowSource) -> None:
@@ -166,7 +168,7 @@ def _resources(room: Room) -> dict[str, float]:
     """What Tune claims for a trial: a single worker is the trial's own process, several are claimed by Ray Train."""
     if room.workers > 1:
         return {"CPU": OF_TUNE}
-    return {"CPU": runtime.cpu_share(room.trials, room.threads), "GPU": int(runtime.gpus() > 0)}
+    return {"CPU": placement.cpu_share(room.trials, room.threads), "GPU": int(placement.gpus() > 0)}
 
 
 def _space(config: SweepConfig) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import torch
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.util.queue import Queue
 
-from p2d.cluster import runtime
+from p2d.cluster import placement, runtime
 from p2d.cluster.stream import open_data
 from p2d.config import ScoreConfig, fits_unet
 from p2d.errors import UserError
@@ -55,7 +55,7 @@ def train(job: TrainJob, on_epoch: OnEpoch) -> None:
             fits_unet(name, size, job.config.downsampling, edge)
     runtime.start()
     batch = min(job.config.batch_size, job.training_snapshots)
-    workers = runtime.choose_training_workers(job.source.workers, batch)
+    workers = placement.choose_training_workers(job.source.workers, batch)
     if workers > batch:
         raise UserError(f"workers = {workers} is more than the {batch} snapshots of a batch; give {batch} or fewer")
     folder = job.folder
@@ -64,7 +64,7 @@ def train(job: TrainJob, on_epoch: OnEpoch) -> None:
         dataset=dataclasses.replace(job.dataset, folder=runtime.shared_folder(job.dataset.folder)),
         folder=runtime.shared_folder(folder),
         score=runtime.shared_folder(job.score) if job.score else None,
-        threads=runtime.choose_threads(job.source.cpus_per_worker, workers),
+        threads=placement.choose_threads(job.source.cpus_per_worker, workers),
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
     made, mistake = _train_here(job, on_epoch) if job.here and workers == 1 else _train_on(workers, job, on_epoch)
@@ -109,7 +109,7 @@ def _train_on(workers: int, job: TrainJob, on_epoch: OnEpoch) -> tuple[Path | No
     mistakes: list[str] = []
     listener = threading.Thread(target=_listen, args=(inbox, on_epoch, mistakes), daemon=True)
     listener.start()
-    gpu = runtime.gpus() > 0
+    gpu = placement.gpus() > 0
     claimed = job.source.cpus_per_worker or 1  # by default they need not all be on one node
     trainer = TorchTrainer(
         _work,
@@ -118,7 +118,7 @@ def _train_on(workers: int, job: TrainJob, on_epoch: OnEpoch) -> tuple[Path | No
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=gpu,
-            resources_per_worker={"CPU": runtime.cpu_share(workers * job.beside, claimed), "GPU": int(gpu)},
+            resources_per_worker={"CPU": placement.cpu_share(workers * job.beside, claimed), "GPU": int(gpu)},
         ),
         # Ray goes on from the newest checkpoint of a run of the same name.
         run_config=ray.train.RunConfig(

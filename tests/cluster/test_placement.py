@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from p2d.cluster import runtime
+from p2d.cluster import placement
 from p2d.cluster.simulation import place
 from p2d.config import SimulateConfig
 from p2d.errors import UserError
@@ -46,8 +46,8 @@ def test_actors_are_placed_on_their_gpus(tmp_path, share, actors, expected):
 
 
 def with_machine(monkeypatch, cpus, gpus):
-    monkeypatch.setattr(runtime, "cpus", lambda: cpus)
-    monkeypatch.setattr(runtime, "gpus", lambda: gpus)
+    monkeypatch.setattr(placement, "cpus", lambda: cpus)
+    monkeypatch.setattr(placement, "gpus", lambda: gpus)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file
 
 from p2d import pipeline
-from p2d.cluster import runtime, sweeps
+from p2d.cluster import placement, sweeps
 from p2d.cluster.trial import Room
 from p2d.config import FlowSource, SimulateConfig, SweepConfig
 from p2d.errors import UserError
@@ -325,8 +325,8 @@ def machine(monkeypatch):
     """A machine of so many CPUs and GPUs, as Ray would tell."""
 
     def of(cpus, gpus=0):
-        monkeypatch.setattr(runtime, "cpus", lambda: cpus)
-        monkeypatch.setattr(runtime, "gpus", lambda: gpus)
+        monkeypatch.setattr(placement, "cpus", lambda: cpus)
+        monkeypatch.setattr(placement, "gpus", lambda: gpus)
 
     return of
 
