@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from p2d.errors import UserError
 from p2d.fields import Grid
 
 FALSE_ALARMS = 1 / 3000  # share of stationary ensembles that are called changing
@@ -80,20 +79,13 @@ class Sums:
     totals: dict[str, list[list[float]]]
 
     @classmethod
-    def over(
-        cls, before: np.ndarray, after: np.ndarray, alive: np.ndarray, first: np.ndarray, count: int
-    ) -> Sums:
+    def over(cls, before: np.ndarray, after: np.ndarray, alive: np.ndarray, first: np.ndarray, count: int) -> Sums:
         """Of averages [N, K] at two times.
 
         Args:
             alive, first: bool [N], the living, and those that are the first snapshot of their run.
             count: of species.
-
-        Raises:
-            UserError: an average that is not finite.
         """
-        if not (np.isfinite(before).all() and np.isfinite(after).all()):
-            raise UserError("averages over snapshots are not finite; take other units, or a smaller --dt")
         runs = alive & first
         difference = after[runs] - before[runs]
         square, rest = exact_square(difference)
@@ -114,16 +106,22 @@ class Sums:
         for key in parts[0].totals:
             columns = zip(*(part.totals[key] for part in parts), strict=True)
             totals[key] = [exact_sum(list(itertools.chain(*column))) for column in columns]
-        counts = (sum(getattr(part, key) for part in parts) for key in ("samples", "alive", "runs"))
-        return cls(*counts, totals)
+        counts = {key: sum(getattr(part, key) for part in parts) for key in ("samples", "alive", "runs")}
+        return cls(**counts, totals=totals)
 
-    def exact(self, name: str) -> list[Fraction]:
-        """The sums of this name."""
-        return [sum(map(Fraction, parts), Fraction()) for parts in self.totals[name]]
+    def exact(self, name: str) -> list[Fraction | float]:
+        """The sums of this name; nan for an average that there is not, as gradients where all cells are edges."""
+        return [_exact(parts) for parts in self.totals[name]]
+
+
+def _exact(parts: list[float]) -> Fraction | float:
+    return math.nan if any(map(math.isnan, parts)) else sum(map(Fraction, parts), Fraction())
 
 
 def exact_sum(values: list[float]) -> list[float]:
     """Numbers of which the first is the sum of these, and each further one what rounding has left out of it."""
+    if not all(map(math.isfinite, values)):
+        return [math.nan]
     parts: list[float] = []
     while rest := math.fsum([*values, *(-part for part in parts)]):
         parts.append(rest)
@@ -164,7 +162,7 @@ class Change:
         if sums.runs < FEWEST:
             return cls()
         n = sums.runs
-        difference, squares = ([Fraction(total) for total in sums.exact(key)] for key in ("difference", "square"))
+        difference, squares = (sums.exact(key) for key in ("difference", "square"))
         variance = [(s - d * d / n) / (n - 1) for d, s in zip(difference, squares, strict=True)]
         error = np.sqrt(np.array([float(v) for v in variance]) / n)
         mean = np.array([float(d / n) for d in difference])
@@ -222,9 +220,9 @@ class Ensemble:
         """Of the sums over its snapshots."""
         count = len(species)
         moments = np.array([float(total) for total in sums.exact("moments")]) / max(sums.alive, 1)
-        mean, square = moments[:count], moments[count:]
-        std = np.sqrt(np.maximum(square - mean * mean, 0.0))
-        mean, std = ({s: float(f"{v:.{DIGITS}g}") for s, v in zip(species, each, strict=True)} for each in (mean, std))
+        square = moments[count:] - moments[:count] ** 2
+        values = moments[:count], np.sqrt(np.maximum(square, 0.0))
+        mean, std = ({s: float(f"{v:.{DIGITS}g}") for s, v in zip(species, each, strict=True)} for each in values)
         return cls(sums.samples, sums.alive, mean, std, change)
 
     def to_dict(self) -> dict[str, Any]:

@@ -59,7 +59,9 @@ class Kind:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
-        return {"system": self.system, "seed": self.seed} | {k: list(getattr(self, k)) for k in ("runs", "steps", "time")}
+        return {"system": self.system, "seed": self.seed} | {
+            k: list(getattr(self, k)) for k in ("runs", "steps", "time")
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Kind:
@@ -102,9 +104,9 @@ class Shards(Sequence[dict[str, Any]]):
     @classmethod
     def empty(cls, count: int = 0) -> Shards:
         """So many that are not there yet."""
-        none = np.zeros((2, count), np.int64)
-        unknown = np.full((3, count), UNKNOWN, np.int64)
-        return cls(*none, unknown[0], np.zeros((count, HASH_BYTES), np.uint8), *unknown[1:])
+        none, unknown = np.zeros((2, count), np.int64), np.full((3, count), UNKNOWN, np.int64)
+        hashes = np.zeros((count, HASH_BYTES), np.uint8)
+        return cls(none[0], none[1], unknown[0], hashes, unknown[1], unknown[2])
 
     @classmethod
     def of(cls, entries: Iterable[dict[str, Any]]) -> Shards:
@@ -145,8 +147,17 @@ class Shards(Sequence[dict[str, Any]]):
 
     def copied(self) -> Shards:
         """The same, to be changed without changing these."""
-        arrays = (getattr(self, key).copy() for key in ("rows", "alive", "size", "hash", "first_run", "kind"))
-        return Shards(*arrays, list(self.kinds), dict(self.mixed))
+        arrays = {key: getattr(self, key).copy() for key in (*NUMBERS, "hash")}
+        return Shards(**arrays, kinds=list(self.kinds), mixed=dict(self.mixed))
+
+    def in_order(self) -> Shards:
+        """The same, whatever the order that they came in: kinds are numbered as they first come."""
+        order = list(dict.fromkeys(self.kind.tolist()))
+        number = {kind: n for n, kind in enumerate(kind for kind in order if kind != UNKNOWN)} | {UNKNOWN: UNKNOWN}
+        shards = self.copied()
+        shards.kind[:] = [number[kind] for kind in self.kind.tolist()]
+        shards.kinds[:] = [self.kinds[kind] for kind in order if kind != UNKNOWN]
+        return shards
 
     @cached_property
     def _numbers_of_kinds(self) -> dict[Kind, int]:
@@ -281,7 +292,9 @@ class Shards(Sequence[dict[str, Any]]):
     @property
     def _flat(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Runs, steps and times of the rows of all kinds, one after the other."""
-        runs, steps = (np.array([v for k in self.kinds for v in getattr(k, key)], np.int64) for key in ("runs", "steps"))
+        runs, steps = (
+            np.array([v for k in self.kinds for v in getattr(k, key)], np.int64) for key in ("runs", "steps")
+        )
         return runs, steps, np.array([v for k in self.kinds for v in k.time], np.float64)  # None becomes nan
 
 
