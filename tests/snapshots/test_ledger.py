@@ -52,9 +52,7 @@ def test_the_ensembles_are_the_same_to_the_last_bit_in_any_order(dataset, monkey
     assert dataset.card.alive < 24
 
 
-@pytest.mark.parametrize("chunk", [1, 5, 64])
-def test_the_ensembles_do_not_depend_on_the_chunk(dataset, tmp_path, chunk):
-    config = small(preset=("holes", "waves"), num_samples=12, height=12, width=16, steps=300, chunk=chunk)
-    card = simulate_here(config, tmp_path).card
-    assert (card.ensembles, card.dataset_hash) == (dataset.card.ensembles, dataset.card.dataset_hash)
-    assert card.ensembles["waves"].change.z is not None
+def test_the_ensembles_do_not_depend_on_the_chunk(tmp_path):
+    cards = [simulate_here(small(chunk=chunk), tmp_path / str(chunk)).card for chunk in (1, 4, 5, 64)]
+    assert cards[0].ensembles["waves"].change.z is not None
+    assert all((card.ensembles, card.dataset_hash) == (cards[0].ensembles, cards[0].dataset_hash) for card in cards)
