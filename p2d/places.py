@@ -128,6 +128,11 @@ class Remote:
         return self.key.rpartition("/")[2]
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """The bucket, and all names of the way."""
+        return tuple(self.key.split("/"))
+
+    @property
     def suffix(self) -> str:
         """The ending of the name, with its dot."""
         return Path(self.name).suffix

@@ -24,6 +24,29 @@ from p2d.places import Remote, as_remote, place
 # What a killed process leaves beside what it was writing: a hidden name with one of these endings.
 UNFINISHED, ASIDE = ".tmp", ".old"
 LAST = "config.json"  # of the files of a folder on an object store
+LONGEST_PART, LONGEST_NAME = 255, 200  # bytes that file systems take; those of a name, which endings are added to
+
+
+def is_name(name: str) -> bool:
+    """Whether a folder may be called so: no path, nothing hidden, nothing that does not print."""
+    return name.isprintable() and not re.search(r"[/\\]|^\.|^$", name) and len(name.encode()) <= LONGEST_NAME
+
+
+def refuse_no_name(name: str, what: str) -> None:
+    """Refuse a name that cannot be a folder's of its own.
+
+    Raises:
+        UserError: it is a path, hidden, empty, too long, or does not print.
+    """
+    if not is_name(name):
+        raise UserError(
+            f"no {what} can be called {_shown(name)}: a name is no path, does not begin with a dot, and has 1 to "
+            f"{LONGEST_NAME} bytes; take another --name"
+        )
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= 80 else name[:77] + "...")
 
 
 @dataclass(frozen=True)
@@ -45,7 +68,12 @@ class Kind:
     is_file: bool = False
 
     def place(self, out: str | Path, name: str) -> Path:
-        """Where the one of this name is, or would be."""
+        """Where the one of this name is, or would be.
+
+        Raises:
+            UserError: the name would lead elsewhere, or is none of a folder.
+        """
+        refuse_no_name(name, self.what)
         folder = place(out) / self.folder / name
         return folder / self.mark if self.is_file else folder
 
@@ -57,7 +85,7 @@ class Kind:
         """Names of those under the output folder."""
         folder = place(out) / self.folder
         there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-        return [name for name in there if not name.startswith(".") and self.holds(self.place(out, name))]
+        return [name for name in there if is_name(name) and self.holds(self.place(out, name))]
 
     def find(self, out: str | Path, name: str) -> Path:
         """The one of this name under the output folder, or at this path, or of this name without its size.
@@ -66,7 +94,10 @@ class Kind:
             UserError: there is none (lists those that there are), or there are several.
         """
         path = place(name)
-        own = [] if as_remote(path) or ".." in path.parts else [self.place(out, name)]
+        if not name.isprintable() or max(map(len, map(os.fsencode, path.parts)), default=0) > LONGEST_PART:
+            raise UserError(f"no {self.what} can be called {_shown(name)}; give its name or its path")
+        path = path if path.name.strip(".") else path.resolve()  # what is named after it is not called '.' or '..'
+        own = [self.place(out, name)] if is_name(name) else []
         for candidate in (*own, path, *((path / self.mark,) if self.is_file else ())):
             if self.holds(candidate):
                 return candidate
