@@ -5,19 +5,19 @@ from __future__ import annotations
 import errno
 import json
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from p2d import config, signals
+from p2d import config, places, signals
 from p2d.commands import Command, Common, Field, Place, Screen, benchmark, parse, show_commands, stage
 from p2d.config import bench, option
 from p2d.config.base import Show
 from p2d.errors import UserError
 
 FAULTY, USER_MISTAKE = 1, 2  # exit codes
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)  # a full disk, or one that may not be written
+# A full disk, one that may not be written, an object store that does not answer or fails.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EHOSTUNREACH, errno.EREMOTEIO)
 # The original scripts' names of options. Where a dataset is a command's first word, --dataset names it too.
 SHORT = {
     "-a": "--alpha",
@@ -87,7 +87,7 @@ def ui(given: Any) -> None:
     """MLflow's page, until Ctrl-C."""
     from p2d.tracking.ui import serve
 
-    serve(Path(given.out), given.port)
+    serve(places.place(given.out), given.port)
 
 
 TABLE = (

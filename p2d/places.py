@@ -55,10 +55,15 @@ TROUBLES = (
 
 @dataclass(frozen=True)
 class Stat:
-    """Size in bytes, and when it was put, in seconds since 1970 by the store's clock."""
+    """Size in bytes, and when it was put, in nanoseconds since 1970 by the store's clock."""
 
     st_size: int
-    st_mtime: float
+    st_mtime_ns: int
+
+    @property
+    def st_mtime(self) -> float:
+        """In seconds."""
+        return self.st_mtime_ns / 1e9
 
 
 @dataclass(frozen=True, order=True)
@@ -168,6 +173,10 @@ class Remote:
 
     expanduser = resolve
 
+    def is_absolute(self) -> bool:
+        """Always."""
+        return True
+
     # What is there
 
     @property
@@ -200,7 +209,7 @@ class Remote:
         info = self._info()
         if not info.is_file:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
-        return Stat(info.size, info.mtime_ns / 1e9)
+        return Stat(info.size, info.mtime_ns)
 
     def iterdir(self) -> Iterator[Remote]:
         """Files and folders in it, in the order of names; none where it is not there."""

@@ -21,7 +21,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from p2d import signals
 from p2d.errors import UserError
+from p2d.places import as_remote, place
 from p2d.progress import say
+from p2d.runs import whole
 
 OBJECT_STORE_BYTES = 256 * 2**20  # what passes through it are manifests and small sums
 ANSWER_TIMEOUT_S = 3.0  # of a cluster's head to a first call
@@ -128,7 +130,7 @@ def _silent_core() -> Iterator[None]:
 
 def shared_folder(path: Path) -> Path:
     """An absolute path that workers can use as it is."""
-    return Path(os.path.abspath(path.expanduser()))
+    return path if as_remote(path) is not None else Path(os.path.abspath(path.expanduser()))
 
 
 @functools.cache
@@ -158,10 +160,10 @@ def check_shared(folder: Path, nodes: dict[str, str], seen_by: Callable[[Path, l
     Raises:
         UserError: the first node that does not.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     marker = folder / f".seen-{uuid.uuid4().hex}"
     try:
-        marker.touch()
+        with whole(marker) as empty:
+            empty.touch()
         seeing = seen_by(marker, list(nodes))
     finally:
         marker.unlink(missing_ok=True)
@@ -170,8 +172,16 @@ def check_shared(folder: Path, nodes: dict[str, str], seen_by: Callable[[Path, l
             raise UserError(f"--out must be a folder that all nodes see: node {address} does not see {folder}")
 
 
+def _sees(file: str) -> bool:
+    """Whether this machine sees a file; an object store that refuses it shows none."""
+    try:
+        return place(file).exists()
+    except OSError:
+        return False
+
+
 def _nodes_that_see(marker: Path, nodes: list[str]) -> list[str]:
-    see = ray.remote(num_cpus=0, max_retries=0)(os.path.exists)
+    see = ray.remote(num_cpus=0, max_retries=0)(_sees)
     tasks = {
         see.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(str(marker)): node
         for node in nodes

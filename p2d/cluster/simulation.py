@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 
+from p2d import places
 from p2d.cluster import placement, runtime
 from p2d.config.simulate import SimulateConfig, Simulation
 from p2d.errors import UserError
@@ -29,7 +30,7 @@ class Simulator:
 
     def __init__(self, simulation: Simulation, folder: str, device: str, threads: int) -> None:
         self.simulation = simulation
-        self.folder = Path(folder)
+        self.folder = places.place(folder)
         self.device = device
         self.threads = threads
         self.simulating = threading.Lock()

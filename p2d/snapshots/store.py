@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from p2d.errors import UserError
 from p2d.fields import Scaling
+from p2d.places import arrow_source, place
 from p2d.runs import DATA, whole
 from p2d.snapshots import schema
 from p2d.snapshots.card import VERSION, Card, load_card
@@ -88,7 +89,7 @@ def checked_shard(path: Path, labels: schema.Labels, shape: tuple[int, ...]) -> 
     if not path.exists():
         return None
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(arrow_source(path))
         entry = shard_entry(path, table)
         kept = table.select(list(schema.KNOWN)).to_pylist() == labels.rows()
         kept = kept and schema.array_of(table, "state").shape[1:] == shape and schema.is_as_digested(table)
@@ -104,7 +105,7 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
         UserError: a file that is missing, cut or foreign.
     """
     try:
-        return pq.read_table(path, columns=columns)
+        return pq.read_table(arrow_source(path), columns=columns)
     except (pa.ArrowException, OSError) as error:
         told = str(error).splitlines()[0]
         raise UserError(f"{path} cannot be read ({told}); run the same p2d simulate again to restore it") from error
@@ -258,7 +259,7 @@ def open_dataset(path: str | Path) -> Dataset:
     Raises:
         UserError: no such folder, no card, a foreign format, or a dataset whose making was interrupted.
     """
-    folder = Path(path)
+    folder = place(path)
     card = load_card(folder)
     if not card.complete:
         raise UserError(f"the dataset {folder} is unfinished; run the same p2d simulate again to finish it")

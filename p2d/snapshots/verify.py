@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from p2d.places import arrow_source
 from p2d.snapshots import schema, store
 from p2d.snapshots.card import VERSION, Card, card_hash, dataset_hash, load_card
 
@@ -55,7 +56,7 @@ def _fault_of(folder: Path, entry: dict[str, Any]) -> Fault | None:
         return Fault(name, "missing")
     as_hashed = store.file_hash(path) == entry["hash"]
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(arrow_source(path))
         sound = schema.is_as_digested(table)
         finite = bool(np.isfinite(schema.array_of(table, "state")).all())
     except store.DAMAGED as error:

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import functools
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2d.errors import UserError
+from p2d.places import as_remote
+from p2d.runs import fetched
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,13 +26,25 @@ if TYPE_CHECKING:
 EXPERIMENT = "p2d"
 KEY = "p2d.key"  # tag by which an interrupted run is found again
 PROCESS = "p2d.process"  # tag of the process that a run is open in
+SERVER = r"(https?|postgresql|mysql|mssql)\b|databricks"  # what a tracking URI of one begins with
 LARGEST_PARAMETER = 500  # characters that MLflow takes
 DONE = b"done"  # what a process tells its guard at its end
 
 
 def store_uri(out: Path) -> str:
-    """MLFLOW_TRACKING_URI, or the sqlite database under the output folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{out.resolve() / 'mlflow.db'}"
+    """MLFLOW_TRACKING_URI, or the sqlite database under the output folder.
+
+    Raises:
+        UserError: the output folder is on an object store, where no database can be, and no server is named.
+    """
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    if as_remote(out) is not None and not re.match(SERVER, named or ""):
+        given = f"MLFLOW_TRACKING_URI is {named}" if named else "MLFLOW_TRACKING_URI is not set"
+        raise UserError(
+            f"runs of {out} are tracked by an MLflow server, and {given}: set it to the server's http:// address, or "
+            "give --no-tracking"
+        )
+    return named or f"sqlite:///{out.resolve() / 'mlflow.db'}"
 
 
 @dataclass(frozen=True)
@@ -124,8 +139,8 @@ class Run:
         """Keep a file with the run, in a folder of its artifacts if one is named."""
         if self.client is None:
             return
-        with _telling(f"{path.name} of {self.key!r}"):
-            self.client.log_artifact(self.run_id, str(path), folder)
+        with _telling(f"{path.name} of {self.key!r}"), fetched(path) as local:
+            self.client.log_artifact(self.run_id, str(local), folder)
 
 
 def _be_quiet() -> None:
