@@ -153,6 +153,12 @@ class Remote:
         return Remote(self.scheme, self.key.rpartition("/")[0] or self.key, self.options)
 
     @property
+    def parents(self) -> tuple[Remote, ...]:
+        """The folders that it is in, the innermost first."""
+        ends = range(len(self.parts) - 1, 0, -1)
+        return tuple(Remote(self.scheme, "/".join(self.parts[:end]), self.options) for end in ends)
+
+    @property
     def bucket(self) -> Remote:
         """Where all of it lies."""
         return Remote(self.scheme, self.key.partition("/")[0], self.options)

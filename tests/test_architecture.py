@@ -13,6 +13,7 @@ LAYERS = [
     ["p2d.errors", "p2d.progress", "p2d.signals"],
     ["p2d.places"],
     ["p2d.fields", "p2d.runs"],
+    ["p2d.leases"],
     ["p2d.systems"],
     ["p2d.config"],
     ["p2d.observables"],

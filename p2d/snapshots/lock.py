@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from p2d import leases
 from p2d.errors import UserError
+from p2d.places import as_remote
 
 # Some network file systems have no locks. Shards are renamed into place whole, so work is then done twice, not spoilt.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -23,6 +25,10 @@ def sole_writer(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another process holds it (says which).
     """
+    if (store := as_remote(folder)) is not None:
+        with leases.held(store, store / ".lock"):
+            yield
+        return
     with (folder / ".lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
