@@ -58,15 +58,21 @@ def _taken(target: Remote, lock: Remote) -> Remote:
     for attempt in range(ATTEMPTS):
         _put(lease)
         others = [other for other in lock.parent.glob(f"{lock.name}.*") if other != lease]
-        holder = next(filter(None, (_holder(other, lease.stat().st_mtime) for other in others)), None)
-        if holder is None:
+        other = next(filter(None, (_holder(other, lease.stat().st_mtime) for other in others)), None)
+        if other is None:
             return lease
         lease.unlink(missing_ok=True)
         if attempt < ATTEMPTS - 1:  # both may have come at a time, and stepped back
             time.sleep(STEP_BACK_S * (1 + attempt) * random.random())
     raise UserError(
-        f"{target} is being written by {holder}; wait until it has finished, or take another --name or --out"
+        f"{target} is being written by {other}; wait until it has finished, or take another --name or --out"
     )
+
+
+def holder(lock: Remote) -> str:
+    """Who holds a lease of this place; '' if nobody does."""
+    leases = lock.parent.glob(f"{lock.name}.*")
+    return next(filter(None, (_holder(lease, time.time()) for lease in leases)), None) or ""
 
 
 def _put(lease: Remote) -> None:

@@ -14,6 +14,8 @@ LAYERS = [
     ["p2d.places"],
     ["p2d.fields", "p2d.runs"],
     ["p2d.leases"],
+    ["p2d.lock"],
+    ["p2d.events"],
     ["p2d.systems"],
     ["p2d.config"],
     ["p2d.observables"],

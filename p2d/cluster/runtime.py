@@ -23,11 +23,12 @@ from p2d import signals
 from p2d.errors import UserError
 from p2d.places import as_remote, place
 from p2d.progress import say
-from p2d.runs import whole
+from p2d.runs import output_folder, whole
 
 OBJECT_STORE_BYTES = 256 * 2**20  # what passes through it are manifests and small sums
 ANSWER_TIMEOUT_S = 3.0  # of a cluster's head to a first call
 CHECK_TIMEOUT_S = 60.0  # of all nodes to a task that looks for a file
+resources: dict[str, int] = {}  # nodes, CPUs and GPUs of the cluster when this process joined it
 
 
 def start(cpus: int | None = None, dashboard: bool = False) -> None:
@@ -69,6 +70,9 @@ def start(cpus: int | None = None, dashboard: bool = False) -> None:
             raise UserError(f"cannot join the Ray of RAY_ADDRESS = {settings['address']}: {_cause(error)}") from error
         finally:
             signals.restore()
+    totals = ray.cluster_resources()
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    resources.update(nodes=nodes, cpus=int(totals.get("CPU", 0)), gpus=int(totals.get("GPU", 0)))
     if url := getattr(context, "dashboard_url", None):
         say(f"Ray's dashboard: http://{url}")
 
@@ -133,16 +137,23 @@ def shared_folder(path: Path) -> Path:
     return path if as_remote(path) is not None else Path(os.path.abspath(path.expanduser()))
 
 
-@functools.cache
-def refuse_unshared(folder: Path) -> None:
-    """Refuse a folder that a node of the cluster does not see; once a folder, and at no cost on a single node.
+def refuse_unshared(where: Path) -> None:
+    """Refuse an output folder that a node of the cluster does not see; once, and at no cost on a single node.
+
+    Args:
+        where: of a result.
 
     Raises:
         UserError: names the node and the folder.
     """
+    _refuse_unshared(output_folder(shared_folder(where)))
+
+
+@functools.cache
+def _refuse_unshared(folder: Path) -> None:
     nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if _works(node)}
     if len(nodes) > 1:
-        check_shared(shared_folder(folder), nodes, _nodes_that_see)
+        check_shared(folder, nodes, _nodes_that_see)
 
 
 def _works(node: dict[str, Any]) -> bool:
