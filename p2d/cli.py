@@ -148,6 +148,7 @@ TABLE = (
     benchmark("denoise", bench.BenchDenoiseConfig),
     benchmark("flow", bench.BenchFlowConfig),
     benchmark("discover", bench.BenchDiscoverConfig),
+    benchmark("growth", bench.BenchGrowthConfig),
 )
 COMMANDS = {command.name: command for command in TABLE}
 

@@ -19,7 +19,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -77,11 +77,13 @@ class Remote:
         scheme: 's3', 'gs', 'az', ...
         key: bucket and path in it, without slashes at its ends.
         options: the query of its URI, such as 'endpoint_override=localhost:9000&scheme=http'.
+        listed: of a file out of a listing, what that says of it.
     """
 
     scheme: str
     key: str
     options: str = ""
+    listed: Stat | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of_uri(cls, uri: str) -> Remote:
@@ -212,6 +214,8 @@ class Remote:
         Raises:
             FileNotFoundError: there is none.
         """
+        if self.listed:
+            return self.listed
         info = self._info()
         if not info.is_file:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
@@ -243,7 +247,8 @@ class Remote:
         return sorted(infos, key=lambda info: info.path)
 
     def _place_of(self, info: FileInfo) -> Remote:
-        return Remote(self.scheme, info.path.rstrip("/"), self.options)
+        stat = Stat(info.size, info.mtime_ns) if info.is_file else None
+        return Remote(self.scheme, info.path.rstrip("/"), self.options, stat)
 
     # Reading
 
