@@ -117,6 +117,7 @@ def simulate(
     start = time.monotonic()
     device = find_device(config.wished_device)
     runtime.start()
+    runtime.refuse_unshared(folder)
     place(config, simulation.num_samples, device)  # refused before anything is written
     with writing(simulation, folder) as (card, simulation):
         plans = plan(simulation)

@@ -15,11 +15,11 @@ import pyarrow as pa
 from p2d.config import refuse_other_settings
 from p2d.errors import UserError
 from p2d.fields import Scaling, Species
+from p2d.lock import sole_writer
 from p2d.observables import Change, Ensemble
 from p2d.runs import remove_unfinished
 from p2d.snapshots import card as cards
 from p2d.snapshots import schema, store
-from p2d.snapshots.lock import sole_writer
 
 ShardLabels = dict[int, schema.Labels]  # of the rows of each shard, by its number
 
