@@ -17,7 +17,8 @@ from p2d.config.base import Show
 from p2d.errors import UserError
 
 FAULTY, USER_MISTAKE = 1, 2  # exit codes
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)  # a full disk, or one that may not be written
+# A disk that is full or broken, or may not be written: nothing that p2d could mend.
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EROFS)
 # The original scripts' names of options. Where a dataset is a command's first word, --dataset names it too.
 SHORT = {
     "-a": "--alpha",
@@ -182,7 +183,7 @@ def _perform(arguments: list[str], debug: bool) -> None:
     except BrokenPipeError:
         sys.stdout = None  # the reader has gone: there is nobody to tell
     except OSError as error:
-        if debug or signals.stopping() or error.errno not in UNWRITABLE:
+        if debug or signals.stopping() or error.errno not in OF_THE_DISK:
             raise
         place = f"{error.filename}: " if error.filename else ""
         print(f"p2d: {place}{error.strerror}; mend that, and the same command goes on from here", file=sys.stderr)

@@ -99,13 +99,17 @@ class Watched:
                     Path(path).write_bytes(before)
         die()
 
-    def begin_write(self, name: str, path: str) -> None:
-        """A file is to be opened for writing, by Python or past it."""
+    def begin_write(self, name: str, path: str, links: bool = True) -> None:
+        """A file is to be opened for writing, by Python or past it.
+
+        Args:
+            links: a link to FULL will do in its place; otherwise it cannot even be opened on a full disk.
+        """
         happens = self.event(name, path)
         kind = self.fault.kind if self.fault else ""
         self.full |= happens and kind == "full disk"
         if self.full:
-            fill(path)
+            fill(path, links)
         elif happens and kind == "disk fills up":
             resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))
         self.unsynced.add(os.path.abspath(path))
@@ -121,9 +125,9 @@ def die() -> NoReturn:
     raise AssertionError
 
 
-def fill(path: str) -> None:
+def fill(path: str, links: bool = True) -> None:
     """Let whoever writes to this path find the disk full."""
-    if os.path.lexists(path):
+    if os.path.lexists(path) or not links:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
     os.symlink(FULL, path)
 
@@ -172,7 +176,7 @@ def _watch_open(watched: Watched) -> None:
             if watched.event("read", path):
                 raise OSError(errno.EIO, os.strerror(errno.EIO), path)
             return really(file, mode, *rest, **options)
-        watched.begin_write("open", path)
+        watched.begin_write("open", path, links=not set(mode) & set("a+"))
         return File(really(file, mode, *rest, **options), path, watched)
 
     io.open = builtins.open = watched_open  # type: ignore[assignment]

@@ -50,6 +50,7 @@ MADE = {  # each stage: its command, what must be there before, and what it make
 }
 # What depends on the clock, wherever it stands in a JSON file.
 TIMES = {"seconds", "samples_per_second", "card_hash"}
+OTHERS = (".lock", "events.jsonl")  # files that are no results
 SIGNALLED = {"kill": -9, "torn write": -9, "lost rename": -9, "power cut": -9, "SIGTERM": 143, "SIGINT": 130}
 
 
@@ -105,7 +106,7 @@ def without_ray() -> None:
     simulation.simulate = simulate  # type: ignore[assignment]
     training.train = lambda job, on_epoch: train(dataclasses.replace(job, here=True), on_epoch)
     moments.OverRay = snapshots  # type: ignore[assignment, misc]
-    runtime.start = lambda *_, **__: None  # type: ignore[assignment]
+    runtime.start = runtime.refuse_unshared = lambda *_, **__: None  # type: ignore[assignment]
     placement.choose_training_workers = lambda *_: 1  # type: ignore[assignment]
     placement.choose_threads = lambda *_: 1  # type: ignore[assignment]
 
@@ -198,7 +199,9 @@ def _wait(child: int) -> int:
 
 def contents(folder: Path) -> dict[str, str]:
     """What a result is, file by file: hashes of what they hold but for what the clock says."""
-    files = (path for path in folder.rglob("*") if not path.is_dir() and path.name != ".lock")
+    files = (
+        path for path in folder.rglob("*") if not path.is_dir() and path.suffix != ".lock" and path.name not in OTHERS
+    )
     return {str(file.relative_to(folder)): _meaning(file).replace(str(folder), "OUT") for file in sorted(files)}
 
 
