@@ -5,20 +5,20 @@ from __future__ import annotations
 import errno
 import json
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from p2d import config, signals
+from p2d import config, places, signals
 from p2d.commands import Command, Common, Field, Place, Screen, benchmark, parse, show_commands, stage
 from p2d.config import bench, option
 from p2d.config.base import Show
 from p2d.errors import UserError
 
 FAULTY, USER_MISTAKE = 1, 2  # exit codes
-# A disk that is full or broken, or may not be written: nothing that p2d could mend.
+# A disk that is full, broken or may not be written, an object store that does not answer or fails.
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EROFS)
+OF_THE_DISK += (errno.EHOSTUNREACH, errno.EREMOTEIO)
 # The original scripts' names of options. Where a dataset is a command's first word, --dataset names it too.
 SHORT = {
     "-a": "--alpha",
@@ -88,7 +88,7 @@ def ui(given: Any) -> None:
     """MLflow's page, until Ctrl-C."""
     from p2d.tracking.ui import serve
 
-    serve(Path(given.out), given.port)
+    serve(places.place(given.out), given.port)
 
 
 TABLE = (
@@ -149,6 +149,7 @@ TABLE = (
     benchmark("denoise", bench.BenchDenoiseConfig),
     benchmark("flow", bench.BenchFlowConfig),
     benchmark("discover", bench.BenchDiscoverConfig),
+    benchmark("growth", bench.BenchGrowthConfig),
 )
 COMMANDS = {command.name: command for command in TABLE}
 

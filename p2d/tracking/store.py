@@ -6,8 +6,10 @@ import atexit
 import contextlib
 import functools
 import os
+import re
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2d import signals
 from p2d.errors import UserError
+from p2d.places import as_remote
 from p2d.progress import say
 from p2d.runs import whole
 from p2d.tracking.patient import PROCESS, Patient, Store, hand_over_left, kept_file
@@ -27,13 +30,27 @@ if TYPE_CHECKING:
 EXPERIMENT = "p2d"
 # Without the query, MLflow's page is that of language models, with the runs among much else.
 TABLE = "#/experiments/{}/runs?workflowType=machine_learning"
+SERVER = r"(https?|postgresql|mysql|mssql)\b|databricks"  # what a tracking URI of one begins with
 LARGEST_PARAMETER = 500  # characters that MLflow takes
+# Where what is tracked is kept while a server is gone, of an output folder that is on no file system.
+KEPT = Path(tempfile.gettempdir(), "p2d-kept-for-mlflow")
 DONE = b"done"  # what a process tells its guard at its end
 
 
 def store_uri(out: Path) -> str:
-    """MLFLOW_TRACKING_URI, or the sqlite database under the output folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{out.resolve() / 'mlflow.db'}"
+    """MLFLOW_TRACKING_URI, or the sqlite database under the output folder.
+
+    Raises:
+        UserError: the output folder is on an object store, where no database can be, and no server is named.
+    """
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    if as_remote(out) is not None and not re.match(SERVER, named or ""):
+        given = f"MLFLOW_TRACKING_URI is {named}" if named else "MLFLOW_TRACKING_URI is not set"
+        raise UserError(
+            f"runs of {out} are tracked by an MLflow server, and {given}: set it to the server's http:// address, or "
+            "give --no-tracking"
+        )
+    return named or f"sqlite:///{out.resolve() / 'mlflow.db'}"
 
 
 @dataclass(frozen=True)
@@ -135,13 +152,14 @@ def open_tracker(out: Path, enabled: bool) -> Run:
         return Run()
     uri = store_uri(out)
     with _answering(uri, "; or give --no-tracking") as client:
-        out.mkdir(parents=True, exist_ok=True)
         own = _experiment(client, uri, out)
         store, shown = Store(client, own, _guarded(uri)), without_password(uri)
         if uri.startswith("http"):
             say(f"MLflow: {shown.rstrip('/')}/{TABLE.format(own)}")
-        hand_over_left(store, uri, shown, out)
-    patient = Patient(store, shown, kept_file(out, uri, store.process))
+        kept = out if as_remote(out) is None else KEPT
+        kept.mkdir(parents=True, exist_ok=True)
+        hand_over_left(store, uri, shown, kept)
+    patient = Patient(store, shown, kept_file(kept, uri, store.process))
     atexit.register(patient.close)
     return Run(patient)
 
