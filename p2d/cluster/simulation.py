@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 
+from p2d import places
 from p2d.cluster import placement, runtime
 from p2d.config.simulate import SimulateConfig, Simulation
 from p2d.errors import UserError
@@ -30,7 +31,7 @@ class Simulator:
 
     def __init__(self, simulation: Simulation, folder: str, device: str, threads: int) -> None:
         self.simulation = simulation
-        self.folder = Path(folder)
+        self.folder = places.place(folder)
         self.device = device
         self.threads = threads
         self.simulating = threading.Lock()
@@ -118,6 +119,7 @@ def simulate(
     start = time.monotonic()
     device = find_device(config.wished_device)
     runtime.start()
+    runtime.refuse_unshared(folder)
     place(config, simulation.num_samples, device)  # refused before anything is written
     with writing(simulation, folder) as (card, simulation):
         plans = plan(simulation)

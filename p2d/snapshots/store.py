@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from p2d.errors import UserError
 from p2d.fields import Scaling
+from p2d.places import place
 from p2d.runs import DATA
 from p2d.snapshots import schema
 from p2d.snapshots.card import SHARD_VERSION, Card, load_card
@@ -218,7 +219,7 @@ def open_dataset(path: str | Path) -> Dataset:
     Raises:
         UserError: no such folder, no card, a foreign format, or a dataset whose making was interrupted.
     """
-    folder = Path(path)
+    folder = place(path)
     card = load_card(folder)
     if not card.complete:
         raise UserError(f"the dataset {folder} is unfinished; run the same p2d simulate again to finish it")

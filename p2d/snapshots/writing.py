@@ -14,12 +14,12 @@ import numpy as np
 
 from p2d.config import refuse_other_settings
 from p2d.errors import UserError
+from p2d.lock import sole_writer
 from p2d.runs import remove_unfinished
 from p2d.snapshots import card as cards
 from p2d.snapshots import contents, schema, store
 from p2d.snapshots.files import Listing, checked_shard, file_hash, in_threads, write_shard
 from p2d.snapshots.ledger import Ledger, Mapper
-from p2d.snapshots.lock import sole_writer
 from p2d.snapshots.shards import UNKNOWN, Shards, shard_name
 
 
