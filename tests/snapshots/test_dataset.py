@@ -238,7 +238,7 @@ def test_only_the_shards_that_are_asked_for_are_opened(tmp_path, monkeypatch):
     assert_array_equal(dataset.read_ids(shard_name(2), np.array([9, 5, 4])), [4, 5])
     assert opened == []
     dataset.states(np.array([39, 4, 5, 12]))
-    assert sorted(opened) == [str(tmp_path / shard_name(number)) for number in (2, 6, 19)]
+    assert sorted(opened) == [tmp_path / shard_name(number) for number in (2, 6, 19)]
 
 
 # Names
