@@ -56,7 +56,7 @@ def write_shard(folder: Path, number: int, samples: schema.Samples) -> dict[str,
         raise UserError(
             f"cannot write {path}: {error.strerror or error}; free some space or take another --out"
         ) from error
-    return _entry(path.name, table, hashed.size, hashed.digest.hexdigest())
+    return _entry(path.name, table, samples.labels, hashed.size, hashed.digest.hexdigest())
 
 
 class _Hashed:
@@ -91,16 +91,16 @@ def shard_entry(path: Path) -> dict[str, Any]:
     """
     try:
         data = path.read_bytes()
-        return _entry(path.name, table_of(data), len(data), hash_of(data))
+        table = table_of(data)
+        return _entry(path.name, table, schema.Labels.of(table), len(data), hash_of(data))
     except UserError:
         raise
     except DAMAGED as error:
         raise _unreadable(path, error) from error
 
 
-def _entry(name: str, table: pa.Table, size: int, hashed: str) -> dict[str, Any]:
+def _entry(name: str, table: pa.Table, labels: schema.Labels, size: int, hashed: str) -> dict[str, Any]:
     """See `shard_entry`."""
-    labels = schema.Labels.of(table)
     states = schema.array_of(table, "state")
     alive = table["alive"].to_numpy(zero_copy_only=False)
     after, before = (schema.array_of(table, column) for column in schema.averages_in(table))
@@ -141,9 +141,10 @@ def checked_shard(path: Path, labels: schema.Labels, shape: tuple[int, ...]) -> 
     try:
         data = path.read_bytes()
         table = table_of(data)
-        kept = schema.Labels.of(table).are(labels) and schema.array_of(table, "state").shape[1:] == shape
+        own = schema.Labels.of(table)
+        kept = own.are(labels) and schema.array_of(table, "state").shape[1:] == shape
         kept = kept and schema.is_as_digested(table)
-        return _entry(path.name, table, len(data), hash_of(data)) if kept else None
+        return _entry(path.name, table, own, len(data), hash_of(data)) if kept else None
     except DAMAGED:
         return None
 
