@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from p2d.errors import UserError
+from p2d.snapshots.files import write_shard
 from p2d.snapshots.simulated import simulate_here
-from p2d.snapshots.store import write_shard
 from p2d.training.randomness import WINDOW, batches
 from p2d.training.states import MemoryData, load_data, training_states
 from p2d.training.workers import Workers
