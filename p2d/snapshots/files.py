@@ -7,7 +7,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 
 from p2d.errors import UserError
 from p2d.observables import Sums
+from p2d.places import arrow_source
 from p2d.runs import whole
 from p2d.snapshots import schema
 from p2d.snapshots.shards import HASH_BYTES, UNKNOWN, Kind, shard_name, shard_number
@@ -155,9 +155,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         UserError: a file that is missing, cut or foreign.
     """
     try:
-        with ExitStack() as stack:
-            source = str(path) if isinstance(path, os.PathLike) else stack.enter_context(path.open("rb"))
-            file = stack.enter_context(pq.ParquetFile(source))
+        with pq.ParquetFile(arrow_source(path)) as file:
             return file.read(columns, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, error) from error
@@ -180,7 +178,7 @@ class Listing:
 
     Attributes:
         size: int64 [S], bytes; -1 for a shard that is not there.
-        time: float64 [S], when each was last changed, seconds.
+        time: int64 [S], when each was last changed, nanoseconds.
     """
 
     size: np.ndarray
@@ -189,11 +187,11 @@ class Listing:
     @classmethod
     def of(cls, folder: Path, count: int) -> Listing:
         """Of so many shards."""
-        listing = cls(np.full(count, UNKNOWN, np.int64), np.zeros(count))
+        listing = cls(np.full(count, UNKNOWN, np.int64), np.zeros(count, np.int64))
         for number, file in _listed(folder):
             if number < count:
                 facts = file.stat()
-                listing.size[number], listing.time[number] = facts.st_size, facts.st_mtime
+                listing.size[number], listing.time[number] = facts.st_size, facts.st_mtime_ns
         return listing
 
 
