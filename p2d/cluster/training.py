@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import shutil
 import tempfile
 import threading
 from collections.abc import Callable
@@ -18,12 +17,12 @@ import torch
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.util.queue import Queue
 
-from p2d.cluster import placement, runtime
+from p2d.cluster import placement, runtime, storage
 from p2d.cluster.stream import open_data
 from p2d.config import ScoreConfig, fits_unet
 from p2d.errors import UserError
 from p2d.recipes import build
-from p2d.runs import copy_whole, recovered
+from p2d.runs import copy_whole, recovered, remove
 from p2d.training import loop
 from p2d.training.checkpoint import read_state, write_checkpoint
 from p2d.training.history import Epoch, History
@@ -78,7 +77,7 @@ def train(job: TrainJob, on_epoch: OnEpoch) -> None:
             stopped = folder.with_name(f"{folder.name}_stopped")
             copy_whole(made, stopped)
             kept = f"; the model of epoch {last} is kept in {stopped}"
-    shutil.rmtree(job.storage, ignore_errors=True)
+    remove(job.storage)
     if mistake is not None:
         raise UserError(mistake + kept)
 
@@ -124,7 +123,8 @@ def _train_on(workers: int, job: TrainJob, on_epoch: OnEpoch) -> tuple[Path | No
         # Ray goes on from the newest checkpoint of a run of the same name.
         run_config=ray.train.RunConfig(
             name="run",
-            storage_path=str(job.storage),
+            storage_path=storage.path(job.storage),
+            storage_filesystem=storage.filesystem(job.storage),
             failure_config=ray.train.FailureConfig(max_failures=RESTARTS),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
@@ -137,7 +137,8 @@ def _train_on(workers: int, job: TrainJob, on_epoch: OnEpoch) -> tuple[Path | No
         inbox.put(None)
         listener.join()
         inbox.shutdown()
-    return Path(result.checkpoint.path) if result.checkpoint else None, mistakes[0] if mistakes else None
+    made = storage.place_of(result.checkpoint, job.storage) if result.checkpoint else None
+    return made, mistakes[0] if mistakes else None
 
 
 def cause(error: BaseException) -> str:
@@ -161,7 +162,7 @@ def _work(settings: dict[str, Any]) -> None:
     context = ray.train.get_context()
     workers = Workers(context.get_world_rank(), context.get_world_size())
     before = ray.train.get_checkpoint()
-    start = Path(before.path) if before is not None else None
+    start = storage.place_of(before, job.storage) if before is not None else None
     beside = context.get_local_world_size() * job.beside
     try:
         _learn(job, workers, beside, get_device(), start, _reporter(job, workers, inbox))
