@@ -16,8 +16,9 @@ from p2d.config.base import Show
 from p2d.errors import UserError
 
 FAULTY, USER_MISTAKE = 1, 2  # exit codes
-# A full disk, one that may not be written, an object store that does not answer or fails.
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EHOSTUNREACH, errno.EREMOTEIO)
+# A disk that is full, broken or may not be written, an object store that does not answer or fails.
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EROFS)
+OF_THE_DISK += (errno.EHOSTUNREACH, errno.EREMOTEIO)
 # The original scripts' names of options. Where a dataset is a command's first word, --dataset names it too.
 SHORT = {
     "-a": "--alpha",
@@ -183,7 +184,7 @@ def _perform(arguments: list[str], debug: bool) -> None:
     except BrokenPipeError:
         sys.stdout = None  # the reader has gone: there is nobody to tell
     except OSError as error:
-        if debug or signals.stopping() or error.errno not in UNWRITABLE:
+        if debug or signals.stopping() or error.errno not in OF_THE_DISK:
             raise
         place = f"{error.filename}: " if error.filename else ""
         print(f"p2d: {place}{error.strerror}; mend that, and the same command goes on from here", file=sys.stderr)
