@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Collection, Iterable
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)  # a full disk, or one that may not be written
 
 
 class UserError(Exception):
@@ -11,6 +14,11 @@ class UserError(Exception):
 
     The command line prints the line and exits with code 2, without a traceback.
     """
+
+
+def is_unwritable(error: BaseException) -> bool:
+    """Whether an error says that a disk is full or may not be written: then the same command goes on once it may."""
+    return isinstance(error, OSError) and error.errno in UNWRITABLE
 
 
 def refuse_unknown(what: str, name: str | int, known: Collection[str | int]) -> None:

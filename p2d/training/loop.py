@@ -57,8 +57,8 @@ def fit(
         config: its passes, rates and seed; a flow's and a score model's have these alike.
         report: called with the epoch, and a state whose `average` holds the weights to use.
         start: a state that was reported, to go on from.
-        stop: asked after every step; once it holds on any worker, all of them report a state in the middle of the epoch,
-            with the epoch before it, and return.
+        stop: asked after every step; once it holds on any worker, all of them report a state in the middle of the
+            epoch, with the epoch before it, and return.
 
     Raises:
         UserError: a loss that is not finite; names the step, or the epoch after which it shows.
