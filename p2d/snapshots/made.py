@@ -49,13 +49,14 @@ def first_card(
 
 
 def generated_labels(count: int, chunk: int, seed: int) -> ShardLabels:
-    """Labels of the rows of each shard of a generated dataset: a run of its own each, of a system not known."""
-    ids = np.arange(count, dtype=np.int64)
-    parts = np.split(ids, range(chunk, count, chunk))
-    return {
-        n: schema.Labels(part, part, np.zeros_like(part), np.full(len(part), np.nan), seed, GENERATED)
-        for n, part in enumerate(parts)
-    }
+    """Labels of the rows of each shard of a generated dataset."""
+    return {number: generated_rows(number, count, chunk, seed) for number in range(-(-count // chunk))}
+
+
+def generated_rows(number: int, count: int, chunk: int, seed: int) -> schema.Labels:
+    """Labels of the rows of the shard of a number: a run of its own each, of a system not known."""
+    ids = np.arange(number * chunk, min((number + 1) * chunk, count), dtype=np.int64)
+    return schema.Labels(ids, ids, np.zeros_like(ids), np.full(len(ids), np.nan), seed, GENERATED)
 
 
 def labels_like(dataset: store.Dataset) -> ShardLabels:
@@ -65,6 +66,14 @@ def labels_like(dataset: store.Dataset) -> ShardLabels:
         labels[number] = schema.Labels.of(dataset.index.slice(first, entry["rows"]).to_pylist())
         first += entry["rows"]
     return labels
+
+
+def rows_of(dataset: store.Dataset, number: int) -> tuple[schema.Labels, np.ndarray, np.ndarray]:
+    """The shard of a number: its rows' labels, states float32 [N, C, H, W], and which of them live."""
+    table = store.read_table(dataset.folder / dataset.card.shards[number]["name"])
+    labels = schema.upgraded_labels(table)
+    alive = labels.column("alive").to_numpy(zero_copy_only=False)
+    return schema.Labels.of(labels.to_pylist()), schema.array_of(table, "state"), alive
 
 
 def samples_of(
@@ -106,4 +115,4 @@ def make(
         labels, device, advance: see snapshots/writing.py, as for what is raised.
     """
     with shards.writing(folder, card) as kept:
-        return shards.make(folder, kept, labels, samples, device, advance)
+        return shards.make(folder, kept, labels, shards.written_here(folder, samples), device, advance)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -285,6 +286,24 @@ def shard_labels(simulation: Simulation, plans: list[ShardPlan]) -> shards.Shard
     return {shard.index: labels_of(simulation, shard) for shard in plans}
 
 
+@dataclass(frozen=True)
+class Simulated:
+    """Makes the shards of a simulation, see snapshots/writing.py."""
+
+    simulation: Simulation
+
+    def on(self, device: str, threads: int, tell: Callable[[int], None]) -> Callable[[int], schema.Samples]:
+        """Simulates the shard of a number."""
+        plans = plan(self.simulation)
+
+        def samples(number: int) -> schema.Samples:
+            made = simulate_samples(self.simulation, plans[number], device, threads)
+            tell(plans[number].rows)
+            return made
+
+        return samples
+
+
 def simulate_here(config: SimulateConfig, folder: Path) -> store.Dataset:
     """Make a dataset in this process, without Ray: for small data, notebooks and tests."""
     simulation = with_starts(config.simulation())
@@ -292,10 +311,6 @@ def simulate_here(config: SimulateConfig, folder: Path) -> store.Dataset:
         return store.open_dataset(folder)
     device = stepping.choose_device(config.wished_device)
     with writing(simulation, folder) as (card, simulation):
-        plans = plan(simulation)
-
-        def samples(number: int) -> schema.Samples:
-            return simulate_samples(simulation, plans[number], device, config.threads or None)
-
-        labels = shard_labels(simulation, plans)
-        return shards.make(folder, card, labels, samples, device, normalize=simulation.normalize)
+        samples = Simulated(simulation).on(device, config.threads or os.cpu_count() or 1, lambda _: None)
+        labels, make_shards = shard_labels(simulation, plan(simulation)), shards.written_here(folder, samples)
+        return shards.make(folder, card, labels, make_shards, device, normalize=simulation.normalize)

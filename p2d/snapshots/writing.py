@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -22,6 +23,21 @@ from p2d.snapshots import schema, store
 from p2d.snapshots.lock import sole_writer
 
 ShardLabels = dict[int, schema.Labels]  # of the rows of each shard, by its number
+Entry = dict[str, Any]  # of a shard, on the card
+MakeShards = Callable[[list[int]], Iterable[tuple[int, Entry]]]  # writes those of these numbers
+Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]  # map, or one over workers with results in order
+
+
+class Maker(Protocol):
+    """Makes the samples of shards, anywhere: pickled, it holds settings and not what they come to."""
+
+    def on(self, device: str, threads: int, tell: Callable[[int], None]) -> Callable[[int], schema.Samples]:
+        """What makes the samples of the shard of a number, and tells how many are done as it goes."""
+
+
+def written_here(folder: Path, samples: Callable[[int], schema.Samples]) -> MakeShards:
+    """Shards whose samples are made and written in this process, one after the other."""
+    return lambda numbers: ((n, store.write_shard(folder, n, samples(n))) for n in numbers)
 
 
 @contextmanager
@@ -72,25 +88,29 @@ def card_there(folder: Path, settings: dict[str, Any]) -> cards.Card | None:
     return card
 
 
-def kept_shards(folder: Path, card: cards.Card, labels: ShardLabels) -> dict[int, dict[str, Any]]:
+def kept_shards(folder: Path, card: cards.Card, labels: ShardLabels, each: Each = map) -> dict[int, Entry]:
     """Entries of the shards on disk that need not be made again, by number; each has been checked.
 
     A finished dataset's shards are held against the card, an interrupted one's against the labels that their rows must
     have and against their own digests.
+
+    Args:
+        each: a map over these checks, whose function and items are pickled where it is over processes.
     """
-    known = {entry["name"]: entry for entry in card.shards}
-    found = {}
-    for index, rows in labels.items():
-        path = folder / store.shard_name(index)
-        if card.complete:
-            entry = known.get(path.name)
-            sound = entry and path.is_file() and store.file_hash(path) == entry["hash"]
-            entry = entry if sound else None
-        else:
-            entry = store.checked_shard(path, rows, (len(card.species), *card.grid.shape))
-        if entry:
-            found[index] = entry
-    return found
+    known = {entry["name"]: entry for entry in card.shards} if card.complete else None
+    check = functools.partial(_kept_entry, folder, known, (len(card.species), *card.grid.shape))
+    return {n: entry for n, entry in zip(labels, each(check, labels.items()), strict=True) if entry}
+
+
+def _kept_entry(
+    folder: Path, known: dict[str, Entry] | None, shape: tuple[int, ...], shard: tuple[int, schema.Labels]
+) -> Entry | None:
+    number, rows = shard
+    path = folder / store.shard_name(number)
+    if known is None:
+        return store.checked_shard(path, rows, shape)
+    entry = known.get(path.name)
+    return entry if entry and path.is_file() and store.file_hash(path) == entry["hash"] else None
 
 
 def is_finished(folder: Path, settings: dict[str, Any], labels: Callable[[cards.Card], ShardLabels]) -> bool:
@@ -107,25 +127,27 @@ def make(
     folder: Path,
     card: cards.Card,
     labels: ShardLabels,
-    samples: Callable[[int], schema.Samples],
+    make_shards: MakeShards,
     device: str,
     advance: Callable[..., None] = lambda *_: None,
     normalize: bool = True,
+    each: Each = map,
 ) -> store.Dataset:
-    """Make the shards that are missing in this process, and complete the card that `writing` yields, see `finish`.
+    """Make the shards that are missing, and complete the card that `writing` yields, see `finish`.
 
     Args:
         labels: of the rows of each shard.
-        samples: makes the shard of a number.
-        advance: told the samples of each shard that was there.
+        make_shards: makes those that are missing, and tells its own progress.
+        advance: told the samples of the shards that were there.
+        each: how these are checked.
     """
     start = time.monotonic()
-    entries = kept_shards(folder, card, labels)
-    for number, rows in labels.items():
-        if number in entries:
-            advance(len(rows), "kept")
-        else:
-            entries[number] = store.write_shard(folder, number, samples(number))
+    entries = kept_shards(folder, card, labels, each)
+    missing = [number for number in labels if number not in entries]
+    if entries:
+        advance(sum(len(labels[number]) for number in entries), f"{len(entries)} shards kept")
+    if missing:
+        entries.update(make_shards(missing))
     made = [entries[number] for number in labels]
     finish(folder, card, made, device, time.monotonic() - start, normalize)
     return store.open_dataset(folder)
