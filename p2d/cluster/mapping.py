@@ -17,8 +17,7 @@ import ray
 
 from p2d.cluster import placement, runtime
 from p2d.errors import UserError
-from p2d.evaluate.passes import Mapper
-from p2d.threads import in_threads, one_torch_thread
+from p2d.threads import Mapper, each_on_one_thread, one_torch_thread
 
 AHEAD = 2  # tasks a CPU: one is done while the next one's item travels
 _function: dict[str, Any] = {}  # of the last pass that this worker process has served, by the pass's name
@@ -33,7 +32,7 @@ def choose_mapper(workers: int) -> Mapper:
     if workers > 1 or (workers == 0 and os.environ.get("RAY_ADDRESS")):
         runtime.start()
         return over_tasks(workers)
-    return lambda function, items: in_threads(function, items, workers or os.cpu_count() or 1)
+    return lambda function, items: each_on_one_thread(function, items, workers or os.cpu_count() or 1)
 
 
 def over_tasks(workers: int = 0) -> Mapper:
@@ -48,7 +47,7 @@ def over_tasks(workers: int = 0) -> Mapper:
         items = iter(items)
         first = list(itertools.islice(items, 2))
         if len(first) < 2:
-            yield from in_threads(function, first, 1)
+            yield from each_on_one_thread(function, first, 1)
             return
         name, shared = uuid.uuid4().hex, ray.put(function)
         task = ray.remote(num_cpus=1)(_call)

@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 
+from p2d import places
 from p2d.cluster import placement, runtime
 from p2d.cluster.mapping import over_tasks
 from p2d.config.simulate import SimulateConfig, Simulation
@@ -21,8 +22,10 @@ from p2d.progress import Advance
 from p2d.snapshots import store
 from p2d.snapshots import writing as shards
 from p2d.snapshots.card import Card
+from p2d.snapshots.files import write_shard
 from p2d.snapshots.simulated import Simulated, plan, shard_labels, writing
 from p2d.systems import stepping
+from p2d.threads import in_threads
 
 SHARDS_IN_FLIGHT = 2  # of an actor: one is made while the one before is written
 SMALL = 4e9  # cell updates that a core makes in about the seconds in which Ray and its actors start
@@ -105,7 +108,7 @@ class ShardMaker:
     """An actor: makes the shards whose numbers it is given. Two calls at a time: one makes, the other writes."""
 
     def __init__(self, maker: shards.Maker, folder: str, device: str, threads: int) -> None:
-        self.folder = Path(folder)
+        self.folder = places.place(folder)
         self.making = threading.Lock()
         self.samples = functools.cache(lambda: maker.on(device, threads, lambda _: None))
 
@@ -117,7 +120,7 @@ class ShardMaker:
         try:
             with self.making:
                 samples = self.samples()(number)
-            return json.dumps({"number": number, **store.write_shard(self.folder, number, samples)})
+            return json.dumps({"number": number, **write_shard(self.folder, number, samples)})
         except UserError as error:
             return json.dumps({"error": str(error)})
 
@@ -165,14 +168,15 @@ def is_here(wish: Wish, count: int) -> bool:
     return wish.small or count <= 1 or is_one
 
 
-def refuse(wish: Wish, count: int) -> None:
-    """Refuse to make so many shards, before anything is written.
+def refuse(wish: Wish, count: int, folder: Path) -> None:
+    """Refuse to make so many shards in a folder, before anything is written.
 
     Raises:
-        UserError: more actors than the cluster's CPUs or GPUs can hold.
+        UserError: more actors than the cluster's CPUs or GPUs can hold, or a folder that a node does not see.
     """
     if not is_here(wish, count):
         runtime.start()
+        runtime.refuse_unshared(folder)
         place(wish, count)
 
 
@@ -202,7 +206,7 @@ def make(
             advance(entry["rows"])
             yield entry.pop("number"), entry
 
-    each = over_tasks() if ray.is_initialized() else map
+    each = over_tasks() if ray.is_initialized() else in_threads
     return shards.make(folder, card, labels, entries, wish.device, advance, normalize, each)
 
 
@@ -225,8 +229,8 @@ def simulate(
     device = find_device(config.wished_device)
     small = device == "cpu" and simulation.is_fast and simulation.updates < SMALL
     wish = Wish(device, config.actors, config.threads, config.gpus_per_actor, small=small)
-    refuse(wish, len(plan(simulation)))
+    refuse(wish, len(plan(simulation)), folder)
     with writing(simulation, folder) as (card, simulation):
-        labels = shard_labels(simulation, plan(simulation))
+        labels = shard_labels(simulation)
         tell = advance or (lambda *_: None)
         return make(Simulated(simulation), wish, folder, card, labels, tell, simulation.normalize)

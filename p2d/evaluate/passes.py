@@ -5,9 +5,8 @@ The parts and the order of their sums are the dataset's own, so the measures are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +19,8 @@ from p2d.flow.velocity import feature_sums
 from p2d.snapshots.static import Balance
 from p2d.snapshots.store import Dataset
 from p2d.systems.system import System
+from p2d.threads import Mapper
 
-Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]  # map, or one over workers, in order
 PART = 32  # snapshots at least
 Sums = dict[str, np.ndarray]
 
@@ -95,7 +94,7 @@ def measure(fields: Fields, sample_ids: np.ndarray, each: Mapper = map) -> Measu
 
 def parts_of(dataset: Dataset, sample_ids: np.ndarray) -> list[np.ndarray]:
     """These ids, which rise, in parts: those of as many whole shards each as hold PART of them."""
-    ends = np.searchsorted(sample_ids, np.cumsum([entry["rows"] for entry in dataset.card.shards]))
+    ends = np.searchsorted(sample_ids, dataset.card.shards.starts[1:])
     parts, first = [], 0
     for end in ends:
         if end - first >= PART or (end == len(sample_ids) and end > first):

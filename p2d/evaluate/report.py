@@ -11,12 +11,13 @@ from p2d.discovery.result import Discovery
 from p2d.evaluate import metrics, ways
 from p2d.evaluate.evaluation import EquationMeasures, Evaluation, FieldMeasures, FlowMeasures, Preservation
 from p2d.evaluate.fresh import measure_fresh
-from p2d.evaluate.passes import Fields, Mapper, measure
+from p2d.evaluate.passes import Fields, measure
 from p2d.evaluate.rollout import roll_out
 from p2d.flow import verdict
 from p2d.flow.model import Flow
 from p2d.snapshots.static import STATIC
 from p2d.snapshots.store import Dataset, evenly
+from p2d.threads import Mapper
 from p2d.training.checkpoint import read_config
 from p2d.training.history import Epoch, History
 

@@ -12,9 +12,9 @@ import torch
 
 from p2d.evaluate import preservation
 from p2d.evaluate.course import Course, Rollout
-from p2d.evaluate.passes import Mapper
 from p2d.evaluate.ways import STILL, TRUE, Subject, Way, choose_way, integrated, true_states, true_step
 from p2d.progress import Advance
+from p2d.threads import Mapper
 
 GONE = 1e3  # floors; an ensemble that far away is as good as blown up
 

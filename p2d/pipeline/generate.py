@@ -24,6 +24,7 @@ from p2d.runs import DATA, REPORT, SCORE, short_name, write_json
 from p2d.score.model import ScoreModel
 from p2d.show.view import View
 from p2d.snapshots import made as derived
+from p2d.snapshots.card import load_card
 from p2d.snapshots.noise import LOOKED_AT, seen, white_noise
 from p2d.snapshots.store import Dataset, evenly, find_dataset, open_dataset
 from p2d.snapshots.writing import writing
@@ -72,7 +73,7 @@ def sample(score: str, config: SampleConfig, out: Path, track: Tracker) -> Outco
     view = View(card.species, card.grid, config.show)
     maker = reverse.Patterns(shared_folder(folder), card, config.num_samples, config.steps, config.seed, config.churn)
     wish = Wish(find_device("auto"), config.workers, cores=CORES, name="workers")
-    refuse(wish, len(labels))
+    refuse(wish, len(labels), place)
     with stage(track, "sample", place, {**config.to_dict(), "score": str(folder)}) as child:
         with progress("sample", config.num_samples, "patterns") as advance, writing(place, card) as kept:
             dataset = make(maker, wish, place, kept, labels, advance)
@@ -109,10 +110,11 @@ def _own_dataset(name: str, trained_on: Json, model: Path, out: Path) -> Dataset
         return dataset
     for known in DATA.names(out):
         card = DATA.place(out, known) / "card.json"
+        # The hash also stands in the cards of what was made from it, which may be unfinished.
         if card.is_file() and trained_on["dataset_hash"] in card.read_text():
-            dataset = open_dataset(card.parent)
-            if dataset.card.dataset_hash == trained_on["dataset_hash"]:
-                return dataset
+            held = load_card(card.parent)
+            if held.complete and held.dataset_hash == trained_on["dataset_hash"]:
+                return open_dataset(card.parent)
     return None
 
 
@@ -192,7 +194,7 @@ def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracke
     trained = train_score(training, trainer, out, track, show, coordinates)
     card = derived.first_card(settings, origin, own.species, own.grid, dataset.scaling, own.chunk, like=own)
     wish = Wish(find_device("auto"), source.workers, cores=CORES, name="workers")
-    refuse(wish, len(labels))
+    refuse(wish, len(labels), place)
     with stage(track, "denoise", place, {**config.to_dict(), **source.to_dict(), "noise": told}) as child:
         with progress("denoise", dataset.card.samples, "snapshots") as advance, writing(place, card) as kept:
             source_data = replace(dataset, folder=shared_folder(dataset.folder))

@@ -17,8 +17,9 @@ from p2d.score.sample import threads_on, values_of
 from p2d.snapshots import made as derived
 from p2d.snapshots.card import Card
 from p2d.snapshots.schema import Samples
+from p2d.snapshots.shards import shard_name
 from p2d.snapshots.store import Dataset
-from p2d.threads import in_threads
+from p2d.threads import each_on_one_thread
 from p2d.training.randomness import imaged, images, restored
 
 TOGETHER = 8  # states that are denoised together
@@ -74,7 +75,7 @@ def denoised(model: ScoreModel, x: Tensor, sigma: float, threads: int | None = N
             total += restored(model.posterior_mean(imaged(part, image), level), image)
         return total / len(each)
 
-    return in_threads(clean, x.split(TOGETHER), threads_on(x.device, threads))
+    return each_on_one_thread(clean, x.split(TOGETHER), threads_on(x.device, threads))
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,10 @@ class Denoised:
         to_values = values_of(self.card.species, self.scaling, tell)
 
         def samples(number: int) -> Samples:
-            labels, states, alive = derived.rows_of(self.source, number)
+            _, states = self.source.read_shard(shard_name(number))
+            shards = self.source.shards
             x = self.scaling.to_training(torch.tensor(states, device=device))
             values = to_values(denoised(model, x, self.level, threads))
-            return derived.samples_of(values, labels, self.card, alive)
+            return derived.samples_of(values, shards.labels(number), self.card, shards.living(number))
 
         return samples

@@ -23,7 +23,7 @@ from p2d.score.model import ScoreModel
 from p2d.snapshots import made as derived
 from p2d.snapshots.card import Card
 from p2d.snapshots.schema import Samples
-from p2d.threads import in_threads
+from p2d.threads import each_on_one_thread
 from p2d.training.randomness import sample_generator
 
 RHO = 7.0  # Karras et al. 2022, Eq. 5: how much denser noise levels lie towards the clear end
@@ -129,7 +129,7 @@ def generate(
         return model.filled(reverse(model, field + levels[0] * drawn[:, 1], levels, churn, streams))
 
     parts = [ids[first : first + TOGETHER] for first in range(0, len(ids), TOGETHER)]
-    return in_threads(patterns, parts, threads_on(device, threads))
+    return each_on_one_thread(patterns, parts, threads_on(device, threads))
 
 
 def threads_on(device: torch.device, threads: int | None) -> int:
@@ -161,7 +161,7 @@ class Patterns:
         to_values = values_of(card.species, card.scaling, tell)
 
         def samples(number: int) -> Samples:
-            labels = derived.generated_rows(number, self.count, card.chunk, self.seed)
+            labels = derived.generated_rows(self.count, card.chunk, self.seed, number)
             ids = labels.sample_id.tolist()
             parts = generate(model, ids, card.grid.shape, self.steps, self.seed, self.churn, threads)
             return derived.samples_of(to_values(parts), labels, card)

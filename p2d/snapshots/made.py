@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,31 +50,19 @@ def first_card(
 
 
 def generated_labels(count: int, chunk: int, seed: int) -> ShardLabels:
-    """Labels of the rows of each shard of a generated dataset."""
-    return {number: generated_rows(number, count, chunk, seed) for number in range(-(-count // chunk))}
+    """Labels of the rows of each shard of a generated dataset: a run of its own each, of a system not known."""
+    return ShardLabels(-(-count // chunk), partial(generated_rows, count, chunk, seed))
 
 
-def generated_rows(number: int, count: int, chunk: int, seed: int) -> schema.Labels:
-    """Labels of the rows of the shard of a number: a run of its own each, of a system not known."""
+def generated_rows(count: int, chunk: int, seed: int, number: int) -> schema.Labels:
+    """Labels of the rows of the shard of a number."""
     ids = np.arange(number * chunk, min((number + 1) * chunk, count), dtype=np.int64)
     return schema.Labels(ids, ids, np.zeros_like(ids), np.full(len(ids), np.nan), seed, GENERATED)
 
 
 def labels_like(dataset: store.Dataset) -> ShardLabels:
     """Labels of the rows of each shard of a dataset, as they are."""
-    labels, first = {}, 0
-    for number, entry in enumerate(dataset.card.shards):
-        labels[number] = schema.Labels.of(dataset.index.slice(first, entry["rows"]).to_pylist())
-        first += entry["rows"]
-    return labels
-
-
-def rows_of(dataset: store.Dataset, number: int) -> tuple[schema.Labels, np.ndarray, np.ndarray]:
-    """The shard of a number: its rows' labels, states float32 [N, C, H, W], and which of them live."""
-    table = store.read_table(dataset.folder / dataset.card.shards[number]["name"])
-    labels = schema.upgraded_labels(table)
-    alive = labels.column("alive").to_numpy(zero_copy_only=False)
-    return schema.Labels.of(labels.to_pylist()), schema.array_of(table, "state"), alive
+    return ShardLabels(len(dataset.shards), dataset.shards.labels)
 
 
 def samples_of(
