@@ -1,15 +1,13 @@
-"""Shards on disk, one and many: written whole or not at all, checked when read, listed at once, read in threads."""
+"""Shards on disk, one and many: written whole or not at all, checked when read, listed at once."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -21,9 +19,6 @@ from p2d.places import arrow_source
 from p2d.runs import whole
 from p2d.snapshots import schema
 from p2d.snapshots.shards import HASH_BYTES, UNKNOWN, Kind, shard_name, shard_number
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 # Bytes of equal rank beside each other: states take 1.6 times less room than with zstd alone, and less time.
 PARQUET: dict[str, Any] = {
@@ -209,19 +204,3 @@ def _listed(folder: Path) -> Iterator[tuple[int, Any]]:
         number = shard_number(file.name)
         if number is not None:
             yield number, file
-
-
-def in_threads(task: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """What a task makes of each item, in their order; a few are under way at a time, in threads.
-
-    Reading, decoding and hashing run without Python's lock.
-    """
-    threads = 2 * (os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads) as pool:
-        under_way: deque[Future[Result]] = deque()
-        for item in items:
-            under_way.append(pool.submit(task, item))
-            if len(under_way) > 4 * threads:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
