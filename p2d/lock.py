@@ -51,6 +51,8 @@ def lock_of(target: Path) -> Path:
 
 def holder(file: Path) -> tuple[str, str]:
     """Who holds a lock, and since when; twice '' if nobody does."""
+    if not isinstance(file, Path):
+        return "", ""
     try:
         with file.open() as lock:
             try:

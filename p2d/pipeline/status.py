@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +97,13 @@ def status(out: Path, name: str = "") -> Status:
                 why = {"failed": f"failed: {last.get('error')}", "stopped": "stopped", FINISHED: ""}
                 parts = filter(None, (result.detail, why.get(last.get("state", ""), "was killed")))
                 command = begun.get(of_result[-1], {}).get("command", "")
-                result = Result(**{**asdict(result), "detail": ", ".join(parts), "command": command})
+                result = replace(result, detail=", ".join(parts), command=command)
             results.append(result)
     if name:
         results = [r for r in results if name in (r.name, short_name(r.name))]
         if not results:
             raise UserError(f"there is nothing called {name!r} under {out}; p2d status lists what there is")
-        own = [f"{Path(r.where).relative_to(out).as_posix()}/" for r in results]
+        own = [f"{r.where.removeprefix(f'{out}/')}/" for r in results]
         events = [e for e in events if any(f"{e['result']}/".startswith(where) for where in own)]
     return Status(out, results, events if name else [])
 
@@ -113,7 +114,7 @@ def _names(out: Path, kind: Kind) -> list[str]:
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.name.endswith(".lock"):
             names.add(path.name[1 : -len(".lock")])
-        elif kind in (SCORE, FLOW) and path.match(f".*-{HASH}"):
+        elif kind in (SCORE, FLOW) and fnmatch(path.name, f".*-{HASH}"):
             names.add(path.name[1 : -len(HASH) - 1])
         elif path.is_dir() and not path.name.startswith("."):
             names.add(path.name)

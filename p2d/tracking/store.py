@@ -8,6 +8,7 @@ import functools
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -140,8 +141,8 @@ def open_tracker(out: Path, enabled: bool) -> Run:
         store, shown = Store(client, own, _guarded(uri)), without_password(uri)
         if uri.startswith("http"):
             say(f"MLflow: {shown.rstrip('/')}/{TABLE.format(own)}")
-        hand_over_left(store, uri, shown, out)
-    patient = Patient(store, shown, kept_file(out, uri, store.process))
+        hand_over_left(store, uri, shown, _folder_of_kept(out))
+    patient = Patient(store, shown, kept_file(_folder_of_kept(out), uri, store.process))
     atexit.register(patient.close)
     return Run(patient)
 
@@ -154,6 +155,15 @@ def _experiment(client: MlflowClient, uri: str, out: Path) -> str:
     # Without a place of their own, artifacts would follow the working directory.
     place = (out.resolve() / "mlartifacts").as_uri() if uri.startswith("sqlite") else None
     return client.create_experiment(EXPERIMENT, artifact_location=place)
+
+
+def _folder_of_kept(out: Path) -> Path:
+    """Where calls to a store that is gone are kept: on this machine, as they are appended one by one."""
+    if isinstance(out, Path):
+        return out
+    folder = Path(tempfile.gettempdir()) / f"p2d-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 def without_password(uri: str) -> str:
