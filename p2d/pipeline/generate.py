@@ -193,7 +193,7 @@ def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracke
     training = denoising.training_settings(config, sigma, level)
     trained = train_score(training, trainer, out, track, show, coordinates)
     card = derived.first_card(settings, origin, own.species, own.grid, dataset.scaling, own.chunk, like=own)
-    wish = Wish(find_device("auto"), source.workers, cores=CORES, name="workers")
+    wish = Wish(find_device("auto"), source.most_workers, cores=CORES, name="workers")
     refuse(wish, len(labels), place)
     with stage(track, "denoise", place, {**config.to_dict(), **source.to_dict(), "noise": told}) as child:
         with progress("denoise", dataset.card.samples, "snapshots") as advance, writing(place, card) as kept:
