@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import sys
 from typing import Annotated, Any
@@ -13,12 +12,9 @@ from p2d import config, places, signals
 from p2d.commands import Command, Common, Field, Place, Screen, benchmark, parse, show_commands, stage
 from p2d.config import bench, option
 from p2d.config.base import Show
-from p2d.errors import UserError
+from p2d.errors import UserError, is_unwritable
 
 FAULTY, USER_MISTAKE = 1, 2  # exit codes
-# A disk that is full, broken or may not be written, an object store that does not answer or fails.
-OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EROFS)
-OF_THE_DISK += (errno.EHOSTUNREACH, errno.EREMOTEIO)
 # The original scripts' names of options. Where a dataset is a command's first word, --dataset names it too.
 SHORT = {
     "-a": "--alpha",
@@ -184,7 +180,7 @@ def _perform(arguments: list[str], debug: bool) -> None:
     except BrokenPipeError:
         sys.stdout = None  # the reader has gone: there is nobody to tell
     except OSError as error:
-        if debug or signals.stopping() or error.errno not in OF_THE_DISK:
+        if debug or signals.stopping() or not is_unwritable(error):
             raise
         place = f"{error.filename}: " if error.filename else ""
         print(f"p2d: {place}{error.strerror}; mend that, and the same command goes on from here", file=sys.stderr)

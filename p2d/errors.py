@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Collection, Iterable
+
+# A disk that is full, broken or may not be written, an object store that does not answer or fails.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EROFS)
+UNWRITABLE += (errno.EHOSTUNREACH, errno.EREMOTEIO)
 
 
 class UserError(Exception):
@@ -11,6 +16,11 @@ class UserError(Exception):
 
     The command line prints the line and exits with code 2, without a traceback.
     """
+
+
+def is_unwritable(error: BaseException) -> bool:
+    """Whether an error is the disk's, and not of what is on it: then the same command goes on once that is mended."""
+    return isinstance(error, OSError) and error.errno in UNWRITABLE
 
 
 def refuse_unknown(what: str, name: str | int, known: Collection[str | int]) -> None:
