@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from p2d.errors import UserError
+from p2d.errors import UserError, is_unwritable
 from p2d.observables import Sums
 from p2d.runs import whole
 from p2d.snapshots import schema
@@ -160,6 +160,8 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
             file = stack.enter_context(pq.ParquetFile(source))
             return file.read(columns, use_threads=False)
     except (pa.ArrowException, OSError) as error:
+        if is_unwritable(error):  # nothing says that the file is damaged
+            raise
         raise _unreadable(path, error) from error
 
 
