@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from p2d.errors import UserError
+from p2d.errors import UserError, unwritable
 from p2d.observables import Sums
 from p2d.places import arrow_source
 from p2d.runs import whole
@@ -153,6 +153,8 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         with pq.ParquetFile(arrow_source(path)) as file:
             return file.read(columns, use_threads=False)
     except (pa.ArrowException, OSError) as error:
+        if unwritable(error):  # nothing says that the file is damaged
+            raise
         raise _unreadable(path, error) from error
 
 
