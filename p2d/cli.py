@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from p2d import config
+from p2d import config, signals
 from p2d.commands import Command, Common, Field, Place, Screen, benchmark, parse, show_commands, stage
 from p2d.config import bench, option
 from p2d.config.base import Show
@@ -156,6 +156,17 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a command; a user's mistake ends with one line on standard error and exit code 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
+    with signals.handling():
+        try:
+            _perform(arguments, debug)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            if not (signals.stopping() or isinstance(error, KeyboardInterrupt)):
+                raise
+            print(f"p2d: {signals.STOPPED}", file=sys.stderr)
+            sys.exit(signals.exit_code())
+
+
+def _perform(arguments: list[str], debug: bool) -> None:
     try:
         for length in (2, 1):
             command = COMMANDS.get(" ".join(arguments[:length]))
@@ -164,21 +175,18 @@ def main(arguments: list[str] | None = None) -> None:
                 return
         show_commands(COMMANDS, arguments)
     except UserError as error:
-        if debug:
+        if debug or signals.stopping():
             raise
         print(f"p2d: {error}", file=sys.stderr)
         sys.exit(USER_MISTAKE)
     except BrokenPipeError:
         sys.stdout = None  # the reader has gone: there is nobody to tell
     except OSError as error:
-        if debug or error.errno not in UNWRITABLE:
+        if debug or signals.stopping() or error.errno not in UNWRITABLE:
             raise
         place = f"{error.filename}: " if error.filename else ""
         print(f"p2d: {place}{error.strerror}; mend that, and the same command goes on from here", file=sys.stderr)
         sys.exit(USER_MISTAKE)
-    except KeyboardInterrupt:
-        print("p2d: stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
 
 
 def job(stage: str) -> None:
