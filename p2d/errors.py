@@ -1,9 +1,16 @@
-"""The one exception for mistakes that a user can mend."""
+"""The one exception for mistakes that a user can mend, and what is made of files that somebody else may have written."""
 
 from __future__ import annotations
 
 import difflib
+import types
+import zlib
 from collections.abc import Collection, Iterable
+from dataclasses import is_dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+# What building a value from JSON that is not what it should be may raise.
+UNREADABLE = (TypeError, LookupError, ValueError, AttributeError, ArithmeticError, RecursionError, zlib.error)
 
 
 class UserError(Exception):
@@ -24,3 +31,52 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """' (did you mean ...?)' for the known name closest to `name`, or '' when none is close."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def refuse_other_types(value: Any, kind: Any, where: str) -> None:
+    """Refuse a value that is not of its declared type, or that holds one that is not.
+
+    Args:
+        kind: the type: plain, of tuples, lists and tables of others, one of several, or a dataclass.
+        where: it stands, such as 'grid.shape'.
+
+    Raises:
+        UserError: names the place and the value.
+    """
+    origin, parts = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return
+    if is_dataclass(kind) and isinstance(value, kind):  # type: ignore[arg-type]
+        for name, own in get_type_hints(kind).items():
+            if name in kind.__dataclass_fields__:  # type: ignore[union-attr]
+                refuse_other_types(getattr(value, name), own, f"{where}.{name}")
+        return
+    if origin in (Union, types.UnionType):
+        fits = any(_is_of(value, part) for part in parts)
+    elif origin is Literal:
+        fits = value in parts
+    elif origin is dict and isinstance(value, dict):
+        fits = all(isinstance(key, parts[0]) for key in value)
+        for key, item in value.items():
+            refuse_other_types(item, parts[1], f"{where}.{key}")
+    elif origin in (tuple, list) and isinstance(value, origin):
+        repeated = origin is list or parts[-1] is Ellipsis
+        fits = repeated or len(value) == len(parts)
+        for n, item in enumerate(value if fits else ()):
+            refuse_other_types(item, parts[0] if repeated else parts[n], f"{where}.{n}")
+    elif kind in (int, float):
+        fits = isinstance(value, int | kind) and not isinstance(value, bool)
+    else:
+        fits = isinstance(value, type(None) if kind is None else origin or kind)
+    if not fits:
+        shown = repr(value)
+        told = str(getattr(kind, "__name__", kind)).replace("typing.", "")
+        raise UserError(f"{where} = {shown if len(shown) <= 80 else shown[:77] + '...'} is not possible: it must be {told}")
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    try:
+        refuse_other_types(value, kind, "")
+    except UserError:
+        return False
+    return True
