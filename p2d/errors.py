@@ -1,4 +1,4 @@
-"""The one exception for mistakes that a user can mend, and what is made of files that somebody else may have written."""
+"""The one exception for mistakes that a user can mend, and checks of what is read from files."""
 
 from __future__ import annotations
 
@@ -33,6 +33,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
+def one_line(error: Exception) -> str:
+    """What an error says, on one line of at most 200 characters; its kind where it says nothing."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def refuse_other_types(value: Any, kind: Any, where: str) -> None:
     """Refuse a value that is not of its declared type, or that holds one that is not.
 
@@ -48,7 +53,7 @@ def refuse_other_types(value: Any, kind: Any, where: str) -> None:
         return
     if is_dataclass(kind) and isinstance(value, kind):  # type: ignore[arg-type]
         for name, own in get_type_hints(kind).items():
-            if name in kind.__dataclass_fields__:  # type: ignore[union-attr]
+            if name in kind.__dataclass_fields__:
                 refuse_other_types(getattr(value, name), own, f"{where}.{name}")
         return
     if origin in (Union, types.UnionType):
@@ -57,7 +62,7 @@ def refuse_other_types(value: Any, kind: Any, where: str) -> None:
         fits = value in parts
     elif origin is dict and isinstance(value, dict):
         fits = all(isinstance(key, parts[0]) for key in value)
-        for key, item in value.items():
+        for key, item in value.items() if parts[1] is not Any else ():
             refuse_other_types(item, parts[1], f"{where}.{key}")
     elif origin in (tuple, list) and isinstance(value, origin):
         repeated = origin is list or parts[-1] is Ellipsis
@@ -71,7 +76,9 @@ def refuse_other_types(value: Any, kind: Any, where: str) -> None:
     if not fits:
         shown = repr(value)
         told = str(getattr(kind, "__name__", kind)).replace("typing.", "")
-        raise UserError(f"{where} = {shown if len(shown) <= 80 else shown[:77] + '...'} is not possible: it must be {told}")
+        raise UserError(
+            f"{where} = {shown if len(shown) <= 80 else shown[:77] + '...'} is not possible: it must be {told}"
+        )
 
 
 def _is_of(value: Any, kind: Any) -> bool:

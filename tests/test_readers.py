@@ -3,7 +3,6 @@
 import copy
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from p2d.config import DiscoverConfig, FlowConfig, ScoreConfig, SimulateConfig
 from p2d.discovery.result import Discovery
 from p2d.errors import UserError
+from p2d.fields import Grid
 from p2d.flow.model import Flow
 from p2d.flow.velocity import LocalField
 from p2d.score.model import ScoreModel
@@ -24,12 +24,13 @@ from p2d.snapshots.verify import verify
 from p2d.systems import expressions
 from p2d.systems.reading import CATALOGUE, load_system, toml_text
 from p2d.training.checkpoint import write_checkpoint
-from tests.discovery.test_result import discovery  # noqa
 
-# One series of examples, the same each time; what an example costs is bounded, too.
+from .discovery.test_result import discovery
+
+# One series of examples, the same each time; none takes long, so that a reader that hangs is found, too.
 few = settings(
-    max_examples=400,
-    deadline=None,
+    max_examples=60,
+    deadline=5000,
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -44,7 +45,9 @@ SCALARS = st.one_of(
     st.text(max_size=8),
 )
 JSON = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=5
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=5,
 )
 
 
@@ -80,7 +83,11 @@ def damaged(draw, data: bytes):
     for _ in range(draw(st.integers(1, 4))):
         place = draw(st.integers(0, max(len(data) - 1, 0)))
         put = draw(st.binary(min_size=1, max_size=4))
-        data = draw(st.sampled_from([data[:place], data[:place] + put + data[place + len(put) :], data[:place] + put + data[place:]]))
+        data = draw(
+            st.sampled_from(
+                [data[:place], data[:place] + put + data[place + len(put) :], data[:place] + put + data[place:]]
+            )
+        )
     return data
 
 
@@ -106,11 +113,27 @@ def dataset(tmp_path_factory):
 def test_a_card(dataset, tmp_path, data):
     values = json.loads((dataset / "card.json").read_text())
     (tmp_path / "card.json").write_text(json.dumps(data.draw(altered(values))))
+    for name in ("shard-00000.parquet", "shard-00001.parquet"):
+        (tmp_path / name).write_bytes((dataset / name).read_bytes())
     card = read(load_card, tmp_path)
     if card:
         assert Card.from_dict(card.to_dict()).to_dict() is not None
-    read(open_dataset, tmp_path)
-    read(verify, tmp_path)
+    opened = read(open_dataset, tmp_path)
+    if opened:
+        read(opened.states)
+        read(verify, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 100_000, "9" * 10_000, "\x00", "null", "[]", '"', "\ufeff{}"]
+)
+@pytest.mark.parametrize("name", ["card.json", "config.json", "equation.json"])
+def test_json_that_is_nested_or_long_without_end(tmp_path, text, name):
+    (tmp_path / name).write_text(text)
+    for reader in (load_card, Flow.load, Discovery.load):
+        with pytest.raises(UserError) as refused:
+            reader(tmp_path)
+        assert "\n" not in str(refused.value) and len(str(refused.value)) < 500
 
 
 @few
@@ -154,22 +177,53 @@ def test_an_equation(tmp_path, data):
         assert str(equation) and repr(equation) and equation.to_dict() and read(lambda: equation.system)
 
 
+@pytest.fixture(scope="module", params=["flow", "score"])
+def model(request, tmp_path_factory):
+    """The reader of a model's checkpoint, and the files of one."""
+    settings = {"flow": FlowConfig(hidden=(4,)), "score": ScoreConfig(channels=(4,), alpha=(0.5, 0.99))}[request.param]
+    made = {"flow": LocalField((4,)), "score": ScoreModel((4,), (0.5, 0.99))}[request.param]
+    data = {"scaling": {"shift": [0.0, 0.0], "scale": [1.0, 1.0]}, "grid": Grid((8, 8)).to_dict()}
+    config = {"kind": request.param, "settings": settings.to_dict(), "data": data, "learnt_from": {"dataset": "waves"}}
+    folder = tmp_path_factory.mktemp("model")
+    write_checkpoint(folder, config, made.state_dict())
+    reader = {"flow": Flow.load, "score": ScoreModel.load}[request.param]
+    return reader, *((folder / name).read_bytes() for name in ("config.json", "model.safetensors"))
+
+
 @few
 @given(st.data())
-def test_a_model(tmp_path, data):
-    flow = {"settings": FlowConfig(hidden=(4,)).to_dict(), "kind": "flow"}
-    score = {"settings": ScoreConfig(channels=(4,), alpha=(0.5, 0.99)).to_dict(), "kind": "score"}
-    known = {"scaling": {"shift": [0.0, 0.0], "scale": [1.0, 1.0]}, "grid": {"shape": [8, 8], "spacing": 1.0, "edges": ["periodic", "periodic"], "unit": ""}}
-    for config, model, reader in ((flow, LocalField((4,)), Flow.load), (score, ScoreModel((4,), (0.5, 0.99)), ScoreModel.load)):
-        write_checkpoint(tmp_path, {**config, "data": known, "learnt_from": {"dataset": "waves"}}, model.state_dict())
-        for name, change in (("config.json", lambda b: json.dumps(data.draw(altered(json.loads(b)))).encode()), ("model.safetensors", lambda b: data.draw(damaged(b)))):
-            sound = (tmp_path / name).read_bytes()
-            (tmp_path / name).write_bytes(change(sound))
-            read(reader, tmp_path)
-            (tmp_path / name).write_bytes(sound)
+def test_a_model(model, tmp_path, data):
+    reader, config, weights = model
+    other_config = json.dumps(data.draw(altered(json.loads(config)))).encode()
+    for files in ((other_config, weights), (config, data.draw(damaged(weights)))):
+        for name, content in zip(("config.json", "model.safetensors"), files, strict=True):
+            (tmp_path / name).write_bytes(content)
+        read(reader, tmp_path)
 
 
-WORDS = st.sampled_from([*"uvFk()+-*/,.^ 019", "**", "lap(", "grad(", "d(", "exp(", ", x)", "1e9", "1e999", "__import__", "lambda:", "u.v", "[u]", "'u'", "\\", "\n", "é", "if", "9**9"])
+WORDS = st.sampled_from(
+    [
+        *"uvFk()+-*/,.^ 019",
+        "**",
+        "lap(",
+        "grad(",
+        "d(",
+        "exp(",
+        ", x)",
+        "1e9",
+        "1e999",
+        "__import__",
+        "lambda:",
+        "u.v",
+        "[u]",
+        "'u'",
+        "\\",
+        "\n",
+        "é",
+        "if",
+        "9**9",
+    ]
+)
 TEXTS = st.lists(WORDS, max_size=25).map("".join) | st.text(max_size=30)
 
 
@@ -187,8 +241,15 @@ def test_an_expression(text):
 @given(st.data())
 def test_a_system(tmp_path, data):
     source = data.draw(st.sampled_from(sorted(CATALOGUE.glob("*.toml")))).read_bytes()
-    word = st.sampled_from(["lap(", "nan", "inf", "[run]\n", "dt = -1\n", "= ", '"', "1e400", "\x00", "..", "{", "[[", "u"])
-    put = data.draw(damaged(source) | st.tuples(st.integers(0, len(source)), word).map(lambda put: source[: put[0]] + put[1].encode() + source[put[0] :]))
+    word = st.sampled_from(
+        ["lap(", "nan", "inf", "[run]\n", "dt = -1\n", "= ", '"', "1e400", "\x00", "..", "{", "[[", "u"]
+    )
+    put = data.draw(
+        damaged(source)
+        | st.tuples(st.integers(0, len(source)), word).map(
+            lambda put: source[: put[0]] + put[1].encode() + source[put[0] :]
+        )
+    )
     (tmp_path / "own.toml").write_bytes(put)
     system = read(load_system, tmp_path / "own.toml")
     if system:

@@ -127,7 +127,7 @@ class Config:
                 raise UserError(f"unknown setting {key!r}{nearest(key, known)} in a {cls.__name__}")
         made = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         for key, kind in get_type_hints(cls).items():
-            if key in made:
+            if key in made and get_origin(kind) is not Literal:  # whose mistakes are told with the nearest one
                 refuse_other_types(made[key], kind, key)
         return cls(**made)
 

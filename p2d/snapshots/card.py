@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from p2d.errors import UserError
+from p2d.errors import UNREADABLE, UserError, one_line, refuse_other_types
 from p2d.fields import Grid, Scaling, Species
 from p2d.observables import Ensemble
 from p2d.runs import write_json
@@ -88,7 +89,7 @@ class Card:
         """The card of these JSON types.
 
         Raises:
-            TypeError, KeyError, ValueError, UserError: they are none.
+            UserError, or one of UNREADABLE: they are none.
         """
         scaling = values.get("scaling")
         typed = {
@@ -98,7 +99,9 @@ class Card:
             "scaling": Scaling.from_dict(scaling) if scaling else None,
             "ensembles": {label: Ensemble.from_dict(e) for label, e in values.get("ensembles", {}).items()},
         }
-        return cls(**{**values, **typed})
+        card = cls(**{**values, **typed})
+        refuse_other_types(card, cls, "card")
+        return card
 
 
 def load_card(folder: Path) -> Card:
@@ -114,7 +117,7 @@ def load_card(folder: Path) -> Card:
         raise UserError(f"{folder} holds no card.json, so it is no dataset of p2d; p2d simulate makes one")
     try:
         values = json.loads(file.read_text(errors="replace"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is not JSON ({error}); simulate the dataset again") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise UserError(f"{file} is not the card of a {FORMAT}; p2d simulate makes one")
@@ -129,11 +132,20 @@ def load_card(folder: Path) -> Card:
             "simulate it again under another --name"
         )
     try:
-        if not all(entry.keys() >= ENTRY for entry in values.get("shards", [])):
-            raise KeyError("a shard without its hash")
+        if not all(map(_is_entry, values.get("shards", []))):
+            raise KeyError("a shard without its name, rows or hash")
         return Card.from_dict(version_2.upgraded(values) if own == version_2.VERSION else values)
-    except (TypeError, KeyError, ValueError, AttributeError, UserError) as error:
-        raise UserError(f"{file} is damaged ({error}); simulate the dataset again") from error
+    except (*UNREADABLE, UserError) as error:
+        raise UserError(f"{file} is damaged ({one_line(error)}); simulate the dataset again") from error
+
+
+def _is_entry(entry: dict[str, Any]) -> bool:
+    """Whether an entry of a shard says what it must, of a file in the dataset's own folder."""
+    return (
+        entry.keys() >= ENTRY
+        and re.fullmatch(r"shard-\d+\.parquet", entry["name"]) is not None
+        and all(type(entry[key]) is int and entry[key] >= 0 for key in ("rows", "alive"))
+    )
 
 
 def dataset_hash(digests: list[bytes]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from p2d.errors import UserError
+from p2d.errors import UserError, one_line
 from p2d.fields import Scaling
 from p2d.runs import DATA, whole
 from p2d.snapshots import schema
@@ -88,7 +88,7 @@ def checked_shard(path: Path, labels: schema.Labels, shape: tuple[int, ...]) -> 
     if not path.exists():
         return None
     try:
-        table = pq.read_table(path)
+        table = read_table(path)
         entry = shard_entry(path, table)
         kept = table.select(list(schema.KNOWN)).to_pylist() == labels.rows()
         kept = kept and schema.array_of(table, "state").shape[1:] == shape and schema.is_as_digested(table)
@@ -104,15 +104,21 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
         UserError: a file that is missing, cut or foreign.
     """
     try:
-        return pq.read_table(path, columns=columns)
-    except (pa.ArrowException, OSError) as error:
-        told = str(error).splitlines()[0]
-        raise UserError(f"{path} cannot be read ({told}); run the same p2d simulate again to restore it") from error
+        return schema.of_plain_types(pq.read_table(path, columns=columns))
+    except (pa.ArrowException, OSError, UserError) as error:
+        raise UserError(
+            f"{path} cannot be read ({one_line(error)}); run the same p2d simulate again to restore it"
+        ) from error
 
 
 def read_rows(folder: Path, names: list[str], columns: tuple[str, ...]) -> pa.Table:
     """These columns of these shards, in their order."""
-    return pa.concat_tables(read_table(folder / name, list(columns)) for name in names)
+    try:
+        return pa.concat_tables(read_table(folder / name, list(columns)) for name in names)
+    except pa.ArrowInvalid as error:
+        raise UserError(
+            f"{folder} has shards of different columns ({one_line(error)}); p2d verify names them"
+        ) from error
 
 
 def evenly(items: np.ndarray, most: int) -> np.ndarray:

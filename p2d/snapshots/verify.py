@@ -55,7 +55,7 @@ def _fault_of(folder: Path, entry: dict[str, Any]) -> Fault | None:
         return Fault(name, "missing")
     as_hashed = store.file_hash(path) == entry["hash"]
     try:
-        table = pq.read_table(path)
+        table = schema.of_plain_types(pq.read_table(path))
         sound = schema.is_as_digested(table)
         finite = bool(np.isfinite(schema.array_of(table, "state")).all())
     except store.DAMAGED as error:
