@@ -133,7 +133,7 @@ def load_card(folder: Path) -> Card:
         )
     try:
         if not all(map(_is_entry, values.get("shards", []))):
-            raise KeyError("a shard without its name, rows or hash")
+            raise KeyError("a shard without its hash, rows or own name")
         return Card.from_dict(version_2.upgraded(values) if own == version_2.VERSION else values)
     except (*UNREADABLE, UserError) as error:
         raise UserError(f"{file} is damaged ({one_line(error)}); simulate the dataset again") from error
