@@ -19,7 +19,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -55,10 +55,15 @@ TROUBLES = (
 
 @dataclass(frozen=True)
 class Stat:
-    """Size in bytes, and when it was put, in seconds since 1970 by the store's clock."""
+    """Size in bytes, and when it was put, in nanoseconds since 1970 by the store's clock."""
 
     st_size: int
-    st_mtime: float
+    st_mtime_ns: int
+
+    @property
+    def st_mtime(self) -> float:
+        """In seconds."""
+        return self.st_mtime_ns / 1e9
 
 
 @dataclass(frozen=True, order=True)
@@ -72,11 +77,13 @@ class Remote:
         scheme: 's3', 'gs', 'az', ...
         key: bucket and path in it, without slashes at its ends.
         options: the query of its URI, such as 'endpoint_override=localhost:9000&scheme=http'.
+        listed: of a file that `iterdir` gives, what it was then: `stat` need not ask for each.
     """
 
     scheme: str
     key: str
     options: str = ""
+    listed: Stat | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of_uri(cls, uri: str) -> Remote:
@@ -148,6 +155,12 @@ class Remote:
         return Remote(self.scheme, self.key.rpartition("/")[0] or self.key, self.options)
 
     @property
+    def parents(self) -> tuple[Remote, ...]:
+        """The folders that it is in, the innermost first."""
+        ends = range(len(self.parts) - 1, 0, -1)
+        return tuple(Remote(self.scheme, "/".join(self.parts[:end]), self.options) for end in ends)
+
+    @property
     def bucket(self) -> Remote:
         """Where all of it lies."""
         return Remote(self.scheme, self.key.partition("/")[0], self.options)
@@ -167,6 +180,10 @@ class Remote:
         return self
 
     expanduser = resolve
+
+    def is_absolute(self) -> bool:
+        """Always."""
+        return True
 
     # What is there
 
@@ -197,19 +214,24 @@ class Remote:
         Raises:
             FileNotFoundError: there is none.
         """
+        if self.listed:
+            return self.listed
         info = self._info()
         if not info.is_file:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
-        return Stat(info.size, info.mtime_ns / 1e9)
+        return Stat(info.size, info.mtime_ns)
 
     def iterdir(self) -> Iterator[Remote]:
-        """Files and folders in it, in the order of names; none where it is not there."""
-        return iter(self._place_of(info) for info in self._below(recursive=False))
+        """Files and folders in it, in the order of names, as they are now; none where it is not there."""
+        for info in self._below(recursive=False):
+            stat = Stat(info.size, info.mtime_ns) if info.is_file else None
+            yield replace(self._place_of(info), listed=stat)
 
     def glob(self, pattern: str) -> Iterator[Remote]:
         """Those in it whose name, or path below it, fits a pattern such as '*.png' or 'trials/.*'."""
         folder, _, last = pattern.rpartition("/")
-        return (p for p in (self / folder).iterdir() if fnmatch.fnmatchcase(p.name, last))
+        inside = map(self._place_of, (self / folder)._below(recursive=False))
+        return (p for p in inside if fnmatch.fnmatchcase(p.name, last))
 
     def rglob(self, pattern: str) -> Iterator[Remote]:
         """Files and folders anywhere below it whose name fits a pattern."""

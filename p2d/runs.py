@@ -133,6 +133,15 @@ REPORT = Kind("report", "report", "p2d evaluate")
 SWEEP = Kind("sweep", "sweep", "p2d sweep")
 
 
+KINDS = (DATA, SCORE, FLOW, EQUATION, REPORT, SWEEP)
+
+
+def output_folder(where: Path) -> Path:
+    """The output folder that a result lies under; its own folder, if it lies under none."""
+    folders = [kind.folder for kind in KINDS]
+    return next((part.parent for part in where.parents if part.name in folders), where.parent)
+
+
 def short_name(dataset_name: str) -> str:
     """A dataset's name without its size: 'waves' for 'waves_128x128'."""
     return re.sub(r"_\d+x\d+$", "", dataset_name)

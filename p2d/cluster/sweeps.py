@@ -98,6 +98,7 @@ def start(config: SweepConfig, source: FlowSource) -> None:
 
 def run(sweep: Sweep, watcher: Watcher, room: Room) -> list[Row]:
     """Run all trials, or those that a sweep in this folder has not come to the end of; how each ended."""
+    runtime.refuse_unshared(sweep.folder)
     folder = runtime.shared_folder(sweep.folder)  # trials have a working directory of their own
     scores = {name: runtime.shared_folder(score) for name, score in sweep.scores.items()}
     dataset = open_dataset(runtime.shared_folder(sweep.dataset.folder))

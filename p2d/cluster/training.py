@@ -54,6 +54,7 @@ def train(job: TrainJob, on_epoch: OnEpoch) -> None:
         for name, size, edge in zip(("height", "width"), grid.shape, grid.edges, strict=True):
             fits_unet(name, size, job.config.downsampling, edge)
     runtime.start()
+    runtime.refuse_unshared(job.folder)
     batch = min(job.config.batch_size, job.training_snapshots)
     workers = placement.choose_training_workers(job.source.workers, batch)
     if workers > batch:

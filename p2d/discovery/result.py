@@ -17,6 +17,7 @@ from p2d.discovery.library import Library
 from p2d.discovery.moments import Measure
 from p2d.errors import UNREADABLE, UserError, one_line, refuse_other_types
 from p2d.fields import Grid, Operator
+from p2d.places import place
 from p2d.runs import write_json
 from p2d.systems import writing
 from p2d.systems.system import Amounts, System
@@ -277,5 +278,5 @@ class Discovery:
 
 
 def _file(path: str | Path) -> Path:
-    path = Path(path)
+    path = place(path)
     return path if path.suffix == ".json" else path / "equation.json"

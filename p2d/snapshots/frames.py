@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from p2d.errors import UNREADABLE, UserError, one_line
+from p2d.places import arrow_source
 from p2d.runs import whole
 from p2d.snapshots.schema import of_plain_types
 
@@ -39,7 +40,7 @@ def read_frames(path: Path) -> tuple[list[int], dict[str, np.ndarray]]:
         UserError: a file that is damaged.
     """
     try:
-        table = of_plain_types(pq.read_table(path))
+        table = of_plain_types(pq.read_table(arrow_source(path)))
         kinds = table.column("kind").to_pylist()
         states = table.column("state").combine_chunks().to_numpy_ndarray()
         times = table.column("time").to_numpy()

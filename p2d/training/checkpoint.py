@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from torch import Tensor, nn
 
 from p2d.errors import UNREADABLE, UserError, one_line, refuse_other_types
 from p2d.fields import Grid, Scaling
+from p2d.places import as_remote
 from p2d.runs import recovered, whole_folder, write_json
 from p2d.training.history import History
 
@@ -97,7 +98,8 @@ def read_checkpoint(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, 
     """
     config = read_config(folder, kind)
     try:
-        return config, load_file(folder / "model.safetensors")
+        weights = folder / "model.safetensors"
+        return config, load_file(weights) if as_remote(weights) is None else load(weights.read_bytes())
     except (SafetensorError, OSError) as error:
         raise UserError(f"{folder}/model.safetensors cannot be read ({error}); train the {kind} again") from error
 
@@ -130,7 +132,8 @@ def read_state(folder: Path) -> dict[str, Any]:
         UserError: it is damaged, or holds anything else.
     """
     try:
-        return torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+        with (folder / "state.pt").open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, RuntimeError, *UNREADABLE) as error:
         raise UserError(
             f"{folder}/state.pt cannot be read ({one_line(error)}); remove {folder} to train anew"
