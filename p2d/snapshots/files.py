@@ -151,8 +151,8 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """
     try:
         with pq.ParquetFile(arrow_source(path)) as file:
-            return file.read(columns, use_threads=False)
-    except (pa.ArrowException, OSError) as error:
+            return schema.of_plain_types(file.read(columns, use_threads=False))
+    except (pa.ArrowException, OSError, UserError) as error:
         if unwritable(error):  # nothing says that the file is damaged
             raise
         raise _unreadable(path, error) from error
@@ -161,7 +161,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 def table_of(data: bytes) -> pa.Table:
     """The shard of these bytes."""
     with pq.ParquetFile(pa.BufferReader(data)) as file:
-        return file.read(use_threads=False)
+        return schema.of_plain_types(file.read(use_threads=False))
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
