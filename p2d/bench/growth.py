@@ -183,7 +183,7 @@ def print_table(found: dict[str, dict[str, dict[str, float]]], config: BenchGrow
         cells = [f"{row[size]['seconds']:.2g} ({row[size]['cpu']:.2g}), {row[size]['mib']:.0f}" for size in sizes]
         seconds = [row[size]["cpu"] for size in sizes[-2:]]
         table.add_row(name, *cells, f"{math.log10(seconds[1] / seconds[0]):.2f}" if len(seconds) == 2 else "")
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=120)
     console.print(f"shards of one sample of {SIDE} x {SIDE}", table)
     ((many, cost),) = found["bookkeeping"].items()
     console.print(f"where {SOME} of {int(many):,} samples are: {1000 * cost['seconds']:.2g} ms")
