@@ -195,9 +195,9 @@ class Listing:
 
 def shards_there(folder: Path, count: int) -> np.ndarray:
     """Which of so many shards a folder holds, bool [count]."""
-    there = np.zeros(count, bool)
-    there[[number for number, _ in _listed(folder) if number < count]] = True
-    return there
+    on_disk = np.zeros(count, bool)
+    on_disk[[number for number, _ in _listed(folder) if number < count]] = True
+    return on_disk
 
 
 def _listed(folder: Path) -> Iterator[tuple[int, Any]]:
