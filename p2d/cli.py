@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from p2d import config
+from p2d import config, places, signals
 from p2d.commands import Command, Common, Field, Place, Screen, benchmark, parse, show_commands, stage
 from p2d.config import bench, option
 from p2d.config.base import Show
-from p2d.errors import UserError
+from p2d.errors import UserError, unwritable
 
 FAULTY, USER_MISTAKE = 1, 2  # exit codes
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)  # a full disk, or one that may not be written
 # The original scripts' names of options. Where a dataset is a command's first word, --dataset names it too.
 SHORT = {
     "-a": "--alpha",
@@ -45,6 +42,8 @@ REPAIR: Field = ("repair", Annotated[bool, option(help=REPAIR_HELP)], False)
 PORT: Field = ("port", Annotated[int, option(help="port on this machine's loopback")], 5000)
 NAME_HELP = "a system of the catalogue, or a TOML file; all when empty"
 NAME: Field = ("name", Annotated[tyro.conf.Positional[str], option(help=NAME_HELP)], "")
+OF_RESULTS_HELP = "of results, to see what has happened to them; all results when empty"
+OF_RESULTS: Field = ("name", Annotated[tyro.conf.Positional[str], option(help=OF_RESULTS_HELP)], "")
 OUT: Field = ("out", Annotated[str, option("-o", help="output folder")], "runs")
 
 
@@ -71,6 +70,14 @@ def verify(given: Any) -> None:
         sys.exit(FAULTY)
 
 
+def status(given: Any) -> None:
+    """A table of the results, with the events of those that are named."""
+    from p2d.pipeline.status import status as read_status
+
+    known = read_status(given.place.path, given.name)
+    print(json.dumps(known.to_dict()) if given.place.json else known)
+
+
 def systems(given: Any) -> None:
     """The catalogue, or one system of it or of a file."""
     from p2d.show.systems import print_systems, systems_json
@@ -87,7 +94,7 @@ def ui(given: Any) -> None:
     """MLflow's page, until Ctrl-C."""
     from p2d.tracking.ui import serve
 
-    serve(Path(given.out), given.port)
+    serve(places.place(given.out), given.port)
 
 
 TABLE = (
@@ -138,6 +145,12 @@ TABLE = (
         ("config", config.SweepConfig),
     ),
     Command(
+        "status",
+        "Say what is finished, running (by whom, since when), unfinished or broken, and which command goes on.",
+        (OF_RESULTS, ("place", Place)),
+        status,
+    ),
+    Command(
         "ui",
         "Open the MLflow page of the runs under the output folder, on this machine only, until Ctrl-C.",
         (PORT, OUT),
@@ -148,6 +161,7 @@ TABLE = (
     benchmark("denoise", bench.BenchDenoiseConfig),
     benchmark("flow", bench.BenchFlowConfig),
     benchmark("discover", bench.BenchDiscoverConfig),
+    benchmark("growth", bench.BenchGrowthConfig),
 )
 COMMANDS = {command.name: command for command in TABLE}
 
@@ -156,6 +170,17 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a command; a user's mistake ends with one line on standard error and exit code 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
+    with signals.handling():
+        try:
+            _perform(arguments, debug)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            if not (signals.stopping() or isinstance(error, KeyboardInterrupt)):
+                raise
+            print(f"p2d: {signals.STOPPED}", file=sys.stderr)
+            sys.exit(signals.exit_code())
+
+
+def _perform(arguments: list[str], debug: bool) -> None:
     try:
         for length in (2, 1):
             command = COMMANDS.get(" ".join(arguments[:length]))
@@ -164,21 +189,18 @@ def main(arguments: list[str] | None = None) -> None:
                 return
         show_commands(COMMANDS, arguments)
     except UserError as error:
-        if debug:
+        if debug or signals.stopping():
             raise
         print(f"p2d: {error}", file=sys.stderr)
         sys.exit(USER_MISTAKE)
     except BrokenPipeError:
         sys.stdout = None  # the reader has gone: there is nobody to tell
-    except OSError as error:
-        if debug or error.errno not in UNWRITABLE:
+    except Exception as error:
+        reason = unwritable(error)
+        if debug or signals.stopping() or not reason:
             raise
-        place = f"{error.filename}: " if error.filename else ""
-        print(f"p2d: {place}{error.strerror}; mend that, and the same command goes on from here", file=sys.stderr)
+        print(f"p2d: {reason}; mend that, and the same command goes on from here", file=sys.stderr)
         sys.exit(USER_MISTAKE)
-    except KeyboardInterrupt:
-        print("p2d: stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
 
 
 def job(stage: str) -> None:

@@ -11,6 +11,7 @@ import functools
 import importlib
 import io
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass, make_dataclass
@@ -21,11 +22,13 @@ import tyro
 
 from p2d.config import DatasetName, option
 from p2d.errors import UserError, nearest, refuse_unknown
+from p2d.places import place
 from p2d.runs import make_output_folder
 
 if TYPE_CHECKING:
     from p2d.pipeline import Tracker
 
+IN_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it in what `ray job submit` runs
 BENCH = "bench"  # the first word of the benchmarks' names
 DATASET, SET = "--dataset", "--set"
 # Parameters of Gray-Scott that version 1 had options for: --feed 0.014 0.018 is --set F=0.014,0.018.
@@ -51,8 +54,18 @@ class Place(Screen):
 
     @property
     def path(self) -> Path:
-        """The output folder, there or not."""
-        return Path(self.out).expanduser()
+        """The output folder, there or not.
+
+        Raises:
+            UserError: it would be lost with the job that this runs in.
+        """
+        folder = place(self.out)
+        if IN_JOB in os.environ and not folder.is_absolute():
+            raise UserError(
+                f"out = {self.out} is not possible: --out must be absolute or a URI in a job, as the working directory "
+                "is Ray's own copy and is thrown away; give a folder that all nodes see, such as --out /shared/runs"
+            )
+        return folder
 
     @property
     def folder(self) -> Path:

@@ -8,13 +8,11 @@ they are done, and where one of them dies.
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,7 @@ import ray
 
 from p2d.cluster import placement, runtime
 from p2d.errors import UserError
+from p2d.memory import memory_limit
 from p2d.progress import Advance
 from p2d.snapshots.passes import Groups, Means, Sums, Task, successive
 from p2d.snapshots.store import Dataset, evenly, open_dataset
@@ -118,6 +117,7 @@ class OverRay:
     @cached_property
     def _actors(self) -> list[Any]:
         runtime.start()
+        runtime.refuse_unshared(self.dataset.folder)
         count = placement.worker_count(self.workers, len(self._parts), "workers")
         nodes = sum(node["Alive"] for node in ray.nodes())
         settings: dict[str, Any] = {
@@ -223,7 +223,7 @@ class _Actor:
     def __init__(self, folder: str, share: float) -> None:
         self.dataset = open_dataset(folder)
         self.ends = _ends(self.dataset)
-        self.room = share * memory()
+        self.room = share * memory_limit()
         self.kept: dict[int, np.ndarray] = {}
         self.last: tuple[int, np.ndarray] = (-1, np.zeros(0))
 
@@ -259,13 +259,3 @@ class _Actor:
 def _ends(dataset: Dataset) -> np.ndarray:
     """The sample id after the last one of each shard."""
     return np.cumsum([entry["rows"] for entry in dataset.card.shards])
-
-
-def memory() -> int:
-    """Bytes of memory that this machine, or the container that this process is in, has."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # of the second and of the first version of cgroups
-        file = Path("/sys/fs/cgroup") / name
-        if file.is_file() and (text := file.read_text().strip()).isdigit():
-            limits.append(int(text))
-    return min(limits)

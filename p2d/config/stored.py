@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any, Self
 
+from p2d.errors import UNREADABLE, UserError, one_line
+from p2d.places import place
 from p2d.runs import write_json
 
 Json = dict[str, Any]  # of JSON types alone
@@ -25,9 +27,16 @@ class Stored:
 
     def save(self, file: str | Path) -> None:
         """Write it as JSON."""
-        write_json(Path(file), self.to_dict())
+        write_json(place(file), self.to_dict())
 
     @classmethod
     def load(cls, file: str | Path) -> Self:
-        """Read it from its JSON."""
-        return cls.from_dict(json.loads(Path(file).read_text()))
+        """Read it from its JSON.
+
+        Raises:
+            UserError: a file that is damaged.
+        """
+        try:
+            return cls.from_dict(json.loads(place(file).read_text()))
+        except UNREADABLE as error:
+            raise UserError(f"{file} is damaged ({one_line(error)}); remove it, and run what made it again") from error

@@ -11,7 +11,7 @@ from p2d.config import DiscoverConfig, Source, refuse_other_settings
 from p2d.discovery.result import Discovery
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
-from p2d.runs import EQUATION, short_name
+from p2d.runs import EQUATION, remove_unfinished, short_name
 from p2d.snapshots.store import evenly, find_dataset
 
 PASSES = 4  # as a rule: of rates, and of what steps add until their length settles
@@ -55,9 +55,10 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
             system = discovery.simulated_as(truth, pictured, dataset.card.grid, f"{file.parent.name}_equation")
             discovery = replace(discovery, simulable=system)
         learnt_from = {"dataset": dataset.folder.name, "systems": list(dataset.card.systems)}
-        discovery.save(file, settings=settings, learnt_from=learnt_from)
         picture = file.with_name("equation.png")
+        remove_unfinished(file.parent)
         draw_discovery(picture, discovery, truth, pictured, short_name(dataset.folder.name))
+        discovery.save(file, settings=settings, learnt_from=learnt_from)  # last: it says that all is there
         child.metrics({key: getattr(discovery, key) for key in ("gap", "misfit", "z_max", "unbalanced")})
         for path in (file, picture):
             child.artifact(path)

@@ -10,16 +10,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from p2d.errors import UserError
+from p2d.errors import UNREADABLE, UserError, one_line, refuse_other_types
 from p2d.fields import Grid, Scaling, Species
 from p2d.observables import Ensemble
 from p2d.runs import write_json
 from p2d.snapshots import version_2
+from p2d.snapshots.shards import Shards
 from p2d.systems.system import System
 
 FORMAT = "p2d dataset"
-VERSION = 3
-ENTRY = {"name", "rows", "alive", "hash"}  # of a shard
+VERSION = 4
+SHARD_VERSION = 3  # of the format of the shards
 PACKAGES = ("p2d", "numpy", "numba", "pyarrow", "torch", "ray")
 
 
@@ -34,7 +35,7 @@ class Card:
         systems: by label, with the step and the burn-in that were taken; none where they are not known.
         conditions: by label, what is known of how the samples were made, by name.
         scaling: training sees x = (c - shift) / scale of values c; None until the dataset is complete.
-        shards: name, rows and hash of each.
+        shards: what is known of each.
         dataset_hash: hash of the contents alone, the same for any chunk and number of actors.
         complete: False while the dataset is being written.
         samples, alive, dead_share: snapshots, those whose pattern lives, and the share of those that have died out.
@@ -59,14 +60,14 @@ class Card:
     device: str = ""
     seconds: float = 0.0
     software: dict[str, str] = field(default_factory=dict)
-    shards: list[dict[str, Any]] = field(default_factory=list)
+    shards: Shards = field(default_factory=Shards.empty)
     dataset_hash: str = ""
     generator: str = "numpy Philox keyed by (seed, run id)"
     format: str = FORMAT
     version: int = VERSION
     card_hash: str = ""
     origin: dict[str, Any] = field(default_factory=dict)
-    written: int = VERSION
+    written: int = SHARD_VERSION
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -79,6 +80,7 @@ class Card:
         values["species"] = [asdict(species) for species in self.species]
         values["grid"] = self.grid.to_dict()
         values["systems"] = {label: system.to_dict() for label, system in self.systems.items()}
+        values["shards"] = self.shards.to_dict()
         values["scaling"] = self.scaling.to_dict() if self.scaling else None
         values["ensembles"] = {label: ensemble.to_dict() for label, ensemble in self.ensembles.items()}
         return values
@@ -88,17 +90,20 @@ class Card:
         """The card of these JSON types.
 
         Raises:
-            TypeError, KeyError, ValueError, UserError: they are none.
+            UserError, or one of UNREADABLE: they are none.
         """
         scaling = values.get("scaling")
         typed = {
+            "shards": Shards.from_dict(values.get("shards", [])),
             "species": tuple(Species(**species) for species in values["species"]),
             "grid": Grid.from_dict(values["grid"]),
             "systems": {label: System.from_dict(system) for label, system in values["systems"].items()},
             "scaling": Scaling.from_dict(scaling) if scaling else None,
             "ensembles": {label: Ensemble.from_dict(e) for label, e in values.get("ensembles", {}).items()},
         }
-        return cls(**{**values, **typed})
+        card = cls(**{**values, **typed})
+        refuse_other_types(card, cls, "card")
+        return card
 
 
 def load_card(folder: Path) -> Card:
@@ -114,7 +119,7 @@ def load_card(folder: Path) -> Card:
         raise UserError(f"{folder} holds no card.json, so it is no dataset of p2d; p2d simulate makes one")
     try:
         values = json.loads(file.read_text(errors="replace"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is not JSON ({error}); simulate the dataset again") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise UserError(f"{file} is not the card of a {FORMAT}; p2d simulate makes one")
@@ -129,16 +134,10 @@ def load_card(folder: Path) -> Card:
             "simulate it again under another --name"
         )
     try:
-        if not all(entry.keys() >= ENTRY for entry in values.get("shards", [])):
-            raise KeyError("a shard without its hash")
-        return Card.from_dict(version_2.upgraded(values) if own == version_2.VERSION else values)
-    except (TypeError, KeyError, ValueError, AttributeError, UserError) as error:
-        raise UserError(f"{file} is damaged ({error}); simulate the dataset again") from error
-
-
-def dataset_hash(digests: list[bytes]) -> str:
-    """One hash of all rows, from their digests in the order of sample ids."""
-    return hashlib.blake2b(b"".join(digests), digest_size=16).hexdigest()
+        values = version_2.upgraded(values) if own == version_2.VERSION else values
+        return Card.from_dict({**values, "version": VERSION})  # that of 3 has other words for its shards alone
+    except (*UNREADABLE, UserError) as error:
+        raise UserError(f"{file} is damaged ({one_line(error)}); simulate the dataset again") from error
 
 
 def software() -> dict[str, str]:

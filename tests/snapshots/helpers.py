@@ -1,6 +1,7 @@
 """Small datasets, and ways to damage them."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ from p2d.config import SimulateConfig
 from p2d.config.simulate import Simulation
 from p2d.fields import Grid
 from p2d.observables import averages
+from p2d.snapshots.card import load_card
+from p2d.snapshots.files import read_table, write_shard
+from p2d.snapshots.ledger import Ledger
 from p2d.snapshots.schema import Labels, Samples
 from p2d.snapshots.simulated import plan, writing
-from p2d.snapshots.store import Dataset, open_dataset, write_shard
+from p2d.snapshots.store import Dataset, open_dataset
 from p2d.snapshots.writing import finish
 from p2d.systems import stepping
 from p2d.systems.initial import initial_states
@@ -101,20 +105,37 @@ def with_living(folder: Path, alive: list[bool], chunk: int = 4, snapshots_per_r
     simulation = simulation_of(num_samples=len(alive), height=4, width=6, chunk=chunk, **several)
     states = np.random.default_rng(0).random((len(alive), 2, 4, 6), dtype=np.float32)
     with writing(simulation, folder) as (card, simulation):
-        entries = []
+        ledger = Ledger(len(plan(simulation)))
         for shard in plan(simulation):
             rows = slice(shard.first, shard.first + shard.rows)
             runs = shard.first_run + np.arange(shard.rows) // snapshots_per_run
             samples = samples_of(states[rows], shard.first, np.array(alive[rows]), runs)
-            entries.append(write_shard(folder, shard.index, samples))
-        finish(folder, card, entries, "cpu", 0.0)
+            ledger.put(shard.index, write_shard(folder, shard.index, samples))
+        finish(folder, card, ledger, "cpu", 0.0)
     return open_dataset(folder)
+
+
+def read_rows(folder: Path, columns: tuple[str, ...]) -> pa.Table:
+    """These columns of all shards of a folder, in their order."""
+    return pa.concat_tables(read_table(file, columns) for file in sorted(folder.glob("*.parquet")))
 
 
 def altered_card(folder: Path, **values) -> None:
     """Write other values into card.json."""
     file = folder / "card.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+def as_version_3(folder: Path) -> None:
+    """Let a card be one of version 3, which lists name, rows, living rows and hash of each shard."""
+    ends = {"low": [0.0, 0.0], "high": [1.0, 1.0]}
+    altered_card(folder, version=3, shards=[{**entry, **ends} for entry in load_card(folder).shards])
+
+
+def of_last_year(folder: Path) -> None:
+    """Let all shards be older than their card, as those of any dataset that took longer than a moment to make."""
+    for file in folder.glob("*.parquet"):
+        os.utime(file, (1.7e9, 1.7e9))
 
 
 def interrupted(folder: Path) -> None:
