@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from p2d import config, signals
+from p2d import config, places, signals
 from p2d.commands import Command, Common, Field, Place, Screen, benchmark, parse, show_commands, stage
 from p2d.config import bench, option
 from p2d.config.base import Show
-from p2d.errors import UserError, is_unwritable
+from p2d.errors import UserError, is_unreachable, is_unwritable
 
 FAULTY, USER_MISTAKE = 1, 2  # exit codes
 # The original scripts' names of options. Where a dataset is a command's first word, --dataset names it too.
@@ -85,7 +84,7 @@ def ui(given: Any) -> None:
     """MLflow's page, until Ctrl-C."""
     from p2d.tracking.ui import serve
 
-    serve(Path(given.out), given.port)
+    serve(places.place(given.out), given.port)
 
 
 TABLE = (
@@ -146,6 +145,7 @@ TABLE = (
     benchmark("denoise", bench.BenchDenoiseConfig),
     benchmark("flow", bench.BenchFlowConfig),
     benchmark("discover", bench.BenchDiscoverConfig),
+    benchmark("growth", bench.BenchGrowthConfig),
 )
 COMMANDS = {command.name: command for command in TABLE}
 
@@ -180,7 +180,7 @@ def _perform(arguments: list[str], debug: bool) -> None:
     except BrokenPipeError:
         sys.stdout = None  # the reader has gone: there is nobody to tell
     except OSError as error:
-        if debug or signals.stopping() or not is_unwritable(error):
+        if debug or signals.stopping() or not (is_unwritable(error) or is_unreachable(error)):
             raise
         place = f"{error.filename}: " if error.filename else ""
         print(f"p2d: {place}{error.strerror}; mend that, and the same command goes on from here", file=sys.stderr)

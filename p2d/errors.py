@@ -6,7 +6,9 @@ import difflib
 import errno
 from collections.abc import Collection, Iterable
 
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)  # a full disk, or one that may not be written
+# A disk that is full, broken or may not be written; an object store that does not answer, or fails.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EROFS)
+UNREACHABLE = (errno.EHOSTUNREACH, errno.EREMOTEIO)
 
 
 class UserError(Exception):
@@ -19,6 +21,11 @@ class UserError(Exception):
 def is_unwritable(error: BaseException) -> bool:
     """Whether an error says that a disk is full or may not be written: then the same command goes on once it may."""
     return isinstance(error, OSError) and error.errno in UNWRITABLE
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether an error says that an object store cannot be reached now."""
+    return isinstance(error, OSError) and error.errno in UNREACHABLE
 
 
 def refuse_unknown(what: str, name: str | int, known: Collection[str | int]) -> None:

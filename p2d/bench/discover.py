@@ -240,7 +240,7 @@ def _case(name: str, folder: Path, kind: str, counts: tuple[int, ...]) -> tuple[
 
 
 def _dataset(settings: dict[str, Any], config: BenchDiscoverConfig, out: Path) -> Dataset:
-    from p2d.cluster.simulation import simulate
+    from p2d.cluster.shards import simulate
 
     work = SimulateConfig(**settings, num_samples=max(config.snapshots), height=config.size, width=config.size)
     return simulate(work.simulation(), work, DATA.place(out, work.dataset_name))

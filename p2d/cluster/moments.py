@@ -60,6 +60,7 @@ class OverRay:
         """
         start = time.monotonic()
         runtime.start()
+        runtime.refuse_unshared(self.dataset.folder)
         names = [entry["name"] for entry in self.dataset.card.shards]
         shards = [{"shard": name} for name in names if len(self.dataset.read_ids(name, self.sample_ids))]
         actors = placement.worker_count(self.workers, len(shards), "workers")

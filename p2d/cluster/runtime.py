@@ -21,11 +21,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from p2d import signals
 from p2d.errors import UserError
+from p2d.places import as_remote, place
 from p2d.progress import say
+from p2d.runs import output_folder, whole
 
 OBJECT_STORE_BYTES = 256 * 2**20  # what passes through it are manifests and small sums
 ANSWER_TIMEOUT_S = 3.0  # of a cluster's head to a first call
 CHECK_TIMEOUT_S = 60.0  # of all nodes to a task that looks for a file
+resources: dict[str, int] = {}  # nodes, CPUs and GPUs of the cluster when this process joined it
 
 
 def start(cpus: int | None = None, dashboard: bool = False) -> None:
@@ -67,6 +70,9 @@ def start(cpus: int | None = None, dashboard: bool = False) -> None:
             raise UserError(f"cannot join the Ray of RAY_ADDRESS = {settings['address']}: {_cause(error)}") from error
         finally:
             signals.restore()
+    totals = ray.cluster_resources()
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    resources.update(nodes=nodes, cpus=int(totals.get("CPU", 0)), gpus=int(totals.get("GPU", 0)))
     if url := getattr(context, "dashboard_url", None):
         say(f"Ray's dashboard: http://{url}")
 
@@ -128,19 +134,26 @@ def _silent_core() -> Iterator[None]:
 
 def shared_folder(path: Path) -> Path:
     """An absolute path that workers can use as it is."""
-    return Path(os.path.abspath(path.expanduser()))
+    return path if as_remote(path) is not None else Path(os.path.abspath(path.expanduser()))
 
 
-@functools.cache
-def refuse_unshared(folder: Path) -> None:
-    """Refuse a folder that a node of the cluster does not see; once a folder, and at no cost on a single node.
+def refuse_unshared(where: Path) -> None:
+    """Refuse an output folder that a node of the cluster does not see; once, and at no cost on a single node.
+
+    Args:
+        where: of a result.
 
     Raises:
         UserError: names the node and the folder.
     """
+    _refuse_unshared(output_folder(shared_folder(where)))
+
+
+@functools.cache
+def _refuse_unshared(folder: Path) -> None:
     nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if _works(node)}
     if len(nodes) > 1:
-        check_shared(shared_folder(folder), nodes, _nodes_that_see)
+        check_shared(folder, nodes, _nodes_that_see)
 
 
 def _works(node: dict[str, Any]) -> bool:
@@ -158,10 +171,10 @@ def check_shared(folder: Path, nodes: dict[str, str], seen_by: Callable[[Path, l
     Raises:
         UserError: the first node that does not.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     marker = folder / f".seen-{uuid.uuid4().hex}"
     try:
-        marker.touch()
+        with whole(marker) as empty:
+            empty.touch()
         seeing = seen_by(marker, list(nodes))
     finally:
         marker.unlink(missing_ok=True)
@@ -170,8 +183,16 @@ def check_shared(folder: Path, nodes: dict[str, str], seen_by: Callable[[Path, l
             raise UserError(f"--out must be a folder that all nodes see: node {address} does not see {folder}")
 
 
+def _sees(file: str) -> bool:
+    """Whether this machine sees a file; an object store that refuses it shows none."""
+    try:
+        return place(file).exists()
+    except OSError:
+        return False
+
+
 def _nodes_that_see(marker: Path, nodes: list[str]) -> list[str]:
-    see = ray.remote(num_cpus=0, max_retries=0)(os.path.exists)
+    see = ray.remote(num_cpus=0, max_retries=0)(_sees)
     tasks = {
         see.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(str(marker)): node
         for node in nodes

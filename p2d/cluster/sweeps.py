@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import logging
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +19,13 @@ from ray.tune.result import AUTO_RESULT_KEYS
 from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule, TrialScheduler
 from ray.tune.search import Searcher
 
-from p2d.cluster import placement, runtime
+from p2d.cluster import placement, runtime, storage
 from p2d.cluster.training import cause
 from p2d.cluster.trial import Room, Sweep, point_of, run_trial
 from p2d.config import FlowSource, SweepConfig
 from p2d.config.sweep import METRICS, Point
 from p2d.errors import UserError
+from p2d.runs import remove
 from p2d.snapshots.store import open_dataset
 
 RETRIES = 3  # of a trial whose process dies, each from its last checkpoint
@@ -98,6 +98,7 @@ def start(config: SweepConfig, source: FlowSource) -> None:
 
 def run(sweep: Sweep, watcher: Watcher, room: Room) -> list[Row]:
     """Run all trials, or those that a sweep in this folder has not come to the end of; how each ended."""
+    runtime.refuse_unshared(sweep.folder)
     folder = runtime.shared_folder(sweep.folder)  # trials have a working directory of their own
     scores = {name: runtime.shared_folder(score) for name, score in sweep.scores.items()}
     dataset = open_dataset(runtime.shared_folder(sweep.dataset.folder))
@@ -112,10 +113,10 @@ def run(sweep: Sweep, watcher: Watcher, room: Room) -> list[Row]:
     finally:
         del _live[folder]
     for left in folder.glob("trials/.*"):  # of trials that were stopped early
-        shutil.rmtree(left, ignore_errors=True)
+        remove(left)
     if all(row.state == FAILED for row in live.rows):  # there is nothing to keep, and the cause may be mended
         for place in ("tune", "trials"):
-            shutil.rmtree(folder / place)
+            remove(folder / place)
     return live.rows
 
 
@@ -123,9 +124,15 @@ def _tuner(sweep: Sweep, room: Room) -> tune.Tuner:
     """A new sweep, or one that was interrupted: its scheduler and search know what they knew."""
     trainable = tune.with_resources(functools.partial(run_trial, sweep=sweep, room=room), _resources(room))
     place, config = sweep.folder / "tune", sweep.config
-    if tune.Tuner.can_restore(str(place)):
+    path, filesystem = storage.path(place), storage.filesystem(place)
+    if tune.Tuner.can_restore(path, storage_filesystem=filesystem):
         return tune.Tuner.restore(
-            str(place), trainable, resume_unfinished=True, restart_errored=True, param_space=_space(config)
+            path,
+            trainable,
+            resume_unfinished=True,
+            restart_errored=True,
+            param_space=_space(config),
+            storage_filesystem=filesystem,
         )
     return tune.Tuner(
         trainable,
@@ -143,7 +150,8 @@ def _tuner(sweep: Sweep, room: Room) -> tune.Tuner:
         ),
         run_config=tune.RunConfig(
             name=place.name,
-            storage_path=str(place.parent),
+            storage_path=storage.path(place.parent),
+            storage_filesystem=filesystem,
             failure_config=tune.FailureConfig(max_failures=RETRIES),
             callbacks=[_Report(sweep)],
             verbose=0,

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,14 +16,14 @@ import ray.train
 import torch
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
-from p2d.cluster import placement, runtime
+from p2d.cluster import placement, runtime, storage
 from p2d.cluster.reports import OnEpoch, Reports, StopFile, fit
 from p2d.cluster.stream import open_data
 from p2d.config import ScoreConfig, fits_unet
 from p2d.errors import UserError, is_unwritable
 from p2d.progress import say
 from p2d.recipes import build
-from p2d.runs import copy_whole, recovered
+from p2d.runs import copy_whole, recovered, remove
 from p2d.training import loop
 from p2d.training.checkpoint import read_state, write_checkpoint
 from p2d.training.history import Epoch, History
@@ -53,6 +52,7 @@ def train(job: TrainJob, on_epoch: OnEpoch) -> None:
         for name, size, edge in zip(("height", "width"), grid.shape, grid.edges, strict=True):
             fits_unet(name, size, job.config.downsampling, edge)
     runtime.start()
+    runtime.refuse_unshared(job.folder)
     placing = _place(job)
     folder = job.folder
     job = dataclasses.replace(
@@ -74,7 +74,7 @@ def train(job: TrainJob, on_epoch: OnEpoch) -> None:
             stopped = folder.with_name(f"{folder.name}_stopped")
             copy_whole(made, stopped)
             kept = f"; the model of epoch {last} is kept in {stopped}"
-    shutil.rmtree(job.storage, ignore_errors=True)
+    remove(job.storage)
     if mistake is not None:
         raise UserError(mistake + kept)
 
@@ -154,7 +154,8 @@ def _trainer(placing: placement.Placing, job: TrainJob, reports: Reports) -> Tor
         # Ray goes on from the newest checkpoint of a run of the same name.
         run_config=ray.train.RunConfig(
             name=RUN,
-            storage_path=str(job.storage),
+            storage_path=storage.path(job.storage),
+            storage_filesystem=storage.filesystem(job.storage),
             failure_config=ray.train.FailureConfig(max_failures=RESTARTS, controller_failure_limit=RESTARTS),  # type: ignore[call-arg]
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             callbacks=[reports],  # type: ignore[list-item]
@@ -166,8 +167,9 @@ def _newest(job: TrainJob) -> Path | None:
     """The newest checkpoint of a training that is running, or was."""
     if not (job.storage / RUN / "checkpoint_manager_snapshot.json").exists():
         return None
-    newest = ray.train.Result.from_path(str(job.storage / RUN)).checkpoint
-    return Path(newest.path) if newest else None
+    path, filesystem = storage.path(job.storage / RUN), storage.filesystem(job.storage)
+    newest = ray.train.Result.from_path(path, storage_filesystem=filesystem).checkpoint
+    return storage.place_of(newest, job.storage) if newest else None
 
 
 def cause(error: BaseException) -> str:
@@ -182,7 +184,7 @@ def _work(settings: dict[str, Any]) -> None:
     context = ray.train.get_context()
     workers = Workers(context.get_world_rank(), context.get_world_size())
     before = ray.train.get_checkpoint()
-    start = Path(before.path) if before is not None else None
+    start = storage.place_of(before, job.storage) if before is not None else None
     beside = context.get_local_world_size() * job.beside
     stop = (lambda: False) if workers.rank else StopFile(job.storage / STOP)
     _learn(job, workers, beside, get_device(), start, _reporter(job, workers), stop)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from p2d import signals
+from p2d.events import note
+from p2d.lock import sole_writer
 from p2d.progress import say
 from p2d.tracking.store import Run
 
+PACKAGES = ("p2d", "ray", "torch", "pyarrow")  # whose versions are noted with a result
 Tracker = Callable[[], Run]  # opened when there is work to track, as MLflow takes seconds to start
 
 
@@ -36,7 +45,44 @@ class Outcome:
 
 @contextmanager
 def stage(track: Tracker, name: str, where: Path, parameters: dict[str, Any]) -> Iterator[Run]:
-    """A stage that has work to do: announced, and tracked as a run of its own."""
-    say(f"{name} -> {where}")
-    with track().child(name, parameters) as child:
-        yield child
+    """A stage that has work to do: its one writer, announced, noted, and tracked as a run of its own.
+
+    Raises:
+        UserError: another process is at this very result.
+    """
+    with sole_writer(where, beside=True):
+        say(f"{name} -> {where}")
+        note(where, "started", stage=name, command=_command(), settings={k: str(v) for k, v in parameters.items()})
+        start = time.monotonic()
+        try:
+            with track().child(name, parameters) as child:
+                yield child
+        except BaseException as error:
+            stopped = signals.stopping() or isinstance(error, KeyboardInterrupt)
+            with contextlib.suppress(OSError):  # it may be why the stage has failed
+                told = str(error).partition("\n")[0] or type(error).__name__
+                _note_end(where, name, start, state="stopped" if stopped else "failed", error=told)
+            raise
+        _note_end(where, name, start, state="finished")
+
+
+def _note_end(where: Path, name: str, start: float, **values: str) -> None:
+    seconds = round(time.monotonic() - start, 1)
+    runtime = sys.modules.get("p2d.cluster.runtime")  # only where the stage has had to do with Ray
+    resources = runtime.resources if runtime else {}
+    note(where, "ended", stage=name, seconds=seconds, **values, resources=resources, versions=_versions())
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):  # as p2d in the working directory of a job
+            versions[package] = metadata.version(package)
+    return versions
+
+
+def _command() -> str:
+    """What was typed, to be typed again."""
+    program, *words = sys.argv
+    script = [] if Path(program).name in ("p2d", "cli.py") else ["python", program]
+    return shlex.join([*(script or ["p2d"]), *words])

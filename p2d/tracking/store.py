@@ -6,8 +6,10 @@ import atexit
 import contextlib
 import functools
 import os
+import re
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -15,32 +17,49 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from p2d import signals
 from p2d.errors import UserError
+from p2d.places import as_remote
+from p2d.progress import say
+from p2d.runs import whole
+from p2d.tracking.patient import PROCESS, Patient, Store, hand_over_left, kept_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "p2d"
-KEY = "p2d.key"  # tag by which an interrupted run is found again
-PROCESS = "p2d.process"  # tag of the process that a run is open in
+# Without the query, MLflow's page is that of language models, with the runs among much else.
+TABLE = "#/experiments/{}/runs?workflowType=machine_learning"
+SERVER = r"(https?|postgresql|mysql|mssql)\b|databricks"  # what a tracking URI of one begins with
 LARGEST_PARAMETER = 500  # characters that MLflow takes
+# Where what is tracked is kept while a server is gone, of an output folder that is on no file system.
+KEPT = Path(tempfile.gettempdir(), "p2d-kept-for-mlflow")
 DONE = b"done"  # what a process tells its guard at its end
 
 
 def store_uri(out: Path) -> str:
-    """MLFLOW_TRACKING_URI, or the sqlite database under the output folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{out.resolve() / 'mlflow.db'}"
+    """MLFLOW_TRACKING_URI, or the sqlite database under the output folder.
+
+    Raises:
+        UserError: the output folder is on an object store, where no database can be, and no server is named.
+    """
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    if as_remote(out) is not None and not re.match(SERVER, named or ""):
+        given = f"MLFLOW_TRACKING_URI is {named}" if named else "MLFLOW_TRACKING_URI is not set"
+        raise UserError(
+            f"runs of {out} are tracked by an MLflow server, and {given}: set it to the server's http:// address, or "
+            "give --no-tracking"
+        )
+    return named or f"sqlite:///{out.resolve() / 'mlflow.db'}"
 
 
 @dataclass(frozen=True)
 class Run:
     """A run that is being tracked, and of which runs can be children."""
 
-    client: MlflowClient | None = None
-    experiment: str = ""
+    store: Patient | None = None
     run_id: str = ""
     key: str = ""
-    process: str = ""
 
     @contextlib.contextmanager
     def child(self, name: str, parameters: dict[str, Any]) -> Iterator[Run]:
@@ -53,8 +72,9 @@ class Run:
             yield run
         except BaseException as error:
             # What went wrong must not be hidden by a store that cannot be written for the same reason.
-            with contextlib.suppress(UserError):
-                run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", str(error))
+            with contextlib.suppress(UserError, OSError):
+                stopped = signals.stopping() or isinstance(error, KeyboardInterrupt)
+                run.end("KILLED" if stopped else "FAILED", str(error))
             raise
         run.end()
 
@@ -67,71 +87,58 @@ class Run:
             retry: go on with one that has come to its end too.
 
         Raises:
-            UserError: the store cannot be written.
+            UserError: the store refuses it.
         """
-        if self.client is None:
+        if self.store is None:
             return self
         key = f"{self.key}/{key or name}"
-        with _telling(f"the run {name!r}"):
-            run = Run(self.client, self.experiment, self._find_or_create(key, name, retry), key, self.process)
-            run.parameters(parameters)
+        run_id = self._write(
+            f"the run {name!r}", "open", key=key, name=name, parent=self.run_id, retry=retry, at=_now()
+        )
+        run = Run(self.store, run_id, key)
+        run.parameters(parameters)
         return run
 
     def end(self, status: str = "FINISHED", error: str = "") -> None:
         """Close the run as FINISHED, FAILED or KILLED, with what went wrong."""
-        if self.client is None:
-            return
-        with _telling(f"the run of {self.key!r}"):
-            if status != "FINISHED":
-                self.client.set_tag(self.run_id, "p2d.error", error[:LARGEST_PARAMETER])
-            self.client.set_terminated(self.run_id, status)
-
-    def _find_or_create(self, key: str, name: str, retry: bool) -> str:
-        assert self.client is not None
-        newest = self.client.search_runs([self.experiment], filter_string=f"tags.`{KEY}` = '{key}'", max_results=1)
-        if newest and (retry or newest[0].info.status in ("RUNNING", "KILLED")):
-            run_id = newest[0].info.run_id
-            self.client.set_tag(run_id, PROCESS, self.process)
-            self.client.update_run(run_id, status="RUNNING")
-            return run_id
-        tags = {KEY: key, PROCESS: self.process, "mlflow.runName": name}
-        tags |= {"mlflow.parentRunId": self.run_id} if self.run_id else {}
-        return self.client.create_run(self.experiment, tags=tags).info.run_id
+        why = "" if status == "FINISHED" else error[:LARGEST_PARAMETER]
+        self._write(f"the run of {self.key!r}", "end", run=self.run_id, status=status, error=why, at=_now())
 
     def parameters(self, values: dict[str, Any]) -> None:
         """Log parameters; those already logged are kept."""
-        if self.client is None:
-            return
-        from mlflow.entities import Param
-
-        with _telling(f"the parameters of {self.key!r}"):
-            there = self.client.get_run(self.run_id).data.params
-            new = [Param(k, str(v)[:LARGEST_PARAMETER]) for k, v in values.items() if k not in there]
-            self.client.log_batch(self.run_id, params=new)
+        told = {k: str(v)[:LARGEST_PARAMETER] for k, v in values.items()}
+        self._write(f"the parameters of {self.key!r}", "parameters", run=self.run_id, values=told)
 
     def metrics(self, values: dict[str, Any], step: int = 0) -> None:
         """Log the numbers among these values at a step."""
-        if self.client is None:
-            return
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
         numbers = {k: float(v) for k, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-        with _telling(f"the metrics of {self.key!r}"):
-            self.client.log_batch(self.run_id, metrics=[Metric(k, v, now, step) for k, v in numbers.items()])
+        self._write(f"the metrics of {self.key!r}", "metrics", run=self.run_id, values=numbers, step=step, at=_now())
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Keep a file with the run, in a folder of its artifacts if one is named."""
-        if self.client is None:
-            return
-        with _telling(f"{path.name} of {self.key!r}"):
-            self.client.log_artifact(self.run_id, str(path), folder)
+        self._write(f"{path.name} of {self.key!r}", "artifact", run=self.run_id, path=str(path), folder=folder)
+
+    def _write(self, what: str, call: str, **values: Any) -> str:
+        """Make a call of the store; one that it refuses is told in one line."""
+        if self.store is None:
+            return ""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.store.write(call, **values)
+        except MlflowException as error:
+            raise UserError(f"MLflow cannot keep {what}: {str(error).splitlines()[0]}") from error
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
 
 
 def _be_quiet() -> None:
     """Settings that MLflow reads when it is imported: its troubles are told by exceptions alone."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # seconds; MLflow's 120 would be six minutes of silence
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
 
 
@@ -145,12 +152,32 @@ def open_tracker(out: Path, enabled: bool) -> Run:
         return Run()
     uri = store_uri(out)
     with _answering(uri, "; or give --no-tracking") as client:
-        out.mkdir(parents=True, exist_ok=True)
-        known = client.get_experiment_by_name(EXPERIMENT)
-        # Without a place of their own, artifacts would follow the working directory.
-        place = (out.resolve() / "mlartifacts").as_uri() if uri.startswith("sqlite") else None
-        own = known.experiment_id if known else client.create_experiment(EXPERIMENT, artifact_location=place)
-        return Run(client, own, process=_guarded(uri))
+        own = _experiment(client, uri, out)
+        store, shown = Store(client, own, _guarded(uri)), without_password(uri)
+        if uri.startswith("http"):
+            say(f"MLflow: {shown.rstrip('/')}/{TABLE.format(own)}")
+        kept = out if as_remote(out) is None else KEPT
+        kept.mkdir(parents=True, exist_ok=True)
+        hand_over_left(store, uri, shown, kept)
+    patient = Patient(store, shown, kept_file(kept, uri, store.process))
+    atexit.register(patient.close)
+    return Run(patient)
+
+
+def _experiment(client: MlflowClient, uri: str, out: Path) -> str:
+    """The id of our experiment, made if need be."""
+    known = client.get_experiment_by_name(EXPERIMENT)
+    if known:
+        return known.experiment_id
+    # Without a place of their own, artifacts would follow the working directory.
+    place = (out.resolve() / "mlartifacts").as_uri() if uri.startswith("sqlite") else None
+    return client.create_experiment(EXPERIMENT, artifact_location=place)
+
+
+def without_password(uri: str) -> str:
+    """A store's address as it may be shown."""
+    scheme, mark, rest = uri.partition("://")
+    return scheme + mark + rest.rpartition("@")[2] if mark else uri
 
 
 @contextlib.contextmanager
@@ -161,20 +188,21 @@ def _answering(uri: str, advice: str = "") -> Iterator[MlflowClient]:
     from mlflow.exceptions import MlflowException
 
     try:
+        _make_tables(uri)
         yield MlflowClient(tracking_uri=uri)
     except (MlflowException, OSError) as error:
-        raise UserError(f"MLflow does not answer at {uri}: {str(error).splitlines()[0]}{advice}") from error
+        reason = str(error).splitlines()[0]
+        raise UserError(f"MLflow does not answer at {without_password(uri)}: {reason}{advice}") from error
 
 
-@contextlib.contextmanager
-def _telling(what: str) -> Iterator[None]:
-    """Tell a store that cannot be written in one line."""
-    from mlflow.exceptions import MlflowException
+def _make_tables(uri: str) -> None:
+    """Make a new sqlite database whole or not at all: one that is left half made is of no use to anybody."""
+    from mlflow import MlflowClient
 
-    try:
-        yield
-    except MlflowException as error:
-        raise UserError(f"MLflow cannot keep {what}: {str(error).splitlines()[0]}") from error
+    file = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and "?" not in uri and not file.exists():
+        with whole(file) as temporary:
+            MlflowClient(tracking_uri=f"sqlite:///{temporary.resolve()}").search_experiments(max_results=1)
 
 
 @functools.cache

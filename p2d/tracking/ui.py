@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from p2d.errors import UserError
-from p2d.tracking.store import experiment_id, store_uri
+from p2d.tracking.store import TABLE, experiment_id, store_uri, without_password
 
 
 def serve(out: Path, port: int) -> None:
@@ -31,10 +31,9 @@ def serve(out: Path, port: int) -> None:
     file = Path(uri.removeprefix("sqlite:///").partition("?")[0])
     if uri.startswith("sqlite:///") and not file.is_file():  # MLflow would make an empty one
         raise UserError(f"there are no tracked runs in {file.parent}; p2d run makes some")
-    # Without the query, MLflow's page is that of language models, with the runs among much else.
-    table = f"#/experiments/{experiment_id(uri)}/runs?workflowType=machine_learning"
+    table = TABLE.format(experiment_id(uri))
     if uri.startswith(("http://", "https://")):
-        print(f"MLflow shows the runs at {uri.rstrip('/')}/{table}")
+        print(f"MLflow shows the runs at {without_password(uri).rstrip('/')}/{table}")
         return
     _check_free(port)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]

@@ -8,8 +8,7 @@ import pytest
 
 from p2d.cluster import placement
 from p2d.cluster.placement import Machines, Node, choose_training, grown
-from p2d.cluster.simulation import place
-from p2d.config import SimulateConfig
+from p2d.cluster.shards import Wish, place
 from p2d.errors import UserError
 
 # The actors of a cluster of two logical GPUs tell which of them they were given, and how much.
@@ -17,19 +16,16 @@ ON_LOGICAL_GPUS = """
 import json, os, sys, time
 from pathlib import Path
 import ray
-from p2d.cluster.simulation import Simulator, run_actors
-from p2d.config import SimulateConfig
-from p2d.snapshots.simulated import plan
+from p2d.cluster.shards import ShardMaker, Wish, run_actors
 
-class Teller(Simulator):
-    def _entry(self, shard):
+class Teller(ShardMaker):
+    def _entry(self, number):
         time.sleep(1.0)  # longer than from the first actor's start to the last one's
-        return json.dumps({"index": shard.index, "gpu": os.environ["CUDA_VISIBLE_DEVICES"], "pid": os.getpid()})
+        return json.dumps({"number": number, "gpu": os.environ["CUDA_VISIBLE_DEVICES"], "pid": os.getpid()})
 
 ray.init(address="local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
-config = SimulateConfig(num_samples=16, chunk=1, gpus_per_actor=float(sys.argv[1]), actors=int(sys.argv[2]))
-simulation = config.simulation()
-print(json.dumps(list(run_actors(simulation, config, Path("."), plan(simulation), "cuda", Teller))))
+wish = Wish("cuda", int(sys.argv[2]), gpus=float(sys.argv[1]))
+print(json.dumps(list(run_actors(None, wish, Path("."), list(range(16)), Teller))))
 """
 
 
@@ -43,7 +39,7 @@ def test_actors_are_placed_on_their_gpus(tmp_path, share, actors, expected):
     actors_of = {gpu: len({e["pid"] for e in entries if e["gpu"] == gpu}) for gpu in {e["gpu"] for e in entries}}
     assert sorted(actors_of.values()) == sorted(expected.values())
     assert set(actors_of) <= {"0", "1"} and len(actors_of) == len(expected)
-    assert sorted(e["index"] for e in entries) == list(range(16))
+    assert sorted(e["number"] for e in entries) == list(range(16))
 
 
 def with_machine(monkeypatch, cpus, gpus):
@@ -64,7 +60,7 @@ def with_machine(monkeypatch, cpus, gpus):
 )
 def test_the_number_of_actors_follows_the_gpus(monkeypatch, cpus, gpus, share, asked, shards, actors):
     with_machine(monkeypatch, cpus, gpus)
-    placement = place(SimulateConfig(gpus_per_actor=share, actors=asked), shards, "cuda")
+    placement = place(Wish("cuda", asked, gpus=share), shards)
     assert (placement.actors, placement.gpus) == (actors, share)
     assert placement.actors * placement.cpus < cpus  # a CPU is left for Ray's own tasks
 
@@ -74,7 +70,7 @@ def test_the_number_of_actors_follows_the_gpus(monkeypatch, cpus, gpus, share, a
 )
 def test_without_gpus_the_cores_are_shared_out(monkeypatch, cpus, asked, threads, actors, each):
     with_machine(monkeypatch, cpus, 0)
-    placement = place(SimulateConfig(actors=asked, threads=threads), 100, "cpu")
+    placement = place(Wish("cpu", asked, threads), 100)
     assert (placement.actors, placement.threads, placement.gpus) == (actors, each, 0)
 
 
@@ -82,7 +78,7 @@ def test_without_gpus_the_cores_are_shared_out(monkeypatch, cpus, asked, threads
 def test_more_than_the_gpus_hold_is_refused(monkeypatch, share, asked):
     with_machine(monkeypatch, 8, 4)
     with pytest.raises(UserError, match=f"{max(asked, 1)} actors of {share:g} GPUs are more than the 4 GPUs"):
-        place(SimulateConfig(gpus_per_actor=share, actors=asked), 100, "cuda")
+        place(Wish("cuda", asked, gpus=share), 100)
 
 
 # Trainings

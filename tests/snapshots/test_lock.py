@@ -9,9 +9,9 @@ import sys
 import numpy as np
 import pytest
 
+from p2d import lock
 from p2d.errors import UserError
-from p2d.snapshots import lock
-from p2d.snapshots.lock import sole_writer
+from p2d.lock import sole_writer
 from p2d.snapshots.simulated import is_finished, simulate_here, writing
 from p2d.snapshots.store import open_dataset
 from p2d.snapshots.verify import verify
@@ -21,7 +21,7 @@ from .helpers import contents, interrupted, simulation_of, small
 HOLDS = """
 import sys
 from pathlib import Path
-from p2d.snapshots.lock import sole_writer
+from p2d.lock import sole_writer
 
 with sole_writer(Path(sys.argv[1])):
     print("ready", flush=True)
