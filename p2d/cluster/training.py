@@ -208,7 +208,7 @@ def _learn(
     data = open_data(job, workers, beside)
     task = build(job.config, data, job.dataset.card.grid, job.dataset.scaling, device, job.score)
     start = read_state(before) if before is not None else None
-    loop.fit(task, data, job.config, workers, report, start, stop)
+    loop.fit(task, data, job.config, workers, report, start, stop, job.source.at_a_time)
 
 
 def _reporter(job: TrainJob, workers: Workers) -> loop.Report:
