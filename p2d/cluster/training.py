@@ -20,7 +20,7 @@ from p2d.cluster import placement, runtime, storage
 from p2d.cluster.reports import OnEpoch, Reports, StopFile, fit
 from p2d.cluster.stream import open_data
 from p2d.config import ScoreConfig, fits_unet
-from p2d.errors import UserError, is_unwritable
+from p2d.errors import UserError, unwritable
 from p2d.progress import say
 from p2d.recipes import build
 from p2d.runs import copy_whole, recovered, remove
@@ -130,7 +130,7 @@ def _train_on(placing: placement.Placing, job: TrainJob, on_epoch: OnEpoch) -> t
                 failure = getattr(error, "controller_failure", error)
                 if isinstance(failure, UserError):
                     return _newest(job), str(failure)
-                if is_unwritable(failure):
+                if unwritable(failure):
                     raise failure from error
                 raise UserError(f"training stopped: {cause(error)}; --debug shows where") from error
             except ray.exceptions.RayActorError as error:  # the controller

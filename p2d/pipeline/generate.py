@@ -20,7 +20,7 @@ from p2d.pipeline.refuse import refuse_other_systems
 from p2d.pipeline.simulate import dataset_facts
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
-from p2d.runs import DATA, REPORT, SCORE, short_name, write_json
+from p2d.runs import DATA, REPORT, SCORE, remove_unfinished, short_name, write_json
 from p2d.score.model import ScoreModel
 from p2d.show.view import View
 from p2d.snapshots import made as derived
@@ -126,6 +126,7 @@ def _judge(dataset: Dataset, compared: Dataset | None, holdout: float, folder: P
     name = short_name(dataset.folder.name)
     states = dataset.states(evenly(np.arange(dataset.card.samples), COMPARED))
     sheet = folder / "generated.png"
+    remove_unfinished(folder)
     figures.draw_states(sheet, states[:64], view, name)
     child.artifact(sheet)
     if compared is None:
