@@ -13,8 +13,9 @@ from p2d.cluster import training as cluster_train
 from p2d.cluster.stream import StreamedData, batches_a_stretch, open_data
 from p2d.config import FlowConfig, ScoreConfig, SimulateConfig, TrainSource
 from p2d.errors import UserError
+from p2d.snapshots.files import read_table, write_shard
 from p2d.snapshots.simulated import simulate_here
-from p2d.snapshots.store import Dataset, read_table, write_shard
+from p2d.snapshots.store import Dataset
 from p2d.training.history import History
 from p2d.training.job import TrainJob
 from p2d.training.randomness import BLOCK, WINDOW
