@@ -46,6 +46,20 @@ def patterns(tmp_path_factory) -> Dataset:
 # Batches
 
 
+@pytest.mark.parametrize("first", [3, 10])  # in the first stretch, of ten batches, and at the start of the second
+def test_a_stream_begins_in_the_middle_of_an_epoch(cluster, large, first):
+    memory, streamed = load_data(large, HOLDOUT), StreamedData(large, HOLDOUT, epochs=2)
+    for epoch, start in ((1, first), (2, 0)):
+        parts = zip(
+            streamed.batches(3, epoch, 48, Workers(1, 2), start),
+            memory.batches(3, epoch, 48, Workers(1, 2), start),
+            strict=True,
+        )
+        for (states, ids), (same, same_ids) in parts:
+            assert ids == same_ids
+            assert_close(states, same, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("size", [1, 2])
 @pytest.mark.parametrize("batch_size", [48, 7, WINDOW + 20])  # no divisor of anything, many, and larger than a window
 def test_streamed_batches_are_those_in_memory_to_the_last_bit_in_order(cluster, large, batch_size, size):
