@@ -68,12 +68,11 @@ def choose_room(config: SweepConfig, source: FlowSource) -> Room:
     Raises:
         UserError: a single trial does not fit, or not as many as asked for.
     """
-    workers, wished = max(1, source.workers), source.cpus_per_worker
-    total, kind, each = (
-        (placement.gpus(), "GPUs", 1) if placement.gpus() else (placement.cpus(), "CPUs", max(1, wished))
-    )
-    fit = total // (workers * each)
+    machines, workers, wished = placement.machines(), max(1, source.most_workers), source.cpus_per_worker
+    kind, total = machines.kind, sum(machines.slots())
+    fit = sum(machines.slots(wished)) // workers
     if not fit:
+        each = 1 if kind == "GPUs" else max(1, wished)
         raise UserError(
             f"a trial of {workers} workers of {each} {kind} does not fit the {total} {kind} here; "
             "give fewer --workers or --cpus-per-worker"
@@ -81,7 +80,8 @@ def choose_room(config: SweepConfig, source: FlowSource) -> Room:
     if config.max_concurrent > fit:
         raise UserError(f"max_concurrent = {config.max_concurrent} is more than the {fit} trials that fit here")
     trials = min(config.max_concurrent or fit, config.trials)
-    return Room(trials, workers, wished or max(1, placement.cpus() // (trials * workers)))
+    threads, cpus = machines.share(trials * workers, wished)
+    return Room(trials, workers, threads, cpus, int(kind == "GPUs"))
 
 
 def start(config: SweepConfig, source: FlowSource) -> None:
@@ -93,7 +93,7 @@ def start(config: SweepConfig, source: FlowSource) -> None:
     if config.search == "optuna":
         _import_optuna()
     # Ray leaves the resources of a stopped trial's workers claimed unless its dashboard process is there.
-    runtime.start(dashboard=source.workers > 1)
+    runtime.start(dashboard=source.most_workers > 1)
 
 
 def run(sweep: Sweep, watcher: Watcher, room: Room) -> list[Row]:
@@ -176,7 +176,7 @@ def _resources(room: Room) -> dict[str, float]:
     """What Tune claims for a trial: a single worker is the trial's own process, several are claimed by Ray Train."""
     if room.workers > 1:
         return {"CPU": OF_TUNE}
-    return {"CPU": placement.cpu_share(room.trials, room.threads), "GPU": int(placement.gpus() > 0)}
+    return {"CPU": room.cpus, "GPU": room.gpus}
 
 
 def _space(config: SweepConfig) -> dict[str, Any]:

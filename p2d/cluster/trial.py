@@ -59,11 +59,17 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Room:
-    """How trials share the machine: `trials` at a time, each of `workers` processes of `threads` threads."""
+    """How trials share the cluster: `trials` at a time, each of `workers` processes of `threads` threads.
+
+    Attributes:
+        cpus, gpus: that a process claims.
+    """
 
     trials: int
     workers: int
     threads: int
+    cpus: float
+    gpus: int
 
 
 def point_of(config: SweepConfig, values: dict[str, Any]) -> Point:
