@@ -40,15 +40,15 @@ CONNECT_S, ATTEMPTS, GIVE_UP_S = 5, 3, 15  # a store that does not answer is tol
 TROUBLES = (
     (r"NO_SUCH_BUCKET|ContainerNotFound|bucket does not exist", errno.ENOENT, "there is no such bucket"),
     (
+        r"NETWORK_CONNECTION|UNAVAILABLE|CURL|curl|timed? ?out|resolve",
+        errno.EHOSTUNREACH,
+        "the store does not answer: check the network, and AWS_ENDPOINT_URL of a store that is not Amazon's",
+    ),
+    (
         r"ACCESS_DENIED|SIGNATURE|INVALID_ACCESS_KEY|TOKEN|Credential|authenticat|PERMISSION_DENIED|Forbidden|Unauthor",
         errno.EACCES,
         "access is refused: check the store's credentials (for s3 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
         "~/.aws, or the machine's role) and what they may do there",
-    ),
-    (
-        r"NETWORK_CONNECTION|UNAVAILABLE|CURL|curl|timed? ?out|resolve",
-        errno.EHOSTUNREACH,
-        "the store does not answer: check the network, and AWS_ENDPOINT_URL of a store that is not Amazon's",
     ),
 )
 
@@ -407,9 +407,10 @@ def _in_plain_words(where: Remote) -> Iterator[None]:
     except (OSError, ArrowException) as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise  # of the local file, or told already
+        text = str(error).partition("AWS Error ")[2] or str(error)  # without the key, which may hold any word
         for pattern, number, told in TROUBLES:
-            if re.search(pattern, str(error)):
+            if re.search(pattern, text):
                 raise OSError(number, told, str(where)) from error
-        code = re.search(r"AWS Error (\w+)|Status\((\w+)", str(error))
+        code = re.search(r"^([A-Z_]+) during|Status\((\w+)", text)
         kind = next(filter(None, code.groups()), "") if code else type(error).__name__
         raise OSError(errno.EREMOTEIO, f"the store fails ({kind})", str(where)) from error
