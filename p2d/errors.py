@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
+import re
 import types
 import zlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 # What building a value from JSON that is not what it should be may raise.
 UNREADABLE = (TypeError, LookupError, ValueError, AttributeError, ArithmeticError, RecursionError, zlib.error)
+# A disk that is full or broken, a place that may not be written, an object store that does not answer or fails.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EROFS)
+UNREACHABLE = (errno.EHOSTUNREACH, errno.EREMOTEIO)
+# The same in the words of errors that hold it as text: of Rust, of workers on other machines, of torch and of sqlite.
+WORDS = re.compile(
+    rf"""errno\ (?P<number>{"|".join(map(str, UNWRITABLE))})\] [^\n]*? (?:'(?P<file>[^'\n]+)')? $
+    | \(os\ error\ (?P<code>{"|".join(map(str, UNWRITABLE))})\)
+    | PytorchStreamWriter\ failed\ writing | unexpected\ pos\ \d+\ vs | database\ or\ disk\ is\ full
+    """,
+    re.VERBOSE | re.IGNORECASE | re.MULTILINE,
+)
 
 
 class UserError(Exception):
@@ -31,6 +45,26 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """' (did you mean ...?)' for the known name closest to `name`, or '' when none is close."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def unwritable(error: BaseException) -> str:
+    """What could not be written and why, in a line, where that is what an error comes from; '' of any other."""
+    for one in _causes(error):
+        if isinstance(one, OSError) and one.errno in (*UNWRITABLE, *UNREACHABLE):
+            reason = one.strerror or os.strerror(one.errno)
+            return f"{one.filename}: {reason}" if one.filename else reason
+        if not isinstance(one, UserError) and (words := WORDS.search(str(one))):
+            number = int(words["number"] or words["code"] or errno.ENOSPC)
+            return f"{words['file']}: {os.strerror(number)}" if words["file"] else os.strerror(number)
+    return ""
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that it was raised from; Ray keeps the one of a worker as `cause`."""
+    while error is not None:
+        yield error
+        own = getattr(error, "cause", None)
+        error = own if isinstance(own, BaseException) else error.__cause__
 
 
 def one_line(error: Exception) -> str:

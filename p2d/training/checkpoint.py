@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save_file
 from torch import Tensor, nn
 
-from p2d.errors import UNREADABLE, UserError, one_line, refuse_other_types
+from p2d.errors import UNREADABLE, UserError, one_line, refuse_other_types, unwritable
 from p2d.fields import Grid, Scaling
 from p2d.places import as_remote
 from p2d.runs import recovered, whole_folder, write_json
@@ -101,6 +101,8 @@ def read_checkpoint(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, 
         weights = folder / "model.safetensors"
         return config, load_file(weights) if as_remote(weights) is None else load(weights.read_bytes())
     except (SafetensorError, OSError) as error:
+        if unwritable(error):  # nothing says that they are damaged
+            raise
         raise UserError(f"{folder}/model.safetensors cannot be read ({error}); train the {kind} again") from error
 
 
