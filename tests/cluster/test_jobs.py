@@ -105,25 +105,30 @@ def test_a_mistake_is_one_line_and_its_exit_code_comes_back(head, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_every_script_runs_as_a_job_and_makes_what_the_plain_command_makes(head, tmp_path):
+def test_stages_run_as_jobs_and_make_what_the_plain_commands_make(head, tmp_path):
     out, own = tmp_path / "job", tmp_path / "plain"
     scripts = {
         "pipeline": SMALL,
-        "simulate": "--num-samples 24 --height 64 --width 64 --steps 3000 --chunk 8",  # made already, as the next
+        "simulate": "--num-samples 24 --height 64 --width 64 --steps 3000 --chunk 8",  # made already, as the next two
+        "train_score": "waves --epochs 1 --channels 8 8",
         "discover": "waves",
-        "rollout": "--flow waves --steps 20 --every 10",
-        "sample": "--score waves -n 4 --steps 4",
+        "rollout": "--flow waves --steps 20 --frames 2 --ensemble 4 --animation none",
+        "sample": "--score waves -n 8 --steps 4",
+        "sweep": "waves --objective stationarity --scheduler none --param flow.hidden=4,8 "
+        "--param flow.observables=48 --param flow.epochs=1",
     }
     chain = " && ".join(f"python jobs/{script}.py {words} --out {out}" for script, words in scripts.items())
     done = head.submit(chain)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("nothing to do") >= 2, done.stdout
+    assert done.stdout.count("nothing to do") == 3, done.stdout
     lines = done.stdout.splitlines()
-    assert max(map(len, lines)) < 1000 and not re.search(r"[\r\b]|\x1b\[[0-9;]*[A-HJK]", done.stdout)
+    assert max(map(len, lines)) < 2000 and not re.search(r"[\r\b]|\x1b\[[0-9;]*[A-HJK]", done.stdout)
     plain(tmp_path, "simulate", *scripts["simulate"].split(), "--out", str(own), "--no-tracking")
     plain(tmp_path, "discover", "waves", "--out", str(own), "--no-tracking")
     cards = [json.loads((folder / "data/waves_64x64/card.json").read_text()) for folder in (out, own)]
     assert cards[0]["dataset_hash"] == cards[1]["dataset_hash"]
+    trials = json.loads((out / "sweep/waves_stationarity/sweep.json").read_text())["trials"]
+    assert [trial["state"] for trial in trials] == ["FINISHED", "FINISHED"]
     equations = [json.loads((folder / "discover/waves/equation.json").read_text())["found"] for folder in (out, own)]
     for equation in equations:
         del equation["seconds"]
