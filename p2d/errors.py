@@ -52,7 +52,7 @@ def unwritable(error: BaseException) -> str:
     for one in _causes(error):
         if isinstance(one, OSError) and one.errno in (*UNWRITABLE, *UNREACHABLE):
             # An object store's is in plain words; pyarrow's own of a file is not.
-            reason = os.strerror(one.errno) if "errno" in (one.strerror or "errno") else one.strerror
+            reason = os.strerror(one.errno) if "errno" in (one.strerror or "errno") else str(one.strerror)
             return f"{one.filename}: {reason}" if one.filename else reason
         if not isinstance(one, UserError) and (words := WORDS.search(str(one))):
             number = int(words["number"] or words["code"] or errno.ENOSPC)
