@@ -19,6 +19,7 @@ from p2d.runs import (
     copy_whole,
     fetched,
     make_output_folder,
+    read_json,
     recovered,
     remove,
     remove_unfinished,
@@ -384,3 +385,13 @@ def test_a_copy_is_whole_and_the_source_stays(anywhere):
     write_json(folder / "more.json", {"gone": "with the old one"})
     copy_whole(source, folder)
     assert read(folder) == read(source) == ["model", "model"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"other": 1}', "[" * 100_000, '{"a": "\\ud800', "\x00"])
+def test_json_that_is_not_what_was_written_is_damaged(text, tmp_path):
+    file = tmp_path / "result.json"
+    write_json(file, {"values": [1], "other": 2})
+    assert read_json(file, "values") == {"values": [1], "other": 2}
+    file.write_text(text)
+    with pytest.raises(UserError, match=r"result.json is damaged .*; remove it, and run what made it again"):
+        read_json(file, "values")

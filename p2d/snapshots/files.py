@@ -153,7 +153,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
         with pq.ParquetFile(arrow_source(path)) as file:
             return schema.of_plain_types(file.read(columns, use_threads=False))
-    except (pa.ArrowException, OSError, UserError) as error:
+    except DAMAGED as error:
         if unwritable(error):  # nothing says that the file is damaged
             raise
         raise _unreadable(path, error) from error
