@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +13,7 @@ import ray
 import torch
 from torch import Tensor
 
+from p2d.memory import memory_limit
 from p2d.snapshots.store import Dataset
 from p2d.training.job import TrainJob
 from p2d.training.randomness import BLOCK, WINDOW, batches
@@ -87,20 +87,30 @@ class StreamedData:
         for part in np.array_split(ids, -(-len(ids) // BLOCK))[workers.rank :: workers.size]:
             self.dataset.states(part)
 
-    def batches(self, seed: int, epoch: int, batch_size: int, workers: Workers) -> Iterator[tuple[Tensor, list[int]]]:
-        """This worker's share of every global batch of an epoch, in order: states, and their ids."""
-        if self._stream is None or epoch != self._next_epoch:
-            self._stream = self._read(epoch, seed, batch_size, workers)
+    def batches(
+        self, seed: int, epoch: int, batch_size: int, workers: Workers, first: int = 0
+    ) -> Iterator[tuple[Tensor, list[int]]]:
+        """This worker's share of every global batch of an epoch from the first on, in order: states, and their ids."""
+        order = batches(seed, epoch, self.count, batch_size)
+        if self._stream is None or epoch != self._next_epoch or first:
+            together = batches_a_stretch(min(batch_size, self.count))
+            order = itertools.islice(order, first - first % together, None)
+            self._stream = self._read(epoch, first // together, seed, batch_size, workers)
+            first %= together
         self._next_epoch = epoch + 1
-        for batch in batches(seed, epoch, self.count, batch_size):
+        for number, batch in enumerate(order):
             rows = list(itertools.islice(self._stream, len(workers.share(batch))))
-            yield torch.from_numpy(np.stack([state for _, state in rows])), [i for i, _ in rows]
+            if number >= first:
+                yield torch.from_numpy(np.stack([state for _, state in rows])), [i for i, _ in rows]
 
-    def _read(self, epoch: int, seed: int, batch_size: int, workers: Workers) -> Iterator[tuple[int, np.ndarray]]:
-        """Ids and states of this worker in the order of its batches, from an epoch on to the last."""
+    def _read(
+        self, epoch: int, first: int, seed: int, batch_size: int, workers: Workers
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Ids and states of this worker in the order of its batches, from a stretch of an epoch to the last epoch."""
         size = min(batch_size, self.count)
         stretches = -(-(self.count // size) // batches_a_stretch(size))
         plan = [{"epoch": e, "stretch": s} for e in range(epoch, self.epochs + 1) for s in range(stretches)]
+        plan = plan[first:]
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.preserve_order = True
@@ -138,7 +148,7 @@ def open_data(job: TrainJob, workers: Workers, beside: int) -> MemoryData | Stre
         UserError: a value that is not finite (names shard and row), or too few living samples.
     """
     dataset, source = job.dataset, job.source
-    limit = source.memory * 2**30 or MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / beside
+    limit = source.memory * 2**30 or MEMORY_SHARE * memory_limit() / beside
     if dataset.card.alive * 4 * math.prod(dataset.shape) <= limit:
         return load_data(dataset, source.holdout, source.snapshots)
     streamed = StreamedData(dataset, source.holdout, job.config.passes, source.snapshots)

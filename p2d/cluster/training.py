@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import re
-import shutil
 import tempfile
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,25 +15,24 @@ import ray
 import ray.train
 import torch
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
-from ray.util.queue import Queue
 
-from p2d.cluster import placement, runtime
+from p2d.cluster import placement, runtime, storage
+from p2d.cluster.reports import OnEpoch, Reports, StopFile, fit
 from p2d.cluster.stream import open_data
 from p2d.config import ScoreConfig, fits_unet
-from p2d.errors import UserError
+from p2d.errors import UserError, unwritable
+from p2d.progress import say
 from p2d.recipes import build
-from p2d.runs import copy_whole, recovered
+from p2d.runs import copy_whole, recovered, remove
 from p2d.training import loop
 from p2d.training.checkpoint import read_state, write_checkpoint
 from p2d.training.history import Epoch, History
 from p2d.training.job import TrainJob
-from p2d.training.task import Data
 from p2d.training.workers import Workers
 
-RESTARTS = 3  # of the worker group, each from its last checkpoint
-START_TIMEOUT_S = "180"
-# Called with an epoch and, of epochs worth a picture, a folder that holds the model (else None).
-OnEpoch = Callable[[Epoch, Path | None], None]
+RESTARTS = 3  # of the workers, or the controller, each from the last checkpoint
+SETTINGS = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "180", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
+RUN, STOP = "run", "stop.json"  # in the storage of a training: Ray Train's own folder, and the file that ends it
 
 
 def train(job: TrainJob, on_epoch: OnEpoch) -> None:
@@ -55,20 +53,18 @@ def train(job: TrainJob, on_epoch: OnEpoch) -> None:
             fits_unet(name, size, job.config.downsampling, edge)
     runtime.start()
     runtime.refuse_unshared(job.folder)
-    batch = min(job.config.batch_size, job.training_snapshots)
-    workers = placement.choose_training_workers(job.source.workers, batch)
-    if workers > batch:
-        raise UserError(f"workers = {workers} is more than the {batch} snapshots of a batch; give {batch} or fewer")
+    placing = _place(job)
     folder = job.folder
     job = dataclasses.replace(
         job,
         dataset=dataclasses.replace(job.dataset, folder=runtime.shared_folder(job.dataset.folder)),
         folder=runtime.shared_folder(folder),
         score=runtime.shared_folder(job.score) if job.score else None,
-        threads=placement.choose_threads(job.source.cpus_per_worker, workers),
+        threads=placing.threads,
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made, mistake = _train_here(job, on_epoch) if job.here and workers == 1 else _train_on(workers, job, on_epoch)
+    alone = job.here and placing.workers == 1
+    made, mistake = _train_here(job, on_epoch) if alone else _train_on(placing, job, on_epoch)
     kept = ""
     if made is not None:
         last = History.load(made).last.number
@@ -78,9 +74,22 @@ def train(job: TrainJob, on_epoch: OnEpoch) -> None:
             stopped = folder.with_name(f"{folder.name}_stopped")
             copy_whole(made, stopped)
             kept = f"; the model of epoch {last} is kept in {stopped}"
-    shutil.rmtree(job.storage, ignore_errors=True)
+    remove(job.storage)
     if mistake is not None:
         raise UserError(mistake + kept)
+
+
+def _place(job: TrainJob) -> placement.Placing:
+    """Where a training goes, on a cluster that is asked to grow where more workers are wished for than it holds."""
+    least, most = job.source.least_workers, job.source.most_workers
+    threads, batch = job.source.cpus_per_worker, min(job.config.batch_size, job.training_snapshots)
+    machines = placement.machines(0 if job.here else placement.SETTLE_S)
+    if not job.here and least <= batch:
+        machines = placement.grown(machines, max(least, 1), threads)
+    placing, line = placement.choose_training(machines, least, most, threads, batch, job.beside)
+    if line:
+        say(line)
+    return placing
 
 
 def _train_here(job: TrainJob, on_epoch: OnEpoch) -> tuple[Path | None, str | None]:
@@ -103,41 +112,64 @@ def _train_here(job: TrainJob, on_epoch: OnEpoch) -> tuple[Path | None, str | No
     return (newest if newest.exists() else None), mistake
 
 
-def _train_on(workers: int, job: TrainJob, on_epoch: OnEpoch) -> tuple[Path | None, str | None]:
+def _train_on(placing: placement.Placing, job: TrainJob, on_epoch: OnEpoch) -> tuple[Path | None, str | None]:
     """Train with Ray Train: the newest checkpoint, and the user's mistake that has ended it, if one has."""
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", START_TIMEOUT_S)
-    inbox = Queue(actor_options={"num_cpus": 0})
-    mistakes: list[str] = []
-    listener = threading.Thread(target=_listen, args=(inbox, on_epoch, mistakes), daemon=True)
-    listener.start()
-    gpu = placement.gpus() > 0
-    claimed = job.source.cpus_per_worker or 1  # by default they need not all be on one node
-    trainer = TorchTrainer(
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    (job.storage / STOP).unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        reports = Reports(Path(folder), functools.partial(_is_shown, job))
+        if before := _newest(job):  # reported once more, as it may have been lost with the process that was killed
+            reports.last = (epoch := History.load(before).last).number
+            on_epoch(epoch, before if _is_shown(job, epoch) else None)
+        for left in reversed(range(RESTARTS + 1)):
+            try:
+                fit(_trainer(placing, job, reports), reports, on_epoch, job.storage / STOP, is_driver=not job.here)
+                break
+            except ray.train.TrainingFailedError as error:
+                failure = getattr(error, "controller_failure", error)
+                if isinstance(failure, UserError):
+                    return _newest(job), str(failure)
+                if unwritable(failure):
+                    raise failure from error
+                raise UserError(f"training stopped: {cause(error)}; --debug shows where") from error
+            except ray.exceptions.RayActorError as error:  # the controller
+                if not left:
+                    raise UserError("training stopped: its controller was killed again and again") from error
+    return _newest(job), None
+
+
+def _trainer(placing: placement.Placing, job: TrainJob, reports: Reports) -> TorchTrainer:
+    workers, gpu = placing.workers, placing.gpus > 0
+    return TorchTrainer(
         _work,
-        train_loop_config={"job": job, "inbox": inbox},
+        train_loop_config={"job": job},
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=workers,
+            num_workers=workers if placing.least == workers else (placing.least, workers),  # type: ignore[arg-type]
             use_gpu=gpu,
-            resources_per_worker={"CPU": placement.cpu_share(workers * job.beside, claimed), "GPU": int(gpu)},
+            resources_per_worker={"CPU": placing.cpus, "GPU": placing.gpus},
+            placement_strategy=placing.strategy,
         ),
         # Ray goes on from the newest checkpoint of a run of the same name.
         run_config=ray.train.RunConfig(
-            name="run",
-            storage_path=str(job.storage),
-            failure_config=ray.train.FailureConfig(max_failures=RESTARTS),
+            name=RUN,
+            storage_path=storage.path(job.storage),
+            storage_filesystem=storage.filesystem(job.storage),
+            failure_config=ray.train.FailureConfig(max_failures=RESTARTS, controller_failure_limit=RESTARTS),  # type: ignore[call-arg]
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            callbacks=[reports],  # type: ignore[list-item]
         ),
     )
-    try:
-        result = trainer.fit()
-    except ray.train.TrainingFailedError as error:
-        raise UserError(f"training stopped: {cause(error)}; --debug shows where") from error
-    finally:
-        inbox.put(None)
-        listener.join()
-        inbox.shutdown()
-    return Path(result.checkpoint.path) if result.checkpoint else None, mistakes[0] if mistakes else None
+
+
+def _newest(job: TrainJob) -> Path | None:
+    """The newest checkpoint of a training that is running, or was."""
+    if not (job.storage / RUN / "checkpoint_manager_snapshot.json").exists():
+        return None
+    path, filesystem = storage.path(job.storage / RUN), storage.filesystem(job.storage)
+    newest = ray.train.Result.from_path(path, storage_filesystem=filesystem).checkpoint
+    return storage.place_of(newest, job.storage) if newest else None
 
 
 def cause(error: BaseException) -> str:
@@ -146,33 +178,26 @@ def cause(error: BaseException) -> str:
     return lines[-1] if lines else str(error).strip().splitlines()[0]
 
 
-def _listen(inbox: Queue, on_epoch: OnEpoch, mistakes: list[str]) -> None:
-    """Pass on what the first worker sends, until None: an epoch and its model, or a user's mistake as text."""
-    for message in iter(inbox.get, None):
-        if isinstance(message, str):
-            mistakes.append(message)
-        else:
-            on_epoch(*message)
-
-
 def _work(settings: dict[str, Any]) -> None:
     """What a worker of Ray Train does: learn, and report."""
-    job, inbox = settings["job"], settings["inbox"]
+    job = settings["job"]
     context = ray.train.get_context()
     workers = Workers(context.get_world_rank(), context.get_world_size())
     before = ray.train.get_checkpoint()
-    start = Path(before.path) if before is not None else None
+    start = storage.place_of(before, job.storage) if before is not None else None
     beside = context.get_local_world_size() * job.beside
-    try:
-        _learn(job, workers, beside, get_device(), start, _reporter(job, workers, inbox))
-    except UserError as error:
-        # Every worker has met it and returns: a restart would meet it again.
-        if workers.rank == 0:
-            inbox.put(str(error))
+    stop = (lambda: False) if workers.rank else StopFile(job.storage / STOP)
+    _learn(job, workers, beside, get_device(), start, _reporter(job, workers), stop)
 
 
 def _learn(
-    job: TrainJob, workers: Workers, beside: int, device: torch.device, before: Path | None, report: loop.Report
+    job: TrainJob,
+    workers: Workers,
+    beside: int,
+    device: torch.device,
+    before: Path | None,
+    report: loop.Report,
+    stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Open the data, build the task, and train it, going on from a checkpoint if there is one.
 
@@ -180,36 +205,19 @@ def _learn(
         beside: processes that share this machine's memory.
     """
     torch.set_num_threads(job.threads)
-    data = _open_on_all(job, workers, beside)
+    data = open_data(job, workers, beside)
     task = build(job.config, data, job.dataset.card.grid, job.dataset.scaling, device, job.score)
     start = read_state(before) if before is not None else None
-    loop.fit(task, data, job.config, workers, report, start)
+    loop.fit(task, data, job.config, workers, report, start, stop)
 
 
-def _open_on_all(job: TrainJob, workers: Workers, beside: int) -> Data:
-    """The data, or on every worker the UserError of the first that has one: the others must not wait for it."""
-    data, mistake = None, None
-    try:
-        data = open_data(job, workers, beside)
-    except UserError as error:
-        mistake = str(error)
-    mistake = workers.first_message(mistake)
-    if data is None or mistake is not None:
-        raise UserError(str(mistake))
-    return data
-
-
-def _reporter(job: TrainJob, workers: Workers, inbox: Queue) -> loop.Report:
-    """Report of an epoch: metrics to the driver, a checkpoint to Ray's storage, both from the first worker."""
+def _reporter(job: TrainJob, workers: Workers) -> loop.Report:
+    """Report of an epoch, with a checkpoint from the first worker."""
 
     def report(epoch: Epoch, state: dict[str, Any]) -> None:
         if workers.rank:
             ray.train.report(epoch.to_dict())
             return
-        model = job.storage / f"shown-{epoch.number:04d}" if job.here or _is_worth_a_picture(job, epoch) else None
-        if model:
-            write_checkpoint(model, job.description, state["average"])
-        inbox.put((epoch, model))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "checkpoint"
             write_checkpoint(path, job.description, state["average"], state)
@@ -218,8 +226,8 @@ def _reporter(job: TrainJob, workers: Workers, inbox: Queue) -> loop.Report:
     return report
 
 
-def _is_worth_a_picture(job: TrainJob, epoch: Epoch) -> bool:
-    """Epochs 1, 2, 4, 8, ... and the last: early on there is most to see."""
+def _is_shown(job: TrainJob, epoch: Epoch) -> bool:
+    """Epochs whose model is passed on: 1, 2, 4, 8, ... and the last, as early on there is most to see, or all."""
     number, last = epoch.number, job.config.passes
     ended = number == last or loop.is_reached(job.config, epoch.validation_loss)
-    return number > 0 and (number & (number - 1) == 0 or ended)
+    return job.here or (number > 0 and (number & (number - 1) == 0 or ended))

@@ -20,7 +20,7 @@ from p2d.pipeline.refuse import refuse_other_systems
 from p2d.pipeline.simulate import dataset_facts
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
-from p2d.runs import DATA, REPORT, SCORE, short_name, write_json
+from p2d.runs import DATA, REPORT, SCORE, remove_unfinished, short_name, write_json
 from p2d.score.model import ScoreModel
 from p2d.show.view import View
 from p2d.snapshots import made as derived
@@ -126,6 +126,7 @@ def _judge(dataset: Dataset, compared: Dataset | None, holdout: float, folder: P
     name = short_name(dataset.folder.name)
     states = dataset.states(evenly(np.arange(dataset.card.samples), COMPARED))
     sheet = folder / "generated.png"
+    remove_unfinished(folder)
     figures.draw_states(sheet, states[:64], view, name)
     child.artifact(sheet)
     if compared is None:
@@ -193,7 +194,7 @@ def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracke
     training = denoising.training_settings(config, sigma, level)
     trained = train_score(training, trainer, out, track, show, coordinates)
     card = derived.first_card(settings, origin, own.species, own.grid, dataset.scaling, own.chunk, like=own)
-    wish = Wish(find_device("auto"), source.workers, cores=CORES, name="workers")
+    wish = Wish(find_device("auto"), source.most_workers, cores=CORES, name="workers")
     refuse(wish, len(labels), place)
     with stage(track, "denoise", place, {**config.to_dict(), **source.to_dict(), "noise": told}) as child:
         with progress("denoise", dataset.card.samples, "snapshots") as advance, writing(place, card) as kept:

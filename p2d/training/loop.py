@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
 from p2d.config import ModelConfig
 from p2d.errors import UserError
@@ -38,7 +39,13 @@ def is_reached(config: ModelConfig, loss: float) -> bool:
 
 
 def fit(
-    task: Task, data: Data, config: ModelConfig, workers: Workers, report: Report, start: dict[str, Any] | None = None
+    task: Task,
+    data: Data,
+    config: ModelConfig,
+    workers: Workers,
+    report: Report,
+    start: dict[str, Any] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Train, and report after every epoch its metrics and the state from which an equal run goes on bit for bit.
 
@@ -50,6 +57,8 @@ def fit(
         config: its passes, rates and seed; a flow's and a score model's have these alike.
         report: called with the epoch, and a state whose `average` holds the weights to use.
         start: a state that was reported, to go on from.
+        stop: asked after every step; once it holds on any worker, all of them report a state in the middle of the
+            epoch, with the epoch before it, and return.
 
     Raises:
         UserError: a loss that is not finite; names the step, or the epoch after which it shows.
@@ -66,16 +75,21 @@ def fit(
             stepper.load_state_dict(state)
         average = {k: v.to(device, copy=True) for k, v in start["average"].items()}
         first, step, history = start["epoch"] + 1, start["step"], History.from_dicts(start["history"])
+    part = (start or {}).get("part")
     batch = min(config.batch_size, data.count)
     steps = config.passes * (data.count // batch)
     for epoch in range(first, config.passes + 1):
         if history.epochs and is_reached(config, history.last.validation_loss):
             return
         clock, losses, norms, total = time.monotonic(), list[float](), list[float](), torch.zeros(())
-        for x, ids in data.batches(config.seed, epoch, config.batch_size, workers) if epoch else ():
+        if part:
+            clock, losses, norms, total = clock - part["seconds"], part["losses"], part["norms"], part["total"]
+        part = None
+        for x, ids in data.batches(config.seed, epoch, config.batch_size, workers, len(losses)) if epoch else ():
             set_rate(steppers, rate_share(config, step, steps))
             sums = wrapped(x.to(device, non_blocking=True), ids, step)
-            of_all = workers.total(sums).requires_grad_()
+            of_all, stops = workers.total(torch.cat([sums, sums.new_tensor([stop()])])).split([len(sums), 1])
+            of_all = of_all.clone().requires_grad_()
             loss = task.loss(of_all)
             losses.append(loss.item())
             if not math.isfinite(losses[-1]):
@@ -89,6 +103,10 @@ def fit(
             step += 1
             average_weights(average, task.model, ema_decay(config.ema, step))
             total = total + of_all.detach().double().cpu()
+            if stops:
+                part = {"seconds": time.monotonic() - clock, "losses": losses, "norms": norms, "total": total}
+                report(history.last, {**state_of(task.model, average, steppers, step, history), "part": part})
+                return
         task.after_epoch(data, workers)
         if not config.ema:
             average_weights(average, task.model, 0.0)
@@ -99,18 +117,31 @@ def fit(
             metrics["gradient_norm"] = sum(norms) / len(norms)
             metrics["learning_rate"] = config.learning_rate * rate_share(config, step - 1, steps)
             metrics["samples_per_second"] = len(losses) * batch / (time.monotonic() - clock)
-        raw = copy_weights(task.model)
+        state = state_of(task.model, average, steppers, step, history)
         task.model.load_state_dict(average)
         metrics |= _validated(task, data, workers, last=epoch == config.passes)
         if is_reached(config, metrics["validation_loss"]):
             metrics |= _validated(task, data, workers, last=True)
-        task.model.load_state_dict(raw)
+        task.model.load_state_dict(state["raw"])
         if losses:
             _refuse_broken(metrics["validation_loss"], history, epoch)
         metrics["seconds"] = time.monotonic() - clock
         history = history.followed_by(Epoch(epoch, metrics))
-        kept = {"raw": raw, "average": average, "optimizers": [stepper.state_dict() for stepper in steppers]}
-        report(history.last, {**kept, "epoch": epoch, "step": step, "history": history.to_dicts()})
+        report(history.last, {**state, "epoch": epoch, "history": history.to_dicts()})
+
+
+def state_of(
+    model: nn.Module, average: dict[str, Tensor], steppers: list[Optimizer], step: int, history: History
+) -> dict[str, Any]:
+    """What training goes on from, after the last epoch of the history."""
+    return {
+        "raw": copy_weights(model),
+        "average": average,
+        "optimizers": [stepper.state_dict() for stepper in steppers],
+        "step": step,
+        "epoch": history.last.number if history.epochs else -1,
+        "history": history.to_dicts(),
+    }
 
 
 def _refuse_broken(loss: float, history: History, epoch: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -28,9 +29,11 @@ class MemoryData:
         """Training states."""
         return len(self.train)
 
-    def batches(self, seed: int, epoch: int, batch_size: int, workers: Workers) -> Iterator[tuple[Tensor, list[int]]]:
-        """This worker's share of every global batch of an epoch, in order: states, and their ids."""
-        for batch in batches(seed, epoch, self.count, batch_size):
+    def batches(
+        self, seed: int, epoch: int, batch_size: int, workers: Workers, first: int = 0
+    ) -> Iterator[tuple[Tensor, list[int]]]:
+        """This worker's share of every global batch of an epoch from the first on, in order: states, and their ids."""
+        for batch in itertools.islice(batches(seed, epoch, self.count, batch_size), first, None):
             mine = workers.share(batch)
             yield self.train[mine], self.train_ids[mine].tolist()
 

@@ -19,8 +19,10 @@ class Data(Protocol):
         """Training states."""
         ...
 
-    def batches(self, seed: int, epoch: int, batch_size: int, workers: Workers) -> Iterator[tuple[Tensor, list[int]]]:
-        """This worker's share of every global batch of an epoch, in order: states, and their ids."""
+    def batches(
+        self, seed: int, epoch: int, batch_size: int, workers: Workers, first: int = 0
+    ) -> Iterator[tuple[Tensor, list[int]]]:
+        """This worker's share of every global batch of an epoch from the first on, in order: states, and their ids."""
         ...
 
     def held_out(self, workers: Workers) -> Iterator[tuple[Tensor, list[int]]]:

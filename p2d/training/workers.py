@@ -24,11 +24,3 @@ class Workers:
         if self.size > 1:
             distributed.all_reduce(sums)
         return sums
-
-    def first_message(self, message: str | None) -> str | None:
-        """The message of the first of the workers that has one, on all of them; None when none has."""
-        if self.size == 1:
-            return message
-        messages: list[str | None] = [None] * self.size
-        distributed.all_gather_object(messages, message)
-        return next((text for text in messages if text is not None), None)

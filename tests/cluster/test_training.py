@@ -1,6 +1,8 @@
 """Ray Train around the loop: one or two workers, a killed worker, an interrupted run."""
 
 import dataclasses
+import errno
+import functools
 import math
 import os
 import re
@@ -69,10 +71,17 @@ def kill_training_worker():
     raise AssertionError("there is no training worker to kill")
 
 
-@pytest.mark.parametrize(("config", "epochs"), [(SCORE, 40), (FLOW, 8)], ids=["score", "flow"])
-def test_a_killed_worker_does_not_change_the_result(cluster, dataset, tmp_path, config, epochs):
-    config = dataclasses.replace(config, epochs=epochs)
-    undisturbed, _ = trained(config, dataset, tmp_path / "undisturbed", 1)
+LONG = {"score": dataclasses.replace(SCORE, epochs=40), "flow": dataclasses.replace(FLOW, epochs=8)}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster, dataset, tmp_path_factory):
+    """The weights of a LONG training that nothing happens to, by its name."""
+    return functools.cache(lambda kind: trained(LONG[kind], dataset, tmp_path_factory.mktemp(kind) / "whole", 1)[0])
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_a_killed_worker_does_not_change_the_result(cluster, dataset, tmp_path, undisturbed, kind):
     reported = []
 
     def kill_once(epoch, _):
@@ -80,10 +89,29 @@ def test_a_killed_worker_does_not_change_the_result(cluster, dataset, tmp_path, 
         if reported == [0, 1, 2]:
             kill_training_worker()
 
-    disturbed, history = trained(config, dataset, tmp_path / "disturbed", 1, kill_once)
-    assert [epoch.number for epoch in history] == list(range(epochs + 1))
-    for key in undisturbed:
-        assert torch.equal(disturbed[key], undisturbed[key]), key
+    disturbed, history = trained(LONG[kind], dataset, tmp_path / "disturbed", 1, kill_once)
+    assert [epoch.number for epoch in history] == list(range(LONG[kind].epochs + 1)) == reported
+    torch.testing.assert_close(disturbed, undisturbed(kind), rtol=0, atol=0)
+
+
+def test_an_error_of_the_one_who_watches_ends_the_training_and_it_goes_on_from_there(
+    cluster, dataset, tmp_path, undisturbed
+):
+    reported = []
+
+    def fill_up(epoch, _):
+        if epoch.number == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left on device"):
+        trained(LONG["score"], dataset, tmp_path / "model", 1, fill_up)
+    (storage,) = tmp_path.iterdir()
+    assert storage.name.startswith(".model-")
+    weights, _ = trained(LONG["score"], dataset, tmp_path / "model", 1, lambda epoch, _: reported.append(epoch.number))
+    assert 2 <= reported[0] < 40, "stopped soon"
+    assert reported == list(range(reported[0], 41))
+    torch.testing.assert_close(weights, undisturbed("score"), rtol=0, atol=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_every_epoch_is_reported_with_the_model_of_those_worth_a_picture(cluster, dataset, tmp_path):

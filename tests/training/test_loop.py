@@ -6,6 +6,7 @@ Run as a script, `test_loop.py RANK FOLDER`, this file is one of two processes t
 import copy
 import functools
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -83,11 +84,17 @@ def settings_of(kind: str, **settings) -> Settings:
 
 
 def train(
-    task, data: MemoryData, settings: Settings, start: dict[str, Any] | None = None, workers: Workers | None = None
+    task,
+    data: MemoryData,
+    settings: Settings,
+    start: dict[str, Any] | None = None,
+    workers: Workers | None = None,
+    steps: float = math.inf,
 ):
-    """States reported, one an epoch, each as it was then."""
-    states = []
-    fit(task, data, settings, workers or Workers(), lambda _, state: states.append(copy.deepcopy(state)), start)
+    """States reported, one an epoch, each as it was then; asked to stop after so many steps."""
+    states, asked = [], itertools.count(1)
+    report, stop = lambda _, state: states.append(copy.deepcopy(state)), lambda: next(asked) >= steps
+    fit(task, data, settings, workers or Workers(), report, start, stop)
     return states
 
 
@@ -147,6 +154,21 @@ def test_a_run_interrupted_while_it_reports_goes_on_from_there(kind):
         fit(task_of(kind, data), data, settings_of(kind), Workers(), stop_after_two)
     rest = train(task_of(kind, data, seed=99), data, settings_of(kind), start=kept[-1])
     assert_same_to_the_last_bit(rest[-1], unbroken(kind)[-1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("steps", range(1, 2 * EPOCHS + 1))
+def test_a_run_stopped_after_any_step_goes_on_to_the_last_bit(kind, steps, tmp_path):
+    data, whole = some_data(), unbroken(kind)
+    *before, last = train(task_of(kind, data), data, settings_of(kind), steps=steps)
+    assert len(before) == (steps + 1) // 2, "an epoch has two steps"
+    assert (last["step"], len(last["part"]["losses"])) == (steps, 2 - steps % 2)
+    assert curve(last) == curve(before[-1]), "the last whole epoch is the last that is told of"
+    write_checkpoint(tmp_path / "model", {"kind": kind}, last["average"], last)
+    rest = train(task_of(kind, data, seed=99), data, settings_of(kind), start=read_state(tmp_path / "model"))
+    assert len(rest) == EPOCHS + 1 - len(before)
+    for state, expected in zip(rest, whole[len(before) :], strict=True):
+        assert_same_to_the_last_bit(state, expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -368,6 +390,10 @@ def train_as_one_of_two(rank: int, folder: Path) -> None:
         torch.save(states, folder / f"{kind}-{rank}.pt")
         if rank == 0:
             torch.save(train(task_of(kind, data), data, settings_of(kind)), folder / f"{kind}-alone.pt")
+    # one alone is asked to stop
+    steps = 3 if rank == 1 else math.inf
+    states = train(score_task(data), data, settings_of("score"), workers=Workers(rank, 2), steps=steps)
+    torch.save(states, folder / f"stopped-{rank}.pt")
     distributed.destroy_process_group()
 
 
@@ -408,6 +434,11 @@ def test_both_processes_hold_the_same_weights_to_the_last_bit(kind, trained_by_t
     assert len(first) == EPOCHS + 1
     for one, two in zip(first, second, strict=True):
         assert_same_to_the_last_bit(one, two)
+
+
+def test_both_processes_stop_after_the_same_step(trained_by_two):
+    stopped = [left_in(trained_by_two, "stopped", rank)[-1] for rank in ("0", "1")]
+    assert [(state["step"], len(state["part"]["losses"])) for state in stopped] == [(3, 1), (3, 1)]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])

@@ -1,0 +1,69 @@
+"""A training over the nodes of a cluster, all on this machine, one of which dies."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import p2d
+
+# Trains twice over two of three nodes: undisturbed, and with the node of a worker killed as epoch 2 is reported.
+ON_NODES = """
+import dataclasses, json, sys, time
+from pathlib import Path
+import psutil
+from ray.cluster_utils import Cluster
+from p2d.cluster import training
+from p2d.config import ScoreConfig, SimulateConfig, TrainSource
+from p2d.snapshots.simulated import simulate_here
+from p2d.training.history import History
+from p2d.training.job import TrainJob
+
+def has_worker(node):
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    return any("RayTrainWorker" in " ".join(child.cmdline()) for child in raylet.children())
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    config = SimulateConfig(preset=("pulsating_solitons",), num_samples=24, height=32, width=32, steps=1000, chunk=8)
+    dataset = simulate_here(config, folder / "solitons_32x32")
+    cluster = Cluster(initialize_head=True, connect=True, head_node_args={"num_cpus": 1})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    settings = ScoreConfig(epochs=30, batch_size=4, channels=(8, 8), warmup=2, precision="float32")
+    times, killed = {}, []
+
+    def on_epoch(epoch, model):
+        times[epoch.number] = time.monotonic()
+        victims = [node for node in nodes if has_worker(node)]
+        if epoch.number == 2 and len(times) == 3 and victims:
+            cluster.remove_node(victims[0], allow_graceful=False)
+            killed.append(victims[0])
+
+    told = {}
+    for name, watch in (("undisturbed", lambda epoch, model: None), ("disturbed", on_epoch)):
+        training.train(TrainJob(settings, TrainSource(workers=2), dataset, folder / name), watch)
+        told[name] = [epoch.validation_loss for epoch in History.load(folder / name).epochs]
+    steps = sorted(times.values())
+    told |= {"killed": len(killed), "lost": max(b - a for a, b in zip(steps, steps[1:]))}
+    print(json.dumps(told))
+"""
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_without_a_node_that_dies(tmp_path):
+    script = tmp_path / "on_nodes.py"
+    script.write_text(ON_NODES)
+    environment = {**os.environ, "PYTHONPATH": str(Path(p2d.__file__).parents[1])}
+    command = [sys.executable, script.name, str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    print(f"a node that died held the training up for {told['lost']:.0f} s")
+    assert told["killed"] == 1
+    assert len(told["disturbed"]) == 31
+    # the same samples by the same number of workers
+    assert told["disturbed"] == pytest.approx(told["undisturbed"], rel=1e-6)
+    assert told["lost"] < 150
