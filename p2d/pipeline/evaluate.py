@@ -67,7 +67,7 @@ def evaluate(config: EvaluateConfig, source: Source, out: Path, track: Tracker) 
             objective=read_config(flow, "flow")["settings"]["objective"] if flow else "",
             discovery=Discovery.load(equation) if equation else None,
         )
-        report = measure_report(subject, choose_mapper(source.workers))
+        report = measure_report(subject, choose_mapper(source.workers, folder))
         draw_report(folder, subject, report, view)
         evaluation = replace(report.evaluation, inputs=inputs, seconds=before.get("seconds", {}))
         evaluation.save(folder / "summary.json")
