@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, load_file, save_file
+from safetensors.torch import load, load_file, save
 from torch import Tensor
 
 from p2d.errors import UserError, is_unwritable
@@ -35,10 +36,12 @@ def write_checkpoint(
     """
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
     with whole_folder(folder) as temporary:
-        save_file(own, temporary / "model.safetensors")
+        # By Python's own write: a full disk is an OSError then, and not one of as many kinds as there are writers.
+        (temporary / "model.safetensors").write_bytes(save(own))
         write_json(temporary / "config.json", {"format": FORMAT, "version": VERSION, **config})
         if state is not None:
-            torch.save(state, temporary / "state.pt")
+            torch.save(state, held := io.BytesIO())
+            (temporary / "state.pt").write_bytes(held.getbuffer())
             History.from_dicts(state["history"]).save(temporary)
 
 
