@@ -12,7 +12,7 @@ from p2d import config, places, signals
 from p2d.commands import Command, Common, Field, Place, Screen, benchmark, parse, show_commands, stage
 from p2d.config import bench, option
 from p2d.config.base import Show
-from p2d.errors import UserError, is_unwritable
+from p2d.errors import UserError, unwritable
 
 FAULTY, USER_MISTAKE = 1, 2  # exit codes
 # The original scripts' names of options. Where a dataset is a command's first word, --dataset names it too.
@@ -42,6 +42,8 @@ REPAIR: Field = ("repair", Annotated[bool, option(help=REPAIR_HELP)], False)
 PORT: Field = ("port", Annotated[int, option(help="port on this machine's loopback")], 5000)
 NAME_HELP = "a system of the catalogue, or a TOML file; all when empty"
 NAME: Field = ("name", Annotated[tyro.conf.Positional[str], option(help=NAME_HELP)], "")
+OF_RESULTS_HELP = "of results, to see what has happened to them; all results when empty"
+OF_RESULTS: Field = ("name", Annotated[tyro.conf.Positional[str], option(help=OF_RESULTS_HELP)], "")
 OUT: Field = ("out", Annotated[str, option("-o", help="output folder")], "runs")
 
 
@@ -66,6 +68,14 @@ def verify(given: Any) -> None:
         print("\n".join(map(str, faults)) or f"{folder}: sound")
     if faults:
         sys.exit(FAULTY)
+
+
+def status(given: Any) -> None:
+    """A table of the results, with the events of those that are named."""
+    from p2d.pipeline.status import status as read_status
+
+    known = read_status(given.place.path, given.name)
+    print(json.dumps(known.to_dict()) if given.place.json else known)
 
 
 def systems(given: Any) -> None:
@@ -135,6 +145,12 @@ TABLE = (
         ("config", config.SweepConfig),
     ),
     Command(
+        "status",
+        "Say what is finished, running (by whom, since when), unfinished or broken, and which command goes on.",
+        (OF_RESULTS, ("place", Place)),
+        status,
+    ),
+    Command(
         "ui",
         "Open the MLflow page of the runs under the output folder, on this machine only, until Ctrl-C.",
         (PORT, OUT),
@@ -179,11 +195,11 @@ def _perform(arguments: list[str], debug: bool) -> None:
         sys.exit(USER_MISTAKE)
     except BrokenPipeError:
         sys.stdout = None  # the reader has gone: there is nobody to tell
-    except OSError as error:
-        if debug or signals.stopping() or not is_unwritable(error):
+    except Exception as error:
+        reason = unwritable(error)
+        if debug or signals.stopping() or not reason:
             raise
-        place = f"{error.filename}: " if error.filename else ""
-        print(f"p2d: {place}{error.strerror}; mend that, and the same command goes on from here", file=sys.stderr)
+        print(f"p2d: {reason}; mend that, and the same command goes on from here", file=sys.stderr)
         sys.exit(USER_MISTAKE)
 
 

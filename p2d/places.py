@@ -19,7 +19,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -77,7 +77,7 @@ class Remote:
         scheme: 's3', 'gs', 'az', ...
         key: bucket and path in it, without slashes at its ends.
         options: the query of its URI, such as 'endpoint_override=localhost:9000&scheme=http'.
-        listed: of a file out of a listing, what that says of it.
+        listed: of a file that `iterdir` gives, what it was then: `stat` need not ask for each.
     """
 
     scheme: str
@@ -222,13 +222,16 @@ class Remote:
         return Stat(info.size, info.mtime_ns)
 
     def iterdir(self) -> Iterator[Remote]:
-        """Files and folders in it, in the order of names; none where it is not there."""
-        return iter(self._place_of(info) for info in self._below(recursive=False))
+        """Files and folders in it, in the order of names, as they are now; none where it is not there."""
+        for info in self._below(recursive=False):
+            stat = Stat(info.size, info.mtime_ns) if info.is_file else None
+            yield replace(self._place_of(info), listed=stat)
 
     def glob(self, pattern: str) -> Iterator[Remote]:
         """Those in it whose name, or path below it, fits a pattern such as '*.png' or 'trials/.*'."""
         folder, _, last = pattern.rpartition("/")
-        return (p for p in (self / folder).iterdir() if fnmatch.fnmatchcase(p.name, last))
+        inside = map(self._place_of, (self / folder)._below(recursive=False))
+        return (p for p in inside if fnmatch.fnmatchcase(p.name, last))
 
     def rglob(self, pattern: str) -> Iterator[Remote]:
         """Files and folders anywhere below it whose name fits a pattern."""
@@ -247,8 +250,7 @@ class Remote:
         return sorted(infos, key=lambda info: info.path)
 
     def _place_of(self, info: FileInfo) -> Remote:
-        stat = Stat(info.size, info.mtime_ns) if info.is_file else None
-        return Remote(self.scheme, info.path.rstrip("/"), self.options, stat)
+        return Remote(self.scheme, info.path.rstrip("/"), self.options)
 
     # Reading
 

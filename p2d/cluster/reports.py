@@ -16,7 +16,7 @@ import ray
 from ray.train import UserCallback
 from ray.train.torch import TorchTrainer
 
-from p2d.errors import UserError, is_unwritable
+from p2d.errors import UserError, unwritable
 from p2d.runs import write_json
 from p2d.training.history import Epoch
 
@@ -53,7 +53,7 @@ class Reports(UserCallback):
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """End at once by what no restart would mend: an error raised here ends a training."""
         for error in worker_exceptions.values():
-            if isinstance(error, UserError) or is_unwritable(error):
+            if isinstance(error, UserError) or unwritable(error):
                 raise error
 
     def pass_on(self, on_epoch: OnEpoch) -> None:
@@ -82,7 +82,9 @@ class StopFile:
         if time.monotonic() < self.next_look:
             return False
         self.next_look = time.monotonic() + 1.0
-        return self.file.exists()
+        with suppress(OSError):  # an object store that does not answer may do so the next time
+            return self.file.exists()
+        return False
 
 
 def fit(trainer: TorchTrainer, reports: Reports, on_epoch: OnEpoch, stop: Path, is_driver: bool) -> None:

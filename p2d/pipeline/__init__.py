@@ -8,10 +8,12 @@ from p2d.pipeline.rollout import rollout
 from p2d.pipeline.run import run
 from p2d.pipeline.simulate import simulate, verify
 from p2d.pipeline.stage import Outcome, Tracker
+from p2d.pipeline.status import Status, status
 from p2d.pipeline.sweep import sweep
 
 __all__ = [
     "Outcome",
+    "Status",
     "Tracker",
     "denoise",
     "discover",
@@ -20,6 +22,7 @@ __all__ = [
     "run",
     "sample",
     "simulate",
+    "status",
     "sweep",
     "train_flow",
     "train_score",

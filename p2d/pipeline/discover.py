@@ -42,8 +42,10 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
     if dropped:
         say(f"  {dropped} of {dataset.card.samples} patterns are uniform and left out")
     with stage(track, "discover", file, {**config.to_dict(), **source.to_dict()}) as child:
-        with progress("discover", PASSES * len(ids), "snapshots") as advance:
-            snapshots = OverRay(dataset, ids, source.workers, advance)
+        with (
+            progress("discover", PASSES * len(ids), "snapshots") as advance,
+            OverRay(dataset, ids, source.workers, advance) as snapshots,
+        ):
             discovery = discover_equation(snapshots, config, system=known_system(dataset))
         fit = time.monotonic() - start - snapshots.seconds
         seconds = {"passes": round(snapshots.seconds, 3), "fit": round(fit, 3)}

@@ -33,7 +33,6 @@ TABLE = "#/experiments/{}/runs?workflowType=machine_learning"
 SERVER = r"(https?|postgresql|mysql|mssql)\b|databricks"  # what a tracking URI of one begins with
 LARGEST_PARAMETER = 500  # characters that MLflow takes
 # Where what is tracked is kept while a server is gone, of an output folder that is on no file system.
-KEPT = Path(tempfile.gettempdir(), "p2d-kept-for-mlflow")
 DONE = b"done"  # what a process tells its guard at its end
 
 
@@ -156,10 +155,8 @@ def open_tracker(out: Path, enabled: bool) -> Run:
         store, shown = Store(client, own, _guarded(uri)), without_password(uri)
         if uri.startswith("http"):
             say(f"MLflow: {shown.rstrip('/')}/{TABLE.format(own)}")
-        kept = out if as_remote(out) is None else KEPT
-        kept.mkdir(parents=True, exist_ok=True)
-        hand_over_left(store, uri, shown, kept)
-    patient = Patient(store, shown, kept_file(kept, uri, store.process))
+        hand_over_left(store, uri, shown, _folder_of_kept(out))
+    patient = Patient(store, shown, kept_file(_folder_of_kept(out), uri, store.process))
     atexit.register(patient.close)
     return Run(patient)
 
@@ -172,6 +169,15 @@ def _experiment(client: MlflowClient, uri: str, out: Path) -> str:
     # Without a place of their own, artifacts would follow the working directory.
     place = (out.resolve() / "mlartifacts").as_uri() if uri.startswith("sqlite") else None
     return client.create_experiment(EXPERIMENT, artifact_location=place)
+
+
+def _folder_of_kept(out: Path) -> Path:
+    """Where calls to a store that is gone are kept: on this machine, as they are appended one by one."""
+    if isinstance(out, Path):
+        return out
+    folder = Path(tempfile.gettempdir()) / f"p2d-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 def without_password(uri: str) -> str:
