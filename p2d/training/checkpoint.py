@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import pickle
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, load_file, save
+from safetensors.torch import load, load_file, save_file
 from torch import Tensor, nn
 
 from p2d.errors import UNREADABLE, UserError, one_line, refuse_other_types, unwritable
@@ -39,12 +38,10 @@ def write_checkpoint(
     """
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
     with whole_folder(folder) as temporary:
-        # By Python's own write: a full disk is an OSError then, and not one of as many kinds as there are writers.
-        (temporary / "model.safetensors").write_bytes(save(own))
+        save_file(own, temporary / "model.safetensors")
         write_json(temporary / "config.json", {"format": FORMAT, "version": VERSION, **config})
         if state is not None:
-            torch.save(state, held := io.BytesIO())
-            (temporary / "state.pt").write_bytes(held.getbuffer())
+            torch.save(state, temporary / "state.pt")
             History.from_dicts(state["history"]).save(temporary)
 
 
