@@ -14,6 +14,7 @@ from p2d.discovery.discover import discover_equation
 from p2d.discovery.result import Discovery
 from p2d.errors import UserError
 from p2d.fields import MOST_SPECIES, Edge, Grid, Mask, Operator, Species
+from p2d.places import Remote
 from p2d.runs import DATA
 from p2d.snapshots.passes import SPECIES, InMemory, Snapshots
 from p2d.snapshots.simulated import alive, simulate_here
@@ -100,7 +101,7 @@ def discover(
         bootstrap,
         seed,
     )
-    if isinstance(snapshots, str | Path):
+    if isinstance(snapshots, str | Path | Remote):
         snapshots = open_dataset(snapshots)
     if isinstance(snapshots, Dataset):
         return discover_equation(InMemory.of_dataset(snapshots), config)

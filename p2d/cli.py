@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from p2d import config, signals
+from p2d import config, places, signals
 from p2d.commands import Command, Common, Field, Place, Screen, benchmark, parse, show_commands, stage
 from p2d.config import bench, option
 from p2d.config.base import Show
@@ -95,7 +94,7 @@ def ui(given: Any) -> None:
     """MLflow's page, until Ctrl-C."""
     from p2d.tracking.ui import serve
 
-    serve(Path(given.out), given.port)
+    serve(places.place(given.out), given.port)
 
 
 TABLE = (
@@ -162,6 +161,7 @@ TABLE = (
     benchmark("denoise", bench.BenchDenoiseConfig),
     benchmark("flow", bench.BenchFlowConfig),
     benchmark("discover", bench.BenchDiscoverConfig),
+    benchmark("growth", bench.BenchGrowthConfig),
 )
 COMMANDS = {command.name: command for command in TABLE}
 

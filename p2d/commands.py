@@ -22,6 +22,7 @@ import tyro
 
 from p2d.config import DatasetName, option
 from p2d.errors import UserError, nearest, refuse_unknown
+from p2d.places import place
 from p2d.runs import make_output_folder
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Place(Screen):
         Raises:
             UserError: it would be lost with the job that this runs in.
         """
-        folder = Path(self.out).expanduser()
+        folder = place(self.out)
         if IN_JOB in os.environ and not folder.is_absolute():
             raise UserError(
                 f"out = {self.out} is not possible: --out must be absolute or a URI in a job, as the working directory "

@@ -8,8 +8,17 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator
 
-# A disk that is full, or a place that may not be written.
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
+# A disk that is full, broken or may not be written, an object store that does not answer or fails.
+UNWRITABLE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EACCES,
+    errno.EROFS,
+    errno.EHOSTUNREACH,
+    errno.EREMOTEIO,
+)
 # The same in the words of errors that hold it as text: of Rust, of workers on other machines, of torch and of sqlite.
 WORDS = re.compile(
     rf"""errno\ (?P<number>{"|".join(map(str, UNWRITABLE))})\] [^\n]*? (?:'(?P<file>[^'\n]+)')? $
@@ -44,7 +53,7 @@ def unwritable(error: BaseException) -> str:
     """What could not be written and why, in a line, where that is what an error comes from; '' of any other."""
     for one in _causes(error):
         if isinstance(one, OSError) and one.errno in UNWRITABLE:
-            reason = os.strerror(one.errno)
+            reason = str(one.strerror).rpartition("] ")[2]  # pyarrow has the system's own words behind a number
             return f"{one.filename}: {reason}" if one.filename else reason
         if not isinstance(one, UserError) and (words := WORDS.search(str(one))):
             number = int(words["number"] or words["code"] or errno.ENOSPC)

@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
+from p2d import leases
 from p2d.errors import UserError
+from p2d.places import Remote, as_remote
 
 # Some network file systems have no locks. Results are renamed into place whole, so work is then done twice, not spoilt.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+PlaceT = TypeVar("PlaceT", Path, Remote)
 
 
 @contextmanager
@@ -24,14 +27,15 @@ def sole_writer(target: Path, beside: bool = False) -> Iterator[None]:
 
     Args:
         target: a folder; with `beside`, a file or folder that is put in its place as a whole. On an object store, which
-            knows no locks, there is none.
+            knows no locks, a lease is held.
         beside: the lock lies beside the target, and not in it, and is there only while it is held.
 
     Raises:
         UserError: another process holds it (says which).
     """
-    if not isinstance(target, Path):
-        yield
+    if (store := as_remote(target)) is not None:
+        with leases.held(store, lock_of(store) if beside else store / ".lock"):
+            yield
         return
     with _locked(lock_of(target) if beside else target / ".lock", target) as file:
         file.truncate(0)
@@ -44,15 +48,15 @@ def sole_writer(target: Path, beside: bool = False) -> Iterator[None]:
                 lock_of(target).unlink(missing_ok=True)
 
 
-def lock_of(target: Path) -> Path:
+def lock_of(target: PlaceT) -> PlaceT:
     """The lock beside a result."""
     return target.with_name(f".{target.name}.lock")
 
 
 def holder(file: Path) -> tuple[str, str]:
     """Who holds a lock, and since when; twice '' if nobody does."""
-    if not isinstance(file, Path):
-        return "", ""
+    if (store := as_remote(file)) is not None:
+        return leases.holder(store), ""
     try:
         with file.open() as lock:
             try:

@@ -6,7 +6,10 @@ Of C species: means and mean squares, gradient energies |grad c|^2, and products
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -59,6 +62,82 @@ def averages(states: np.ndarray, grid: Grid, tile: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
+class Sums:
+    """Sums over snapshots, without rounding: the same in any order and for any parts that are put together.
+
+    A sum is a list of numbers that do not overlap (Shewchuk 1997), mostly two or three; added up they are exact.
+
+    Attributes:
+        samples, alive, runs: how many, those that live, and the living ones by which change is measured, one a run.
+        totals: by name a sum for each average: `moments` [2 C] of the living; of the runs [K] `difference` between the
+            two times, its `square`, `size` and `after`.
+    """
+
+    samples: int
+    alive: int
+    runs: int
+    totals: dict[str, list[list[float]]]
+
+    @classmethod
+    def over(cls, before: np.ndarray, after: np.ndarray, alive: np.ndarray, first: np.ndarray, count: int) -> Sums:
+        """Of averages [N, K] at two times.
+
+        Args:
+            alive, first: bool [N], the living, and those that are the first snapshot of their run.
+            count: of species.
+        """
+        runs = alive & first
+        difference = after[runs] - before[runs]
+        square, rest = exact_square(difference)
+        values = {
+            "moments": after[alive, : 2 * count],
+            "difference": difference,
+            "square": np.concatenate([square, rest]),
+            "size": (np.abs(before[runs]) + np.abs(after[runs])) / 2,
+            "after": after[runs],
+        }
+        totals = {key: [exact_sum(column) for column in array.T.tolist()] for key, array in values.items()}
+        return cls(len(after), int(alive.sum()), int(runs.sum()), totals)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Sums]) -> Sums:
+        """Of all that these are of."""
+        totals = {}
+        for key in parts[0].totals:
+            columns = zip(*(part.totals[key] for part in parts), strict=True)
+            totals[key] = [exact_sum(list(itertools.chain(*column))) for column in columns]
+        counts = {key: sum(getattr(part, key) for part in parts) for key in ("samples", "alive", "runs")}
+        return cls(**counts, totals=totals)
+
+    def exact(self, name: str) -> list[Fraction | float]:
+        """The sums of this name; nan for an average that there is not, as gradients where all cells are edges."""
+        return [_exact(parts) for parts in self.totals[name]]
+
+
+def _exact(parts: list[float]) -> Fraction | float:
+    return math.nan if any(map(math.isnan, parts)) else sum(map(Fraction, parts), Fraction())
+
+
+def exact_sum(values: list[float]) -> list[float]:
+    """Numbers of which the first is the sum of these, and each further one what rounding has left out of it."""
+    if not all(map(math.isfinite, values)):
+        return [math.nan]
+    parts: list[float] = []
+    while rest := math.fsum([*values, *(-part for part in parts)]):
+        parts.append(rest)
+    return parts
+
+
+def exact_square(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Squares, and what rounding has left out of them (Dekker 1971)."""
+    square = values * values
+    split = (2.0**27 + 1) * values
+    high = split - (split - values)
+    low = values - high
+    return square, ((high * high - square) + 2 * high * low) + low * low
+
+
+@dataclass(frozen=True)
 class Change:
     """Whether averages of an ensemble change between two times.
 
@@ -74,27 +153,30 @@ class Change:
     stationary: bool | None = None
 
     @classmethod
-    def between(cls, before: np.ndarray, after: np.ndarray, species: tuple[str, ...]) -> Change:
-        """Between averages [N, K] of the same runs at two times.
+    def between(cls, sums: Sums, species: tuple[str, ...]) -> Change:
+        """Between the averages of the same runs at two times, of which these are the sums.
 
         The difference of each average is taken run by run, so what varies from run to run falls out; its mean over its
         standard error is the z-score.
         """
-        if len(after) < FEWEST:
+        if sums.runs < FEWEST:
             return cls()
-        difference = after - before
-        error = difference.std(axis=0, ddof=1) / np.sqrt(len(after))
-        size = (np.abs(before) + np.abs(after)).mean(axis=0) / 2
-        means, squares = size[: len(species)], size[len(species) : 2 * len(species)]
-        size[: len(species)] = np.maximum(means, np.sqrt(squares))  # a mean near 0 is small beside its species
+        n = sums.runs
+        difference, squares = (sums.exact(key) for key in ("difference", "square"))
+        variance = [(s - d * d / n) / (n - 1) for d, s in zip(difference, squares, strict=True)]
+        error = np.sqrt(np.array([float(v) for v in variance]) / n)
+        mean = np.array([float(d / n) for d in difference])
+        after, size = (np.array([float(total) for total in sums.exact(key)]) / n for key in ("after", "size"))
+        means, powers = size[: len(species)], size[len(species) : 2 * len(species)]
+        size[: len(species)] = np.maximum(means, np.sqrt(powers))  # a mean near 0 is small beside its species
         size = np.maximum(size, np.finfo(np.float64).tiny)
-        z = difference.mean(axis=0) / np.maximum(error, ROUNDING * size)
+        z = mean / np.maximum(error, ROUNDING * size)
         worst = int(np.abs(z).argmax())
         return cls(
             z=round(float(z[worst]), 2),
             average=names(species)[worst],
-            relative=float(difference[:, worst].mean() / max(abs(after[:, worst].mean()), ROUNDING * size[worst])),
-            stationary=bool(abs(z[worst]) < largest_z(len(after), after.shape[1])),
+            relative=float(mean[worst] / max(abs(after[worst]), ROUNDING * size[worst])),
+            stationary=bool(abs(z[worst]) < largest_z(n, len(z))),
         )
 
     def text(self, steps: int) -> str:
@@ -134,14 +216,14 @@ class Ensemble:
     change: Change
 
     @classmethod
-    def measured(cls, samples: int, living: np.ndarray, species: tuple[str, ...], change: Change) -> Ensemble:
-        """Of the living's averages [N, K]."""
+    def of(cls, sums: Sums, species: tuple[str, ...], change: Change) -> Ensemble:
+        """Of the sums over its snapshots."""
         count = len(species)
-        means = living[:, : 2 * count].mean(axis=0) if len(living) else np.zeros(2 * count)
-        mean, square = means[:count], means[count:]
-        std = np.sqrt(np.maximum(square - mean * mean, 0.0))
-        mean, std = ({s: float(f"{v:.{DIGITS}g}") for s, v in zip(species, each, strict=True)} for each in (mean, std))
-        return cls(samples, len(living), mean, std, change)
+        moments = np.array([float(total) for total in sums.exact("moments")]) / max(sums.alive, 1)
+        square = moments[count:] - moments[:count] ** 2
+        values = moments[:count], np.sqrt(np.maximum(square, 0.0))
+        mean, std = ({s: float(f"{v:.{DIGITS}g}") for s, v in zip(species, each, strict=True)} for each in values)
+        return cls(sums.samples, sums.alive, mean, std, change)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types, flat: mean_u, std_u and so on."""

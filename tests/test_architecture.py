@@ -11,7 +11,10 @@ PACKAGE = Path(__file__).parent.parent / "p2d"
 # From the bottom up; modules of one line do not know each other, those of one folder may.
 LAYERS = [
     ["p2d.errors", "p2d.progress", "p2d.signals"],
-    ["p2d.fields", "p2d.lock", "p2d.runs"],
+    ["p2d.places"],
+    ["p2d.fields", "p2d.runs"],
+    ["p2d.leases"],
+    ["p2d.lock"],
     ["p2d.events"],
     ["p2d.systems"],
     ["p2d.config"],
@@ -31,7 +34,7 @@ LAYERS = [
     ["p2d.cli"],
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
-ONLY = {"ray": "p2d/cluster/", "mlflow": "p2d/tracking/", "pyarrow": "p2d/snapshots/"}
+ONLY = {"ray": "p2d/cluster/", "mlflow": "p2d/tracking/", "pyarrow": ("p2d/snapshots/", "p2d/places.py")}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
 
 

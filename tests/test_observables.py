@@ -1,5 +1,6 @@
 """Averages of an ensemble against closed forms; whether they change, against what is known of Student's t."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch.testing import assert_close
 
 from p2d import observables
 from p2d.fields import Grid
-from p2d.observables import FEWEST, Change, Ensemble, averages, largest_z, names
+from p2d.observables import FEWEST, Change, Ensemble, Sums, averages, largest_z, names
 
 MODES = [(16, 24, 1, 0), (16, 24, 0, 5), (15, 9, 3, 2), (1, 12, 0, 1), (64, 64, 7, 30)]
 SPECIES = ("u", "v")
@@ -21,12 +22,17 @@ def observe(states: np.ndarray, **grid) -> np.ndarray:
     return averages(states, Grid(states.shape[-2:], **grid))
 
 
-def change(before: np.ndarray, after: np.ndarray) -> Change:
-    return Change.between(before, after, SPECIES)
+def sums(before: np.ndarray, after: np.ndarray, species: tuple[str, ...] = SPECIES) -> Sums:
+    every = np.ones(len(after), bool)
+    return Sums.over(before, after, every, every, len(species))
+
+
+def change(before: np.ndarray, after: np.ndarray, species: tuple[str, ...] = SPECIES) -> Change:
+    return Change.between(sums(before, after, species), species)
 
 
 def moments(living: np.ndarray, species: tuple[str, ...] = SPECIES) -> Ensemble:
-    return Ensemble.measured(99, living, species, Change())
+    return Ensemble.of(dataclasses.replace(sums(living, living, species), samples=99), species, Change())
 
 
 def by_name(observed: np.ndarray, species: tuple[str, ...] = SPECIES) -> dict[str, float]:
@@ -101,10 +107,10 @@ def test_moments_and_changes_do_not_depend_on_the_unit(offset, scale):
     # E x^2 - (E x)^2 loses (mean / spread)^2 < 10^10 units in the last place, 1e-16
     assert_allclose(ensemble.mean["x"], offset + scale * after.mean(), rtol=6e-9)
     assert_allclose(ensemble.std["x"], scale * after.std(), rtol=1e-6)
-    plain = Change.between(observe(before), observe(after), ("x",))
+    plain = change(observe(before), observe(after), ("x",))
     assert (plain.average, plain.stationary) == ("x^2", False)
     if not offset:
-        assert Change.between(*in_unit, ("x",)) == Change(plain.z, "x^2", pytest.approx(plain.relative), False)
+        assert change(*in_unit, ("x",)) == Change(plain.z, "x^2", pytest.approx(plain.relative), False)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1 / 3, 1.0])
@@ -258,13 +264,13 @@ def test_what_rounding_does_to_a_mean_near_zero_is_no_change():
 @pytest.mark.parametrize("runs", [8, 16, 100])
 def test_false_alarms_are_as_many_as_they_should_be(monkeypatch, runs):
     rng = np.random.default_rng(5)
-    draws = 20_000
+    draws = 2_000
     before, noise = 0.5, 0.01 * rng.standard_normal((draws, runs, len(NAMES)))
-    monkeypatch.setattr(observables, "FALSE_ALARMS", 0.01)  # 200 of the draws: enough to count
+    monkeypatch.setattr(observables, "FALSE_ALARMS", 0.05)  # 100 of the draws: enough to count
     monkeypatch.setattr(observables, "largest_z", functools.cache(largest_z))  # asked for in each draw
     limit = largest_z(runs, len(NAMES))
     alarms = sum(not change(np.full_like(one, before), before + one).stationary for one in noise)
-    # seven independent averages, each Student's t of runs - 1 degrees of freedom: just under 0.01
+    # seven independent averages, each Student's t of runs - 1 degrees of freedom: just under 0.05
     rate = 1 - (1 - 2 * stats.t.sf(limit, runs - 1)) ** len(NAMES)
     low, high = stats.binom.interval(1 - 1e-6, draws, rate)
     assert low <= alarms <= high

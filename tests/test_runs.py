@@ -133,6 +133,48 @@ def test_the_short_name_is_the_name_without_its_size(name, short):
     assert short_name(name) == short
 
 
+NO_NAMES = [
+    "../x",
+    "..",
+    ".",
+    "",
+    "/tmp/x",
+    "a/b",
+    "a\\b",
+    ".hidden",
+    "a\0b",
+    "a\nb",
+    "\ud800",
+    "x" * 201,
+    "\u00fc" * 101,
+]
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
+def test_what_is_named_stays_in_its_folder(name, tmp_path):
+    for kind in (*KINDS, REPORT, SWEEP):
+        with pytest.raises(UserError, match=f"no {kind.what} can be called .*; take another --name") as refused:
+            kind.place(tmp_path, name)
+        assert "\n" not in str(refused.value) and len(str(refused.value)) < 300
+
+
+def test_a_path_that_is_no_name_is_read_and_lends_its_last_part(tmp_path, monkeypatch):
+    hidden = tmp_path / "sweep" / ".best"
+    write_json(hidden / FLOW.mark, {})
+    assert FLOW.find(tmp_path, str(hidden)) == hidden
+    monkeypatch.chdir(hidden)
+    assert FLOW.find(tmp_path, ".") == hidden
+    for name in ("x" * 300, "a\0b", f"there/{'x' * 300}"):
+        with pytest.raises(UserError, match="flow model"):
+            FLOW.find(tmp_path, name)
+
+
+def test_a_folder_of_a_strange_name_is_not_among_the_names(tmp_path):
+    made(DATA, tmp_path, "waves")
+    (tmp_path / "data" / "two\nlines").mkdir()
+    assert DATA.names(tmp_path) == ["waves"]
+
+
 def test_an_output_folder_that_cannot_be_made_is_refused(tmp_path):
     assert make_output_folder(tmp_path / "a" / "b").is_dir()
     (tmp_path / "file").write_text("in the way")

@@ -21,8 +21,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from p2d import signals
 from p2d.errors import UserError
+from p2d.places import as_remote, place
 from p2d.progress import say
-from p2d.runs import output_folder
+from p2d.runs import output_folder, whole
 
 OBJECT_STORE_BYTES = 256 * 2**20  # what passes through it are manifests and small sums
 ANSWER_TIMEOUT_S = 3.0  # of a cluster's head to a first call
@@ -133,20 +134,19 @@ def _silent_core() -> Iterator[None]:
 
 def shared_folder(path: Path) -> Path:
     """An absolute path that workers can use as it is."""
-    return Path(os.path.abspath(path.expanduser()))
+    return path if as_remote(path) is not None else Path(os.path.abspath(path.expanduser()))
 
 
 def refuse_unshared(where: Path) -> None:
     """Refuse an output folder that a node of the cluster does not see; once, and at no cost on a single node.
 
     Args:
-        where: of a result; on an object store all nodes see it.
+        where: of a result.
 
     Raises:
         UserError: names the node and the folder.
     """
-    if isinstance(where, Path):
-        _refuse_unshared(output_folder(shared_folder(where)))
+    _refuse_unshared(output_folder(shared_folder(where)))
 
 
 @functools.cache
@@ -171,10 +171,10 @@ def check_shared(folder: Path, nodes: dict[str, str], seen_by: Callable[[Path, l
     Raises:
         UserError: the first node that does not.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     marker = folder / f".seen-{uuid.uuid4().hex}"
     try:
-        marker.touch()
+        with whole(marker) as empty:
+            empty.touch()
         seeing = seen_by(marker, list(nodes))
     finally:
         marker.unlink(missing_ok=True)
@@ -183,8 +183,16 @@ def check_shared(folder: Path, nodes: dict[str, str], seen_by: Callable[[Path, l
             raise UserError(f"--out must be a folder that all nodes see: node {address} does not see {folder}")
 
 
+def _sees(file: str) -> bool:
+    """Whether this machine sees a file; an object store that refuses it shows none."""
+    try:
+        return place(file).exists()
+    except OSError:
+        return False
+
+
 def _nodes_that_see(marker: Path, nodes: list[str]) -> list[str]:
-    see = ray.remote(num_cpus=0, max_retries=0)(os.path.exists)
+    see = ray.remote(num_cpus=0, max_retries=0)(_sees)
     tasks = {
         see.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(str(marker)): node
         for node in nodes

@@ -6,18 +6,20 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 
+from p2d import places
 from p2d.cluster import placement, runtime
 from p2d.config.simulate import SimulateConfig, Simulation
 from p2d.errors import UserError
 from p2d.snapshots import store
 from p2d.snapshots import writing as shards
+from p2d.snapshots.files import write_shard
 from p2d.snapshots.simulated import ShardPlan, plan, shard_labels, simulate_samples, writing
 from p2d.systems import stepping
 
@@ -29,7 +31,7 @@ class Simulator:
 
     def __init__(self, simulation: Simulation, folder: str, device: str, threads: int) -> None:
         self.simulation = simulation
-        self.folder = Path(folder)
+        self.folder = places.place(folder)
         self.device = device
         self.threads = threads
         self.simulating = threading.Lock()
@@ -42,7 +44,7 @@ class Simulator:
         try:
             with self.simulating:
                 samples = simulate_samples(self.simulation, shard, self.device, self.threads)
-            return json.dumps({"index": shard.index, **store.write_shard(self.folder, shard.index, samples)})
+            return json.dumps({"index": shard.index, **write_shard(self.folder, shard.index, samples)})
         except UserError as error:
             return json.dumps({"error": str(error)})
 
@@ -121,16 +123,15 @@ def simulate(
     place(config, simulation.num_samples, device)  # refused before anything is written
     with writing(simulation, folder) as (card, simulation):
         plans = plan(simulation)
-        entries = shards.kept_shards(folder, card, shard_labels(simulation, plans))
-        missing = [s for s in plans if s.index not in entries]
+        ledger = shards.kept_shards(folder, card, shard_labels(simulation))
+        missing = [plans[number] for number in ledger.missing.tolist()]
         if advance and len(missing) < len(plans):
-            advance(sum(s.rows for s in plans if s.index in entries), f"{len(entries)} shards kept")
+            advance(int(ledger.shards.rows.sum()), f"{len(ledger)} shards kept")
         for entry in run_actors(simulation, config, folder, missing, device) if missing else ():
-            entries[entry.pop("index")] = entry
+            ledger.put(entry["index"], entry)
             if advance:
                 advance(entry["rows"])
-        made = [entries[s.index] for s in plans]
-        shards.finish(folder, card, made, device, time.monotonic() - start, simulation.normalize)
+        shards.finish(folder, card, ledger, device, time.monotonic() - start, simulation.normalize)
     return store.open_dataset(folder)
 
 
@@ -138,7 +139,7 @@ def run_actors(
     simulation: Simulation,
     config: SimulateConfig,
     folder: Path,
-    missing: list[ShardPlan],
+    missing: Sequence[ShardPlan],
     device: str,
     actor: type = Simulator,
 ) -> Iterator[dict[str, Any]]:

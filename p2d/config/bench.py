@@ -113,3 +113,12 @@ class BenchDiscoverConfig(Config):
         512,
     )
     size: Annotated[int, option(help="rows and columns of the study's snapshots"), least(16)] = 128
+
+
+@dataclass(frozen=True)
+class BenchGrowthConfig(Config):
+    """Time and weigh all that is done with a dataset as a whole, at ten times as many shards each time."""
+
+    most: Annotated[
+        int, option(help="shards of the largest dataset; 100,000 take 0.9 GB of disk and some minutes"), least(100)
+    ] = 10_000

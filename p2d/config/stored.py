@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Self
 
+from p2d.places import place
 from p2d.runs import write_json
 
 Json = dict[str, Any]  # of JSON types alone
@@ -25,9 +26,9 @@ class Stored:
 
     def save(self, file: str | Path) -> None:
         """Write it as JSON."""
-        write_json(Path(file), self.to_dict())
+        write_json(place(file), self.to_dict())
 
     @classmethod
     def load(cls, file: str | Path) -> Self:
         """Read it from its JSON."""
-        return cls.from_dict(json.loads(Path(file).read_text()))
+        return cls.from_dict(json.loads(place(file).read_text()))

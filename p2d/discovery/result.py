@@ -17,6 +17,7 @@ from p2d.discovery.library import Library
 from p2d.discovery.moments import Measure
 from p2d.errors import UserError
 from p2d.fields import Grid, Operator
+from p2d.places import place
 from p2d.runs import write_json
 from p2d.systems import writing
 from p2d.systems.system import Amounts, System
@@ -267,5 +268,5 @@ class Discovery:
 
 
 def _file(path: str | Path) -> Path:
-    path = Path(path)
+    path = place(path)
     return path if path.suffix == ".json" else path / "equation.json"

@@ -19,6 +19,7 @@ from p2d.config.stored import Json
 from p2d.evaluate.tables import table_text
 from p2d.fields import Grid
 from p2d.observables import averages, names
+from p2d.places import place
 from p2d.runs import write_json
 from p2d.score.spectrum import counts, radius, to_modes
 from p2d.training.randomness import Image, imaged, images, shifting
@@ -142,12 +143,12 @@ class Quality:
 
     def save(self, file: str | Path, **beside: Any) -> None:
         """Write it as JSON, with other entries beside it."""
-        write_json(Path(file), {**beside, "quality": self.to_dict()})
+        write_json(place(file), {**beside, "quality": self.to_dict()})
 
     @classmethod
     def load(cls, file: str | Path) -> Quality:
         """The quality of a quality.json."""
-        return cls.from_dict(json.loads(Path(file).read_text())["quality"])
+        return cls.from_dict(json.loads(place(file).read_text())["quality"])
 
 
 def spectra(states: np.ndarray, grid: Grid | None = None) -> np.ndarray:

@@ -13,6 +13,7 @@ from p2d.fields import Grid, Operator, Scaling
 from p2d.flow.skew import SkewField
 from p2d.flow.system_field import SystemField
 from p2d.flow.velocity import PERIODIC, LocalField, at_cells, lattice
+from p2d.places import place
 from p2d.score.model import ScoreModel, model_options
 from p2d.score.spectrum import Spectrum
 from p2d.systems.system import System
@@ -86,7 +87,7 @@ class Flow(nn.Module):
         Raises:
             UserError: no checkpoint there, one of another kind, or weights that its config does not describe.
         """
-        config, weights = read_checkpoint(Path(path), "flow")
+        config, weights = read_checkpoint(place(path), "flow")
         try:
             settings = FlowConfig.from_dict(config["settings"])
             data = config["data"]

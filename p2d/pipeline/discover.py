@@ -53,9 +53,9 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
             system = discovery.simulated_as(truth, pictured, dataset.card.grid, f"{file.parent.name}_equation")
             discovery = replace(discovery, simulable=system)
         learnt_from = {"dataset": dataset.folder.name, "systems": list(dataset.card.systems)}
-        discovery.save(file, settings=settings, learnt_from=learnt_from)
         picture = file.with_name("equation.png")
         draw_discovery(picture, discovery, truth, pictured, short_name(dataset.folder.name))
+        discovery.save(file, settings=settings, learnt_from=learnt_from)  # last: it says that all is there
         child.metrics({key: getattr(discovery, key) for key in ("gap", "misfit", "z_max", "unbalanced")})
         for path in (file, picture):
             child.artifact(path)

@@ -24,6 +24,7 @@ from p2d.runs import DATA, REPORT, SCORE, short_name, write_json
 from p2d.score.model import ScoreModel
 from p2d.show.view import View
 from p2d.snapshots import made as derived
+from p2d.snapshots.card import load_card
 from p2d.snapshots.noise import LOOKED_AT, seen, white_noise
 from p2d.snapshots.schema import Samples
 from p2d.snapshots.store import Dataset, evenly, find_dataset, open_dataset
@@ -128,10 +129,11 @@ def _own_dataset(name: str, trained_on: Json, model: Path, out: Path) -> Dataset
         return dataset
     for known in DATA.names(out):
         card = DATA.place(out, known) / "card.json"
+        # The hash also stands in the cards of what was made from it, which may be unfinished.
         if card.is_file() and trained_on["dataset_hash"] in card.read_text():
-            dataset = open_dataset(card.parent)
-            if dataset.card.dataset_hash == trained_on["dataset_hash"]:
-                return dataset
+            held = load_card(card.parent)
+            if held.complete and held.dataset_hash == trained_on["dataset_hash"]:
+                return open_dataset(card.parent)
     return None
 
 

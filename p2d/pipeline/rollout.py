@@ -200,7 +200,7 @@ def _split(dataset: Dataset, config: RolloutConfig) -> tuple[np.ndarray, np.ndar
     """Sample ids of the starts, the shown one first, and of the ensemble that they are held against."""
     living = dataset.living
     if config.sample not in living:
-        dead = config.sample in dataset.index.column("sample_id").to_numpy()
+        dead = 0 <= config.sample < dataset.card.samples
         why = "has died out (uniform)" if dead else "is not there"
         raise UserError(f"sample {config.sample} of {dataset.folder} {why}; such as {living[0]} is")
     if len(living) < 2:

@@ -11,7 +11,7 @@ from p2d.errors import UserError
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
 from p2d.runs import DATA, EQUATION
-from p2d.snapshots.card import VERSION, load_card
+from p2d.snapshots.card import SHARD_VERSION, load_card
 from p2d.snapshots.simulated import is_finished, with_starts
 from p2d.snapshots.store import Dataset, open_dataset
 from p2d.snapshots.verify import Fault
@@ -81,16 +81,19 @@ def verify(name: str, out: Path, repair: bool) -> tuple[Path, list[Fault]]:
     for fault in faults:
         say(f"  {fault}")
     card = load_card(folder)
-    if card.origin:
-        command = {"generated": "sample", "denoised": "denoise"}[card.origin["kind"]]
-        raise UserError(f"{folder} was not simulated but {card.origin['kind']}; the same p2d {command} restores it")
-    if card.written != VERSION:
+    if card.written != SHARD_VERSION:
         raise UserError(
             f"{folder} was written by an earlier p2d, which alone can repair it; simulate it anew under another --name"
         )
+    known = {entry["name"] for entry in card.shards}
+    for fault in faults:
+        if fault.name in known:  # it may be as large and as old as the card says, by which it would be kept
+            (folder / fault.name).unlink(missing_ok=True)
+    if card.origin:
+        command = {"generated": "sample", "denoised": "denoise"}[card.origin["kind"]]
+        raise UserError(f"{folder} was not simulated but {card.origin['kind']}; the same p2d {command} restores it")
     simulation = Simulation.of_settings(card.settings, card.chunk)
     config = SimulateConfig.from_dict({"device": card.device or "auto"})
-    known = {entry["name"] for entry in card.shards}
     for fault in faults:
         if fault.name.endswith(".parquet") and fault.name not in known:
             (folder / fault.name).rename(folder / f"{fault.name}.foreign")

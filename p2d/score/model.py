@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from p2d.config import fits_unet
 from p2d.errors import UserError
 from p2d.fields import Grid
+from p2d.places import place
 from p2d.score import noise
 from p2d.score.spectrum import Spectrum
 from p2d.score.unet import EMBEDDING, UNet, is_marked
@@ -183,7 +184,7 @@ class ScoreModel(nn.Module):
         """
         from p2d.training.checkpoint import origin_text, read_checkpoint
 
-        config, weights = read_checkpoint(Path(path), "score")
+        config, weights = read_checkpoint(place(path), "score")
         try:
             grid = Grid.from_dict(config["data"]["grid"])
             knots, power, mean = (weights[f"spectrum.{name}"] for name in ("wavenumber", "power", "mean"))

@@ -7,6 +7,8 @@ are curves, and stacks of rows where they are many.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from p2d.discovery.result import COLOURS
+from p2d.runs import whole
 from p2d.show.view import View
 
 CELL, BAR = 2.1, 0.8  # inches of a square panel, and of a colour bar
@@ -48,8 +51,8 @@ def draw_panels(
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(title, fontsize=11, wrap=True)
     yield figure.subplots(rows, columns, squeeze=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    with whole(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=130)
 
 
 def _panel_size(view: View) -> tuple[float, float]:
@@ -295,18 +298,21 @@ def draw_animation(path: Path, film: Film) -> None:
         if not view.is_line:
             _draw_bar(row[None], film.limits(s), view.label(s))
     writer = FFMpegWriter(FRAMES_A_SECOND) if path.suffix == ".mp4" else PillowWriter(FRAMES_A_SECOND)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with writer.saving(figure, str(path), dpi=100):
-        for n, time in enumerate(film.times):
-            figure.suptitle(f"{film.title}: {view.names} after {time} steps", fontsize=10, wrap=True)
-            for row, s in zip(axes, view.shown, strict=True):
-                for place, (kind, states) in zip(row, film.frames.items(), strict=True):
-                    place.clear()
-                    _draw_field(place, states[n, s], view, s, film.limits(s), kind if s == view.shown[0] else "")
-                if view.is_line:
-                    _name_curves(row[:1], view.label(s))
-            _draw_lengths(axes, view)
-            writer.grab_frame()
+    with tempfile.TemporaryDirectory(prefix="p2d-") as folder:  # its kind is told by its ending
+        part = Path(folder) / path.name
+        with writer.saving(figure, str(part), dpi=100):
+            for n, time in enumerate(film.times):
+                figure.suptitle(f"{film.title}: {view.names} after {time} steps", fontsize=10, wrap=True)
+                for row, s in zip(axes, view.shown, strict=True):
+                    for place, (kind, states) in zip(row, film.frames.items(), strict=True):
+                        place.clear()
+                        _draw_field(place, states[n, s], view, s, film.limits(s), kind if s == view.shown[0] else "")
+                    if view.is_line:
+                        _name_curves(row[:1], view.label(s))
+                _draw_lengths(axes, view)
+                writer.grab_frame()
+        with whole(path) as temporary:
+            shutil.copyfile(part, temporary)
 
 
 def can_animate(kind: str) -> bool:

@@ -15,11 +15,12 @@ from p2d.fields import Grid, Scaling, Species
 from p2d.observables import Ensemble
 from p2d.runs import write_json
 from p2d.snapshots import version_2
+from p2d.snapshots.shards import Shards
 from p2d.systems.system import System
 
 FORMAT = "p2d dataset"
-VERSION = 3
-ENTRY = {"name", "rows", "alive", "hash"}  # of a shard
+VERSION = 4
+SHARD_VERSION = 3  # of the format of the shards
 PACKAGES = ("p2d", "numpy", "numba", "pyarrow", "torch", "ray")
 
 
@@ -34,7 +35,7 @@ class Card:
         systems: by label, with the step and the burn-in that were taken; none where they are not known.
         conditions: by label, what is known of how the samples were made, by name.
         scaling: training sees x = (c - shift) / scale of values c; None until the dataset is complete.
-        shards: name, rows and hash of each.
+        shards: what is known of each.
         dataset_hash: hash of the contents alone, the same for any chunk and number of actors.
         complete: False while the dataset is being written.
         samples, alive, dead_share: snapshots, those whose pattern lives, and the share of those that have died out.
@@ -59,14 +60,14 @@ class Card:
     device: str = ""
     seconds: float = 0.0
     software: dict[str, str] = field(default_factory=dict)
-    shards: list[dict[str, Any]] = field(default_factory=list)
+    shards: Shards = field(default_factory=Shards.empty)
     dataset_hash: str = ""
     generator: str = "numpy Philox keyed by (seed, run id)"
     format: str = FORMAT
     version: int = VERSION
     card_hash: str = ""
     origin: dict[str, Any] = field(default_factory=dict)
-    written: int = VERSION
+    written: int = SHARD_VERSION
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -79,6 +80,7 @@ class Card:
         values["species"] = [asdict(species) for species in self.species]
         values["grid"] = self.grid.to_dict()
         values["systems"] = {label: system.to_dict() for label, system in self.systems.items()}
+        values["shards"] = self.shards.to_dict()
         values["scaling"] = self.scaling.to_dict() if self.scaling else None
         values["ensembles"] = {label: ensemble.to_dict() for label, ensemble in self.ensembles.items()}
         return values
@@ -92,6 +94,7 @@ class Card:
         """
         scaling = values.get("scaling")
         typed = {
+            "shards": Shards.from_dict(values.get("shards", [])),
             "species": tuple(Species(**species) for species in values["species"]),
             "grid": Grid.from_dict(values["grid"]),
             "systems": {label: System.from_dict(system) for label, system in values["systems"].items()},
@@ -129,16 +132,10 @@ def load_card(folder: Path) -> Card:
             "simulate it again under another --name"
         )
     try:
-        if not all(entry.keys() >= ENTRY for entry in values.get("shards", [])):
-            raise KeyError("a shard without its hash")
-        return Card.from_dict(version_2.upgraded(values) if own == version_2.VERSION else values)
+        values = version_2.upgraded(values) if own == version_2.VERSION else values
+        return Card.from_dict({**values, "version": VERSION})  # that of 3 has other words for its shards alone
     except (TypeError, KeyError, ValueError, AttributeError, UserError) as error:
         raise UserError(f"{file} is damaged ({error}); simulate the dataset again") from error
-
-
-def dataset_hash(digests: list[bytes]) -> str:
-    """One hash of all rows, from their digests in the order of sample ids."""
-    return hashlib.blake2b(b"".join(digests), digest_size=16).hexdigest()
 
 
 def software() -> dict[str, str]:

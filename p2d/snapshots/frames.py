@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from p2d.places import arrow_source
 from p2d.runs import whole
 
 
@@ -32,7 +33,7 @@ def write_frames(path: Path, times: list[int], frames: dict[str, np.ndarray]) ->
 
 def read_frames(path: Path) -> tuple[list[int], dict[str, np.ndarray]]:
     """Times and frames of such a file."""
-    table = pq.read_table(path)
+    table = pq.read_table(arrow_source(path))
     kinds = table.column("kind").to_pylist()
     states = table.column("state").combine_chunks().to_numpy_ndarray()
     shown = dict.fromkeys(kinds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,21 +51,17 @@ def first_card(
 
 def generated_labels(count: int, chunk: int, seed: int) -> ShardLabels:
     """Labels of the rows of each shard of a generated dataset: a run of its own each, of a system not known."""
-    ids = np.arange(count, dtype=np.int64)
-    parts = np.split(ids, range(chunk, count, chunk))
-    return {
-        n: schema.Labels(part, part, np.zeros_like(part), np.full(len(part), np.nan), seed, GENERATED)
-        for n, part in enumerate(parts)
-    }
+    return ShardLabels(-(-count // chunk), partial(_generated, count, chunk, seed))
+
+
+def _generated(count: int, chunk: int, seed: int, number: int) -> schema.Labels:
+    ids = np.arange(number * chunk, min((number + 1) * chunk, count), dtype=np.int64)
+    return schema.Labels(ids, ids, np.zeros_like(ids), np.full(len(ids), np.nan), seed, GENERATED)
 
 
 def labels_like(dataset: store.Dataset) -> ShardLabels:
     """Labels of the rows of each shard of a dataset, as they are."""
-    labels, first = {}, 0
-    for number, entry in enumerate(dataset.card.shards):
-        labels[number] = schema.Labels.of(dataset.index.slice(first, entry["rows"]).to_pylist())
-        first += entry["rows"]
-    return labels
+    return ShardLabels(len(dataset.shards), dataset.shards.labels)
 
 
 def samples_of(

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from p2d.errors import UserError
+
 DIGEST_BYTES = 16
 KNOWN = {  # of a row before it is made, and what Arrow holds it as
     "sample_id": pa.int64(),
@@ -58,11 +60,26 @@ class Labels:
         return [dict(zip(KNOWN, row, strict=True)) for row in zip(*self.columns().values(), strict=True)]
 
     @classmethod
-    def of(cls, rows: list[dict[str, Any]]) -> Labels:
-        """Of rows as they are read from a shard."""
-        ids, runs, steps = (np.array([row[key] for row in rows], np.int64) for key in ("sample_id", "run_id", "steps"))
-        time = np.array([np.nan if row["time"] is None else row["time"] for row in rows], np.float64)
-        return cls(ids, runs, steps, time, rows[0]["seed"], rows[0]["system"])
+    def of(cls, table: pa.Table) -> Labels:
+        """Of a shard's rows as they are read, by columns of LABELS or OLD_LABELS.
+
+        Raises:
+            UserError: no rows, or rows of several systems or seeds.
+        """
+        table = upgraded_labels(table)
+        one = [pc.unique(table[key]).to_pylist() for key in ("seed", "system")]
+        if [len(values) for values in one] != [1, 1]:
+            raise UserError("a shard holds rows of one system and one seed")
+        ids, runs, steps = (table[key].to_numpy().astype(np.int64) for key in ("sample_id", "run_id", "steps"))
+        return cls(ids, runs, steps, table["time"].to_numpy().astype(np.float64), one[0][0], one[1][0])
+
+    def are(self, other: Labels) -> bool:
+        """Whether other labels say the very same."""
+        same = (self.seed, self.system) == (other.seed, other.system)
+        same = same and np.array_equal(self.time, other.time, equal_nan=True)
+        return same and all(
+            np.array_equal(getattr(self, key), getattr(other, key)) for key in ("sample_id", "run_id", "steps")
+        )
 
     def __len__(self) -> int:
         return len(self.sample_id)
@@ -114,6 +131,11 @@ def upgraded_labels(table: pa.Table) -> pa.Table:
         return table.select(LABELS)
     time = pc.multiply(pc.cast(table["steps"], pa.float64()), table["dt"])
     return table.rename_columns({"preset": "system"}).append_column("time", time).select(LABELS)
+
+
+def averages_in(table: pa.Table) -> tuple[str, str]:
+    """What a shard calls its averages and those of half of the burn-in before."""
+    return OLD_AVERAGES if "preset" in table.column_names else AVERAGES
 
 
 def is_as_digested(table: pa.Table) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 
@@ -39,17 +41,50 @@ class ShardPlan:
     rows: int
 
 
-def plan(simulation: Simulation) -> list[ShardPlan]:
+@dataclass(frozen=True)
+class Plans(Sequence[ShardPlan]):
     """The shards of a dataset: samples in the order of ids, about `chunk` a shard in whole runs, one system a shard."""
-    each = simulation.snapshots_per_run
-    most = max(1, simulation.chunk // each) * each
-    plans: list[ShardPlan] = []
-    for number, system in enumerate(simulation.systems):
-        for start in range(0, simulation.num_samples, most):
-            first = number * simulation.num_samples + start
-            first_run = number * simulation.runs + start // each
-            plans.append(ShardPlan(len(plans), system, first, first_run, min(most, simulation.num_samples - start)))
-    return plans
+
+    simulation: Simulation
+
+    @cached_property
+    def _most(self) -> int:
+        """Samples of a shard, but for the last of a system."""
+        each = self.simulation.snapshots_per_run
+        return max(1, self.simulation.chunk // each) * each
+
+    @cached_property
+    def _labels(self) -> list[str]:
+        return list(self.simulation.systems)
+
+    @property
+    def _of_each(self) -> int:
+        """Shards of each system."""
+        return -(-self.simulation.num_samples // self._most)
+
+    def __len__(self) -> int:
+        return len(self.simulation.systems) * self._of_each
+
+    @overload
+    def __getitem__(self, index: int) -> ShardPlan: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ShardPlan]: ...
+    def __getitem__(self, index: int | slice) -> ShardPlan | Sequence[ShardPlan]:
+        """The shard of this number, made when it is asked for."""
+        if isinstance(index, slice):
+            return [self[n] for n in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        simulation, (number, shard) = self.simulation, divmod(index, self._of_each)
+        start = shard * self._most
+        first = number * simulation.num_samples + start
+        first_run = number * simulation.runs + start // simulation.snapshots_per_run
+        rows = min(self._most, simulation.num_samples - start)
+        return ShardPlan(index, self._labels[number], first, first_run, rows)
+
+
+def plan(simulation: Simulation) -> Plans:
+    """The shards of a dataset, see `Plans`."""
+    return Plans(simulation)
 
 
 def simulate_samples(
@@ -267,22 +302,26 @@ def _as_begun(simulation: Simulation, card: cards.Card) -> Simulation:
 
 
 def is_finished(simulation: Simulation, folder: Path) -> bool:
-    """Whether the folder holds this very dataset, complete, every shard with the hash its card says.
+    """Whether the folder holds this very dataset, complete, every shard as its card says.
 
     Raises:
         UserError: it holds a dataset of other settings (says which differ).
     """
 
     def labels(card: cards.Card) -> shards.ShardLabels:
-        begun = _as_begun(simulation, card)
-        return shard_labels(begun, plan(begun))
+        return shard_labels(_as_begun(simulation, card))
 
     return shards.is_finished(folder, simulation.identity(), labels)
 
 
-def shard_labels(simulation: Simulation, plans: list[ShardPlan]) -> shards.ShardLabels:
-    """The labels of the rows of each of these shards, by number."""
-    return {shard.index: labels_of(simulation, shard) for shard in plans}
+def shard_labels(simulation: Simulation) -> shards.ShardLabels:
+    """The labels of the rows of each of its shards, by number."""
+    plans = plan(simulation)
+    return shards.ShardLabels(len(plans), partial(_labels_of_shard, plans))
+
+
+def _labels_of_shard(plans: Plans, number: int) -> schema.Labels:
+    return labels_of(plans.simulation, plans[number])
 
 
 def simulate_here(config: SimulateConfig, folder: Path) -> store.Dataset:
@@ -297,5 +336,5 @@ def simulate_here(config: SimulateConfig, folder: Path) -> store.Dataset:
         def samples(number: int) -> schema.Samples:
             return simulate_samples(simulation, plans[number], device, config.threads or None)
 
-        labels = shard_labels(simulation, plans)
+        labels = shard_labels(simulation)
         return shards.make(folder, card, labels, samples, device, normalize=simulation.normalize)

@@ -1,118 +1,25 @@
-"""Shards on disk: written whole or not at all, checked when read."""
+"""Datasets: folders of shards with a card, of which any sample is known by its id."""
 
 from __future__ import annotations
 
-import hashlib
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from p2d.errors import UserError
 from p2d.fields import Scaling
-from p2d.runs import DATA, whole
+from p2d.places import place
+from p2d.runs import DATA
 from p2d.snapshots import schema
-from p2d.snapshots.card import VERSION, Card, load_card
+from p2d.snapshots.card import SHARD_VERSION, Card, load_card
+from p2d.snapshots.files import in_threads, label_entry, read_table, shards_there
+from p2d.snapshots.shards import UNKNOWN, Kind, Shards, shard_name, shard_number
 from p2d.systems.system import System
-
-# Bytes of equal rank beside each other: states take 1.6 times less room than with zstd alone, and less time.
-PARQUET: dict[str, Any] = {
-    "compression": "zstd",
-    "use_dictionary": False,
-    "column_encoding": {"state.list.element": "BYTE_STREAM_SPLIT"},
-}
-
-
-# What reading a damaged shard may raise: damaged metadata shows up as any of these.
-DAMAGED = (UserError, pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError)
-
-
-def shard_name(index: int) -> str:
-    """File name of the shard with this number."""
-    return f"shard-{index:05d}.parquet"
-
-
-def write_shard(folder: Path, index: int, samples: schema.Samples) -> dict[str, Any]:
-    """Write one shard whole or not at all.
-
-    Returns:
-        Its entry for the card, see `shard_entry`.
-
-    Raises:
-        UserError: the disk is full or the folder cannot be written.
-    """
-    path = folder / shard_name(index)
-    try:
-        with whole(path) as temporary, temporary.open("wb") as file:
-            pq.write_table(samples.table(), file, **PARQUET)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; free some space or take another --out"
-        ) from error
-    return shard_entry(path)
-
-
-def shard_entry(path: Path, table: pa.Table | None = None) -> dict[str, Any]:
-    """Name, rows, living rows, lowest and highest value of each species, and hash of the file of a shard on disk.
-
-    Args:
-        table: all that it holds, where that has been read.
-
-    Raises:
-        UserError: a file that is cut, altered or no shard.
-    """
-    table = table or read_table(path, ["alive", "state"])
-    states = schema.array_of(table, "state")
-    return {
-        "name": path.name,
-        "rows": table.num_rows,
-        "alive": sum(table.column("alive").to_pylist()),
-        "low": states.min(axis=(0, 2, 3)).tolist(),
-        "high": states.max(axis=(0, 2, 3)).tolist(),
-        "hash": file_hash(path),
-    }
-
-
-def file_hash(path: Path) -> str:
-    """Hash of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-
-
-def checked_shard(path: Path, labels: schema.Labels, shape: tuple[int, ...]) -> dict[str, Any] | None:
-    """The entry of a shard of rows with these labels, states of this shape, as their digests say; None for others."""
-    if not path.exists():
-        return None
-    try:
-        table = pq.read_table(path)
-        entry = shard_entry(path, table)
-        kept = table.select(list(schema.KNOWN)).to_pylist() == labels.rows()
-        kept = kept and schema.array_of(table, "state").shape[1:] == shape and schema.is_as_digested(table)
-    except DAMAGED:
-        return None
-    return entry if kept else None
-
-
-def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """A shard, or some columns of it.
-
-    Raises:
-        UserError: a file that is missing, cut or foreign.
-    """
-    try:
-        return pq.read_table(path, columns=columns)
-    except (pa.ArrowException, OSError) as error:
-        told = str(error).splitlines()[0]
-        raise UserError(f"{path} cannot be read ({told}); run the same p2d simulate again to restore it") from error
-
-
-def read_rows(folder: Path, names: list[str], columns: tuple[str, ...]) -> pa.Table:
-    """These columns of these shards, in their order."""
-    return pa.concat_tables(read_table(folder / name, list(columns)) for name in names)
 
 
 def evenly(items: np.ndarray, most: int) -> np.ndarray:
@@ -128,11 +35,41 @@ class Dataset:
     card: Card
 
     @cached_property
+    def shards(self) -> Shards:
+        """The shards with the labels of all their rows, which are read where an earlier card says none."""
+        shards = self.card.shards
+        unknown = np.flatnonzero(shards.kind == UNKNOWN)
+        if not len(unknown):
+            return shards
+        shards = shards.copied()
+        for number, labels, alive in in_threads(self._labels_read, unknown.tolist()):
+            entry = label_entry(labels, alive)
+            shards.label(number, Kind.of(labels), entry["first_run"], bytes.fromhex(entry["living"]))
+        return shards
+
+    def _labels_read(self, number: int) -> tuple[int, schema.Labels, np.ndarray]:
+        columns = schema.LABELS if self.card.written == SHARD_VERSION else schema.OLD_LABELS
+        table = read_table(self.folder / shard_name(number), columns)
+        return number, schema.Labels.of(table), table["alive"].to_numpy(zero_copy_only=False)
+
+    @property
+    def sample_ids(self) -> np.ndarray:
+        """Ids of all samples."""
+        return np.arange(self.card.shards.starts[-1])
+
+    @property
     def index(self) -> pa.Table:
-        """The labels of all rows, without averages and states, in the order of sample ids."""
-        names = [entry["name"] for entry in self.card.shards]
-        columns = schema.LABELS if self.card.written == VERSION else schema.OLD_LABELS
-        return schema.upgraded_labels(read_rows(self.folder, names, columns)).sort_by("sample_id")
+        """The labels of all rows, without averages and states, in the order of sample ids: for a look at small data."""
+        ids, shards = self.sample_ids, self.shards
+        alive = np.isin(ids, self.living)
+        kinds = shards.kinds_of(ids)
+        seeds, systems = (np.array([getattr(kind, key) for kind in shards.kinds]) for key in ("seed", "system"))
+        columns = (ids, shards.runs(ids), seeds[kinds], systems[kinds], shards.steps(ids), shards.times(ids))
+        known = {
+            key: pa.array(values, schema.KNOWN[key], from_pandas=True)  # nan: a time that is not known
+            for key, values in zip(schema.KNOWN, columns, strict=True)
+        }
+        return pa.table({**known, "alive": alive})
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -151,27 +88,26 @@ class Dataset:
 
     def systems_of(self, sample_ids: np.ndarray) -> list[System] | None:
         """The system that each of these samples was simulated with; None where one is not known."""
-        ids, labels = (self.index.column(name).to_pylist() for name in ("sample_id", "system"))
-        place = dict(zip(ids, labels, strict=True))
-        known = self.card.systems
-        labels = [place[int(i)] for i in sample_ids]
-        return [known[label] for label in labels] if all(label in known for label in labels) else None
+        known = [self.card.systems.get(kind.system) for kind in self.shards.kinds]
+        systems = [known[kind] for kind in self.shards.kinds_of(np.asarray(sample_ids))]
+        return systems if all(systems) else None
 
     @cached_property
     def living(self) -> np.ndarray:
         """Sample ids of the living, in rising order."""
-        table = self.index
-        return table.column("sample_id").to_numpy()[table.column("alive").to_numpy(zero_copy_only=False)]
+        shards = self.card.shards
+        alive = np.repeat(shards.alive > 0, shards.rows)
+        for number in np.flatnonzero((shards.alive > 0) & (shards.alive < shards.rows)).tolist():
+            alive[shards.starts[number] : shards.starts[number + 1]] = self.shards.living(number)
+        return np.flatnonzero(alive)
 
     def runs(self, sample_ids: np.ndarray) -> np.ndarray:
         """The run that each of these samples is of."""
-        ids, runs = (self.index.column(name).to_numpy() for name in ("sample_id", "run_id"))
-        return runs[np.searchsorted(ids, sample_ids)]
+        return self.shards.runs(sample_ids)
 
     def times(self, sample_ids: np.ndarray) -> np.ndarray:
         """When each of these samples was taken, in the system's time from its start; nan where it is not known."""
-        ids, times = (self.index.column(name).to_numpy(zero_copy_only=False) for name in ("sample_id", "time"))
-        return times[np.searchsorted(ids, sample_ids)].astype(np.float64)
+        return self.shards.times(sample_ids)
 
     def split(self, holdout: float, snapshots: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Sample ids for training and held out: whole runs, evenly spread over the living, at least one on each side.
@@ -183,12 +119,11 @@ class Dataset:
         Raises:
             UserError: fewer than two runs are alive, or fewer snapshots than asked for.
         """
-        table = self.index
-        alive = table.column("alive").to_numpy(zero_copy_only=False)
-        ids, runs = (table.column(name).to_numpy()[alive] for name in ("sample_id", "run_id"))
+        ids = self.living
+        runs = self.runs(ids)
         living = np.unique(runs)
         if len(living) < 2:
-            runs_in_all = len(set(table.column("run_id").to_pylist()))
+            runs_in_all = len(np.unique(self.runs(self.sample_ids)))
             raise UserError(
                 f"{self.folder} has {len(living)} living runs of {runs_in_all}: at least 2 are needed; "
                 "take more samples, or a preset whose patterns live"
@@ -202,20 +137,52 @@ class Dataset:
             raise UserError(f"snapshots = {snapshots} is more than the {len(train)} of {self.folder} for training")
         return train[np.arange(snapshots) * len(train) // snapshots] if snapshots else train, ids[held_out]
 
+    def by_shard(self, sample_ids: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """Names of the shards that hold these samples, with their ids in rising order, shard by shard.
+
+        Raises:
+            UserError: an id that there is not, or one that is asked for twice.
+        """
+        ids = np.sort(sample_ids)
+        last = self.card.shards.starts[-1] - 1
+        unknown = ids[(ids < 0) | (ids > last)]
+        if len(unknown) or (ids[1:] == ids[:-1]).any():
+            told = f"knows no sample {unknown[0]}" if len(unknown) else "was asked for a sample twice"
+            raise UserError(f"{self.folder} {told}; its ids are 0 to {last}")
+        numbers = self.card.shards.places(ids)[0]
+        ends = np.flatnonzero(np.diff(numbers, append=-1)) + 1
+        for start, end in itertools.pairwise([0, *ends.tolist()] if len(ids) else [0]):
+            yield shard_name(int(numbers[start])), ids[start:end]
+
     def read_ids(self, name: str, sample_ids: np.ndarray) -> np.ndarray:
-        """Those of the given ids that a shard holds, without reading its states."""
-        ids = read_table(self.folder / name, ["sample_id"]).column("sample_id").to_numpy()
-        return ids[np.isin(ids, sample_ids)]
+        """Those of the given ids that a shard holds, in rising order; no file is opened."""
+        first, last = self._ends(name)
+        return np.unique(sample_ids[(sample_ids >= first) & (sample_ids < last)])
 
     def read_shard(self, name: str, sample_ids: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Ids int64 [N] and states float32 [N, C, H, W] of a shard; of the given ids only, in stored order."""
+        """Ids int64 [N] and states float32 [N, C, H, W] of a shard; of the given ids only, in stored order.
+
+        Raises:
+            UserError: it cannot be read, or is not the shard that the card says.
+        """
+        first, last = self._ends(name)
         table = read_table(self.folder / name, ["sample_id", "state"])
         ids = table.column("sample_id").to_numpy()
+        if not np.array_equal(ids, np.arange(first, last)):
+            raise UserError(f"{self.folder / name} is not the shard that the card says; p2d verify tells more")
         states = schema.array_of(table, "state")
         if sample_ids is None:
             return ids, states
-        wanted = np.isin(ids, sample_ids)
-        return ids[wanted], states[wanted]
+        rows = self.read_ids(name, sample_ids) - first
+        return ids[rows], states[rows]
+
+    def _ends(self, name: str) -> tuple[int, int]:
+        """The first id of a shard, and one more than its last."""
+        number = shard_number(name)
+        if number is None or number >= len(self.card.shards):
+            raise UserError(f"{self.folder} has no shard {name}")
+        first, last = self.card.shards.starts[number : number + 2].tolist()
+        return first, last
 
     def states(self, sample_ids: np.ndarray | None = None) -> np.ndarray:
         """Values, float32 [N, C, H, W], of the given sample ids in their order; of all living when None.
@@ -223,33 +190,27 @@ class Dataset:
         Raises:
             UserError: a shard that cannot be read, or a value that is not finite (names shard and sample).
         """
-        if sample_ids is None:
-            sample_ids = self.living
-        out = np.empty((len(sample_ids), *self.shape), np.float32)
-        place = {int(i): n for n, i in enumerate(sample_ids)}
-        unknown = set(place) - set(self.index.column("sample_id").to_pylist())
-        if unknown or len(place) < len(sample_ids):
-            told = f"knows no sample {min(unknown)}" if unknown else "was asked for a sample twice"
-            raise UserError(f"{self.folder} {told}; its ids are 0 to {self.card.samples - 1}")
-        first = 0  # ids rise by one from row to row and from shard to shard
-        for entry in self.card.shards:
-            there = np.arange(first, first + entry["rows"])
-            first += entry["rows"]
-            wanted = np.isin(there, sample_ids)
-            if not wanted.any():
-                continue
-            ids, states = self.read_shard(entry["name"])
-            if not np.array_equal(ids, there):
-                raise UserError(
-                    f"{self.folder / entry['name']} is not the shard that the card says; p2d verify tells more"
-                )
-            for row in np.flatnonzero(wanted):
-                if not np.isfinite(states[row]).all():
-                    raise UserError(
-                        f"{self.folder / entry['name']}: row {row} (sample {ids[row]}) holds a value that is not finite"
-                    )
-                out[place[int(ids[row])]] = states[row]
+        ids = self.living if sample_ids is None else np.asarray(sample_ids)
+        out = np.empty((len(ids), *self.shape), np.float32)
+        order, done = np.argsort(ids), 0
+
+        def read(part: tuple[str, np.ndarray]) -> np.ndarray:
+            return self._finite_states(*part)
+
+        for states in in_threads(read, self.by_shard(ids)):
+            out[order[done : done + len(states)]] = states
+            done += len(states)
         return out
+
+    def _finite_states(self, name: str, sample_ids: np.ndarray) -> np.ndarray:
+        """States of some samples of a shard."""
+        ids, states = self.read_shard(name, sample_ids)
+        broken = np.flatnonzero(~np.isfinite(states).all(axis=(1, 2, 3)))
+        if len(broken):
+            sample = ids[broken[0]]
+            row = sample - self._ends(name)[0]
+            raise UserError(f"{self.folder / name}: row {row} (sample {sample}) holds a value that is not finite")
+        return states
 
 
 def open_dataset(path: str | Path) -> Dataset:
@@ -258,13 +219,14 @@ def open_dataset(path: str | Path) -> Dataset:
     Raises:
         UserError: no such folder, no card, a foreign format, or a dataset whose making was interrupted.
     """
-    folder = Path(path)
+    folder = place(path)
     card = load_card(folder)
     if not card.complete:
         raise UserError(f"the dataset {folder} is unfinished; run the same p2d simulate again to finish it")
-    for entry in card.shards:
-        if not (folder / entry["name"]).is_file():
-            raise UserError(f"{folder} lacks its shard {entry['name']}; run the same p2d simulate again to restore it")
+    lacking = np.flatnonzero(~shards_there(folder, len(card.shards)))
+    if len(lacking):
+        name = shard_name(int(lacking[0]))
+        raise UserError(f"{folder} lacks its shard {name}; run the same p2d simulate again to restore it")
     return Dataset(folder, card)
 
 

@@ -26,7 +26,6 @@ def upgraded(values: dict[str, Any]) -> dict[str, Any]:
         system = base.at(label if label in base.presets else "", **own)
         systems[label] = replace(system, run=Run(known["dt"], values["burn_in"])).to_dict()
     return kept | {
-        "version": 3,
         "written": VERSION,
         "card_hash": "",
         "settings": values["settings"] if values.get("origin") else _settings(values["settings"]),

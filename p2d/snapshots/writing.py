@@ -3,25 +3,48 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
 
 from p2d.config import refuse_other_settings
 from p2d.errors import UserError
-from p2d.fields import Scaling, Species
 from p2d.lock import sole_writer
-from p2d.observables import Change, Ensemble
 from p2d.runs import remove_unfinished
 from p2d.snapshots import card as cards
-from p2d.snapshots import schema, store
+from p2d.snapshots import contents, schema, store
+from p2d.snapshots.files import Listing, checked_shard, file_hash, in_threads, write_shard
+from p2d.snapshots.ledger import Ledger, Mapper
+from p2d.snapshots.shards import UNKNOWN, Shards, shard_name
 
-ShardLabels = dict[int, schema.Labels]  # of the rows of each shard, by its number
+
+@dataclass(frozen=True)
+class ShardLabels(Mapping[int, schema.Labels]):
+    """Labels of the rows of each shard by its number, made when they are asked for.
+
+    Attributes:
+        count: of shards.
+        of: the labels of the rows of a shard.
+    """
+
+    count: int
+    of: Callable[[int], schema.Labels]
+
+    def __getitem__(self, number: int) -> schema.Labels:
+        if not 0 <= number < self.count:
+            raise KeyError(number)
+        return self.of(number)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.count))
+
+    def __len__(self) -> int:
+        return self.count
 
 
 @contextmanager
@@ -49,7 +72,7 @@ def writing(folder: Path, first_card: cards.Card) -> Iterator[cards.Card]:
             if card is None:
                 card = first_card
                 cards.write_card(folder, card)
-            elif card.written != cards.VERSION:
+            elif card.written != cards.SHARD_VERSION:
                 raise UserError(
                     f"the dataset {folder} was begun by an earlier p2d, which alone can finish or mend it; "
                     "take another --name or --out, or remove it"
@@ -72,35 +95,77 @@ def card_there(folder: Path, settings: dict[str, Any]) -> cards.Card | None:
     return card
 
 
-def kept_shards(folder: Path, card: cards.Card, labels: ShardLabels) -> dict[int, dict[str, Any]]:
-    """Entries of the shards on disk that need not be made again, by number; each has been checked.
+def kept_shards(folder: Path, card: cards.Card, labels: ShardLabels, each: Mapper = in_threads) -> Ledger:
+    """The shards on disk that need not be made again; each has been checked.
 
-    A finished dataset's shards are held against the card, an interrupted one's against the labels that their rows must
-    have and against their own digests.
+    A finished dataset's shards are held against the card: one that is as large as it says and older than it is known,
+    any other is read for its hash. An interrupted one's are held against the labels that their rows must have and
+    against their own digests.
+
+    Args:
+        each: carries out the checks, anywhere that sees the folder and in any order.
     """
-    known = {entry["name"]: entry for entry in card.shards}
-    found = {}
-    for index, rows in labels.items():
-        path = folder / store.shard_name(index)
-        if card.complete:
-            entry = known.get(path.name)
-            sound = entry and path.is_file() and store.file_hash(path) == entry["hash"]
-            entry = entry if sound else None
-        else:
-            entry = store.checked_shard(path, rows, (len(card.species), *card.grid.shape))
-        if entry:
-            found[index] = entry
-    return found
+    ledger = Ledger(len(labels))
+    listing = Listing.of(folder, len(labels))
+    if not card.complete:
+        check = Check(folder, labels, (len(card.species), *card.grid.shape))
+        for number, entry in each(check, np.flatnonzero(listing.size >= 0).tolist()):
+            if entry:
+                ledger.put(number, entry)
+        return ledger
+    if len(card.shards) == len(labels):
+        ledger.keep(_as_known(folder, card.shards, listing, each), card.shards)
+    return ledger
+
+
+def _as_known(folder: Path, shards: Shards, listing: Listing, each: Mapper) -> np.ndarray:
+    """Numbers of the shards that are as a card says.
+
+    A shard that was changed after the card was written is never older than the card, however coarse the times are.
+    """
+    there, known = listing.size >= 0, shards.size != UNKNOWN
+    same = there & (listing.size == shards.size) & (listing.time < (folder / "card.json").stat().st_mtime)
+    doubtful = there & ~same & (~known | (listing.size == shards.size))
+    for number, hashed in each(HashOf(folder), np.flatnonzero(doubtful).tolist()):
+        same[number] = hashed == shards.hash[number].tobytes()
+    return np.flatnonzero(same)
+
+
+@dataclass(frozen=True)
+class HashOf:
+    """The hash of each shard of a folder."""
+
+    folder: Path
+
+    def __call__(self, number: int) -> tuple[int, bytes]:
+        """That of the shard of this number; none of one that cannot be read."""
+        try:
+            return number, bytes.fromhex(file_hash(self.folder / shard_name(number)))
+        except OSError:
+            return number, b""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Checks shards of an interrupted dataset, see files.checked_shard."""
+
+    folder: Path
+    labels: ShardLabels
+    shape: tuple[int, ...]
+
+    def __call__(self, number: int) -> tuple[int, dict[str, Any] | None]:
+        """The entry of the shard of this number; None if it has to be made again."""
+        return number, checked_shard(self.folder / shard_name(number), self.labels[number], self.shape)
 
 
 def is_finished(folder: Path, settings: dict[str, Any], labels: Callable[[cards.Card], ShardLabels]) -> bool:
-    """Whether the folder holds the dataset of these settings, complete, every shard with the hash its card says.
+    """Whether the folder holds the dataset of these settings, complete, every shard as the card says.
 
     Raises:
         UserError: it holds a dataset of other settings (says which differ).
     """
     card = card_there(folder, settings)
-    return card is not None and card.complete and len(kept_shards(folder, card, labels(card))) == len(card.shards)
+    return card is not None and card.complete and not len(kept_shards(folder, card, labels(card)).missing)
 
 
 def make(
@@ -120,110 +185,56 @@ def make(
         advance: told the samples of each shard that was there.
     """
     start = time.monotonic()
-    entries = kept_shards(folder, card, labels)
-    for number, rows in labels.items():
-        if number in entries:
-            advance(len(rows), "kept")
+    ledger = kept_shards(folder, card, labels)
+    for number in labels:
+        if number in ledger:
+            advance(int(ledger.shards.rows[number]), "kept")
         else:
-            entries[number] = store.write_shard(folder, number, samples(number))
-    made = [entries[number] for number in labels]
-    finish(folder, card, made, device, time.monotonic() - start, normalize)
+            ledger.put(number, write_shard(folder, number, samples(number)))
+    finish(folder, card, ledger, device, time.monotonic() - start, normalize)
     return store.open_dataset(folder)
 
 
 def finish(
-    folder: Path, card: cards.Card, entries: list[dict[str, Any]], device: str, seconds: float, normalize: bool = True
+    folder: Path,
+    card: cards.Card,
+    ledger: Ledger,
+    device: str,
+    seconds: float,
+    normalize: bool = True,
+    each: Mapper = in_threads,
 ) -> cards.Card:
-    """Complete the card: entries of all shards in order, what the ensembles are like, the dataset's hash.
+    """Complete the card: all shards, what the ensembles are like, the dataset's hash.
 
     Args:
+        ledger: of all shards.
         normalize: whether training is to see scaled values, where the card does not say how yet.
+        each: reads what the ledger has had no room for.
 
     Raises:
         UserError: the dataset was complete before, and what has been made again is not what it was.
     """
-    rows = store.read_rows(folder, [entry["name"] for entry in entries], (*schema.LABELS, *schema.AVERAGES, "digest"))
-    dataset_hash = cards.dataset_hash(rows.column("digest").to_pylist())
-    software = cards.software()
-    if card.complete and dataset_hash != card.dataset_hash:
-        raise UserError(
-            f"{folder}: the shards made again are not what they were: first made on {card.device} with "
-            f"{_packages(card.software)}, now on {device} with {_packages(software)}; "
-            "make it anew under another --name"
-        )
-    samples, alive = (sum(entry[key] for entry in entries) for key in ("rows", "alive"))
-    ensembles = _ensembles(rows, card)
-    card = dataclasses.replace(
-        card,
-        complete=True,
-        samples=samples,
-        alive=alive,
-        dead_share=round(1 - alive / samples, 6),
-        species=card.species if card.complete or card.origin else ranged(card, entries),
-        ensembles=ensembles,
-        scaling=card.scaling or _scaling(card, list(ensembles.values()), normalize),
-        device=device,
-        seconds=round(seconds + card.seconds, 3),
-        software=software,
-        shards=entries,
-        dataset_hash=dataset_hash,
-    )
+    shards = ledger.shards.in_order()
+    whole: dict[str, Any] = {
+        "complete": True,
+        "shards": shards,
+        "device": device,
+        "seconds": round(seconds + card.seconds, 3),
+        "software": cards.software(),
+    }
+    if card.complete:
+        same = np.array_equal(shards.hash, card.shards.hash)
+        if not same and ledger.hash.of(folder, len(shards), each) != card.dataset_hash:
+            raise UserError(
+                f"{folder}: the shards made again are not what they were: first made on {card.device} with "
+                f"{_packages(card.software)}, now on {device} with {_packages(cards.software())}; "
+                "make it anew under another --name"
+            )
+    else:
+        whole |= contents.contents(folder, card, ledger, normalize, each)
+    card = dataclasses.replace(card, **whole)
     cards.write_card(folder, card)
     return card
-
-
-def _ensembles(rows: pa.Table, card: cards.Card) -> dict[str, Ensemble]:
-    """For each system: its living samples, their moments, and whether averages still change late in the burn-in."""
-    column = {name: rows.column(name).to_numpy(zero_copy_only=False) for name in ("system", "alive", "steps")}
-    after, before = (schema.array_of(rows, name) for name in schema.AVERAGES)
-    made = {}
-    for label in dict.fromkeys(column["system"]):
-        own = column["system"] == label
-        living = own & column["alive"]
-        change = Change()
-        if label in card.systems and not card.origin and card.systems[label].run.steps > 1:  # one step has no half
-            first = living & (column["steps"] == card.systems[label].run.steps)
-            change = Change.between(before[first], after[first], card.names)
-        made[str(label)] = Ensemble.measured(int(own.sum()), after[living], card.names, change)
-    return made
-
-
-def _limits(card: cards.Card, species: str) -> tuple[float, float]:
-    """What the limits of all systems span; infinite where one has none."""
-    ends = [system.limits.get(species, (-math.inf, math.inf)) for system in card.systems.values()]
-    lows, highs = zip(*(ends or [(-math.inf, math.inf)]), strict=True)
-    return min(lows), max(highs)
-
-
-def ranged(card: cards.Card, entries: list[dict[str, Any]]) -> tuple[Species, ...]:
-    """The species with ranges from their limits; where there are none, as the shards with living samples show."""
-    living = [entry for entry in entries if entry["alive"]]
-    made = []
-    for s, species in enumerate(card.species if living else ()):
-        low, high = _limits(card, species.name)
-        low = low if math.isfinite(low) else min(entry["low"][s] for entry in living)
-        high = high if math.isfinite(high) else max(entry["high"][s] for entry in living)
-        made.append(dataclasses.replace(species, low=low, high=high if high > low else low + 1.0))
-    return tuple(made) or card.species
-
-
-def _scaling(card: cards.Card, ensembles: list[Ensemble], normalize: bool) -> Scaling:
-    """Limits to -1 and 1; where a species has none, mean and twice the standard deviation of the living to 0 and 1."""
-    count = len(card.species)
-    if not normalize:
-        return Scaling((0.0,) * count, (1.0,) * count)
-    shift, scale = [], []
-    for species in card.species:
-        if all(map(math.isfinite, _limits(card, species.name))):
-            shift.append((species.low + species.high) / 2)
-            scale.append(species.span / 2)
-            continue
-        alive = sum(e.alive for e in ensembles) or 1
-        mean = sum(e.alive * e.mean[species.name] for e in ensembles) / alive
-        square = sum(e.alive * (e.std[species.name] ** 2 + e.mean[species.name] ** 2) for e in ensembles) / alive
-        shift.append(mean)
-        scale.append(2 * math.sqrt(max(square - mean**2, 0.0)) or 1.0)
-    return Scaling(tuple(shift), tuple(scale))
 
 
 def ensembles_text(card: cards.Card) -> list[str]:

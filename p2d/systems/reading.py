@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from p2d.errors import UserError, nearest
+from p2d.places import place
 from p2d.systems.checks import within
 from p2d.systems.system import System
 
@@ -32,7 +33,7 @@ def load_system(name: str | Path) -> System:
     Raises:
         UserError: no such system (says the nearest), or a file that is none (says the line).
     """
-    for file in (_in_catalogue(str(name)), Path(name).expanduser()):
+    for file in (_in_catalogue(str(name)), place(name)):
         if file.is_file():
             return _read(file, file.stat().st_mtime_ns)
     known = sorted(f.stem for f in CATALOGUE.glob("*.toml"))

@@ -14,6 +14,7 @@ import numpy as np
 
 from p2d.errors import UserError, nearest
 from p2d.fields import Grid, Operator, Species
+from p2d.places import place
 from p2d.runs import whole
 from p2d.systems import expressions
 from p2d.systems.checks import SETTINGS, refuse_system
@@ -320,7 +321,7 @@ class System:
         """Write a TOML file that `load` reads as an equal system."""
         from p2d.systems.reading import toml_text
 
-        with whole(Path(path)) as part:
+        with whole(place(path)) as part:
             part.write_text(toml_text(self), encoding="utf-8")
 
     def __str__(self) -> str:

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from p2d.places import place
 from p2d.progress import say
+from p2d.runs import fetched
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -68,8 +70,9 @@ class Store:
 
     def artifact(self, run: str, path: str, folder: str | None) -> None:
         """A file; one that has been removed since is left out."""
-        if Path(path).is_file():
-            self.client.log_artifact(run, path, folder)
+        if place(path).is_file():
+            with fetched(place(path)) as local:
+                self.client.log_artifact(run, str(local), folder)
 
     def end(self, run: str, status: str, error: str, at: int) -> None:
         """FINISHED, FAILED or KILLED, with what went wrong."""

@@ -6,9 +6,9 @@ import atexit
 import contextlib
 import functools
 import os
+import re
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from p2d import signals
 from p2d.errors import UserError
+from p2d.places import as_remote
 from p2d.progress import say
 from p2d.runs import whole
+from p2d.systems.kernels import cache_folder
 from p2d.tracking.patient import PROCESS, Patient, Store, hand_over_left, kept_file
 
 if TYPE_CHECKING:
@@ -28,13 +30,25 @@ if TYPE_CHECKING:
 EXPERIMENT = "p2d"
 # Without the query, MLflow's page is that of language models, with the runs among much else.
 TABLE = "#/experiments/{}/runs?workflowType=machine_learning"
+SERVER = r"(https?|postgresql|mysql|mssql)\b|databricks"  # what a tracking URI of one begins with
 LARGEST_PARAMETER = 500  # characters that MLflow takes
 DONE = b"done"  # what a process tells its guard at its end
 
 
 def store_uri(out: Path) -> str:
-    """MLFLOW_TRACKING_URI, or the sqlite database under the output folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{out.resolve() / 'mlflow.db'}"
+    """MLFLOW_TRACKING_URI, or the sqlite database under the output folder.
+
+    Raises:
+        UserError: the output folder is on an object store, where no database can be, and no server is named.
+    """
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    if as_remote(out) is not None and not re.match(SERVER, named or ""):
+        given = f"MLFLOW_TRACKING_URI is {named}" if named else "MLFLOW_TRACKING_URI is not set"
+        raise UserError(
+            f"runs of {out} are tracked by an MLflow server, and {given}: set it to the server's http:// address, or "
+            "give --no-tracking"
+        )
+    return named or f"sqlite:///{out.resolve() / 'mlflow.db'}"
 
 
 @dataclass(frozen=True)
@@ -137,13 +151,15 @@ def open_tracker(out: Path, enabled: bool) -> Run:
         return Run()
     uri = store_uri(out)
     with _answering(uri, "; or give --no-tracking") as client:
-        out.mkdir(parents=True, exist_ok=True)
         own = _experiment(client, uri, out)
         store, shown = Store(client, own, _guarded(uri)), without_password(uri)
         if uri.startswith("http"):
             say(f"MLflow: {shown.rstrip('/')}/{TABLE.format(own)}")
-        hand_over_left(store, uri, shown, _folder_of_kept(out))
-    patient = Patient(store, shown, kept_file(_folder_of_kept(out), uri, store.process))
+        # An object store cannot append, and what others could write would not be safe to hand over.
+        kept = out if as_remote(out) is None else cache_folder() / "mlflow"
+        kept.mkdir(parents=True, exist_ok=True)
+        hand_over_left(store, uri, shown, kept)
+    patient = Patient(store, shown, kept_file(kept, uri, store.process))
     atexit.register(patient.close)
     return Run(patient)
 
@@ -156,15 +172,6 @@ def _experiment(client: MlflowClient, uri: str, out: Path) -> str:
     # Without a place of their own, artifacts would follow the working directory.
     place = (out.resolve() / "mlartifacts").as_uri() if uri.startswith("sqlite") else None
     return client.create_experiment(EXPERIMENT, artifact_location=place)
-
-
-def _folder_of_kept(out: Path) -> Path:
-    """Where calls to a store that is gone are kept: on this machine, as they are appended one by one."""
-    if isinstance(out, Path):
-        return out
-    folder = Path(tempfile.gettempdir()) / f"p2d-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
 
 
 def without_password(uri: str) -> str:

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from torch import Tensor
 
 from p2d.errors import UserError
 from p2d.fields import Grid, Scaling
+from p2d.places import as_remote
 from p2d.runs import recovered, whole_folder, write_json
 from p2d.training.history import History
 
@@ -76,7 +77,8 @@ def read_checkpoint(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, 
     """
     config = read_config(folder, kind)
     try:
-        return config, load_file(folder / "model.safetensors")
+        weights = folder / "model.safetensors"
+        return config, load_file(weights) if as_remote(weights) is None else load(weights.read_bytes())
     except (SafetensorError, OSError) as error:
         raise UserError(f"{folder}/model.safetensors cannot be read ({error}); train the {kind} again") from error
 
@@ -89,4 +91,5 @@ def origin_text(config: dict[str, Any]) -> str:
 
 def read_state(folder: Path) -> dict[str, Any]:
     """What training goes on from; tensors and numbers only, so that nothing in it can run."""
-    return torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+    with (folder / "state.pt").open("rb") as file:
+        return torch.load(file, map_location="cpu", weights_only=True)

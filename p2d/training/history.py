@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from p2d.places import place
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -46,7 +48,7 @@ class History:
     @classmethod
     def load(cls, folder: str | Path) -> History:
         """The history of the checkpoint in this folder."""
-        return cls.from_dicts(json.loads((Path(folder) / "history.json").read_text()))
+        return cls.from_dicts(json.loads((place(folder) / "history.json").read_text()))
 
     def save(self, folder: Path) -> None:
         """Write it beside the weights."""

@@ -81,6 +81,12 @@ def test_a_dataset_named_twice_is_one(tmp_path, capsys):
     assert "there is no dataset 'nothing'" in told
 
 
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/b", ".hidden", "x" * 300])
+def test_a_name_that_leads_elsewhere_is_refused_before_anything_is_made(name, tmp_path, capsys):
+    told = refused(capsys, "simulate", "--num-samples", "4", "--name", name, "-o", str(tmp_path / "runs"))
+    assert "no dataset can be called" in told and list((tmp_path / "runs").iterdir()) == []
+
+
 def test_the_options_of_a_form_are_all_of_them():
     assert {"--epochs", "--batch-size", "--augment", "--no-augment", "--help"} <= set(options(ScoreConfig))
     assert "--kernel-radius" in options(FlowConfig)

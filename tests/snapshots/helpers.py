@@ -11,9 +11,11 @@ from p2d.config import SimulateConfig
 from p2d.config.simulate import Simulation
 from p2d.fields import Grid
 from p2d.observables import averages
+from p2d.snapshots.files import read_table, write_shard
+from p2d.snapshots.ledger import Ledger
 from p2d.snapshots.schema import Labels, Samples
 from p2d.snapshots.simulated import plan, writing
-from p2d.snapshots.store import Dataset, open_dataset, write_shard
+from p2d.snapshots.store import Dataset, open_dataset
 from p2d.snapshots.writing import finish
 from p2d.systems import stepping
 from p2d.systems.initial import initial_states
@@ -101,14 +103,19 @@ def with_living(folder: Path, alive: list[bool], chunk: int = 4, snapshots_per_r
     simulation = simulation_of(num_samples=len(alive), height=4, width=6, chunk=chunk, **several)
     states = np.random.default_rng(0).random((len(alive), 2, 4, 6), dtype=np.float32)
     with writing(simulation, folder) as (card, simulation):
-        entries = []
+        ledger = Ledger(len(plan(simulation)))
         for shard in plan(simulation):
             rows = slice(shard.first, shard.first + shard.rows)
             runs = shard.first_run + np.arange(shard.rows) // snapshots_per_run
             samples = samples_of(states[rows], shard.first, np.array(alive[rows]), runs)
-            entries.append(write_shard(folder, shard.index, samples))
-        finish(folder, card, entries, "cpu", 0.0)
+            ledger.put(shard.index, write_shard(folder, shard.index, samples))
+        finish(folder, card, ledger, "cpu", 0.0)
     return open_dataset(folder)
+
+
+def read_rows(folder: Path, columns: tuple[str, ...]) -> pa.Table:
+    """These columns of all shards of a folder, in their order."""
+    return pa.concat_tables(read_table(file, columns) for file in sorted(folder.glob("*.parquet")))
 
 
 def altered_card(folder: Path, **values) -> None:

@@ -13,8 +13,11 @@ from p2d.config.simulate import Simulation
 from p2d.errors import UserError
 from p2d.fields import Grid, Scaling, Species
 from p2d.observables import names
-from p2d.snapshots import writing
 from p2d.snapshots.card import Card, card_hash
+from p2d.snapshots.contents import ranged
+from p2d.snapshots.files import shard_entry, write_shard
+from p2d.snapshots.ledger import Ledger
+from p2d.snapshots.shards import shard_name
 from p2d.snapshots.simulated import ALIVE_SHARE, alive, is_finished, plan, simulate_here, simulate_samples, with_starts
 from p2d.snapshots.store import Dataset, open_dataset
 from p2d.snapshots.verify import verify
@@ -23,7 +26,7 @@ from p2d.systems.initial import initial_states
 from p2d.systems.reading import load_system
 from p2d.systems.stepping import Scheme
 
-from .helpers import contents, small
+from .helpers import contents, samples_of, small
 
 # Says neither start nor limits nor a step. Its rest is (a, b / a).
 BRUSSELATOR = """
@@ -168,7 +171,8 @@ def test_ranges_without_limits_are_those_of_the_shards_with_living_samples(tmp_p
     config = small(system=system(LOPSIDED), num_samples=5, chunk=2, steps=50)
     dataset = simulate_here(config, tmp_path / "data")
     states = everything(dataset)
-    for entry, own in zip(dataset.card.shards, np.split(states, (2, 4)), strict=True):
+    for number, own in enumerate(np.split(states, (2, 4))):
+        entry = shard_entry(tmp_path / "data" / shard_name(number))
         assert entry["low"] == own.min(axis=(0, 2, 3)).tolist()
         assert entry["high"] == own.max(axis=(0, 2, 3)).tolist()
     high, floored, bounded = dataset.card.species
@@ -186,12 +190,15 @@ def test_ranges_without_limits_are_those_of_the_shards_with_living_samples(tmp_p
 def test_shards_of_the_dead_say_nothing_of_ranges(tmp_path):
     species = (Species("a", low=-1, high=1), Species("b", "mM"))
     card = Card({}, species, Grid((4, 4)), 2)
-    entries = [
-        {"alive": 0, "low": [-9.0, 0.5], "high": [9.0, 0.5]},
-        {"alive": 1, "low": [2.0, 3.0], "high": [4.0, 3.0]},
-    ]
-    assert writing.ranged(card, entries[:1]) == species
-    assert writing.ranged(card, entries) == (Species("a", low=2.0, high=4.0), Species("b", "mM", 3.0, 4.0))
+    dead, living = (
+        np.broadcast_to(np.reshape(values, (1, 2, 1, 1)), (1, 2, 4, 4)).astype(np.float32)
+        for values in ([-9.0, 0.5], [2.0, 3.0])
+    )
+    ledger = Ledger(2)
+    ledger.put(0, write_shard(tmp_path, 0, samples_of(dead, 0, np.array([False]))))
+    assert ranged(card, ledger.low, ledger.high) == species
+    ledger.put(1, write_shard(tmp_path, 1, samples_of(living, 1)))
+    assert ranged(card, ledger.low, ledger.high) == (Species("a", low=2.0, high=3.0), Species("b", "mM", 3.0, 4.0))
 
 
 def test_time_is_that_of_each_system(tmp_path, system):

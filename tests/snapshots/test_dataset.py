@@ -9,8 +9,10 @@ from numpy.testing import assert_array_equal
 
 from p2d.errors import UserError
 from p2d.fields import Grid
+from p2d.snapshots.files import write_shard
+from p2d.snapshots.shards import shard_name
 from p2d.snapshots.simulated import ALIVE_SHARE, simulate_here, writing
-from p2d.snapshots.store import find_dataset, open_dataset, shard_name, write_shard
+from p2d.snapshots.store import find_dataset, open_dataset
 
 from .helpers import samples_of, simulation_of, small, with_living
 

@@ -4,6 +4,7 @@ import json
 import re
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.testing import assert_array_equal
 from torch.testing import assert_close
@@ -12,16 +13,19 @@ from p2d.errors import UserError
 from p2d.fields import Grid, Scaling, Species
 from p2d.snapshots import made as derived
 from p2d.snapshots.card import load_card
-from p2d.snapshots.schema import Labels, array_of
+from p2d.snapshots.files import read_table
+from p2d.snapshots.schema import KNOWN, Labels, array_of
+from p2d.snapshots.shards import shard_name
 from p2d.snapshots.simulated import ALIVE_SHARE, simulate_here
-from p2d.snapshots.store import Dataset, open_dataset, read_rows, read_table, shard_name
+from p2d.snapshots.store import Dataset, open_dataset
 from p2d.snapshots.verify import Fault, verify
 from p2d.snapshots.writing import ensembles_text
 
-from .helpers import DAMAGES, averages_of, contents, interrupted, small
+from .helpers import DAMAGES, averages_of, contents, interrupted, read_rows, small
 
 SPECIES = (Species("u"), Species("v"))
 SCALING = Scaling((0.5, 0.5), (0.5, 0.5))
+READ = pa.schema([*KNOWN.items(), ("alive", pa.bool_())])  # of the labels of a shard
 GENERATED = {"kind": "generated", "score": "0123456789", "learnt_from": "abc"}
 SETTINGS = {"num_samples": 10, "seed": 3, "kind": "generated"}
 
@@ -74,7 +78,7 @@ def test_every_generated_pattern_is_a_run_of_a_system_that_is_not_known(count, c
     unknown = {"seed": 5, "system": "generated", "steps": 0, "time": None}
     assert every == [{"sample_id": i, "run_id": i, **unknown} for i in range(count)]
     for part in labels.values():
-        assert Labels.of(part.rows()).rows() == part.rows()
+        assert Labels.of(pa.Table.from_pylist(part.rows(), READ)).are(part)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +114,7 @@ def test_states_come_back_to_the_last_bit_with_their_averages(tmp_path, height, 
     ids = np.arange(10)
     assert dataset.states(ids).tobytes() == made_up(ids.tolist(), height, width).tobytes()
     names = ("averages", "averages_before")
-    rows = read_rows(tmp_path, [shard["name"] for shard in dataset.card.shards], names)
+    rows = read_rows(tmp_path, names)
     for name in names:
         assert_array_equal(array_of(rows, name), averages_of(made_up(ids.tolist(), height, width)))
 

@@ -8,9 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from p2d.errors import UserError
+from p2d.snapshots.card import load_card
+from p2d.snapshots.files import file_hash, shard_entry, write_shard
 from p2d.snapshots.schema import array_of, digests_of
+from p2d.snapshots.shards import Shards
 from p2d.snapshots.simulated import simulate_here, writing
-from p2d.snapshots.store import file_hash, write_shard
 from p2d.snapshots.verify import Fault, verify
 
 from .helpers import (
@@ -44,9 +47,10 @@ def shard(index: int) -> str:
 
 def with_the_hash_of(folder, index: int) -> None:
     """Let the card know the shard as it is now."""
-    entries = json.loads((folder / "card.json").read_text())["shards"]
-    entries[index]["hash"] = file_hash(folder / shard(index))
-    altered_card(folder, shards=entries)
+    shards = json.loads((folder / "card.json").read_text())["shards"]
+    hashes = shards["hash"].split()
+    hashes[index] = file_hash(folder / shard(index))
+    altered_card(folder, shards={**shards, "hash": " ".join(hashes)})
 
 
 def redigested(file, **columns) -> None:
@@ -251,13 +255,28 @@ def test_one_cell_altered_in_shard_and_card_alike_shows_in_the_hash_of_the_whole
     assert verify(folder) == [Fault("card.json", "dataset_hash is not that of the rows")]
 
 
-def test_shards_in_another_order_on_the_card_show_in_the_hash_of_the_whole(folder):
-    altered_card(folder, shards=json.loads((folder / "card.json").read_text())["shards"][::-1])
-    assert verify(folder) == [Fault("card.json", "dataset_hash is not that of the rows")]
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [("first_run", "0 4 9"), ("kind", "0 1 0"), ("size", "0 1 2"), ("alive", "4 3 2")],
+)
+def test_a_column_of_the_card_that_differs_from_the_shards_is_noticed(folder, column, text):
+    shards = json.loads((folder / "card.json").read_text())["shards"]
+    other = {**shards["kinds"][0], "steps": [31]}
+    mixed = {"1": "b0"} if column == "alive" else {}
+    altered_card(folder, shards={**shards, column: text, "kinds": [*shards["kinds"], other], "mixed": mixed})
+    told = "altered since it was written" if column == "size" else "says other labels than the rows"
+    assert verify(folder) == [Fault("card.json", told)]
+
+
+def test_shards_of_a_card_of_version_3_in_another_order_are_told(folder):
+    altered_card(folder, version=3, shards=list(load_card(folder).shards)[::-1])
+    with pytest.raises(UserError, match=r"card\.json is damaged .'shard-00002\.parquet' is no shard 0"):
+        verify(folder)
 
 
 def test_a_shard_that_the_card_has_forgotten_is_a_foreign_one(folder):
-    altered_card(folder, shards=json.loads((folder / "card.json").read_text())["shards"][:2])
+    entries = [shard_entry(folder / shard(index)) for index in range(2)]
+    altered_card(folder, shards=Shards.of(entries).to_dict())
     assert verify(folder) == [Fault(shard(2), "a foreign shard: the card does not know it")]
 
 

@@ -39,7 +39,7 @@ def folder(tmp_path):
 
 def test_it_opens_as_gray_scott_on_a_periodic_grid_of_spacing_1():
     card = open_dataset(KEPT).card
-    assert (card.version, card.written) == (VERSION, 2) == (3, 2)
+    assert (card.version, card.written) == (VERSION, 2) == (4, 2)
     assert card.species == (Species("u"), Species("v"))
     assert card.grid == Grid((8, 10))
     assert list(card.systems) == list(card.ensembles) == ["waves", "F0.02_k0.049"]
