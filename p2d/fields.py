@@ -178,7 +178,10 @@ class Grid:
         """The grid of a card."""
         rows, columns = values["shape"]
         packed = values.get("mask")
-        mask = Mask((rows, columns), zlib.decompress(base64.b64decode(packed))) if packed else None
+        bits = zlib.decompressobj().decompress(base64.b64decode(packed), rows * columns // 8 + 2) if packed else b""
+        if packed and len(bits) != -(-rows * columns // 8):
+            raise ValueError("a mask of another size")
+        mask = Mask((rows, columns), bits) if packed else None
         return cls((rows, columns), values["spacing"], tuple(values["edges"]), values["unit"], mask)
 
     @property

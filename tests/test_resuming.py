@@ -1,6 +1,7 @@
 """A dataset that was interrupted, damaged or is asked for with other settings: mended, or refused in one line."""
 
 import errno
+import os
 import re
 import shutil
 
@@ -10,12 +11,24 @@ import pytest
 
 from p2d.errors import UserError
 from p2d.snapshots import files, simulated
+from p2d.snapshots import writing as writing_module
 from p2d.snapshots.card import load_card
 from p2d.snapshots.simulated import is_finished, shard_labels, simulate_here, simulate_samples, writing
+from p2d.snapshots.store import open_dataset
 from p2d.snapshots.writing import kept_shards
 from p2d.systems import stepping
 
-from .snapshots.helpers import DAMAGES, altered, altered_card, contents, interrupted, simulation_of, small
+from .snapshots.helpers import (
+    DAMAGES,
+    altered,
+    altered_card,
+    as_version_3,
+    contents,
+    interrupted,
+    of_last_year,
+    simulation_of,
+    small,
+)
 
 SEVERAL = {"snapshots_per_run": 3, "interval": 11}
 
@@ -47,6 +60,43 @@ def test_a_damaged_shard_is_noticed_and_remade(tmp_path, damage, finished):
     assert mended.card.dataset_hash == made.card.dataset_hash
     assert contents(tmp_path) == sound
     assert is_finished(simulation_of(), tmp_path)
+
+
+def test_a_finished_dataset_is_known_by_size_and_time_and_read_where_these_are_in_doubt(tmp_path, monkeypatch):
+    simulate_here(small(num_samples=20, chunk=1), tmp_path)
+    of_last_year(tmp_path)
+    hashed = []
+
+    def counted(path):
+        hashed.append(path.name)
+        return files.file_hash(path)
+
+    monkeypatch.setattr(writing_module, "file_hash", counted)
+    assert is_finished(simulation_of(num_samples=20, chunk=1), tmp_path)
+    assert hashed == []
+    (tmp_path / "shard-00007.parquet").touch()
+    assert is_finished(simulation_of(num_samples=20, chunk=1), tmp_path)
+    assert hashed == ["shard-00007.parquet"]
+    os.truncate(tmp_path / "shard-00007.parquet", 1000)
+    assert not is_finished(simulation_of(num_samples=20, chunk=1), tmp_path)
+    assert len(hashed) == 1
+    as_version_3(tmp_path)  # which says no sizes
+    (tmp_path / "shard-00007.parquet").unlink()
+    assert not is_finished(simulation_of(num_samples=20, chunk=1), tmp_path)
+    assert len(hashed) == 20
+
+
+def test_a_dataset_of_version_3_is_known_and_mended(tmp_path):
+    made = simulate_here(small(preset=("waves", "life")), tmp_path)
+    sound = contents(tmp_path)
+    as_version_3(tmp_path)
+    assert is_finished(simulation_of(preset=("waves", "life")), tmp_path)
+    assert open_dataset(tmp_path).index.equals(made.index)
+    (tmp_path / "shard-00001.parquet").unlink()
+    mended = simulate_here(small(preset=("waves", "life")), tmp_path)
+    assert contents(tmp_path) == sound
+    assert mended.index.equals(made.index)
+    assert (mended.card.dataset_hash, mended.card.ensembles) == (made.card.dataset_hash, made.card.ensembles)
 
 
 # Interruption

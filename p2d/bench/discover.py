@@ -29,7 +29,7 @@ from p2d.evaluate.tables import table_text
 from p2d.progress import say
 from p2d.runs import DATA, make_output_folder
 from p2d.snapshots.noise import LOOKED_AT
-from p2d.snapshots.passes import Findings, InMemory, Task, carry_out
+from p2d.snapshots.passes import Groups, InMemory, Means, Sums, Task
 from p2d.snapshots.simulated import measured
 from p2d.snapshots.store import Dataset, find_dataset, open_dataset
 from p2d.systems.reading import load_system
@@ -82,8 +82,8 @@ def bench(config: BenchDiscoverConfig, dataset: Dataset) -> Timings:
     for count in (1, 2):
         say(f"{len(ids)} snapshots, {count} actor{'s' * (count > 1)}")
         begin = time.monotonic()
-        snapshots = OverRay(dataset, ids, count)
-        discover_equation(snapshots, settings)
+        with OverRay(dataset, ids, count) as snapshots:
+            discover_equation(snapshots, settings)
         wall, passes = time.monotonic() - begin, snapshots.seconds
         actors[count] = {"passes": passes, "fit": wall - passes, "all": wall}
     return Timings(len(states) / spent, actors)
@@ -208,9 +208,10 @@ def study(config: BenchDiscoverConfig, out: Path) -> Study:
 
 def _time(task: Rows, ids: np.ndarray, states: np.ndarray) -> float:
     """Seconds of a task on one core, once it has run before."""
-    carry_out(task, ids[:4], states[:4])
+    own = Groups.of(ids)
+    Sums.over(task, ids[:4], states[:4], own.place[:4], own.share[:4])
     start = time.perf_counter()
-    carry_out(task, ids, states)
+    Sums.over(task, ids, states, own.place, own.share)
     return time.perf_counter() - start
 
 
@@ -240,7 +241,7 @@ def _case(name: str, folder: Path, kind: str, counts: tuple[int, ...]) -> tuple[
 
 
 def _dataset(settings: dict[str, Any], config: BenchDiscoverConfig, out: Path) -> Dataset:
-    from p2d.cluster.simulation import simulate
+    from p2d.cluster.shards import simulate
 
     work = SimulateConfig(**settings, num_samples=max(config.snapshots), height=config.size, width=config.size)
     return simulate(work.simulation(), work, DATA.place(out, work.dataset_name))
@@ -264,18 +265,18 @@ class _Remembered:
 
     def __init__(self, states: np.ndarray) -> None:
         self.inner = InMemory.of_states(states)
-        self.sample_ids, self.runs, self.times = self.inner.sample_ids, self.inner.runs, self.inner.times
+        self.sample_ids, self.run_count = self.inner.sample_ids, self.inner.run_count
         self.species, self.grid = self.inner.species, self.inner.grid
-        self.some, self.states_of = self.inner.some, self.inner.states_of
+        self.some, self.states_of, self.pairs = self.inner.some, self.inner.states_of, self.inner.pairs
         self.spent: dict[str, float] = {}
-        self._passes: dict[str, Findings] = {}
+        self._passes: dict[str, Means] = {}
 
-    def each(self, task: Task) -> Findings:
-        """What a task finds in every snapshot."""
+    def means(self, task: Task) -> Means:
+        """What a task finds, on average over the runs of each group."""
         key = repr(task)
         if key not in self._passes:
             begin = time.process_time()
-            self._passes[key] = self.inner.each(task)
+            self._passes[key] = self.inner.means(task)
             self.spent[key] = time.process_time() - begin
         return self._passes[key]
 

@@ -29,12 +29,13 @@ from p2d.observables import averages
 from p2d.progress import progress
 from p2d.snapshots import simulated, writing
 from p2d.snapshots.card import Card, load_card
-from p2d.snapshots.files import in_threads, write_shard
+from p2d.snapshots.files import write_shard
 from p2d.snapshots.ledger import Ledger
 from p2d.snapshots.schema import Samples
 from p2d.snapshots.shards import Kind, Shards
 from p2d.snapshots.store import Dataset, evenly, open_dataset
 from p2d.snapshots.verify import verify
+from p2d.threads import in_threads
 
 SIDE = 8  # rows and columns of a snapshot
 FEWEST = 100  # shards

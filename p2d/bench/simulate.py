@@ -32,11 +32,11 @@ from rich.console import Console
 from rich.table import Table
 
 from p2d.cluster import runtime
-from p2d.cluster.simulation import Simulator, run_actors
+from p2d.cluster.shards import ShardMaker, Wish, run_actors
 from p2d.config import SimulateConfig
 from p2d.config.bench import BenchSimulateConfig
 from p2d.config.simulate import Simulation
-from p2d.snapshots.simulated import ShardPlan, plan
+from p2d.snapshots.simulated import Simulated, plan
 from p2d.systems import expressions, initial, stepping
 from p2d.systems.steppers import cpu
 from p2d.systems.stepping import Scheme
@@ -242,12 +242,12 @@ def _differences(fields: dict[str, np.ndarray]) -> dict[str, float]:
     return {n: float(np.abs(f - fields["torch"]).max() / size) for n, f in fields.items() if n != "torch"}
 
 
-class TimedSimulator(Simulator):
+class TimedMaker(ShardMaker):
     """A simulating actor that notes when it began and ended each shard."""
 
-    def _entry(self, shard: ShardPlan) -> str:
+    def _entry(self, number: int) -> str:
         begin = time.time()
-        return json.dumps({**json.loads(super()._entry(shard)), "begin": begin, "end": time.time()})
+        return json.dumps({**json.loads(super()._entry(number)), "begin": begin, "end": time.time()})
 
 
 def scaling(config: BenchSimulateConfig) -> dict[str, float]:
@@ -259,11 +259,10 @@ def scaling(config: BenchSimulateConfig) -> dict[str, float]:
     rates: dict[str, float] = {}
     sizes = {"num_samples": SCALING_SAMPLES, "chunk": SCALING_SAMPLES // 16, "steps": config.steps}
     for actors in (1, 2):
-        work = _settings(config, **sizes, actors=actors, threads=1, device="cpu")
-        simulation = work.simulation()
+        simulation = _settings(config, **sizes).simulation()
         with tempfile.TemporaryDirectory() as folder:
-            shards = plan(simulation)
-            entries = list(run_actors(simulation, work, Path(folder), shards, "cpu", TimedSimulator))
+            wish, numbers = Wish("cpu", actors, threads=1), list(range(len(plan(simulation))))
+            entries = list(run_actors(Simulated(simulation), wish, Path(folder), numbers, TimedMaker))
         seconds = max(e["end"] for e in entries) - min(e["begin"] for e in entries)
         rates[f"{actors} actors"] = SCALING_SAMPLES * config.height * config.width * config.steps / seconds
     return {**rates, "ratio": rates["2 actors"] / rates["1 actors"]}

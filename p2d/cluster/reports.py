@@ -82,7 +82,9 @@ class StopFile:
         if time.monotonic() < self.next_look:
             return False
         self.next_look = time.monotonic() + 1.0
-        return self.file.exists()
+        with suppress(OSError):  # an object store that does not answer may do so the next time
+            return self.file.exists()
+        return False
 
 
 def fit(trainer: TorchTrainer, reports: Reports, on_epoch: OnEpoch, stop: Path, is_driver: bool) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +13,7 @@ import ray
 import torch
 from torch import Tensor
 
+from p2d.memory import memory_limit
 from p2d.snapshots.store import Dataset
 from p2d.training.job import TrainJob
 from p2d.training.randomness import BLOCK, WINDOW, batches
@@ -148,7 +148,7 @@ def open_data(job: TrainJob, workers: Workers, beside: int) -> MemoryData | Stre
         UserError: a value that is not finite (names shard and row), or too few living samples.
     """
     dataset, source = job.dataset, job.source
-    limit = source.memory * 2**30 or MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / beside
+    limit = source.memory * 2**30 or MEMORY_SHARE * memory_limit() / beside
     if dataset.card.alive * 4 * math.prod(dataset.shape) <= limit:
         return load_data(dataset, source.holdout, source.snapshots)
     streamed = StreamedData(dataset, source.holdout, job.config.passes, source.snapshots)

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import logging
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +19,13 @@ from ray.tune.result import AUTO_RESULT_KEYS
 from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule, TrialScheduler
 from ray.tune.search import Searcher
 
-from p2d.cluster import placement, runtime
+from p2d.cluster import placement, runtime, storage
 from p2d.cluster.training import cause
 from p2d.cluster.trial import Room, Sweep, point_of, run_trial
 from p2d.config import FlowSource, SweepConfig
 from p2d.config.sweep import METRICS, Point
 from p2d.errors import UserError
+from p2d.runs import remove
 from p2d.snapshots.store import open_dataset
 
 RETRIES = 3  # of a trial whose process dies, each from its last checkpoint
@@ -68,12 +68,11 @@ def choose_room(config: SweepConfig, source: FlowSource) -> Room:
     Raises:
         UserError: a single trial does not fit, or not as many as asked for.
     """
-    workers, wished = max(1, source.workers), source.cpus_per_worker
-    total, kind, each = (
-        (placement.gpus(), "GPUs", 1) if placement.gpus() else (placement.cpus(), "CPUs", max(1, wished))
-    )
-    fit = total // (workers * each)
+    machines, workers, wished = placement.machines(), max(1, source.most_workers), source.cpus_per_worker
+    kind, total = machines.kind, sum(machines.slots())
+    fit = sum(machines.slots(wished)) // workers
     if not fit:
+        each = 1 if kind == "GPUs" else max(1, wished)
         raise UserError(
             f"a trial of {workers} workers of {each} {kind} does not fit the {total} {kind} here; "
             "give fewer --workers or --cpus-per-worker"
@@ -81,7 +80,8 @@ def choose_room(config: SweepConfig, source: FlowSource) -> Room:
     if config.max_concurrent > fit:
         raise UserError(f"max_concurrent = {config.max_concurrent} is more than the {fit} trials that fit here")
     trials = min(config.max_concurrent or fit, config.trials)
-    return Room(trials, workers, wished or max(1, placement.cpus() // (trials * workers)))
+    threads, cpus = machines.share(trials * workers, wished)
+    return Room(trials, workers, threads, cpus, int(kind == "GPUs"))
 
 
 def start(config: SweepConfig, source: FlowSource) -> None:
@@ -93,7 +93,7 @@ def start(config: SweepConfig, source: FlowSource) -> None:
     if config.search == "optuna":
         _import_optuna()
     # Ray leaves the resources of a stopped trial's workers claimed unless its dashboard process is there.
-    runtime.start(dashboard=source.workers > 1)
+    runtime.start(dashboard=source.most_workers > 1)
 
 
 def run(sweep: Sweep, watcher: Watcher, room: Room) -> list[Row]:
@@ -113,10 +113,10 @@ def run(sweep: Sweep, watcher: Watcher, room: Room) -> list[Row]:
     finally:
         del _live[folder]
     for left in folder.glob("trials/.*"):  # of trials that were stopped early
-        shutil.rmtree(left, ignore_errors=True)
+        remove(left)
     if all(row.state == FAILED for row in live.rows):  # there is nothing to keep, and the cause may be mended
         for place in ("tune", "trials"):
-            shutil.rmtree(folder / place)
+            remove(folder / place)
     return live.rows
 
 
@@ -124,9 +124,15 @@ def _tuner(sweep: Sweep, room: Room) -> tune.Tuner:
     """A new sweep, or one that was interrupted: its scheduler and search know what they knew."""
     trainable = tune.with_resources(functools.partial(run_trial, sweep=sweep, room=room), _resources(room))
     place, config = sweep.folder / "tune", sweep.config
-    if tune.Tuner.can_restore(str(place)):
+    path, filesystem = storage.path(place), storage.filesystem(place)
+    if tune.Tuner.can_restore(path, storage_filesystem=filesystem):
         return tune.Tuner.restore(
-            str(place), trainable, resume_unfinished=True, restart_errored=True, param_space=_space(config)
+            path,
+            trainable,
+            resume_unfinished=True,
+            restart_errored=True,
+            param_space=_space(config),
+            storage_filesystem=filesystem,
         )
     return tune.Tuner(
         trainable,
@@ -144,7 +150,8 @@ def _tuner(sweep: Sweep, room: Room) -> tune.Tuner:
         ),
         run_config=tune.RunConfig(
             name=place.name,
-            storage_path=str(place.parent),
+            storage_path=storage.path(place.parent),
+            storage_filesystem=filesystem,
             failure_config=tune.FailureConfig(max_failures=RETRIES),
             callbacks=[_Report(sweep)],
             verbose=0,
@@ -169,7 +176,7 @@ def _resources(room: Room) -> dict[str, float]:
     """What Tune claims for a trial: a single worker is the trial's own process, several are claimed by Ray Train."""
     if room.workers > 1:
         return {"CPU": OF_TUNE}
-    return {"CPU": placement.cpu_share(room.trials, room.threads), "GPU": int(placement.gpus() > 0)}
+    return {"CPU": room.cpus, "GPU": room.gpus}
 
 
 def _space(config: SweepConfig) -> dict[str, Any]:

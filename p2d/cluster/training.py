@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,13 +16,14 @@ import ray.train
 import torch
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
-from p2d.cluster import placement, runtime
+from p2d.cluster import placement, runtime, storage
 from p2d.cluster.reports import OnEpoch, Reports, StopFile, fit
 from p2d.cluster.stream import open_data
 from p2d.config import ScoreConfig, fits_unet
 from p2d.errors import UserError, unwritable
+from p2d.progress import say
 from p2d.recipes import build
-from p2d.runs import copy_whole, recovered
+from p2d.runs import copy_whole, recovered, remove
 from p2d.training import loop
 from p2d.training.checkpoint import read_state, write_checkpoint
 from p2d.training.history import Epoch, History
@@ -53,20 +53,18 @@ def train(job: TrainJob, on_epoch: OnEpoch) -> None:
             fits_unet(name, size, job.config.downsampling, edge)
     runtime.start()
     runtime.refuse_unshared(job.folder)
-    batch = min(job.config.batch_size, job.training_snapshots)
-    workers = placement.choose_training_workers(job.source.workers, batch)
-    if workers > batch:
-        raise UserError(f"workers = {workers} is more than the {batch} snapshots of a batch; give {batch} or fewer")
+    placing = _place(job)
     folder = job.folder
     job = dataclasses.replace(
         job,
         dataset=dataclasses.replace(job.dataset, folder=runtime.shared_folder(job.dataset.folder)),
         folder=runtime.shared_folder(folder),
         score=runtime.shared_folder(job.score) if job.score else None,
-        threads=placement.choose_threads(job.source.cpus_per_worker, workers),
+        threads=placing.threads,
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made, mistake = _train_here(job, on_epoch) if job.here and workers == 1 else _train_on(workers, job, on_epoch)
+    alone = job.here and placing.workers == 1
+    made, mistake = _train_here(job, on_epoch) if alone else _train_on(placing, job, on_epoch)
     kept = ""
     if made is not None:
         last = History.load(made).last.number
@@ -76,9 +74,22 @@ def train(job: TrainJob, on_epoch: OnEpoch) -> None:
             stopped = folder.with_name(f"{folder.name}_stopped")
             copy_whole(made, stopped)
             kept = f"; the model of epoch {last} is kept in {stopped}"
-    shutil.rmtree(job.storage, ignore_errors=True)
+    remove(job.storage)
     if mistake is not None:
         raise UserError(mistake + kept)
+
+
+def _place(job: TrainJob) -> placement.Placing:
+    """Where a training goes, on a cluster that is asked to grow where more workers are wished for than it holds."""
+    least, most = job.source.least_workers, job.source.most_workers
+    threads, batch = job.source.cpus_per_worker, min(job.config.batch_size, job.training_snapshots)
+    machines = placement.machines(0 if job.here else placement.SETTLE_S)
+    if not job.here and least <= batch:
+        machines = placement.grown(machines, max(least, 1), threads)
+    placing, line = placement.choose_training(machines, least, most, threads, batch, job.beside)
+    if line:
+        say(line)
+    return placing
 
 
 def _train_here(job: TrainJob, on_epoch: OnEpoch) -> tuple[Path | None, str | None]:
@@ -101,7 +112,7 @@ def _train_here(job: TrainJob, on_epoch: OnEpoch) -> tuple[Path | None, str | No
     return (newest if newest.exists() else None), mistake
 
 
-def _train_on(workers: int, job: TrainJob, on_epoch: OnEpoch) -> tuple[Path | None, str | None]:
+def _train_on(placing: placement.Placing, job: TrainJob, on_epoch: OnEpoch) -> tuple[Path | None, str | None]:
     """Train with Ray Train: the newest checkpoint, and the user's mistake that has ended it, if one has."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -113,7 +124,7 @@ def _train_on(workers: int, job: TrainJob, on_epoch: OnEpoch) -> tuple[Path | No
             on_epoch(epoch, before if _is_shown(job, epoch) else None)
         for left in reversed(range(RESTARTS + 1)):
             try:
-                fit(_trainer(workers, job, reports), reports, on_epoch, job.storage / STOP, is_driver=not job.here)
+                fit(_trainer(placing, job, reports), reports, on_epoch, job.storage / STOP, is_driver=not job.here)
                 break
             except ray.train.TrainingFailedError as error:
                 failure = getattr(error, "controller_failure", error)
@@ -128,22 +139,23 @@ def _train_on(workers: int, job: TrainJob, on_epoch: OnEpoch) -> tuple[Path | No
     return _newest(job), None
 
 
-def _trainer(workers: int, job: TrainJob, reports: Reports) -> TorchTrainer:
-    gpu = placement.gpus() > 0
-    claimed = job.source.cpus_per_worker or 1  # by default they need not all be on one node
+def _trainer(placing: placement.Placing, job: TrainJob, reports: Reports) -> TorchTrainer:
+    workers, gpu = placing.workers, placing.gpus > 0
     return TorchTrainer(
         _work,
         train_loop_config={"job": job},
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=workers,
+            num_workers=workers if placing.least == workers else (placing.least, workers),  # type: ignore[arg-type]
             use_gpu=gpu,
-            resources_per_worker={"CPU": placement.cpu_share(workers * job.beside, claimed), "GPU": int(gpu)},
+            resources_per_worker={"CPU": placing.cpus, "GPU": placing.gpus},
+            placement_strategy=placing.strategy,
         ),
         # Ray goes on from the newest checkpoint of a run of the same name.
         run_config=ray.train.RunConfig(
             name=RUN,
-            storage_path=str(job.storage),
+            storage_path=storage.path(job.storage),
+            storage_filesystem=storage.filesystem(job.storage),
             failure_config=ray.train.FailureConfig(max_failures=RESTARTS, controller_failure_limit=RESTARTS),  # type: ignore[call-arg]
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             callbacks=[reports],  # type: ignore[list-item]
@@ -155,8 +167,9 @@ def _newest(job: TrainJob) -> Path | None:
     """The newest checkpoint of a training that is running, or was."""
     if not (job.storage / RUN / "checkpoint_manager_snapshot.json").exists():
         return None
-    newest = ray.train.Result.from_path(str(job.storage / RUN)).checkpoint
-    return Path(newest.path) if newest else None
+    path, filesystem = storage.path(job.storage / RUN), storage.filesystem(job.storage)
+    newest = ray.train.Result.from_path(path, storage_filesystem=filesystem).checkpoint
+    return storage.place_of(newest, job.storage) if newest else None
 
 
 def cause(error: BaseException) -> str:
@@ -171,7 +184,7 @@ def _work(settings: dict[str, Any]) -> None:
     context = ray.train.get_context()
     workers = Workers(context.get_world_rank(), context.get_world_size())
     before = ray.train.get_checkpoint()
-    start = Path(before.path) if before is not None else None
+    start = storage.place_of(before, job.storage) if before is not None else None
     beside = context.get_local_world_size() * job.beside
     stop = (lambda: False) if workers.rank else StopFile(job.storage / STOP)
     _learn(job, workers, beside, get_device(), start, _reporter(job, workers), stop)

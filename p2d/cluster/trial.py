@@ -18,6 +18,7 @@ from p2d.config.sweep import Point
 from p2d.errors import UserError
 from p2d.evaluate import metrics
 from p2d.flow.model import Flow
+from p2d.runs import whole
 from p2d.snapshots.store import Dataset, open_dataset
 from p2d.training.history import Epoch, History
 from p2d.training.job import TrainJob
@@ -58,11 +59,17 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Room:
-    """How trials share the machine: `trials` at a time, each of `workers` processes of `threads` threads."""
+    """How trials share the cluster: `trials` at a time, each of `workers` processes of `threads` threads.
+
+    Attributes:
+        cpus, gpus: that a process claims.
+    """
 
     trials: int
     workers: int
     threads: int
+    cpus: float
+    gpus: int
 
 
 def point_of(config: SweepConfig, values: dict[str, Any]) -> Point:
@@ -80,7 +87,8 @@ def run_trial(values: dict[str, Any], sweep: Sweep, room: Room) -> None:
     except Exception as error:
         # Not raised: Tune would try what is wrong with the settings again, each time in a process that it starts anew.
         text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        sweep.failure_file(name).write_text(text or repr(error))
+        with whole(sweep.failure_file(name)) as file:
+            file.write_text(text or repr(error))
 
 
 def _train(name: str, point: Point, sweep: Sweep, room: Room) -> None:

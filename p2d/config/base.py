@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 import tyro
 
-from p2d.errors import UserError, nearest, refuse_unknown
+from p2d.errors import UserError, nearest, refuse_other_types, refuse_unknown
 
 HOW: dict[str, Any] = {"how": True}
 ConfigT = TypeVar("ConfigT", bound="Config")
@@ -119,13 +119,17 @@ class Config:
         """The config with these values.
 
         Raises:
-            UserError: a key that is not a setting of this stage.
+            UserError: a key that is not a setting of this stage, or a value that is not of its type.
         """
         known = {f.name for f in dataclasses.fields(cls)}
         for key in values:
             if key not in known:
                 raise UserError(f"unknown setting {key!r}{nearest(key, known)} in a {cls.__name__}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        made = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        for key, kind in get_type_hints(cls).items():
+            if key in made and get_origin(kind) is not Literal:  # whose mistakes are told with the nearest one
+                refuse_other_types(made[key], kind, key)
+        return cls(**made)
 
     def identity(self) -> dict[str, Any]:
         """The fields that decide what comes out, as JSON types."""

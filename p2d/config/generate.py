@@ -28,6 +28,9 @@ class SampleConfig(Config):
     name: Annotated[str, option(help="name under OUT/data; the score model's, 'generated' and the size when empty")] = (
         field(default="", metadata=HOW)
     )
+    workers: Annotated[int, option(help="processes; 0: as many as the machine is best used with"), least(0)] = field(
+        default=0, metadata=HOW
+    )
     dataset: Annotated[str, option("-m", help="dataset to compare with; the score model's own when empty")] = field(
         default="", metadata=HOW
     )

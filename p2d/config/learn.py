@@ -24,6 +24,7 @@ LARGEST_RADIUS = 8.0  # cells; a local field sees no further
 SHARE = Check(lambda share: 0 <= share < 1, "a share of 0 or above, and below 1")
 RADIUS = Check(lambda r: 1 <= r <= LARGEST_RADIUS, f"between 1 and {LARGEST_RADIUS} cells")
 DEGREE = Check(lambda degree: 0 <= degree <= 9, "between 1 and 9, or 0 for the usual one")
+WORKERS = Check(lambda workers: _is_count_or_span(str(workers)), "a number of 0 or above, or least:most such as 1:4")
 KERNEL_RADIUS = Check(lambda r: 0 <= r <= LARGEST_RADIUS, f"between 0 and {LARGEST_RADIUS} cells")
 
 
@@ -41,6 +42,11 @@ class Source(Config):
 class TrainSource(Source):
     """The same, with what the workers of a training may take of the machine."""
 
+    workers: Annotated[
+        int | str,
+        option(help="processes; 0: as many as the machines are best used with; 1:4: at least 1, up to 4 as there are"),
+        WORKERS,
+    ] = 0  # type: ignore[assignment]
     cpus_per_worker: Annotated[int, option(help="CPU threads of each process; 0: the cores shared out"), least(0)] = 0
     memory: Annotated[
         float,
@@ -48,6 +54,16 @@ class TrainSource(Source):
         least(0),
     ] = 0.0
     snapshots: Annotated[int, option(help="train on so many of the snapshots, evenly spread; 0: on all"), least(0)] = 0
+
+    @property
+    def least_workers(self) -> int:
+        """Fewest workers to train with, 0 where none are asked for."""
+        return int(str(self.workers).split(":")[0])
+
+    @property
+    def most_workers(self) -> int:
+        """Most workers to train with, 0 where none are asked for."""
+        return int(str(self.workers).split(":")[-1])
 
 
 @dataclass(frozen=True)
@@ -302,6 +318,12 @@ class EvaluateConfig(Config):
     flow: Annotated[str, option(help="flow model, by name or path; the dataset's when empty")] = ""
     equation: Annotated[str, option(help="discovered equation, by name or path; the dataset's when empty")] = ""
     show: Show = ""
+
+
+def _is_count_or_span(text: str) -> bool:
+    """Whether a text is a whole number, or two of 1 or above that do not fall."""
+    least, colon, most = text.partition(":")
+    return least.isdecimal() and (not colon or (most.isdecimal() and 1 <= int(least) <= int(most)))
 
 
 def check_alpha(alpha: tuple[float, ...]) -> None:

@@ -28,6 +28,7 @@ class RolloutSource(Config):
         option(help="score model, for corrector and baseline; that of the flow's dataset when empty, if there is one"),
     ] = ""
     name: Annotated[str, option(help="name of the result; the flow's when empty")] = ""
+    workers: Annotated[int, option(help="processes; 0: as many as the machine is best used with"), least(0)] = 0
 
 
 @dataclass(frozen=True)

@@ -263,6 +263,18 @@ class Simulation:
         """Simulated runs of each system."""
         return -(-self.num_samples // self.snapshots_per_run)
 
+    @property
+    def updates(self) -> int:
+        """Of cells, in all."""
+        later = self.interval * (self.snapshots_per_run - 1)
+        steps = sum(system.run.steps + later for system in self.systems.values())
+        return self.runs * steps * self.grid.shape[0] * self.grid.shape[1]
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether kernels advance it, and no Fourier modes."""
+        return self.integrator == "euler" and self.operator not in ("spectral", "8th-order")
+
     def identity(self) -> dict[str, Any]:
         """What decides the contents, as JSON types."""
         told = dataclasses.asdict(dataclasses.replace(self, systems={})) | {"grid": self.grid.to_dict()}

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Self
 
+from p2d.errors import UNREADABLE, UserError, one_line
 from p2d.places import place
 from p2d.runs import write_json
 
@@ -30,5 +31,12 @@ class Stored:
 
     @classmethod
     def load(cls, file: str | Path) -> Self:
-        """Read it from its JSON."""
-        return cls.from_dict(json.loads(place(file).read_text()))
+        """Read it from its JSON.
+
+        Raises:
+            UserError: a file that is damaged.
+        """
+        try:
+            return cls.from_dict(json.loads(place(file).read_text()))
+        except UNREADABLE as error:
+            raise UserError(f"{file} is damaged ({one_line(error)}); remove it, and run what made it again") from error

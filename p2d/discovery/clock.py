@@ -18,7 +18,6 @@ from p2d.discovery.moments import Measure
 from p2d.errors import UserError
 from p2d.fields import REACH, Grid, Operator, Scaling
 from p2d.snapshots.passes import Snapshots
-from p2d.snapshots.store import evenly
 from p2d.systems import expressions
 from p2d.systems.system import System
 
@@ -83,32 +82,26 @@ class Clock:
 
 def measure_clock(snapshots: Snapshots, system: System, measure: Measure, operator: Operator) -> Clock | None:
     """The clock of a system, of successive frames of runs at known times; None where there are none."""
-    order = np.lexsort((snapshots.times, snapshots.runs))
-    runs, times = snapshots.runs[order], snapshots.times[order]
-    tau = np.diff(times)
-    first = np.flatnonzero((runs[1:] == runs[:-1]) & np.isfinite(tau) & (tau > 0))
-    first = evenly(first, PAIRS)
-    if not len(first):
+    pairs, times = snapshots.pairs(PAIRS)
+    if not len(pairs):
         return None
     grid, scaling = snapshots.grid, measure.scaling
     inside = grid.inside(2 * system.reach * max(REACH[operator], 1) + measure.kernel_radius)
     changes: list[np.ndarray] = []
     moved: list[np.ndarray] = []
     bent: list[np.ndarray] = []
-    ids = snapshots.sample_ids[order]
-    looked_at = np.unique(ids[[first, first + 1]])
+    looked_at = np.unique(pairs)
     frames = snapshots.states_of(looked_at)  # at once, as a shard holds many
-    for place in first:
-        pair = frames[np.searchsorted(looked_at, ids[[place, place + 1]])]
-        states = measure.smooth(pair.astype(np.float64))
+    for pair, tau in zip(pairs, times, strict=True):
+        states = measure.smooth(frames[np.searchsorted(looked_at, pair)].astype(np.float64))
         velocity = system.rate(states, grid, operator)
         nearby = TOUCHED / np.abs(scaling.velocity_to_training(velocity)[..., inside]).max()
         ahead, behind = (system.rate(states + sign * nearby * velocity, grid, operator) for sign in (1, -1))
         acceleration = (ahead - behind) / (2 * nearby)
         for found, values in (
             (changes, states[1] - states[0]),
-            (moved, tau[place] * velocity.mean(axis=0)),
-            (bent, tau[place] ** 2 / 12 * (acceleration[0] - acceleration[1])),
+            (moved, tau * velocity.mean(axis=0)),
+            (bent, tau**2 / 12 * (acceleration[0] - acceleration[1])),
         ):
             found.append(scaling.velocity_to_training(values)[:, inside].ravel())
     change, along, across = (np.stack(found) for found in (changes, moved, bent))
@@ -118,7 +111,7 @@ def measure_clock(snapshots: Snapshots, system: System, measure: Measure, operat
         factor = float(((change - factor**2 * across) * along).sum() / (along**2).sum())
     left = change - factor * along - factor**2 * across
     error = np.sqrt(((left * along).sum(axis=1) ** 2).sum()) / (along**2).sum()
-    return Clock(factor, float(error), len(first), cosine)
+    return Clock(factor, float(error), len(pairs), cosine)
 
 
 def known_place(text: str, library: Library) -> tuple[np.ndarray, float, str]:

@@ -32,10 +32,11 @@ from p2d.discovery.verdict import (
 )
 from p2d.errors import UserError
 from p2d.fields import Grid, Operator
+from p2d.flow.solve import standard_error, weighted_mean
 from p2d.snapshots import noise as noises
 from p2d.snapshots import static
 from p2d.snapshots.noise import LOOKED_AT
-from p2d.snapshots.passes import Findings, Snapshots
+from p2d.snapshots.passes import Findings, Means, Snapshots
 from p2d.systems import expressions
 from p2d.systems.system import System
 
@@ -58,7 +59,7 @@ def discover_equation(
     Raises:
         UserError: fewer than 8 runs, nothing but noise, or what is not finite.
     """
-    refuse_few_runs(len(np.unique(snapshots.runs)))
+    refuse_few_runs(snapshots.run_count)
     library = choose_library(config, snapshots.species, snapshots.grid)
     sample = snapshots.some(LOOKED_AT)
     _refuse_still_species(sample, snapshots.species, snapshots.grid)
@@ -67,7 +68,7 @@ def discover_equation(
     still = imbalance < static.STATIC + error
     if any(measure.noise) or not still:
         first = measure_runs(snapshots, Rows(measure), library)
-        _refuse_noise_alone(first["gram"], measure)
+        _refuse_noise_alone(first, measure)
     if still:
         return Steady(snapshots, measure, config, max(imbalance, error), system).discovery(library)
     problems = (Problem.of(library, measure, first, operator, sample[:DAMPED_AT]) for operator in measure.operators)
@@ -149,7 +150,7 @@ def _imbalance(states: np.ndarray, measure: Measure) -> tuple[float, float]:
     found = balance.imbalance(each.sum(axis=0))
     if not noisy:
         return found, 0.0
-    draws = [balance.imbalance(each[again].sum(axis=0)) for again in fit.resamples(len(each), BALANCE_DRAWS, 0)]
+    draws = [balance.imbalance(np.tensordot(often, each, 1)) for often in fit.resamples(len(each), BALANCE_DRAWS, 0)]
     return found, 2 * float(np.std(draws))
 
 
@@ -162,7 +163,7 @@ def measure_misfits(systems: dict[str, System], snapshots: Snapshots, measure: M
     """
     terms = tuple(dict.fromkeys(t for system in systems.values() for own in system.terms.values() for t in own))
     library = free_library(terms, measure.species)
-    first = snapshots.each(Rows(measure))
+    first = measure_runs(snapshots, Rows(measure), library)
     rates, _ = rates_of(first, measure, library, measure.operators[0])
     is_static = _imbalance(snapshots.some(LOOKED_AT), measure)[0] < static.STATIC
     misfits = {}
@@ -190,16 +191,13 @@ def _refuse_still_species(states: np.ndarray, species: tuple[str, ...], grid: Gr
             raise UserError(f"species {name!r} has the same value in every cell of every snapshot; leave it out")
 
 
-def _refuse_noise_alone(gram: np.ndarray, measure: Measure) -> None:
-    """Refuse runs whose values, corrected for noise, do not vary from cell to cell: they would pass for static.
-
-    Args:
-        gram: mean products of what is measured, [N, M, M].
-    """
+def _refuse_noise_alone(first: Means, measure: Measure) -> None:
+    """Refuse runs whose values, corrected for noise, do not vary from cell to cell: they would pass for static."""
+    gram = first.of["gram"]
     one, *species = measure.places(("1", *measure.species), measure.operators[0])
-    variances = np.stack([gram[:, i, i] - gram[:, i, one] ** 2 for i in species])
-    error = variances.std(axis=1, ddof=1) / np.sqrt(len(gram))
-    if any(measure.noise) and (variances.mean(axis=1) < SIGNIFICANT * error).all():
+    variances = np.stack([gram[:, i, i] - gram[:, i, one] ** 2 for i in species], axis=1)
+    mean, error = weighted_mean(variances, first.runs), standard_error(variances, first.runs)
+    if any(measure.noise) and (mean < SIGNIFICANT * error).all():
         raise UserError(
             f"too noisy: no pattern is seen above noise of {max(measure.noise):.2g}, from which no equation can be told"
         )
@@ -226,9 +224,9 @@ class _Fitted:
         z_max = problem.judged(free)
         spectrum = problem.rates.solution().statistics / problem.rates.freedom
         gap = float(spectrum[1] / max(spectrum[0], 1.0)) if len(spectrum) > 1 else np.inf
-        misfit = float(solution.statistics[0] - subset.freedom) / len(problem.held_out)
-        runs, count, _ = problem.rates.rows.shape
-        if runs < RUNS_PER_WEIGHT * fit.weighed(solution):
+        runs, (groups, count, _) = self.snapshots.run_count, problem.rates.rows.shape
+        misfit = float(solution.statistics[0] - subset.freedom) / runs
+        if groups < RUNS_PER_WEIGHT * fit.weighed(solution):
             verdict = too_few_text(runs, count)
         else:
             noisy = any(measure.noise)
@@ -250,14 +248,14 @@ class _Fitted:
             z_max=z_max,
             unbalanced=imbalance,
             step=(steps.length / slower, steps.error / slower) if steps and steps.seen else None,
-            snapshots=len(self.snapshots.runs),
+            snapshots=len(self.snapshots.sample_ids),
             verdict=verdict,
             unit_of_time=unit.name,
             directed=directed or unit.directed,
         )
 
     def _resampled(self, subset: Rates, solution: fit.Solution, free: np.ndarray) -> tuple[list[np.ndarray], bool]:
-        """Free numbers over bootstrap resamples of the runs, and whether these are sure of the direction of time."""
+        """Free numbers over bootstrap resamples of the groups, and whether these are sure of the direction of time."""
         problem, config = self.problem, self.config
         draws, alike = [], []
         speed = problem.rates.root @ free

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.linalg
 
-from p2d.flow.solve import Solution, Systematic, solve
+from p2d.flow.solve import Solution, Systematic, solve, weighted_mean
 
 # See `solve`: terms are few and exact here, so that little is null and little is smoothed. Of ridges from 1e-8 to 0.1
 # 1e-6 and 1e-5 gave the smallest errors on five systems, of 32, 64 and 128 snapshots.
@@ -31,19 +31,26 @@ RESAMPLED = 20  # ensembles in which the elimination is repeated, to tell how st
 
 @dataclass(frozen=True)
 class Rates:
-    """Rates of J observables in N independent runs for each of P free numbers, and what they are to be weighed by.
+    """Rates of J observables for each of P free numbers, means over N independent groups of runs, and their weights.
 
     Attributes:
         rows: [N, J, P].
         root: A [R, P], whose |A c|^2 is the mean square velocity.
         degrees: of the terms that the P numbers stand for.
         systematic: see `solve`.
+        runs: how many each group holds, [N]; one when None.
     """
 
     rows: np.ndarray
     root: np.ndarray
     degrees: list[int]
     systematic: Systematic | None = None
+    runs: np.ndarray | None = None
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Over the runs, [J, P]."""
+        return weighted_mean(self.rows, self.runs)
 
     @property
     def freedom(self) -> int:
@@ -53,14 +60,14 @@ class Rates:
     def inflation(self, weights: Solution, terms: int | None = None) -> float:
         """Standard errors of so many fitted terms, all unless told, over those that fixed weights promise.
 
-        Weights are estimated from the same N runs. Where r is by how many observables there are more than is fitted,
-        and n = N - 1, that makes errors (n - 1) / (n - r - 1) times as large in the square (Rao 1967; to first order
-        Dodelson & Schneider 2013), while weights make them seem (n - r) / n times (Hartlap et al. 2007; both: Percival
-        et al. 2014), and bootstrap n / N times.
+        Weights are estimated from the same N groups of runs. Where r is by how many observables there are more than is
+        fitted, and n = N - 1, that makes errors (n - 1) / (n - r - 1) times as large in the square (Rao 1967; to first
+        order Dodelson & Schneider 2013), while weights make them seem (n - r) / n times (Hartlap et al. 2007; both:
+        Percival et al. 2014), and bootstrap n / N times.
         """
-        runs, _, every = self.rows.shape
+        count, _, every = self.rows.shape
         spare = max(weighed(weights) - (terms or every) + 1, 0.0)
-        return float(np.sqrt((runs - 2) / max(runs - 2 - spare, 1.0) * runs / max(runs - 1 - spare, 1.0)))
+        return float(np.sqrt((count - 2) / max(count - 2 - spare, 1.0) * count / max(count - 1 - spare, 1.0)))
 
     def allowance(self, weights: Solution, terms: int) -> float:
         """What one of so many terms may cost when it is not there."""
@@ -81,19 +88,19 @@ class Rates:
 
     def solution(self) -> Solution:
         """The stationary combination."""
-        return solve(self.rows, whitened(self.root), RIDGE, systematic=self.systematic)
+        return solve(self.rows, whitened(self.root), RIDGE, systematic=self.systematic, runs=self.runs)
 
     def means(self, count: int, seed: int) -> list[np.ndarray]:
-        """Mean rates [J, P] of bootstrap resamples of the runs."""
-        return [self.rows[again].mean(axis=0) for again in resamples(len(self.rows), count, seed)]
+        """Mean rates [J, P] of bootstrap resamples of the groups."""
+        return [weighted_mean(self.rows, often) for often in resamples(len(self.rows), count, seed, self.runs)]
 
     def resampled(self, solution: Solution, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Mean rates of bootstrap resamples of the runs, and the combination that the solution's weights find there."""
+        """Mean rates of bootstrap resamples, and the combination that the solution's weights find there."""
         return [(mean, smallest(solution.whiten(mean), self.root)[1]) for mean in self.means(count, seed)]
 
 
 def unseen(rates: Rates) -> list[np.ndarray]:
-    """Combinations [P] that change no observable in any run, such as the translation of all species together."""
+    """Combinations [P] that change no observable in any group, such as the translation of all species together."""
     basis = whitened(rates.root)
     _, values, vectors = np.linalg.svd((rates.rows @ basis).reshape(-1, basis.shape[1]), full_matrices=False)
     return [basis @ vector for value, vector in zip(values, vectors, strict=True) if value < NULL * values[0]]
@@ -105,10 +112,11 @@ def weighed(weights: Solution) -> float:
     return len(inverse) - RIDGE * float(np.sum(inverse**2))
 
 
-def resamples(runs: int, count: int, seed: int) -> Iterator[np.ndarray]:
-    """So many bootstrap resamples of the runs, as indices."""
+def resamples(groups: int, count: int, seed: int, runs: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """So many bootstrap resamples of groups of so many runs, one each when None: what each group counts, [N]."""
     rng = np.random.Generator(np.random.Philox(seed))
-    return (rng.integers(runs, size=runs) for _ in range(count))
+    held = np.ones(groups) if runs is None else runs
+    return (np.bincount(rng.integers(groups, size=groups), minlength=groups) * held for _ in range(count))
 
 
 def whitened(root: np.ndarray) -> np.ndarray:
@@ -180,7 +188,7 @@ def choose_terms(rates: Rates) -> tuple[np.ndarray, Solution]:
     kept = every
     for _ in range(ROUNDS):
         allowed = functools.cache(functools.partial(rates.allowance, weights))
-        fewer = eliminate(weights.whiten(rates.rows.mean(axis=0)), rates.root, rates.degrees, allowed)
+        fewer = eliminate(weights.whiten(rates.mean), rates.root, rates.degrees, allowed)
         again = rates.over(fewer).solution()
         # Weights at another equation may not bear out what those before promised; noisy ensembles do that.
         lost = again.statistics[0] - full.statistics[0]

@@ -19,7 +19,7 @@ from p2d.discovery import observables
 from p2d.discovery.observables import Fields, Products, Smooth
 from p2d.errors import UserError
 from p2d.fields import REACH, Grid, Operator, Scaling
-from p2d.snapshots.passes import Findings
+from p2d.snapshots.passes import Findings, Means
 from p2d.systems import expressions
 from p2d.systems.system import System
 from p2d.training.randomness import sample_generator
@@ -260,30 +260,34 @@ class Stepped:
         return made
 
 
-def refuse_not_finite(findings: Findings, sample_ids: np.ndarray, terms: list[str]) -> None:
-    """Refuse snapshots [N] in which a task finds what is not finite.
+def refuse_not_finite(means: Means, count: int, terms: list[str]) -> None:
+    """Refuse snapshots in which a task finds what is not finite.
 
     Args:
+        count: of the snapshots.
         terms: what is measured, in the user's words, [M].
 
     Raises:
         UserError: names the samples that are not finite, or the term that is not on some of them.
     """
-    finite = np.all([np.isfinite(v).reshape(len(v), -1).all(axis=1) for v in findings.values()], axis=0)
-    if finite.all():
+    if not means.broken:
         return
-    of_all = f"of {len(sample_ids)} looked at"
-    for k, term in enumerate(terms if "gram" in findings else ()):
-        known = np.isfinite(findings["gram"])
-        singular = ~known[:, k, k] & known.any(axis=(1, 2))  # of values that are not finite, nothing is known
-        if singular.any():
+    of_all = f"of {count} looked at"
+    known = {i: np.isfinite(findings["gram"]) for i, findings in means.broken.items() if "gram" in findings}
+    for k, term in enumerate(terms):
+        # Of values that are not finite, nothing is known.
+        singular = [i for i, finite in known.items() if not finite[k, k] and finite.any()]
+        if singular:
+            every = len(singular) if means.broken_count == len(means.broken) else means.broken_count
             raise UserError(
-                f"the term {term!r} is not finite on {_samples_text(sample_ids[singular])} {of_all}; "
+                f"the term {term!r} is not finite on {_samples_text(singular, every)} {of_all}; "
                 "take one that is finite for all values, and for what noise adds to them"
             )
-    raise UserError(f"{_samples_text(sample_ids[~finite])} {of_all}: values that are not finite, or too large")
+    samples = _samples_text(list(means.broken), means.broken_count)
+    raise UserError(f"{samples} {of_all}: values that are not finite, or too large")
 
 
-def _samples_text(ids: np.ndarray) -> str:
-    more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
-    return f"sample{'s' * (len(ids) > 1)} {', '.join(map(str, ids[:5]))}{more}"
+def _samples_text(ids: list[int], count: int) -> str:
+    """The first of so many samples."""
+    more = f" and {count - 5} more" if count > 5 else ""
+    return f"sample{'s' * (count > 1)} {', '.join(map(str, ids[:5]))}{more}"

@@ -15,7 +15,8 @@ from p2d.discovery.rates import measure_runs, rates_of
 from p2d.discovery.steps import EULER, Steps
 from p2d.discovery.verdict import LARGEST_Z
 from p2d.fields import Operator
-from p2d.snapshots.passes import Findings, Snapshots
+from p2d.flow.solve import standard_error, weighted_mean
+from p2d.snapshots.passes import Means, Snapshots
 from p2d.systems.system import System
 
 SYMMETRIES = 3  # at most; more would be no equation
@@ -32,7 +33,7 @@ class Problem:
     Free numbers are in a unit of time in which the mean square velocity is 1, and such that short waves are damped.
 
     Attributes:
-        held_out: rates of those observables that judge, [N, 40, P].
+        held_out: rates of those observables that judge, [N, 40, P], in the same groups of runs.
         damping: see clock.damping.
         steps: what explicit steps add, where that has been measured.
         symmetries: free numbers of velocities without neighbours that keep the ensemble as well: of each the velocity
@@ -49,7 +50,7 @@ class Problem:
     symmetries: tuple[np.ndarray, ...] = ()
 
     @classmethod
-    def of(cls, library: Library, measure: Measure, first: Findings, operator: Operator, some: np.ndarray) -> Problem:
+    def of(cls, library: Library, measure: Measure, first: Means, operator: Operator, some: np.ndarray) -> Problem:
         """By what a first pass has found; `some` snapshots tell what damps."""
         rates, held_out = rates_of(first, measure, library, operator)
         damping = clock.damping(library, some, measure.scaling, measure.grid, operator)
@@ -111,8 +112,9 @@ class Problem:
             drift, doubt = self.steps.added(self.held_out, free)
         else:
             drift, doubt = self.held_out @ free, np.zeros(1)
-        error = np.hypot(drift.std(axis=0, ddof=1) / np.sqrt(len(drift)), doubt)
-        return float(np.abs(drift.mean(axis=0) / np.maximum(error, np.finfo(float).tiny)).max())
+        runs = self.uncorrected.runs
+        error = np.hypot(standard_error(drift, runs), doubt)
+        return float(np.abs(weighted_mean(drift, runs) / np.maximum(error, np.finfo(float).tiny)).max())
 
     @property
     def fits(self) -> bool:
@@ -202,7 +204,8 @@ def _stepped(problems: list[Problem], snapshots: Snapshots) -> list[Problem]:
         if trial:
             velocity = problem.rates.root @ free
             along = problem.rates.root.T @ velocity / (velocity @ velocity)
-            steps = Steps(along, found["rows"][:, place], found["held_out"][:, place], trial.longest, not noisy)
+            rows, held_out = (found.of[key][:, place] for key in ("rows", "held_out"))
+            steps = Steps(along, rows, held_out, trial.longest, not noisy, runs=found.runs)
             steps = steps.measured(problem.uncorrected, problem.chosen[0])
             problem = replace(problem, steps=steps)
             place += 1

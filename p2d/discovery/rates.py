@@ -9,24 +9,20 @@ from p2d.discovery.fit import Rates
 from p2d.discovery.library import Library
 from p2d.discovery.moments import Measure, Rows, Stepped, refuse_not_finite
 from p2d.fields import Operator
-from p2d.flow.solve import whitened_basis
-from p2d.snapshots.passes import Findings, Snapshots
+from p2d.flow.solve import weighted_mean, whitened_basis
+from p2d.snapshots.passes import Means, Snapshots
 
 NULL = 1e-8  # share of the largest eigenvalue of the products of terms, below which they are null on the data
 
 
-def measure_runs(snapshots: Snapshots, task: Rows | Stepped, library: Library) -> Findings:
-    """Means of what a task finds over the snapshots of each run, which are not independent of each other."""
-    findings = snapshots.each(task)
-    refuse_not_finite(findings, snapshots.sample_ids, users_words(task.measure, library))
-    names, place, size = np.unique(snapshots.runs, return_inverse=True, return_counts=True)
-    if len(names) == len(snapshots.runs):
-        return findings
-    means = {}
-    for key, values in findings.items():
-        total = np.zeros((len(names), *values.shape[1:]))
-        np.add.at(total, place, values)
-        means[key] = total / size.reshape(-1, *[1] * (values.ndim - 1))
+def measure_runs(snapshots: Snapshots, task: Rows | Stepped, library: Library) -> Means:
+    """What a task finds, on average over the runs of each group.
+
+    Raises:
+        UserError: what is not finite.
+    """
+    means = snapshots.means(task)
+    refuse_not_finite(means, len(snapshots.sample_ids), users_words(task.measure, library))
     return means
 
 
@@ -37,19 +33,19 @@ def users_words(measure: Measure, library: Library) -> list[str]:
     return [of.get(term, term) for term, _ in measure.trees]
 
 
-def rates_of(first: Findings, measure: Measure, library: Library, operator: Operator) -> tuple[Rates, np.ndarray]:
+def rates_of(first: Means, measure: Measure, library: Library, operator: Operator) -> tuple[Rates, np.ndarray]:
     """Rates for the library's free numbers, of the observables of the fit, and of those held out [N, 40, P]."""
     names, matrix = expanded(library.terms, library.species, measure.scaling)
     places, every, terms = measure.places(names, operator), len(measure.trees), len(library.terms)
-    made = {key: np.zeros((*first[key].shape[:2], library.ties.shape[1])) for key in ("rows", "held_out")}
+    made = {key: np.zeros((*first.of[key].shape[:2], library.ties.shape[1])) for key in ("rows", "held_out")}
     for s, scale in enumerate(measure.scaling.scale):
         in_units = matrix / scale  # the rate of z is that of values over the scale
         block = slice(s * terms, (s + 1) * terms)
         columns = [s * every + place for place in places]
         for key, total in made.items():
-            total += first[key][:, :, columns] @ (in_units @ library.ties[block])
-    root = root_of(first["gram"].mean(axis=0), measure, library, operator)
-    return Rates(made["rows"], root, library.degrees), made["held_out"]
+            total += first.of[key][:, :, columns] @ (in_units @ library.ties[block])
+    root = root_of(weighted_mean(first.of["gram"], first.runs), measure, library, operator)
+    return Rates(made["rows"], root, library.degrees, runs=first.runs), made["held_out"]
 
 
 def root_of(gram: np.ndarray, measure: Measure, library: Library, operator: Operator) -> np.ndarray:

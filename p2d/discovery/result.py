@@ -15,7 +15,7 @@ from p2d.config.stored import Json
 from p2d.discovery.known import named
 from p2d.discovery.library import Library
 from p2d.discovery.moments import Measure
-from p2d.errors import UserError
+from p2d.errors import UNREADABLE, UserError, one_line, refuse_other_types
 from p2d.fields import Grid, Operator
 from p2d.places import place
 from p2d.runs import write_json
@@ -239,7 +239,15 @@ class Discovery:
         simulable = System.from_dict(own["simulable"]) if own["simulable"] else None
         own["grid"] = Grid.from_dict(own["grid"]) if own["grid"] else None
         own |= {"intervals": ends, "step": step, "simulable": simulable}
-        return cls(**own | {k: tuple(own[k]) for k in ("spectrum", "noise")})
+        made = cls(**own | {k: tuple(own[k]) for k in ("spectrum", "noise")})
+        refuse_other_types(made, cls, "equation")
+        known = [(s, t) for s, own in made.terms.items() for t in own]
+        tables = (made.errors, made.intervals)
+        if not all(known == [(s, t) for s, own in table.items() for t in own] for table in tables):
+            raise ValueError("its errors are not those of its terms")
+        if len(made.noise) != len(made.system.species):
+            raise ValueError("its noise is not that of its species")
+        return made
 
     def save(self, path: str | Path, **beside: Any) -> Path:
         """Write equation.json into a folder, or a file of another name that ends with .json.
@@ -263,8 +271,10 @@ class Discovery:
             return cls.from_dict(json.loads(file.read_text())["found"])
         except FileNotFoundError:
             raise UserError(f"there is no equation {file}; p2d discover makes one") from None
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{file} holds no equation that can be read ({error!r}); p2d discover makes one") from error
+        except (*UNREADABLE, UserError) as error:
+            raise UserError(
+                f"{file} holds no equation that can be read ({one_line(error)}); p2d discover makes one"
+            ) from error
 
 
 def _file(path: str | Path) -> Path:

@@ -17,7 +17,8 @@ from p2d.discovery.rates import measure_runs, root_of
 from p2d.discovery.result import Discovery
 from p2d.discovery.verdict import static_text
 from p2d.fields import Operator
-from p2d.snapshots.passes import Snapshots
+from p2d.flow.solve import weighted_mean
+from p2d.snapshots.passes import Means, Snapshots
 from p2d.systems.reading import load_system
 from p2d.systems.system import System
 
@@ -50,8 +51,8 @@ class Steady:
         if self.config.library != FREE:
             own = Known(load_system(self.config.library), library)
         tried = [own] if own else list(known_systems(self.snapshots.species))
-        measure, gram = self._products(tried)
-        fits = [self._fit(known, measure, gram) for known in tried]
+        measure, means = self._products(tried)
+        fits = [self._fit(known, measure, means) for known in tried]
         if own is None:  # recognised are those that are as balanced as anything can be
             fits = [one for one in fits if one.left <= AS_BALANCED * self.imbalance]
         if not fits:
@@ -59,28 +60,29 @@ class Steady:
             still = np.zeros(len(self.snapshots.species))
             return Discovery.of(nothing, measure, measure.operators[0], still, [still], **self._others(None))
         best = min(fits, key=lambda one: one.left)
-        tied, resampled = best.known.library, fit.resamples(len(gram), self.config.bootstrap, self.config.seed)
-        draws = [_balanced(gram[again], measure, tied, best.operator) for again in resampled]
+        tied, gram = best.known.library, means.of["gram"]
+        resampled = fit.resamples(len(gram), self.config.bootstrap, self.config.seed, means.runs)
+        draws = [_balanced(weighted_mean(gram, often), measure, tied, best.operator) for often in resampled]
         others = self._others(best.known, named=own is not None)
         return Discovery.of(tied, measure, best.operator, best.free, draws, **others)
 
-    def _products(self, tried: list[Known]) -> tuple[Measure, np.ndarray]:
-        """How the terms of these systems are measured, and their mean products in each run, [N, M, M]; in one pass."""
+    def _products(self, tried: list[Known]) -> tuple[Measure, Means]:
+        """How the terms of these systems are measured, and what they and their products are; in one pass."""
         species = self.snapshots.species
         terms = tuple(dict.fromkeys(term for known in tried for term in known.library.terms))
         measured, _ = expanded(("1", *species, *terms), species, self.measure.scaling)
         measure = replace(self.measure, terms=measured)
         if not tried:
-            return measure, np.zeros((0, 0, 0))
-        return measure, measure_runs(self.snapshots, Rows(measure), free_library(terms, species))["gram"]
+            return measure, Means({}, np.zeros(0))
+        return measure, measure_runs(self.snapshots, Rows(measure), free_library(terms, species))
 
     @staticmethod
-    def _fit(known: Known, measure: Measure, gram: np.ndarray) -> _Balanced:
+    def _fit(known: Known, measure: Measure, means: Means) -> _Balanced:
         """The parameters of a system, with the operator that leaves least."""
-        tied, fits = known.library, []
+        tied, fits, gram = known.library, [], weighted_mean(means.of["gram"], means.runs)
         for operator in measure.operators:
             free = _balanced(gram, measure, tied, operator)
-            left = _unbalanced(gram.mean(axis=0), measure, tied, operator, free)
+            left = _unbalanced(gram, measure, tied, operator, free)
             fits.append(_Balanced(left, known, operator, free))
         return min(fits, key=lambda one: one.left)
 
@@ -97,7 +99,7 @@ class Steady:
             "z_max": None,
             "unbalanced": self.imbalance,
             "step": None,
-            "snapshots": len(self.snapshots.runs),
+            "snapshots": len(self.snapshots.sample_ids),
             "verdict": static_text(self.imbalance, known.title if known else "", named=named),
             "unit_of_time": unit,
             "directed": True,
@@ -105,8 +107,8 @@ class Steady:
 
 
 def _balanced(gram: np.ndarray, measure: Measure, tied: Library, operator: Operator) -> np.ndarray:
-    """The free numbers for which a system's terms add up to least in every cell, of products [N, M, M]."""
-    root = root_of(gram.mean(axis=0), measure, tied, operator)
+    """The free numbers for which a system's terms add up to least in every cell, of products [M, M]."""
+    root = root_of(gram, measure, tied, operator)
     if tied.names[-1]:
         free = fit.smallest(root, np.diag(np.sqrt((root**2).sum(axis=0))))[1]
         return free / (free[0] or 1.0)

@@ -10,6 +10,7 @@ from scipy.optimize import minimize_scalar
 from p2d.discovery.fit import Rates
 from p2d.discovery.moments import ORDERS
 from p2d.discovery.verdict import SIGNIFICANT
+from p2d.flow.solve import weighted_mean
 
 EULER = 2.0  # an explicit step is stable up to 2 over the fastest decay
 LADDER = (0.0, *(2.0**-n for n in range(6, -1, -1)))  # shares of the longest step, between which the best is looked for
@@ -23,11 +24,12 @@ class Steps:
 
     Attributes:
         along: what times free numbers [P] says how many times the velocity is the one that was stepped along.
-        rows, held_out: coefficients over powers of the step, [N, ORDERS, J] and [N, ORDERS, 40].
+        rows, held_out: coefficients over powers of the step, [N, ORDERS, J] and [N, ORDERS, 40], of N groups of runs.
         longest: step, in the velocity's unit of time.
         exact: whether rates are corrected for the step's length; else for not knowing it, as where noise leaves of the
             rows no more than their first order.
         length, error: of the step, as far as known.
+        runs: how many each group holds, [N]; one when None.
     """
 
     along: np.ndarray
@@ -37,6 +39,7 @@ class Steps:
     exact: bool
     length: float = 0.0
     error: float = 0.0
+    runs: np.ndarray | None = None
 
     @property
     def seen(self) -> bool:
@@ -46,7 +49,7 @@ class Steps:
     def corrected(self, rates: Rates) -> Rates:
         """Rates with what steps of this length add to them; not knowing it better is a shared error."""
         share = self.length / self.longest if self.exact and self.seen else 0.0
-        slope = self._slope(self.rows) if share else self.rows.mean(axis=0)[0]
+        slope = self._slope(self.rows) if share else weighted_mean(self.rows[:, 0], self.runs)
         rows = rates.rows
         if share:
             rows = rows + self._added(self.rows)[:, :, None] * self.along
@@ -70,7 +73,7 @@ class Steps:
     def _slope(self, coefficients: np.ndarray) -> np.ndarray:
         share = self.length / self.longest
         slopes = np.arange(1, ORDERS + 1) * share ** np.arange(ORDERS)
-        return np.tensordot(slopes, coefficients.mean(axis=0), 1)
+        return np.tensordot(slopes, weighted_mean(coefficients, self.runs), 1)
 
     def measured(self, rates: Rates, kept: np.ndarray) -> Steps:
         """The length that the rates of the kept free numbers show: that of the least misfit.
@@ -78,8 +81,10 @@ class Steps:
         Its error is where the misfit is 1 more.
         """
 
+        own, among = rates.over(kept), replace(self, along=self.along[kept], error=0.0, exact=True)
+
         def misfit(share: float) -> float:
-            stepped = replace(self, length=share * self.longest, error=0.0, exact=True).corrected(rates).over(kept)
+            stepped = replace(among, length=share * self.longest).corrected(own)
             return float(replace(stepped, systematic=None).solution().statistics[0])
 
         tried = [misfit(share) for share in LADDER]

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from p2d.fields import REACH, Grid, Operator
 from p2d.flow.model import Flow
-from p2d.flow.stationarity import Observables, z_scores
-from p2d.flow.velocity import PERIODIC, feature_statistics, lattice
+from p2d.flow.stationarity import Observables
+from p2d.flow.velocity import PERIODIC, feature_sums, lattice, statistics_of
 from p2d.snapshots.store import Dataset
 from p2d.systems.system import System
 
@@ -59,12 +60,22 @@ def cosine(velocity: np.ndarray, truth: np.ndarray, names: tuple[str, ...] = (),
         names: of the species; without any they are only pooled.
         cells: where both are known, bool [H, W]; all of them when not told.
     """
+    return cosine_of(products(velocity, truth, cells), names)
 
-    def of(a: np.ndarray, b: np.ndarray) -> float:
-        return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
 
-    a, b = (v if cells is ... else v[..., cells] for v in (velocity, truth))
-    return {"cosine": of(a, b)} | {f"cosine_{name}": of(a[:, s], b[:, s]) for s, name in enumerate(names)}
+def products(velocity: np.ndarray, truth: np.ndarray, cells: Any = ...) -> np.ndarray:
+    """Sums of a b, a^2 and b^2 of two fields a, b [N, C, H, W] over these cells, float64 [3, C]; they add up."""
+    a, b = (np.moveaxis(v if cells is ... else v[..., cells], 1, 0).reshape(v.shape[1], -1) for v in (velocity, truth))
+    return np.stack([(a * b).sum(axis=1), (a * a).sum(axis=1), (b * b).sum(axis=1)])
+
+
+def cosine_of(sums: np.ndarray, names: tuple[str, ...] = ()) -> dict[str, float]:
+    """The cosines of fields with these products [3, C], see `cosine`."""
+
+    def of(own: np.ndarray) -> float:
+        return float(own[0] / np.sqrt(own[1] * own[2]))
+
+    return {"cosine": of(sums.sum(axis=1))} | {f"cosine_{name}": of(sums[:, s]) for s, name in enumerate(names)}
 
 
 def stationarity(velocity: np.ndarray, states: np.ndarray, grid: Grid = PERIODIC, reach: int = 1) -> dict[str, float]:
@@ -77,10 +88,27 @@ def stationarity(velocity: np.ndarray, states: np.ndarray, grid: Grid = PERIODIC
         states: values [N, C, H, W].
         reach: how many cells away the velocity sees; beyond open edges and outside a mask nothing is known.
     """
+    observables = draw_observables(feature_sums(torch.from_numpy(states), 1.0, grid), grid)
+    return stationarity_of(rate_sums(observables, velocity, states, reach))
+
+
+def draw_observables(sums: Tensor, grid: Grid) -> Observables:
+    """The observables of the evaluation, of states whose features have these sums, see velocity.feature_sums."""
+    return Observables(OBSERVABLES, SEED, *statistics_of(sums), grid)
+
+
+def rate_sums(observables: Observables, velocity: np.ndarray, states: np.ndarray, reach: int) -> np.ndarray:
+    """Number of states, sums and sums of squares of the observables' rates at them, float64 [3, J]; they add up."""
     x, v = torch.from_numpy(states), torch.from_numpy(velocity.astype(np.float32))
-    mean, std = feature_statistics(x, 1.0, grid)
-    observables = Observables(OBSERVABLES, SEED, mean, std, grid)
-    cells = lattice(grid.sized(x.shape), 1, reach + 1)
-    rates = torch.cat([observables.rates(a, b, cells) for a, b in zip(x.split(1), v.split(1), strict=True)])
-    z = z_scores(rates.double())
-    return {"z_rms": z.square().mean().sqrt().item(), "z_max": z.abs().max().item()}
+    cells = lattice(observables.grid.sized(x.shape), 1, reach + 1)
+    rates = torch.cat([observables.rates(a, b, cells) for a, b in zip(x.split(1), v.split(1), strict=True)]).double()
+    return torch.stack([torch.ones_like(rates).sum(dim=0), rates.sum(dim=0), rates.square().sum(dim=0)]).numpy()
+
+
+def stationarity_of(sums: np.ndarray) -> dict[str, float]:
+    """z_rms and z_max of rates with these sums [3, J], see `stationarity`."""
+    count, mean = sums[0], sums[1] / sums[0]
+    with np.errstate(invalid="ignore"):  # one snapshot has no spread
+        error = np.sqrt(np.maximum(sums[2] / count - mean**2, 0) / (count - 1))
+    z = mean / np.maximum(error, np.finfo(np.float64).tiny)
+    return {"z_rms": float(np.sqrt((z * z).mean())), "z_max": float(np.abs(z).max())}

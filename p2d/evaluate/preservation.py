@@ -77,11 +77,26 @@ def observed(states: np.ndarray, grid: Grid | None = None) -> np.ndarray:
 
 def correlation(states: np.ndarray, starts: np.ndarray) -> float:
     """Correlation of states with starts, [N, C, ...] each, species standardised, all entries pooled."""
-    axes = (0, *range(2, starts.ndim))
-    a, b = (
-        (s - s.mean(axis=axes, keepdims=True)) / (s.std(axis=axes, keepdims=True) + UNIFORM) for s in (states, starts)
-    )
-    return float((a * b).mean())
+    return correlation_of(memory(states, starts, starts.mean(axis=(0, *range(2, starts.ndim)))))
+
+
+def memory(states: np.ndarray, starts: np.ndarray, middle: np.ndarray) -> np.ndarray:
+    """What their correlation is told from: of each species number of entries and sums, float64 [C, 6]; they add up.
+
+    Args:
+        states, starts: [N, C, ...].
+        middle: of each species, [C], near its mean, so that little is lost to rounding.
+    """
+    a, b = (np.moveaxis(s, 1, 0).reshape(len(middle), -1) - middle[:, None].astype(float) for s in (states, starts))
+    sums = [np.full(len(a), a.shape[1]), a.sum(axis=1), b.sum(axis=1)]
+    return np.stack([*sums, (a * a).sum(axis=1), (b * b).sum(axis=1), (a * b).sum(axis=1)], axis=1)
+
+
+def correlation_of(sums: np.ndarray) -> float:
+    """The correlation of states and starts with these sums [C, 6], see `memory`."""
+    a, b, aa, bb, ab = (sums[:, 1:] / sums[:, :1]).T
+    spread_a, spread_b = (np.sqrt(np.maximum(square - mean**2, 0)) + UNIFORM for square, mean in ((aa, a), (bb, b)))
+    return float(((ab - a * b) / (spread_a * spread_b)).mean())
 
 
 def decorrelation_time(times: list[float], correlations: list[float]) -> float | None:
@@ -95,5 +110,15 @@ def decorrelation_time(times: list[float], correlations: list[float]) -> float |
 
 def displacement_cosine(states: np.ndarray, truth: np.ndarray, starts: np.ndarray) -> float:
     """Cosine of two displacements from the same starts, [N, C, ...] each, all entries pooled."""
-    a, b = (states - starts).ravel(), (truth - starts).ravel()
-    return float(a @ b / max(math.sqrt(float(a @ a) * float(b @ b)), 1e-30))
+    return cosine_of(displacements(states, truth, starts))
+
+
+def displacements(states: np.ndarray, truth: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Sums of a b, a^2 and b^2 over the entries of two displacements a, b, float64 [3]; they add up."""
+    a, b = ((s - starts).ravel().astype(float) for s in (states, truth))
+    return np.array([a @ b, a @ a, b @ b])
+
+
+def cosine_of(sums: np.ndarray) -> float:
+    """The cosine of displacements with these sums [3]."""
+    return float(sums[0] / max(math.sqrt(sums[1] * sums[2]), 1e-30))

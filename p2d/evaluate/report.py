@@ -8,17 +8,21 @@ from pathlib import Path
 import numpy as np
 
 from p2d.discovery.result import Discovery
-from p2d.evaluate import metrics, rollout
+from p2d.evaluate import metrics, ways
 from p2d.evaluate.evaluation import EquationMeasures, Evaluation, FieldMeasures, FlowMeasures, Preservation
 from p2d.evaluate.fresh import measure_fresh
+from p2d.evaluate.passes import Fields, measure
+from p2d.evaluate.rollout import roll_out
 from p2d.flow import verdict
 from p2d.flow.model import Flow
-from p2d.snapshots.static import STATIC, measure_imbalance
+from p2d.snapshots.static import STATIC
 from p2d.snapshots.store import Dataset, evenly
+from p2d.threads import Mapper
 from p2d.training.checkpoint import read_config
 from p2d.training.history import Epoch, History
 
-ROLLED_OUT, ROLLED_STEPS = 8, 200  # held-out snapshots, and how far a flow carries them on
+SHOWN = 8  # held-out snapshots, at most, that figures show and a flow carries on
+ROLLED_STEPS = 200
 REFERENCE = 512  # training snapshots, at most, that make the ensemble they are held against
 
 
@@ -45,7 +49,7 @@ class Report:
     """An evaluation, and what its figures show.
 
     Attributes:
-        states: held-out values [N, C, H, W].
+        states: the first held-out values, [N, C, H, W].
         velocities: there, [N, C, H, W], by 'true', 'flow' and 'equation', as far as there are any.
         histories: of each training.
     """
@@ -56,48 +60,43 @@ class Report:
     histories: dict[str, History]
 
 
-def measure_report(subject: Subject) -> Report:
-    """Measure everything on the held-out snapshots."""
+def measure_report(subject: Subject, each: Mapper = map) -> Report:
+    """Measure everything on the held-out snapshots.
+
+    Args:
+        each: a map over parts of them, and over the courses of rollouts, see evaluate/passes.py.
+    """
     dataset, grid = subject.dataset, subject.dataset.card.grid
-    states = dataset.states(subject.held_ids)
-    truth = metrics.true_velocity(dataset, subject.held_ids, states)
-    imbalance = measure_imbalance(states, grid)
-    is_static = imbalance < STATIC
-    velocities = {} if truth is None else {"true": truth}
+    states = dataset.states(subject.held_ids[:SHOWN])
     folders = {"score": subject.score, "flow": subject.flow}
     histories = {kind: History.load(folder) for kind, folder in folders.items() if folder is not None}
-    flow = equation = None
     carrier = Flow.load(subject.flow).on(grid) if subject.flow is not None else None
-    found = subject.discovery.system if subject.discovery else None
-    # All fields are held against each other in the same cells: those where each of them is known.
-    known = (*dataset.card.systems.values(), found)
-    reach = max(carrier.reach if carrier else 0, *(metrics.reach_of(system, dataset) for system in known))
+    discovery = subject.discovery
+    fields = Fields(dataset, carrier, (discovery.system, discovery.operator) if discovery else None)
+    measured = measure(fields, subject.held_ids, each)
+    is_static = measured.imbalance < STATIC
 
-    def measured(velocity: np.ndarray) -> FieldMeasures:
-        z = metrics.stationarity(velocity, states, grid, reach)
-        cosines: dict[str, float | None] = {}
-        if truth is not None:
-            cosines |= metrics.cosine(velocity, truth, dataset.card.names, grid.inside(reach))
+    def of(name: str) -> FieldMeasures:
+        cosines: dict[str, float | None] = {**measured.cosines.get(name, {})}
         # Of a field that is as good as zero they mean little.
-        return FieldMeasures(z["z_rms"], z["z_max"], dict.fromkeys(cosines) if is_static else cosines)
+        return FieldMeasures(**measured.z[name], cosines=dict.fromkeys(cosines) if is_static else cosines)
 
+    flow = equation = None
     if carrier is not None:
-        velocities["flow"] = metrics.flow_velocity(carrier, states)
-        words, preservation = _judge(subject, carrier, histories["flow"].last, states, imbalance)
-        flow = FlowMeasures(subject.objective, measured(velocities["flow"]), imbalance, words, preservation)
-    if subject.discovery is not None and found is not None:
-        velocities["equation"] = found.rate(states.astype(np.float64), grid, subject.discovery.operator)
-        fresh = None if is_static else measure_fresh(subject.discovery, dataset)
-        equation = EquationMeasures(measured(velocities["equation"]), subject.discovery, fresh)
+        words, preservation = _judge(subject, carrier, histories["flow"].last, states, measured.imbalance, each)
+        flow = FlowMeasures(subject.objective, of("flow"), measured.imbalance, words, preservation)
+    if discovery is not None:
+        fresh = None if is_static else measure_fresh(discovery, dataset)
+        equation = EquationMeasures(of("equation"), discovery, fresh)
     evaluation = Evaluation(
         dataset_hash=subject.dataset.card.dataset_hash,
-        held_out=len(states),
-        truth=replace(measured(truth), cosines={}) if truth is not None else None,
+        held_out=len(subject.held_ids),
+        truth=replace(of("true"), cosines={}) if "true" in measured.z else None,
         score=_last_losses(histories["score"]) if "score" in histories else None,
         flow=flow,
         equation=equation,
     )
-    return Report(evaluation, states, velocities, histories)
+    return Report(evaluation, states, fields.velocities(subject.held_ids[:SHOWN], states), histories)
 
 
 def _last_losses(history: History) -> dict[str, float]:
@@ -106,7 +105,7 @@ def _last_losses(history: History) -> dict[str, float]:
 
 
 def _judge(
-    subject: Subject, flow: Flow, last: Epoch, states: np.ndarray, imbalance: float
+    subject: Subject, flow: Flow, last: Epoch, states: np.ndarray, imbalance: float, each: Mapper
 ) -> tuple[str, Preservation | None]:
     """The verdict on a flow, and whether an ensemble that it carries on stays what it is, which need no truth."""
     assert subject.flow is not None
@@ -116,30 +115,30 @@ def _judge(
         words = verdict.verdict(last.metrics | {"imbalance": imbalance}, learnt_from, subject.dataset.card.grid.shape)
     else:
         words = verdict.static(imbalance) if imbalance < STATIC else ""
-    score = rollout.score_beside(flow, subject.score)
+    score = ways.score_beside(flow, subject.score)
     if flow.alpha is not None and score is None:
         return words, None
-    rolled = rollout.Subject(
+    rolled = ways.Subject(
         flow=flow,
         system=metrics.known_system(subject.dataset),
         grid=subject.dataset.card.grid,
         operator=metrics.operator_of(subject.dataset),
         integrator=subject.dataset.card.settings.get("integrator", "euler"),
         score=score,
-        starts=states[:ROLLED_OUT],
+        starts=states,
         ensemble=subject.dataset.states(evenly(train_ids, REFERENCE)),
         times=list(range(0, ROLLED_STEPS + 1, ROLLED_STEPS // 10)),
     )
-    return words, _measure_preservation(rolled)
+    return words, _measure_preservation(rolled, each)
 
 
-def _measure_preservation(rolled: rollout.Subject) -> Preservation:
-    kinds = {"recovered": rollout.RECOVERED, "random": rollout.RANDOM, "still": rollout.STILL}
-    kinds |= {"score": rollout.SCORE} if rolled.score else {}
-    courses = rollout.roll_out(rolled, tuple(kinds.values()), lambda *_: None).courses
+def _measure_preservation(rolled: ways.Subject, each: Mapper) -> Preservation:
+    kinds = {"recovered": ways.RECOVERED, "random": ways.RANDOM, "still": ways.STILL}
+    kinds |= {"score": ways.SCORE} if rolled.score else {}
+    courses = roll_out(rolled, tuple(kinds.values()), lambda *_: None, each).courses
     ratios = {
         key: courses[kind].ratio_mean if courses[kind].blown_up is None else None
         for key, kind in kinds.items()
         if kind in courses
     }
-    return Preservation(ratios, ROLLED_STEPS, courses[rollout.RECOVERED].decorrelation_time)
+    return Preservation(ratios, ROLLED_STEPS, courses[ways.RECOVERED].decorrelation_time)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from p2d.config import FlowConfig
-from p2d.errors import UserError
+from p2d.errors import UNREADABLE, UserError
 from p2d.fields import Grid, Operator, Scaling
 from p2d.flow.skew import SkewField
 from p2d.flow.system_field import SystemField
@@ -17,7 +17,7 @@ from p2d.places import place
 from p2d.score.model import ScoreModel, model_options
 from p2d.score.spectrum import Spectrum
 from p2d.systems.system import System
-from p2d.training.checkpoint import origin_text, read_checkpoint
+from p2d.training.checkpoint import fitted, origin_text, read_checkpoint
 
 
 class Flow(nn.Module):
@@ -95,14 +95,15 @@ class Flow(nn.Module):
                 Scaling.from_dict(data["scaling"]),
                 Grid.from_dict(data["grid"]) if "grid" in data else PERIODIC,
             )
-            if settings.objective == "training-free":
-                field: LocalField | SkewField = skew_field(
-                    settings, _empty_score(config["score"], weights, grid), len(scaling.scale), grid
-                )
-            else:
-                field = LocalField(**field_options(settings), species=len(scaling.scale), grid=grid)
-            field.load_state_dict(weights)
-        except (KeyError, RuntimeError) as error:
+            species = len(scaling.scale)
+
+            def build() -> LocalField | SkewField:
+                if settings.objective == "training-free":
+                    return skew_field(settings, _empty_score(config["score"], weights, grid), species, grid)
+                return LocalField(**field_options(settings), species=species, grid=grid)
+
+            field = fitted(build, weights)
+        except (RuntimeError, *UNREADABLE) as error:
             raise UserError(
                 f"{path}/model.safetensors does not hold the flow that its config.json describes; train the flow again"
             ) from error

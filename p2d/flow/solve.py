@@ -42,6 +42,19 @@ class Solution:
         return scipy.linalg.solve_triangular(self.factor, mean_rows / self.deviation[:, None], lower=True)
 
 
+def weighted_mean(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Mean over the first axis, of N values of these weights [N]; all the same when None."""
+    return values.mean(axis=0) if weights is None else np.tensordot(weights, values, 1) / weights.sum()
+
+
+def standard_error(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Of the mean of N values, of which each is itself a mean over so many independent ones."""
+    if weights is None:
+        return np.asarray(values.std(axis=0, ddof=1) / np.sqrt(len(values)))
+    square = np.tensordot(weights, (values - weighted_mean(values, weights)) ** 2, 1)
+    return np.sqrt(square / (len(values) - 1) / weights.sum())
+
+
 def _identity(sums: np.ndarray) -> np.ndarray:
     return sums
 
@@ -61,6 +74,7 @@ def solve(
     total: Total = _identity,
     systematic: Systematic | None = None,
     prior: float = 0.0,
+    runs: np.ndarray | None = None,
 ) -> Solution:
     """Coefficients of the stationary field.
 
@@ -71,11 +85,13 @@ def solve(
         total: sums an array over workers.
         systematic: of coefficients [K], a standard error [J] that all mean rates share, added to their covariance.
         prior: weight of |c|^2 beside the misfit, as of coefficients of standard deviation prior^-1/2.
+        runs: how many independent snapshots each of the rows is the mean of, [N]; one when None.
     """
-    count = float(total(np.array([len(rows)], np.float64))[0])
-    mean = total(rows.sum(axis=0, dtype=np.float64) @ basis) / count
+    weights = np.ones(len(rows)) if runs is None else runs.astype(np.float64)
+    groups, count = total(np.array([len(rows), weights.sum()])).tolist()
+    mean = total(np.tensordot(weights, rows, 1) @ basis) / count
     # float64, as the basis stretches small directions up to 1e6 times; one at a time, as a copy of all takes memory
-    own = [((row.astype(np.float64) @ basis) ** 2).sum(axis=1) for row in rows]
+    own = [w * ((row.astype(np.float64) @ basis) ** 2).sum(axis=1) for w, row in zip(weights, rows, strict=True)]
     power = total(np.sum(own, axis=0) if own else np.zeros(len(mean))) / count
     deviation = np.sqrt(power / count) + np.finfo(float).tiny
     factor: np.ndarray = np.eye(len(deviation))
@@ -85,7 +101,7 @@ def solve(
         along = basis @ direction
         rates = np.array([row.astype(np.float64) @ along for row in rows]).reshape(-1, len(mean))
         centred = rates - mean @ direction
-        covariance = total(centred.T @ centred) / max(count - 1, 1) / count
+        covariance = total(centred.T @ (weights[:, None] * centred)) / max(groups - 1, 1) / count
         if systematic:
             shared = systematic(along)
             covariance = covariance + np.outer(shared, shared)

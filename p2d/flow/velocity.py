@@ -254,13 +254,24 @@ class LocalField(nn.Module):
 
 def feature_statistics(x: Tensor, radius: float = 1.0, grid: Grid = PERIODIC) -> tuple[Tensor, Tensor]:
     """Mean and spread [S] of the stencil features over states x [N, C, H, W], where the stencil fits."""
+    return statistics_of(feature_sums(x, radius, grid))
+
+
+def feature_sums(x: Tensor, radius: float = 1.0, grid: Grid = PERIODIC) -> Tensor:
+    """Number of cells, sums and sums of squares of the stencil features there, float64 [3, S]; sums add up."""
     grid = grid.sized(x.shape)
     cells = lattice(grid, 1, math.floor(radius))
     sums = []
     for state in x.split(8):
         z = at_cells(stencil(state, radius, grid), cells).double()
-        sums.append(torch.stack([z.sum(dim=(0, 2)), z.square().sum(dim=(0, 2))]))
-    mean, square = torch.stack(sums).sum(dim=0) / (len(x) * len(cells))
+        count = z.new_full((z.shape[1],), len(z) * len(cells))
+        sums.append(torch.stack([count, z.sum(dim=(0, 2)), z.square().sum(dim=(0, 2))]))
+    return torch.stack(sums).sum(dim=0)
+
+
+def statistics_of(sums: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and spread [S] of features with these sums [3, S]."""
+    mean, square = sums[1:] / sums[0]
     # What does not vary is not blown up to its rounding errors.
     std = (square - mean**2).clamp(min=1e-20).sqrt().maximum(CONSTANT * mean.abs())
     return mean.float(), std.float()

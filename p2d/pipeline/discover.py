@@ -11,7 +11,7 @@ from p2d.config import DiscoverConfig, Source, refuse_other_settings
 from p2d.discovery.result import Discovery
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
-from p2d.runs import EQUATION, short_name
+from p2d.runs import EQUATION, remove_unfinished, short_name
 from p2d.snapshots.store import evenly, find_dataset
 
 PASSES = 4  # as a rule: of rates, and of what steps add until their length settles
@@ -42,8 +42,10 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
     if dropped:
         say(f"  {dropped} of {dataset.card.samples} patterns are uniform and left out")
     with stage(track, "discover", file, {**config.to_dict(), **source.to_dict()}) as child:
-        with progress("discover", PASSES * len(ids), "snapshots") as advance:
-            snapshots = OverRay(dataset, ids, source.workers, advance)
+        with (
+            progress("discover", PASSES * len(ids), "snapshots") as advance,
+            OverRay(dataset, ids, source.workers, advance) as snapshots,
+        ):
             discovery = discover_equation(snapshots, config, system=known_system(dataset))
         fit = time.monotonic() - start - snapshots.seconds
         seconds = {"passes": round(snapshots.seconds, 3), "fit": round(fit, 3)}
@@ -54,6 +56,7 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
             discovery = replace(discovery, simulable=system)
         learnt_from = {"dataset": dataset.folder.name, "systems": list(dataset.card.systems)}
         picture = file.with_name("equation.png")
+        remove_unfinished(file.parent)
         draw_discovery(picture, discovery, truth, pictured, short_name(dataset.folder.name))
         discovery.save(file, settings=settings, learnt_from=learnt_from)  # last: it says that all is there
         child.metrics({key: getattr(discovery, key) for key in ("gap", "misfit", "z_max", "unbalanced")})

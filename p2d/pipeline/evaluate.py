@@ -49,6 +49,8 @@ def evaluate(config: EvaluateConfig, source: Source, out: Path, track: Tracker) 
     before = read_summary(folder)
     if before.get("inputs") == inputs:
         return Outcome("evaluate", False, folder, before, result=Evaluation.from_dict(before))
+    from p2d.cluster.mapping import choose_mapper
+    from p2d.cluster.runtime import shared_folder
     from p2d.discovery.result import Discovery
     from p2d.evaluate.report import Subject, measure_report
     from p2d.show.report import draw_report
@@ -58,14 +60,14 @@ def evaluate(config: EvaluateConfig, source: Source, out: Path, track: Tracker) 
         _, held_ids = dataset.split(source.holdout)
         subject = Subject(
             name=name,
-            dataset=dataset,
+            dataset=replace(dataset, folder=shared_folder(dataset.folder)),
             held_ids=held_ids,
             score=score,
             flow=flow,
             objective=read_config(flow, "flow")["settings"]["objective"] if flow else "",
             discovery=Discovery.load(equation) if equation else None,
         )
-        report = measure_report(subject)
+        report = measure_report(subject, choose_mapper(source.workers))
         draw_report(folder, subject, report, view)
         evaluation = replace(report.evaluation, inputs=inputs, seconds=before.get("seconds", {}))
         evaluation.save(folder / "summary.json")

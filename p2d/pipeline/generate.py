@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from p2d.config import DenoiseConfig, SampleConfig, TrainSource, of_each, settings_hash
 from p2d.config.stored import Json
@@ -19,21 +19,21 @@ from p2d.pipeline.learn import train_score
 from p2d.pipeline.refuse import refuse_other_systems
 from p2d.pipeline.simulate import dataset_facts
 from p2d.pipeline.stage import Outcome, Tracker, stage
-from p2d.progress import Advance, progress, say
-from p2d.runs import DATA, REPORT, SCORE, short_name, write_json
+from p2d.progress import progress, say
+from p2d.runs import DATA, REPORT, SCORE, remove_unfinished, short_name, write_json
 from p2d.score.model import ScoreModel
 from p2d.show.view import View
 from p2d.snapshots import made as derived
 from p2d.snapshots.card import load_card
 from p2d.snapshots.noise import LOOKED_AT, seen, white_noise
-from p2d.snapshots.schema import Samples
 from p2d.snapshots.store import Dataset, evenly, find_dataset, open_dataset
+from p2d.snapshots.writing import writing
 from p2d.tracking.store import Run
 from p2d.training.checkpoint import read_config
-from p2d.training.states import training_states
 
 ROWS = 64  # of a shard
-COMPARED = 1024  # training snapshots, at most, that generated ones are compared with
+COMPARED = 1024  # generated, training and held-out snapshots each, at most, that are compared
+CORES = 8  # of an actor without a GPU: a shard has as many parts of 8 patterns
 
 
 def sample(score: str, config: SampleConfig, out: Path, track: Tracker) -> Outcome:
@@ -62,23 +62,21 @@ def sample(score: str, config: SampleConfig, out: Path, track: Tracker) -> Outco
     if derived.is_finished(place, settings, labels) and report.is_file():
         facts = {**dataset_facts(open_dataset(place)), **json.loads(report.read_text())}
         return Outcome("sample", False, place, facts, result=_quality(facts))
+    from p2d.cluster.runtime import shared_folder
+    from p2d.cluster.shards import Wish, find_device, make, refuse
     from p2d.score import sample as reverse
 
     start = time.monotonic()
-    model, device = _on_device(folder)
-    reverse.check(model, shape, config.steps)
+    reverse.check(ScoreModel.load(folder), shape, config.steps)
     scaling, sized = Scaling.from_dict(trained_on["scaling"]), grid.sized(shape)
     card = derived.first_card(settings, origin, _species(made), sized, scaling, ROWS)
     view = View(card.species, card.grid, config.show)
-
-    def samples(number: int) -> Samples:
-        ids = labels[number].sample_id.tolist()
-        parts = reverse.generate(model, ids, shape, config.steps, config.seed, config.churn)
-        return derived.samples_of(_values(parts, card.species, scaling, advance), labels[number], card)
-
+    maker = reverse.Patterns(shared_folder(folder), card, config.num_samples, config.steps, config.seed, config.churn)
+    wish = Wish(find_device("auto"), config.workers, cores=CORES, name="workers")
+    refuse(wish, len(labels), place)
     with stage(track, "sample", place, {**config.to_dict(), "score": str(folder)}) as child:
-        with progress("sample", config.num_samples, "patterns") as advance:
-            dataset = derived.make(place, card, labels, samples, device, advance)
+        with progress("sample", config.num_samples, "patterns") as advance, writing(place, card) as kept:
+            dataset = make(maker, wish, place, kept, labels, advance)
         measured = _judge(dataset, compared, trained_on["holdout"], report.parent, view, child)
         write_json(report, measured)
     facts = {**dataset_facts(dataset), **measured}
@@ -89,27 +87,10 @@ def _quality(facts: Json) -> Quality | None:
     return Quality.from_dict(facts["quality"]) if "quality" in facts else None
 
 
-def _values(
-    parts: Iterable[torch.Tensor], species: Sequence[Species], scaling: Scaling, advance: Advance
-) -> np.ndarray:
-    """States in training coordinates, in parts, as values cut off at the species' ranges, float32 [N, C, H, W]."""
-    made = []
-    for part in parts:
-        made.append(part.cpu())
-        advance(len(part))
-    low, high = (torch.tensor([getattr(s, end) for s in species])[:, None, None] for end in ("low", "high"))
-    return scaling.to_values(torch.cat(made)).clamp(low, high).numpy()
-
-
 def _species(made: Json) -> tuple[Species, ...]:
     """The species that a score model was trained on; models of before knew u and v in [0, 1]."""
     told = made.get("learnt_from", {}).get("species")
     return tuple(Species(**species) for species in told) if told else (Species("u"), Species("v"))
-
-
-def _on_device(folder: Path) -> tuple[ScoreModel, str]:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return ScoreModel.load(folder).to(device), device
 
 
 def _own_dataset(name: str, trained_on: Json, model: Path, out: Path) -> Dataset | None:
@@ -143,8 +124,9 @@ def _judge(dataset: Dataset, compared: Dataset | None, holdout: float, folder: P
     from p2d.show import curves, figures
 
     name = short_name(dataset.folder.name)
-    states = dataset.states(np.arange(dataset.card.samples))
+    states = dataset.states(evenly(np.arange(dataset.card.samples), COMPARED))
     sheet = folder / "generated.png"
+    remove_unfinished(folder)
     figures.draw_states(sheet, states[:64], view, name)
     child.artifact(sheet)
     if compared is None:
@@ -173,23 +155,23 @@ def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracke
     Raises:
         UserError: no noise to be seen, or more than the patterns themselves vary by.
     """
+    from p2d.cluster.runtime import shared_folder
+    from p2d.cluster.shards import Wish, find_device, make, refuse
     from p2d.score import denoise as denoising
-    from p2d.score.spectrum import measure
     from p2d.show import figures
 
     start = time.monotonic()
     dataset = find_dataset(source.dataset, out)
     own = dataset.card
     view = View(own.species, own.grid, show)
-    grid, scaling = own.grid.shape, dataset.scaling
+    grid = own.grid.shape
     short = source.name or short_name(dataset.folder.name)
     place = DATA.place(out, f"{short}_denoised_{grid[0]}x{grid[1]}")
     train_ids, _ = dataset.split(source.holdout)
-    parts = np.array_split(train_ids, -(-len(train_ids) // ROWS))
-    spectrum = measure((training_states(dataset, part) for part in parts), own.grid)
-    spread = (spectrum.variance(grid).sqrt() * torch.tensor(scaling.scale)).tolist()
+    some = dataset.states(evenly(train_ids, LOOKED_AT))
+    spread = some[..., own.grid.inside(0)].std(axis=(0, 2), dtype=np.float64).tolist()
     given = of_each("noise", config.noise, len(own.species)) if any(config.noise) else None
-    sigma = given or _estimated(dataset, evenly(train_ids, LOOKED_AT))
+    sigma = given or _estimated(dataset, some)
     if any(noise >= std for noise, std in zip(sigma, spread, strict=True)):
         raise UserError(
             f"noise = {_by_species(dataset, sigma, 'g')} is as much as the snapshots vary in all "
@@ -208,24 +190,17 @@ def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracke
     if derived.is_finished(place, settings, labels):
         return Outcome("denoise", False, place, {**dataset_facts(open_dataset(place)), "noise": told})
     trainer = TrainSource(**{**source.to_dict(), "name": f"{short}_denoiser"})
-    coordinates, level = denoising.of_equal_noise(scaling, sigma)
+    coordinates, level = denoising.of_equal_noise(dataset.scaling, sigma)
     training = denoising.training_settings(config, sigma, level)
     trained = train_score(training, trainer, out, track, show, coordinates)
-    model, device = _on_device(trained.where)
-    names = [entry["name"] for entry in dataset.card.shards]
-
-    def samples(number: int) -> Samples:
-        ids, states = dataset.read_shard(names[number])
-        x = coordinates.to_training(torch.tensor(states, device=device))
-        parts = denoising.denoised(model, x, level)
-        alive = np.isin(ids, dataset.living)
-        values = _values(parts, own.species, coordinates, advance)
-        return derived.samples_of(values, labels[number], card, alive)
-
-    card = derived.first_card(settings, origin, own.species, own.grid, scaling, own.chunk, like=own)
+    card = derived.first_card(settings, origin, own.species, own.grid, dataset.scaling, own.chunk, like=own)
+    wish = Wish(find_device("auto"), source.most_workers, cores=CORES, name="workers")
+    refuse(wish, len(labels), place)
     with stage(track, "denoise", place, {**config.to_dict(), **source.to_dict(), "noise": told}) as child:
-        with progress("denoise", dataset.card.samples, "snapshots") as advance:
-            made = derived.make(place, card, labels, samples, device, advance)
+        with progress("denoise", dataset.card.samples, "snapshots") as advance, writing(place, card) as kept:
+            source_data = replace(dataset, folder=shared_folder(dataset.folder))
+            maker = denoising.Denoised(shared_folder(trained.where), source_data, coordinates, level, kept)
+            made = make(maker, wish, place, kept, labels, advance)
         picture = REPORT.place(out, place.name) / "denoised.png"
         ids, name = dataset.living[:4], short_name(place.name)
         pair = np.concatenate([states.states(ids) for states in (dataset, made)])
@@ -237,13 +212,13 @@ def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracke
     return Outcome("denoise", True, place, facts, time.monotonic() - start)
 
 
-def _estimated(dataset: Dataset, sample_ids: np.ndarray) -> tuple[float, ...]:
-    """The noise of each species, told on the screen.
+def _estimated(dataset: Dataset, states: np.ndarray) -> tuple[float, ...]:
+    """The noise of each species in some snapshots of a dataset, told on the screen.
 
     Raises:
         UserError: there is none to be seen.
     """
-    states, grid = dataset.states(sample_ids), dataset.card.grid
+    grid = dataset.card.grid
     levels = white_noise(states, grid)
     told = _by_species(dataset, levels, ".3g")
     if not any(seen(states, grid)):

@@ -14,7 +14,7 @@ from p2d.fields import Scaling
 from p2d.pipeline.refuse import refuse_objective, refuse_other_levels, refuse_other_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
-from p2d.runs import FLOW, REPORT, SCORE, short_name
+from p2d.runs import FLOW, REPORT, SCORE, remove_unfinished, short_name
 from p2d.show.view import View
 from p2d.snapshots.store import Dataset, find_dataset
 from p2d.systems.expressions import functions_in
@@ -63,6 +63,7 @@ def train_score(
 
         _, held = dataset.split(source.holdout)
         state, folder = dataset.states(held[:1])[0], REPORT.place(out, name) / "training"
+        remove_unfinished(folder)
         return pictures.draw_progress(folder, ScoreModel.load(model), state, dataset.scaling, history, view, name)
 
     return run_job("train-score", job, track, draw)

@@ -17,7 +17,8 @@ from p2d.discovery.result import Discovery
 from p2d.errors import UserError
 from p2d.evaluate.course import Rollout
 from p2d.evaluate.metrics import known_system, operator_of
-from p2d.evaluate.rollout import KINDS, Subject, roll_out, score_beside
+from p2d.evaluate.rollout import roll_out
+from p2d.evaluate.ways import KINDS, Subject, score_beside
 from p2d.fields import Scaling
 from p2d.flow.model import Flow
 from p2d.pipeline.refuse import refuse_other_levels, refuse_other_systems, refuse_systems
@@ -57,6 +58,7 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
     file = place / "rollout.json"
     if file.is_file() and (before := Rollout.load(file)).inputs == inputs:
         return Outcome("rollout", False, place, before.to_dict(), result=before)
+    from p2d.cluster.mapping import choose_mapper
     from p2d.show import figures
 
     if not figures.can_animate(config.animation):
@@ -76,8 +78,9 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
         **{key: getattr(config, key) for key in ("times", "eta", "alpha", "noise", "step", "seed")},
     )
     with stage(track, "rollout", place, {**config.to_dict(), **source.to_dict()}) as child:
-        with progress("rollout", len(KINDS) * len(subject.times), "frames") as advance:
-            rolled = replace(roll_out(subject, KINDS, advance), inputs=inputs, starts=tuple(starts.tolist()))
+        each = choose_mapper(source.workers)
+        with progress("rollout", len(KINDS) * len(subject.times) * len(starts), "frames") as advance:
+            rolled = replace(roll_out(subject, KINDS, advance, each), inputs=inputs, starts=tuple(starts.tolist()))
         _draw(place, rolled, config, f"{carrier.name}, sample {config.sample}", view)
         for n, at in enumerate(config.times):
             child.metrics(rolled.metrics(n), step=at)

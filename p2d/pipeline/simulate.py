@@ -26,8 +26,8 @@ def simulate(config: SimulateConfig, out: Path, track: Tracker) -> Outcome:
     simulation = resolve_simulation(config, out)
     if is_finished(simulation, folder):
         return Outcome("simulate", False, folder, dataset_facts(open_dataset(folder)))
-    from p2d.cluster.simulation import find_device
-    from p2d.cluster.simulation import simulate as simulate_on_ray
+    from p2d.cluster.shards import find_device
+    from p2d.cluster.shards import simulate as simulate_on_ray
 
     start = time.monotonic()
     find_device(config.wished_device)  # refused before a run is tracked
@@ -98,7 +98,7 @@ def verify(name: str, out: Path, repair: bool) -> tuple[Path, list[Fault]]:
         if fault.name.endswith(".parquet") and fault.name not in known:
             (folder / fault.name).rename(folder / f"{fault.name}.foreign")
     if any(fault.name in known for fault in faults) or not card.complete:
-        from p2d.cluster.simulation import simulate as simulate_on_ray
+        from p2d.cluster.shards import simulate as simulate_on_ray
 
         with progress("repair", card.samples or simulation.num_samples * len(card.systems), "samples") as advance:
             simulate_on_ray(simulation, config, folder, advance)

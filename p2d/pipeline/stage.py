@@ -17,6 +17,7 @@ from p2d import signals
 from p2d.events import note
 from p2d.lock import sole_writer
 from p2d.progress import say
+from p2d.runs import remove_unfinished
 from p2d.tracking.store import Run
 
 PACKAGES = ("p2d", "ray", "torch", "pyarrow")  # whose versions are noted with a result
@@ -51,6 +52,8 @@ def stage(track: Tracker, name: str, where: Path, parameters: dict[str, Any]) ->
         UserError: another process is at this very result.
     """
     with sole_writer(where, beside=True):
+        if where.is_dir():
+            remove_unfinished(where)
         say(f"{name} -> {where}")
         note(where, "started", stage=name, command=_command(), settings={k: str(v) for k, v in parameters.items()})
         start = time.monotonic()

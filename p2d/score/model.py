@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from p2d.config import fits_unet
-from p2d.errors import UserError
+from p2d.errors import UNREADABLE, UserError
 from p2d.fields import Grid
 from p2d.places import place
 from p2d.score import noise
@@ -182,16 +182,16 @@ class ScoreModel(nn.Module):
         Raises:
             UserError: no checkpoint there, one of another kind, or weights that its config does not describe.
         """
-        from p2d.training.checkpoint import origin_text, read_checkpoint
+        from p2d.training.checkpoint import fitted, origin_text, read_checkpoint
 
         config, weights = read_checkpoint(place(path), "score")
         try:
             grid = Grid.from_dict(config["data"]["grid"])
             knots, power, mean = (weights[f"spectrum.{name}"] for name in ("wavenumber", "power", "mean"))
             spectrum = Spectrum(knots, power, mean, grid.edges)
-            model = cls(**model_options(config["settings"]), spectrum=spectrum, grid=grid)
-            model.load_state_dict(weights)
-        except (KeyError, RuntimeError) as error:
+            options = model_options(config["settings"])
+            model = fitted(lambda: cls(**options, spectrum=spectrum, grid=grid), weights)
+        except (RuntimeError, *UNREADABLE) as error:
             raise UserError(
                 f"{path}/model.safetensors does not hold the score model that its config.json describes "
                 f"(channels {config['settings'].get('channels')}); train the score again"

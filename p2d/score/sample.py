@@ -8,14 +8,22 @@ for waves, 54 and 10 for maze, whose averages hardly vary from one snapshot to t
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from p2d.errors import UserError
+from p2d.fields import Scaling, Species
 from p2d.score import noise
 from p2d.score.model import ScoreModel
+from p2d.snapshots import made as derived
+from p2d.snapshots.card import Card
+from p2d.snapshots.schema import Samples
+from p2d.threads import each_on_one_thread
 from p2d.training.randomness import sample_generator
 
 RHO = 7.0  # Karras et al. 2022, Eq. 5: how much denser noise levels lie towards the clear end
@@ -84,9 +92,14 @@ def reverse(
     return y
 
 
-@torch.no_grad()
 def generate(
-    model: ScoreModel, ids: list[int], grid: tuple[int, int], steps: int, seed: int, churn: float = 0.0
+    model: ScoreModel,
+    ids: list[int],
+    grid: tuple[int, int],
+    steps: int,
+    seed: int,
+    churn: float = 0.0,
+    threads: int | None = None,
 ) -> Iterator[Tensor]:
     """New patterns in training coordinates, a few at a time, [B, C, H, W] on the model's device.
 
@@ -95,19 +108,78 @@ def generate(
 
     Args:
         model: of a range of signal levels.
-        ids: a number for each; a pattern depends on (seed, id).
+        ids: a number for each; a pattern depends on (seed, id), and in its last digits on those it is advanced with.
         grid: rows and columns, such as the model takes.
         steps: of the solver; each but the last evaluates the model twice.
         seed: of all noise.
         churn: see `reverse`.
+        threads: of the CPU, which change nothing; as many as torch has when None.
 
     Raises:
         UserError: see `check`.
     """
     levels = check(model, grid, steps)
     device = model.spectrum.mean.device
-    for first in range(0, len(ids), TOGETHER):
-        streams = [sample_generator(seed, 0, i) for i in ids[first : first + TOGETHER]]
+
+    @torch.no_grad()
+    def patterns(some: list[int]) -> Tensor:
+        streams = [sample_generator(seed, 0, i) for i in some]
         drawn = torch.stack([torch.randn(2, model.species, *grid, generator=g) for g in streams]).to(device)
         field = model.spectrum.mean.view(1, -1, 1, 1) + model.spectrum.draw(drawn[:, 0])
-        yield model.filled(reverse(model, field + levels[0] * drawn[:, 1], levels, churn, streams))
+        return model.filled(reverse(model, field + levels[0] * drawn[:, 1], levels, churn, streams))
+
+    parts = [ids[first : first + TOGETHER] for first in range(0, len(ids), TOGETHER)]
+    return each_on_one_thread(patterns, parts, threads_on(device, threads))
+
+
+def threads_on(device: torch.device, threads: int | None) -> int:
+    """How many threads evaluate a model: as asked for, or as many as torch has; one on a GPU."""
+    return 1 if device.type == "cuda" else threads or torch.get_num_threads()
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """Makes the shards of a generated dataset, see snapshots/writing.py.
+
+    Attributes:
+        model: checkpoint folder of the score model.
+        card: of the dataset that is made.
+        steps, seed, churn: see `generate`.
+    """
+
+    model: Path
+    card: Card
+    count: int
+    steps: int
+    seed: int
+    churn: float
+
+    def on(self, device: str, threads: int, tell: Callable[[int], None]) -> Callable[[int], Samples]:
+        """Generates the shard of a number."""
+        model, card = ScoreModel.load(self.model).to(device), self.card
+        assert card.scaling is not None
+        to_values = values_of(card.species, card.scaling, tell)
+
+        def samples(number: int) -> Samples:
+            labels = derived.generated_rows(self.count, card.chunk, self.seed, number)
+            ids = labels.sample_id.tolist()
+            parts = generate(model, ids, card.grid.shape, self.steps, self.seed, self.churn, threads)
+            return derived.samples_of(to_values(parts), labels, card)
+
+        return samples
+
+
+def values_of(
+    species: Sequence[Species], scaling: Scaling, tell: Callable[[int], None]
+) -> Callable[[Iterable[Tensor]], np.ndarray]:
+    """From states in training coordinates, in parts, to values cut off at the species' ranges, float32 [N, C, H, W]."""
+    low, high = (torch.tensor([getattr(s, end) for s in species])[:, None, None] for end in ("low", "high"))
+
+    def values(parts: Iterable[Tensor]) -> np.ndarray:
+        made = []
+        for part in parts:
+            made.append(part.cpu())
+            tell(len(part))
+        return scaling.to_values(torch.cat(made)).clamp(low, high).numpy()
+
+    return values

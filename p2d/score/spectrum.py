@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,10 @@ class Spectrum(nn.Module):
         self.edges = edges
         self._grids: dict[tuple[int, int, torch.device, torch.dtype], Modes] = {}
         self.register_load_state_dict_post_hook(lambda module, _keys: module._grids.clear())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the modes that were kept: they may be of a derivative that was being taken."""
+        return {**self.__dict__, "_grids": {}}
 
     @classmethod
     def white(cls, mean: Tensor, std: Tensor, edges: Edges = PERIODIC) -> Spectrum:

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from p2d.errors import UserError
+from p2d.errors import UNREADABLE, UserError, one_line, refuse_other_types
 from p2d.fields import Grid, Scaling, Species
 from p2d.observables import Ensemble
 from p2d.runs import write_json
@@ -90,7 +90,7 @@ class Card:
         """The card of these JSON types.
 
         Raises:
-            TypeError, KeyError, ValueError, UserError: they are none.
+            UserError, or one of UNREADABLE: they are none.
         """
         scaling = values.get("scaling")
         typed = {
@@ -101,7 +101,9 @@ class Card:
             "scaling": Scaling.from_dict(scaling) if scaling else None,
             "ensembles": {label: Ensemble.from_dict(e) for label, e in values.get("ensembles", {}).items()},
         }
-        return cls(**{**values, **typed})
+        card = cls(**{**values, **typed})
+        refuse_other_types(card, cls, "card")
+        return card
 
 
 def load_card(folder: Path) -> Card:
@@ -117,7 +119,7 @@ def load_card(folder: Path) -> Card:
         raise UserError(f"{folder} holds no card.json, so it is no dataset of p2d; p2d simulate makes one")
     try:
         values = json.loads(file.read_text(errors="replace"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is not JSON ({error}); simulate the dataset again") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise UserError(f"{file} is not the card of a {FORMAT}; p2d simulate makes one")
@@ -134,8 +136,8 @@ def load_card(folder: Path) -> Card:
     try:
         values = version_2.upgraded(values) if own == version_2.VERSION else values
         return Card.from_dict({**values, "version": VERSION})  # that of 3 has other words for its shards alone
-    except (TypeError, KeyError, ValueError, AttributeError, UserError) as error:
-        raise UserError(f"{file} is damaged ({error}); simulate the dataset again") from error
+    except (*UNREADABLE, UserError) as error:
+        raise UserError(f"{file} is damaged ({one_line(error)}); simulate the dataset again") from error
 
 
 def software() -> dict[str, str]:

@@ -1,29 +1,24 @@
-"""Shards on disk, one and many: written whole or not at all, checked when read, listed at once, read in threads."""
+"""Shards on disk, one and many: written whole or not at all, checked when read, listed at once."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from p2d.errors import UserError
+from p2d.errors import UserError, unwritable
 from p2d.observables import Sums
+from p2d.places import arrow_source
 from p2d.runs import whole
 from p2d.snapshots import schema
 from p2d.snapshots.shards import HASH_BYTES, UNKNOWN, Kind, shard_name, shard_number
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 # Bytes of equal rank beside each other: states take 1.6 times less room than with zstd alone, and less time.
 PARQUET: dict[str, Any] = {
@@ -155,18 +150,18 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         UserError: a file that is missing, cut or foreign.
     """
     try:
-        with ExitStack() as stack:
-            source = str(path) if isinstance(path, os.PathLike) else stack.enter_context(path.open("rb"))
-            file = stack.enter_context(pq.ParquetFile(source))
-            return file.read(columns, use_threads=False)
-    except (pa.ArrowException, OSError) as error:
+        with pq.ParquetFile(arrow_source(path)) as file:
+            return schema.of_plain_types(file.read(columns, use_threads=False))
+    except (pa.ArrowException, OSError, UserError) as error:
+        if unwritable(error):  # nothing says that the file is damaged
+            raise
         raise _unreadable(path, error) from error
 
 
 def table_of(data: bytes) -> pa.Table:
     """The shard of these bytes."""
     with pq.ParquetFile(pa.BufferReader(data)) as file:
-        return file.read(use_threads=False)
+        return schema.of_plain_types(file.read(use_threads=False))
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
@@ -180,7 +175,7 @@ class Listing:
 
     Attributes:
         size: int64 [S], bytes; -1 for a shard that is not there.
-        time: float64 [S], when each was last changed, seconds.
+        time: int64 [S], when each was last changed, nanoseconds.
     """
 
     size: np.ndarray
@@ -189,11 +184,11 @@ class Listing:
     @classmethod
     def of(cls, folder: Path, count: int) -> Listing:
         """Of so many shards."""
-        listing = cls(np.full(count, UNKNOWN, np.int64), np.zeros(count))
+        listing = cls(np.full(count, UNKNOWN, np.int64), np.zeros(count, np.int64))
         for number, file in _listed(folder):
             if number < count:
                 facts = file.stat()
-                listing.size[number], listing.time[number] = facts.st_size, facts.st_mtime
+                listing.size[number], listing.time[number] = facts.st_size, facts.st_mtime_ns
         return listing
 
 
@@ -211,19 +206,3 @@ def _listed(folder: Path) -> Iterator[tuple[int, Any]]:
         number = shard_number(file.name)
         if number is not None:
             yield number, file
-
-
-def in_threads(task: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """What a task makes of each item, in their order; a few are under way at a time, in threads.
-
-    Reading, decoding and hashing run without Python's lock.
-    """
-    threads = 2 * (os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads) as pool:
-        under_way: deque[Future[Result]] = deque()
-        for item in items:
-            under_way.append(pool.submit(task, item))
-            if len(under_way) > 4 * threads:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()

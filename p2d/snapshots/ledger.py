@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from p2d.observables import Sums
-from p2d.snapshots.files import in_threads, read_table
+from p2d.snapshots.files import read_table
 from p2d.snapshots.shards import NUMBERS, Shards, shard_name
+from p2d.threads import Mapper, in_threads
 
 DIGESTS_KEPT = 2**24  # bytes of digests of shards that came too early; of further ones they are read again
 TOGETHER = 16  # shards whose sums are put together at once
-
-Mapper = Callable[[Callable[[int], Any], Iterable[int]], Iterable[Any]]  # what a task gives for each number, as map
 
 
 class DatasetHash:

@@ -51,10 +51,11 @@ def first_card(
 
 def generated_labels(count: int, chunk: int, seed: int) -> ShardLabels:
     """Labels of the rows of each shard of a generated dataset: a run of its own each, of a system not known."""
-    return ShardLabels(-(-count // chunk), partial(_generated, count, chunk, seed))
+    return ShardLabels(-(-count // chunk), partial(generated_rows, count, chunk, seed))
 
 
-def _generated(count: int, chunk: int, seed: int, number: int) -> schema.Labels:
+def generated_rows(count: int, chunk: int, seed: int, number: int) -> schema.Labels:
+    """Labels of the rows of the shard of a number."""
     ids = np.arange(number * chunk, min((number + 1) * chunk, count), dtype=np.int64)
     return schema.Labels(ids, ids, np.zeros_like(ids), np.full(len(ids), np.nan), seed, GENERATED)
 
@@ -103,4 +104,4 @@ def make(
         labels, device, advance: see snapshots/writing.py, as for what is raised.
     """
     with shards.writing(folder, card) as kept:
-        return shards.make(folder, kept, labels, samples, device, advance)
+        return shards.make(folder, kept, labels, shards.written_here(folder, samples), device, advance)

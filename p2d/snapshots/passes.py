@@ -1,9 +1,16 @@
-"""Passes over an ensemble of snapshots: a task finds small arrays in each, wherever the snapshots are."""
+"""Passes over an ensemble of snapshots: a task finds small arrays in each, which are added up in groups of runs.
+
+Runs are independent, frames of one run are not. Each frame counts one over the frames of its run, so that each run
+counts once, and what a pass leaves is one mean for each group of runs. Up to GROUPS runs each is a group of its own; of
+more, groups hold several, and what a pass leaves grows no further: a covariance of means over groups tells what one of
+means over runs does, and so do bootstrap resamples of groups.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -14,6 +21,28 @@ from p2d.snapshots.store import Dataset, evenly
 Findings = dict[str, np.ndarray]
 Task = Callable[[int, np.ndarray], Findings]  # of a sample's id and its state [C, H, W]
 SPECIES = ("u", "v")  # of arrays that say nothing
+GROUPS = 1024  # of runs, at most
+# Stretches of successive runs in a group: their samples lie in few shards, and all together all over the ensemble.
+STRETCHES = 4
+KEPT = 64  # samples that are not finite, of which it is kept what was found in them
+
+
+@dataclass(frozen=True, eq=False)
+class Means:
+    """What a task finds: means over the runs of each of G groups.
+
+    Attributes:
+        of: arrays [G, ...].
+        runs: how many runs each group holds, [G].
+        broken: what was found in samples where not all of it is finite, by their ids, of the first ones; they count
+            in no group.
+        broken_count: how many there are of these.
+    """
+
+    of: Findings
+    runs: np.ndarray
+    broken: dict[int, Findings] = field(default_factory=dict)
+    broken_count: int = 0
 
 
 @runtime_checkable
@@ -25,12 +54,8 @@ class Snapshots(Protocol):
         """Their ids [N], rising."""
 
     @property
-    def runs(self) -> np.ndarray:
-        """The run that each is of, [N]; runs are independent of each other."""
-
-    @property
-    def times(self) -> np.ndarray:
-        """When each was taken, [N] in one unit for all; nan where it is not known."""
+    def run_count(self) -> int:
+        """How many independent runs they are of."""
 
     @property
     def species(self) -> tuple[str, ...]:
@@ -46,15 +71,112 @@ class Snapshots(Protocol):
     def states_of(self, sample_ids: np.ndarray) -> np.ndarray:
         """States [M, C, H, W] of these samples, in their order."""
 
-    def each(self, task: Task) -> Findings:
-        """What a task finds in every snapshot, arrays [N, ...] in the order of ids."""
+    def pairs(self, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """At most so many pairs of successive frames of a run: ids [P, 2], and the times between them [P]."""
+
+    def means(self, task: Task) -> Means:
+        """What a task finds, on average over the runs of each group."""
 
 
-def carry_out(task: Task, sample_ids: np.ndarray, states: np.ndarray) -> Findings:
-    """What a task finds in each of these states [N, C, H, W], arrays [N, ...]; nan where it finds nothing."""
-    with np.errstate(all="ignore"):  # whoever asks refuses what is not finite, and can name the sample
-        findings = [task(int(i), state) for i, state in zip(sample_ids, states, strict=True)]
-    return {key: np.stack([of_one[key] for of_one in findings]) for key in findings[0]}
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """The group that each of N samples counts in.
+
+    Attributes:
+        place: of its group, [N].
+        share: how much it counts, one over the samples of its run, [N].
+        runs: how many runs each group holds, [G].
+    """
+
+    place: np.ndarray
+    share: np.ndarray
+    runs: np.ndarray
+
+    @classmethod
+    def of(cls, runs: np.ndarray, most: int = 0) -> Groups:
+        """At most so many groups (0: GROUPS) of the samples of these runs [N]."""
+        most = most or GROUPS
+        names, run, size = np.unique(runs, return_inverse=True, return_counts=True)
+        stretch = -(-len(names) // (most * STRETCHES)) if len(names) > most else 1
+        group = (np.arange(len(names)) // stretch % most).astype(np.int32)
+        return cls(group[run], (1 / size)[run], np.bincount(group))
+
+
+@dataclass(eq=False)
+class Sums:
+    """What a task finds in some samples, added up in the groups they count in.
+
+    Attributes:
+        of: by group, arrays [...].
+        broken, broken_count: see `Means`.
+    """
+
+    of: dict[int, Findings] = field(default_factory=dict)
+    broken: dict[int, Findings] = field(default_factory=dict)
+    broken_count: int = 0
+
+    @classmethod
+    def over(
+        cls, task: Task, sample_ids: np.ndarray, states: Iterable[np.ndarray], places: np.ndarray, shares: np.ndarray
+    ) -> Sums:
+        """Of these samples and their states [C, H, W], one after the other, each in its group by its share."""
+        sums = cls()
+        with np.errstate(all="ignore"):  # whoever asks refuses what is not finite, and can name the sample
+            for i, state, place, share in zip(sample_ids, states, places, shares, strict=True):
+                findings = task(int(i), state)
+                if all(np.isfinite(values).all() for values in findings.values()):
+                    sums._count(int(place), {key: share * values for key, values in findings.items()})
+                else:
+                    sums._break({int(i): findings}, 1)
+        return sums
+
+    def add(self, others: Sums) -> None:
+        """Those of other samples; to the last bit the same in the same order alone."""
+        for place, findings in others.of.items():
+            self._count(place, findings)
+        self._break(others.broken, others.broken_count)
+
+    def means(self, groups: Groups) -> Means:
+        """Means over the runs of each group; the sums are used up."""
+        shapes = {key: values.shape for one in self.of.values() for key, values in one.items()}
+        made = {key: np.zeros((len(groups.runs), *shape)) for key, shape in shapes.items()}
+        while self.of:  # none is kept twice
+            place, findings = self.of.popitem()
+            for key, values in findings.items():
+                made[key][place] = values / groups.runs[place]
+        return Means(made, groups.runs, self.broken, self.broken_count)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its numbers."""
+        every = (*self.of.values(), *self.broken.values())
+        return sum(values.nbytes for findings in every for values in findings.values())
+
+    def _count(self, place: int, findings: Findings) -> None:
+        own = self.of.get(place)
+        # A copy: what came from elsewhere is a view of all that came with it.
+        self.of[place] = {key: own[key] + v if own else v.copy() for key, v in findings.items()}
+
+    def _break(self, broken: dict[int, Findings], count: int) -> None:
+        self.broken_count += count
+        self.broken |= dict(list(broken.items())[: KEPT - len(self.broken)])
+
+
+def successive(sample_ids: np.ndarray, runs: np.ndarray, times: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """At most so many pairs of successive frames of a run at known times, evenly spread.
+
+    Args:
+        sample_ids, runs, times: [N].
+
+    Returns:
+        Ids [P, 2], and the times between them [P].
+    """
+    order = np.lexsort((times, runs))
+    runs, times = runs[order], times[order]
+    between = np.diff(times)
+    first = np.flatnonzero((runs[1:] == runs[:-1]) & np.isfinite(between) & (between > 0))
+    first = evenly(first, most) if len(first) else first
+    return sample_ids[order[first[:, None] + (0, 1)]], between[first]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +210,16 @@ class InMemory:
         card = dataset.card
         return cls(dataset.states(ids), ids, dataset.runs(ids), dataset.times(ids), card.names, card.grid)
 
+    @cached_property
+    def groups(self) -> Groups:
+        """The groups that they count in."""
+        return Groups.of(self.runs)
+
+    @property
+    def run_count(self) -> int:
+        """How many independent runs they are of."""
+        return int(self.groups.runs.sum())
+
     def some(self, most: int) -> np.ndarray:
         """States [M, C, H, W] of at most so many, evenly spread."""
         return evenly(self.states, most)
@@ -96,6 +228,11 @@ class InMemory:
         """States [M, C, H, W] of these samples, in their order."""
         return self.states[np.searchsorted(self.sample_ids, sample_ids)]
 
-    def each(self, task: Task) -> Findings:
-        """What a task finds in every snapshot, one after the other."""
-        return carry_out(task, self.sample_ids, self.states)
+    def pairs(self, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """At most so many pairs of successive frames of a run: ids [P, 2], and the times between them [P]."""
+        return successive(self.sample_ids, self.runs, self.times, most)
+
+    def means(self, task: Task) -> Means:
+        """What a task finds, on average over the runs of each group, one snapshot after the other."""
+        groups = self.groups
+        return Sums.over(task, self.sample_ids, self.states, groups.place, groups.share).means(groups)

@@ -120,6 +120,28 @@ def _tensors(values: np.ndarray, dtype: Any) -> pa.Array:
     return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(values, dtype))
 
 
+def of_plain_types(table: pa.Table) -> pa.Table:
+    """The table, of which every column is of Arrow's own types, as all of ours are.
+
+    Raises:
+        UserError: another extension type, names its column: Ray registers one whose values are pickled objects, so that
+            reading them runs what somebody has put there.
+    """
+    for field in table.schema:
+        if not _is_plain(field.type):
+            raise UserError(f"column {field.name!r} is of type {field.type}, which is not one of Arrow's own")
+    return table
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    if isinstance(kind, pa.FixedShapeTensorType):
+        return _is_plain(kind.value_type)
+    if isinstance(kind, pa.BaseExtensionType):
+        return False
+    inner = [kind.field(n).type for n in range(kind.num_fields)]
+    return all(map(_is_plain, [*inner, kind.value_type] if pa.types.is_dictionary(kind) else inner))
+
+
 def array_of(table: pa.Table, column: str) -> np.ndarray:
     """A tensor column as an array: `state` as float32 [N, C, H, W], the averages as float64 [N, K]."""
     return table.column(column).combine_chunks().to_numpy_ndarray()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -324,6 +325,24 @@ def _labels_of_shard(plans: Plans, number: int) -> schema.Labels:
     return labels_of(plans.simulation, plans[number])
 
 
+@dataclass(frozen=True)
+class Simulated:
+    """Makes the shards of a simulation, see snapshots/writing.py."""
+
+    simulation: Simulation
+
+    def on(self, device: str, threads: int, tell: Callable[[int], None]) -> Callable[[int], schema.Samples]:
+        """Simulates the shard of a number."""
+        plans = plan(self.simulation)
+
+        def samples(number: int) -> schema.Samples:
+            made = simulate_samples(self.simulation, plans[number], device, threads)
+            tell(plans[number].rows)
+            return made
+
+        return samples
+
+
 def simulate_here(config: SimulateConfig, folder: Path) -> store.Dataset:
     """Make a dataset in this process, without Ray: for small data, notebooks and tests."""
     simulation = with_starts(config.simulation())
@@ -331,10 +350,6 @@ def simulate_here(config: SimulateConfig, folder: Path) -> store.Dataset:
         return store.open_dataset(folder)
     device = stepping.choose_device(config.wished_device)
     with writing(simulation, folder) as (card, simulation):
-        plans = plan(simulation)
-
-        def samples(number: int) -> schema.Samples:
-            return simulate_samples(simulation, plans[number], device, config.threads or None)
-
-        labels = shard_labels(simulation)
-        return shards.make(folder, card, labels, samples, device, normalize=simulation.normalize)
+        samples = Simulated(simulation).on(device, config.threads or os.cpu_count() or 1, lambda _: None)
+        make_shards = shards.written_here(folder, samples)
+        return shards.make(folder, card, shard_labels(simulation), make_shards, device, normalize=simulation.normalize)

@@ -17,9 +17,10 @@ from p2d.places import place
 from p2d.runs import DATA
 from p2d.snapshots import schema
 from p2d.snapshots.card import SHARD_VERSION, Card, load_card
-from p2d.snapshots.files import in_threads, label_entry, read_table, shards_there
+from p2d.snapshots.files import label_entry, read_table, shards_there
 from p2d.snapshots.shards import UNKNOWN, Kind, Shards, shard_name, shard_number
 from p2d.systems.system import System
+from p2d.threads import in_threads
 
 
 def evenly(items: np.ndarray, most: int) -> np.ndarray:

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from p2d.snapshots import files, schema
 from p2d.snapshots.card import Card, card_hash, load_card
-from p2d.snapshots.files import in_threads
 from p2d.snapshots.ledger import DatasetHash
 from p2d.snapshots.shards import UNKNOWN, shard_name, shard_number
+from p2d.threads import in_threads
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,9 +18,24 @@ from p2d.lock import sole_writer
 from p2d.runs import remove_unfinished
 from p2d.snapshots import card as cards
 from p2d.snapshots import contents, schema, store
-from p2d.snapshots.files import Listing, checked_shard, file_hash, in_threads, write_shard
-from p2d.snapshots.ledger import Ledger, Mapper
+from p2d.snapshots.files import Listing, checked_shard, file_hash, write_shard
+from p2d.snapshots.ledger import Ledger
 from p2d.snapshots.shards import UNKNOWN, Shards, shard_name
+from p2d.threads import Mapper, in_threads
+
+MakeShards = Callable[[list[int]], Iterable[tuple[int, dict[str, Any]]]]  # writes those of these numbers: their entries
+
+
+class Maker(Protocol):
+    """Makes the samples of shards, anywhere: pickled, it holds settings and not what they come to."""
+
+    def on(self, device: str, threads: int, tell: Callable[[int], None]) -> Callable[[int], schema.Samples]:
+        """What makes the samples of the shard of a number, and tells how many are done as it goes."""
+
+
+def written_here(folder: Path, samples: Callable[[int], schema.Samples]) -> MakeShards:
+    """Shards whose samples are made and written in this process, one after the other."""
+    return lambda numbers: ((n, write_shard(folder, n, samples(n))) for n in numbers)
 
 
 @dataclass(frozen=True)
@@ -124,7 +139,7 @@ def _as_known(folder: Path, shards: Shards, listing: Listing, each: Mapper) -> n
     A shard that was changed after the card was written is never older than the card, however coarse the times are.
     """
     there, known = listing.size >= 0, shards.size != UNKNOWN
-    same = there & (listing.size == shards.size) & (listing.time < (folder / "card.json").stat().st_mtime)
+    same = there & (listing.size == shards.size) & (listing.time < (folder / "card.json").stat().st_mtime_ns)
     doubtful = there & ~same & (~known | (listing.size == shards.size))
     for number, hashed in each(HashOf(folder), np.flatnonzero(doubtful).tolist()):
         same[number] = hashed == shards.hash[number].tobytes()
@@ -172,26 +187,28 @@ def make(
     folder: Path,
     card: cards.Card,
     labels: ShardLabels,
-    samples: Callable[[int], schema.Samples],
+    make_shards: MakeShards,
     device: str,
     advance: Callable[..., None] = lambda *_: None,
     normalize: bool = True,
+    each: Mapper = in_threads,
 ) -> store.Dataset:
-    """Make the shards that are missing in this process, and complete the card that `writing` yields, see `finish`.
+    """Make the shards that are missing, and complete the card that `writing` yields, see `finish`.
 
     Args:
         labels: of the rows of each shard.
-        samples: makes the shard of a number.
-        advance: told the samples of each shard that was there.
+        make_shards: makes those that are missing, and tells its own progress.
+        advance: told the samples of the shards that were there.
+        each: checks these, see `kept_shards`.
     """
     start = time.monotonic()
-    ledger = kept_shards(folder, card, labels)
-    for number in labels:
-        if number in ledger:
-            advance(int(ledger.shards.rows[number]), "kept")
-        else:
-            ledger.put(number, write_shard(folder, number, samples(number)))
-    finish(folder, card, ledger, device, time.monotonic() - start, normalize)
+    ledger = kept_shards(folder, card, labels, each)
+    missing = ledger.missing.tolist()
+    if len(ledger):
+        advance(int(ledger.shards.rows.sum()), f"{len(ledger)} shards kept")
+    for number, entry in make_shards(missing) if missing else ():
+        ledger.put(number, entry)
+    finish(folder, card, ledger, device, time.monotonic() - start, normalize, each)
     return store.open_dataset(folder)
 
 

@@ -13,6 +13,7 @@ import functools
 import hashlib
 import importlib.util
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -71,7 +72,8 @@ def cache_folder() -> Path:
     folder = Path(wished).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK | os.X_OK):
+        others_write = folder.stat().st_mode & stat.S_IWOTH  # what they put there would be run
+        if os.access(folder, os.W_OK | os.X_OK) and not others_write:
             return folder
     except OSError:
         pass

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import pickle
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from p2d.errors import UserError
+from p2d.errors import UNREADABLE, UserError, one_line, refuse_other_types, unwritable
 from p2d.fields import Grid, Scaling
 from p2d.places import as_remote
 from p2d.runs import recovered, whole_folder, write_json
 from p2d.training.history import History
 
+Module = TypeVar("Module", bound=nn.Module)
 FORMAT = "p2d checkpoint"
 VERSION = 1
 
@@ -53,7 +56,7 @@ def read_config(folder: Path, kind: str) -> dict[str, Any]:
         raise UserError(f"there is no {kind} model in {folder}; p2d train-{kind} makes one")
     try:
         config = json.loads(file.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is damaged ({error}); train the {kind} again") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise UserError(f"{file} is not the config of a {FORMAT}; name another folder")
@@ -62,10 +65,28 @@ def read_config(folder: Path, kind: str) -> dict[str, Any]:
     version = config.get("version")
     if not isinstance(version, int) or version > VERSION:
         raise UserError(f"{file} has version {version}, this p2d reads up to {VERSION}: update p2d")
-    if "affine" in config.get("data", {}):  # as it was written before species had scalings of their own
-        config["data"]["scaling"] = Scaling.from_dict(config["data"].pop("affine")).to_dict()
-    if isinstance(shape := config.get("data", {}).get("grid"), list):  # of before edges and spacing were told
-        config["data"]["grid"] = Grid(tuple(shape)).to_dict()
+    try:
+        return _upgraded(config)
+    except (*UNREADABLE, UserError) as error:
+        raise UserError(f"{file} is damaged ({one_line(error)}); train the {kind} again") from error
+
+
+def _upgraded(config: dict[str, Any]) -> dict[str, Any]:
+    """A config whose parts are tables, as it is written now.
+
+    Raises:
+        UserError, or one of UNREADABLE: it is none.
+    """
+    for part in ("settings", "data", "learnt_from"):
+        refuse_other_types(config.setdefault(part, {}), dict[str, Any], part)
+    data = config["data"]
+    if "affine" in data:  # as it was written before species had scalings of their own
+        data["scaling"] = Scaling.from_dict(data.pop("affine")).to_dict()
+    if isinstance(shape := data.get("grid"), list):  # of before edges and spacing were told
+        data["grid"] = Grid(tuple(shape)).to_dict()
+    for part, kind in (("scaling", Scaling), ("grid", Grid)):
+        if part in data:
+            kind.from_dict(data[part])
     return config
 
 
@@ -80,7 +101,24 @@ def read_checkpoint(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, 
         weights = folder / "model.safetensors"
         return config, load_file(weights) if as_remote(weights) is None else load(weights.read_bytes())
     except (SafetensorError, OSError) as error:
+        if unwritable(error):  # nothing says that they are damaged
+            raise
         raise UserError(f"{folder}/model.safetensors cannot be read ({error}); train the {kind} again") from error
+
+
+def fitted(build: Callable[[], Module], weights: dict[str, Tensor]) -> Module:
+    """A module with these weights, whose shapes are compared before any memory is taken for it.
+
+    Raises:
+        RuntimeError: they are those of another module.
+    """
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in build().state_dict().items()}
+    if shapes != {name: tensor.shape for name, tensor in weights.items()}:
+        raise RuntimeError("weights of another module")
+    module = build()
+    module.load_state_dict(weights)
+    return module
 
 
 def origin_text(config: dict[str, Any]) -> str:
@@ -90,6 +128,15 @@ def origin_text(config: dict[str, Any]) -> str:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """What training goes on from; tensors and numbers only, so that nothing in it can run."""
-    with (folder / "state.pt").open("rb") as file:
-        return torch.load(file, map_location="cpu", weights_only=True)
+    """What training goes on from; tensors and numbers only, so that nothing in it can run.
+
+    Raises:
+        UserError: it is damaged, or holds anything else.
+    """
+    try:
+        with (folder / "state.pt").open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError, *UNREADABLE) as error:
+        raise UserError(
+            f"{folder}/state.pt cannot be read ({one_line(error)}); remove {folder} to train anew"
+        ) from error

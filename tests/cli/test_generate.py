@@ -1,6 +1,8 @@
 """`p2d sample` and `p2d denoise` as a user types them, at a small size."""
 
+import dataclasses
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +11,23 @@ import torch
 from numpy.testing import assert_allclose
 
 from p2d.cli import main
+from p2d.cluster.shards import Wish, make
 from p2d.config import ScoreConfig, SimulateConfig, TrainSource
 from p2d.fields import Grid, Mask, Scaling, Species
 from p2d.recipes import build
+from p2d.score.denoise import Denoised, of_equal_noise
+from p2d.score.sample import Patterns
 from p2d.snapshots import made as derived
 from p2d.snapshots.simulated import simulate_here
 from p2d.snapshots.store import open_dataset
+from p2d.snapshots.writing import writing
 from p2d.training.checkpoint import read_config, write_checkpoint
 from p2d.training.job import TrainJob
 from p2d.training.loop import fit
 from p2d.training.states import load_data
 from p2d.training.workers import Workers
+
+from ..cluster.test_faults_of_shards import making_actors, wait_for
 
 SIZE = {"num_samples": 32, "height": 32, "width": 32, "steps": 600, "device": "cpu", "threads": 1}
 SETTINGS = ScoreConfig(epochs=2, channels=(8, 8), precision="float32")
@@ -79,6 +87,37 @@ def test_sample_again_does_nothing_and_tells_the_same(out, capsys):
     assert "steps is 3 there, 7 was asked" in told
 
 
+def patterns_of(out, folder: Path, wish: Wish, steps: int = 3):
+    """Twenty generated patterns in three shards, made over these actors."""
+    learnt = open_dataset(out / "data/maze_32x32").card
+    card = derived.first_card({}, {"kind": "generated"}, learnt.species, learnt.grid, learnt.scaling, 8)
+    maker = Patterns(out / "score/maze", card, 20, steps, 0, 0.4)
+    with writing(folder, card) as kept:
+        return make(maker, wish, folder, kept, derived.generated_labels(20, 8, 0), lambda *_: None)
+
+
+def shards(folder: Path) -> list[bytes]:
+    return [file.read_bytes() for file in sorted(folder.glob("shard-*.parquet"))]
+
+
+def test_patterns_have_the_same_bytes_for_any_number_of_actors_and_threads(out, cluster, tmp_path):
+    wishes = {"here": Wish("cpu", 1, threads=3, cores=8), "one": Wish("cpu", 1), "two": Wish("cpu", 2, threads=2)}
+    for name, wish in wishes.items():
+        patterns_of(out, tmp_path / name, wish)
+    assert len(shards(tmp_path / "here")) == 3
+    assert shards(tmp_path / "here") == shards(tmp_path / "one") == shards(tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_a_killed_actor_s_patterns_are_made_again(out, cluster, tmp_path):
+    whole = patterns_of(out, tmp_path / "whole", Wish("cpu", 1, cores=8), steps=40)
+    killer = threading.Thread(target=lambda: [wait_for(making_actors)[0].kill()])
+    killer.start()
+    made = patterns_of(out, tmp_path / "killed", Wish("cpu", 2), steps=40)
+    killer.join()
+    assert made.card.dataset_hash == whole.card.dataset_hash
+
+
 def test_a_size_of_its_own_is_measured_in_tiles(out, capsys):
     larger = ["--height", "64", "--width", "32", "--steps", "3", "-o", str(out)]
     found = said(capsys, "sample", "--score", str(out / "score/maze"), "-n", "2", *larger)
@@ -104,7 +143,7 @@ def test_a_dataset_of_another_preset_is_refused(out, capsys):
 
 def test_denoise_makes_a_dataset_that_is_closer_to_the_truth(out, capsys, cluster):
     clean = open_dataset(out / "data/maze_32x32")
-    simulate_here(SimulateConfig(preset=("maze",), noise=0.05, **SIZE), out / "data" / "maze_noisy_32x32")
+    simulate_here(SimulateConfig(preset=("maze",), noise=0.05, chunk=20, **SIZE), out / "data" / "maze_noisy_32x32")
     few = ["-n", "4", "--channels", "8", "8", "-o", str(out)]
     found = said(capsys, "denoise", "maze_noisy", *few)
     # 29 snapshots of 32 x 32: power at wavelengths below two cells is of the noise alone, to a few per cent
@@ -122,6 +161,12 @@ def test_denoise_makes_a_dataset_that_is_closer_to_the_truth(out, capsys, cluste
     assert said(capsys, "denoise", "maze_noisy", *few)["noise"] == found["noise"]
     main(["verify", "maze_noisy_denoised", "-o", str(out)])
     assert "sound" in capsys.readouterr().out
+    coordinates, level = of_equal_noise(noisy.scaling, found["noise"])
+    maker = Denoised(out / "score/maze_noisy_denoiser", noisy, coordinates, level, made.card)
+    folder, labels = out / "data" / "again", derived.labels_like(noisy)
+    with writing(folder, dataclasses.replace(made.card, complete=False)) as kept:
+        make(maker, Wish("cpu", 2), folder, kept, labels, lambda *_: None)
+    assert len(shards(folder)) == 2 and shards(folder) == shards(made.folder)
 
 
 def test_snapshots_without_noise_are_refused(out, capsys):

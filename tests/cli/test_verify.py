@@ -1,6 +1,7 @@
 """`p2d verify`: what is wrong is named, with exit code 1; a repair makes exactly the bad shards again."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -29,9 +30,10 @@ def verify(tmp_path, *arguments) -> int:
 def damage(folder) -> None:
     """One shard altered, one cut, one gone, and a stranger."""
     altered, cut, gone, whole = (folder / f"shard-0000{i}.parquet" for i in range(4))
-    data = bytearray(altered.read_bytes())
+    data, written = bytearray(altered.read_bytes()), altered.stat().st_mtime_ns
     data[len(data) // 2] ^= 1
     altered.write_bytes(data)
+    os.utime(altered, ns=(written, written))  # as a disk does it: neither size nor time tells
     cut.write_bytes(cut.read_bytes()[:-100])
     gone.unlink()
     shutil.copy(whole, folder / "shard-00009.parquet")

@@ -258,3 +258,11 @@ def _watch_native(watched: Watched) -> None:
     checkpoint.save_file = safetensors.torch.save_file = writer(safetensors.torch.save_file)
     checkpoint.load_file = safetensors.torch.load_file = reader(safetensors.torch.load_file)
     pq.read_table = reader(pq.read_table)
+
+    class ParquetFile(pq.ParquetFile):
+        def __init__(self, source: Any, *rest: Any, **options: Any) -> None:
+            if watched.holds(source) and watched.event("native read", os.fspath(source)):
+                raise OSError(errno.EIO, os.strerror(errno.EIO), os.fspath(source))
+            super().__init__(source, *rest, **options)
+
+    pq.ParquetFile = ParquetFile

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from p2d import pipeline
 from p2d.cluster import placement, sweeps
-from p2d.cluster.trial import Room
+from p2d.cluster.placement import Machines, Node
 from p2d.config import FlowSource, SimulateConfig, SweepConfig
 from p2d.errors import UserError
 from p2d.flow.model import Flow
@@ -325,8 +325,7 @@ def machine(monkeypatch):
     """A machine of so many CPUs and GPUs, as Ray would tell."""
 
     def of(cpus, gpus=0):
-        monkeypatch.setattr(placement, "cpus", lambda: cpus)
-        monkeypatch.setattr(placement, "gpus", lambda: gpus)
+        monkeypatch.setattr(placement, "machines", lambda: Machines((Node(cpus, gpus),)))
 
     return of
 
@@ -350,7 +349,9 @@ GRID = SweepConfig(alpha=(0.5, 0.8, 0.9), sym=(0.0, 0.1))
 def test_as_many_trials_run_at_a_time_as_fit(machine, cpus, gpus, source, concurrent, expected):
     machine(cpus, gpus)
     config = dataclasses.replace(GRID, max_concurrent=concurrent)
-    assert sweeps.choose_room(config, FlowSource(**source)) == Room(*expected)
+    room = sweeps.choose_room(config, FlowSource(**source))
+    assert (room.trials, room.workers, room.threads, room.gpus) == (*expected, int(gpus > 0))
+    assert 0 < room.trials * room.workers * room.cpus < cpus, "something is left for Ray's own tasks"
 
 
 @pytest.mark.parametrize(

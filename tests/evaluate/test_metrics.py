@@ -8,11 +8,16 @@ from numpy.testing import assert_array_equal
 from torch.testing import assert_close
 
 from p2d.config import SimulateConfig
+from p2d.evaluate import passes
 from p2d.evaluate.metrics import cosine, stationarity, true_velocity
 from p2d.fields import Grid, Mask, laplacian
+from p2d.flow.model import Flow
 from p2d.snapshots.simulated import simulate_here
+from p2d.snapshots.static import measure_imbalance
 from p2d.snapshots.store import Dataset
 from p2d.systems.reading import load_system
+
+from .helpers import SCALING, linear_field
 
 GRAY_SCOTT = load_system("gray_scott")
 UV = ("u", "v")
@@ -140,3 +145,22 @@ def test_z_scores_know_neither_the_unit_nor_the_direction_of_time(waves, factor)
     states, truth, _ = true_and_other_velocities(waves)
     # float32 rates: rounding of sums that cancel to 1 %
     assert_close(stationarity(factor * truth, states), stationarity(truth, states), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("grid", [Grid((12, 10)), Grid((12, 10), edges=("open", "mirror"))])
+def test_measures_by_sums_over_parts_are_those_of_all_states_at_once(two_presets, grid, monkeypatch):
+    monkeypatch.setattr(passes, "PART", 2)
+    card = dataclasses.replace(two_presets.card, grid=grid)
+    dataset, ids = dataclasses.replace(two_presets, card=card), np.array([0, 2, 3, 4, 5])
+    flow = Flow(linear_field([0.1, 0], [[0, 0.3, 0.5, 0], [-0.2, 0, 0, 0.25]]), SCALING).on(grid)
+    fields = passes.Fields(dataset, flow, (GRAY_SCOTT.at("chaos"), "5-point"))
+    assert [part.tolist() for part in passes.parts_of(dataset, ids)] == [[0, 2], [3, 4], [5]]
+    measured = passes.measure(fields, ids)
+    states, reach, known = dataset.states(ids), fields.reach, grid.inside(fields.reach)
+    velocities = fields.velocities(ids, states)
+    assert measured.imbalance == pytest.approx(measure_imbalance(states, grid), rel=1e-6)
+    assert set(measured.z) == set(measured.cosines) == {"true", "flow", "equation"}
+    # float64 sums in another order, of float32 rates of observables whose mean and spread are rounded to float32
+    for name, velocity in velocities.items():
+        assert measured.z[name] == pytest.approx(stationarity(velocity, states, grid, reach), rel=1e-5)
+        assert measured.cosines[name] == pytest.approx(cosine(velocity, velocities["true"], UV, known), rel=1e-12)

@@ -1,6 +1,7 @@
 """Small datasets, and ways to damage them."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from p2d.config import SimulateConfig
 from p2d.config.simulate import Simulation
 from p2d.fields import Grid
 from p2d.observables import averages
+from p2d.snapshots.card import load_card
 from p2d.snapshots.files import read_table, write_shard
 from p2d.snapshots.ledger import Ledger
 from p2d.snapshots.schema import Labels, Samples
@@ -122,6 +124,18 @@ def altered_card(folder: Path, **values) -> None:
     """Write other values into card.json."""
     file = folder / "card.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+def as_version_3(folder: Path) -> None:
+    """Let a card be one of version 3, which lists name, rows, living rows and hash of each shard."""
+    ends = {"low": [0.0, 0.0], "high": [1.0, 1.0]}
+    altered_card(folder, version=3, shards=[{**entry, **ends} for entry in load_card(folder).shards])
+
+
+def of_last_year(folder: Path) -> None:
+    """Let all shards be older than their card, as those of any dataset that took longer than a moment to make."""
+    for file in folder.glob("*.parquet"):
+        os.utime(file, (1.7e9, 1.7e9))
 
 
 def interrupted(folder: Path) -> None:

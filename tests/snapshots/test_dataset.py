@@ -4,17 +4,22 @@ import dataclasses
 import re
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from numpy.testing import assert_array_equal
 
 from p2d.errors import UserError
 from p2d.fields import Grid
+from p2d.snapshots import files
 from p2d.snapshots.files import write_shard
+from p2d.snapshots.schema import LABELS, upgraded_labels
 from p2d.snapshots.shards import shard_name
-from p2d.snapshots.simulated import ALIVE_SHARE, simulate_here, writing
+from p2d.snapshots.simulated import ALIVE_SHARE, shard_labels, simulate_here, writing
 from p2d.snapshots.store import find_dataset, open_dataset
+from p2d.snapshots.writing import kept_shards
 
-from .helpers import samples_of, simulation_of, small, with_living
+from .helpers import as_version_3, of_last_year, read_rows, samples_of, simulation_of, small, with_living
 
 # Opening
 
@@ -178,6 +183,62 @@ def test_a_shard_that_changed_places_with_another_is_told(tmp_path, index):
 def test_the_living_are_told_by_their_ids(tmp_path, pattern, chunk):
     alive = [digit == "1" for digit in pattern]
     assert_array_equal(with_living(tmp_path, alive, chunk).living, np.flatnonzero(alive))
+
+
+def by_the_rows(folder) -> pa.Table:
+    """The labels of all rows as the shards hold them, in the order of sample ids."""
+    return upgraded_labels(read_rows(folder, LABELS)).sort_by("sample_id")
+
+
+@pytest.mark.parametrize("version", [3, 4])
+@pytest.mark.parametrize("snapshots_per_run", [1, 3])
+@pytest.mark.parametrize("pattern", ["1" * 10, "0101101110", "1" * 4 + "0" * 4 + "11"])
+def test_a_dataset_says_of_its_rows_what_the_rows_say(tmp_path, pattern, snapshots_per_run, version):
+    with_living(tmp_path, [digit == "1" for digit in pattern], 4, snapshots_per_run)
+    if version == 3:
+        as_version_3(tmp_path)
+    dataset, rows = open_dataset(tmp_path), by_the_rows(tmp_path)
+    assert dataset.index.equals(rows)
+    ids, runs, times, alive = (rows[key].to_numpy() for key in ("sample_id", "run_id", "time", "alive"))
+    assert_array_equal(dataset.living, ids[alive])
+    some = np.array([7, 0, 9, 2])
+    assert_array_equal(dataset.runs(some), runs[some])
+    assert_array_equal(dataset.times(some), times[some])
+    assert dataset.systems_of(some) == [dataset.card.systems["waves"]] * 4
+    train, held = dataset.split(0.3)
+    own = dict(zip(ids.tolist(), runs.tolist(), strict=True))
+    last = np.unique(runs[alive])  # the last of each of so many equal stretches
+    count = max(1, round(0.3 * len(last)))
+    out = last[np.arange(1, count + 1) * len(last) // count - 1]
+    assert held.tolist() == [i for i in ids[alive].tolist() if own[i] in out]
+    assert train.tolist() == [i for i in ids[alive].tolist() if own[i] not in out]
+
+
+def test_only_the_shards_that_are_asked_for_are_opened(tmp_path, monkeypatch):
+    alive = [i % 7 != 3 for i in range(40)]
+    with_living(tmp_path, alive, chunk=2)
+    of_last_year(tmp_path)
+    opened = []
+
+    class Counted(pq.ParquetFile):
+        def __init__(self, source, *arguments, **options):
+            opened.append(source)
+            super().__init__(source, *arguments, **options)
+
+    monkeypatch.setattr(files.pq, "ParquetFile", Counted)
+    monkeypatch.setattr(type(tmp_path), "read_bytes", lambda path: pytest.fail(f"reads {path}"))
+    dataset = open_dataset(tmp_path)
+    kept = kept_shards(tmp_path, dataset.card, shard_labels(simulation_of(num_samples=40, chunk=2)))
+    assert not len(kept.missing)
+    assert_array_equal(dataset.living, np.flatnonzero(alive))
+    train, held = dataset.split(0.1)
+    dataset.runs(train), dataset.times(held), dataset.systems_of(train)
+    parts = [(name, ids.tolist()) for name, ids in dataset.by_shard(np.array([39, 4, 5, 12]))]
+    assert parts == [(shard_name(2), [4, 5]), (shard_name(6), [12]), (shard_name(19), [39])]
+    assert_array_equal(dataset.read_ids(shard_name(2), np.array([9, 5, 4])), [4, 5])
+    assert opened == []
+    dataset.states(np.array([39, 4, 5, 12]))
+    assert sorted(opened) == [tmp_path / shard_name(number) for number in (2, 6, 19)]
 
 
 # Names

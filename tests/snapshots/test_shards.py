@@ -1,151 +1,125 @@
-"""One shard: its rows come back bit for bit, it opens with plain pyarrow, and damage is found."""
+"""What a card keeps of the shards says of every row what the row says itself, in a few numbers a shard."""
 
-from pathlib import Path
+import json
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from numpy.testing import assert_array_equal
 
-from p2d.config import SimulateConfig
 from p2d.errors import UserError
-from p2d.observables import names
-from p2d.snapshots.files import checked_shard, file_hash, read_table, shard_entry, write_shard
-from p2d.snapshots.schema import array_of
-from p2d.snapshots.simulated import ShardPlan, labels_of, simulate_here
-from p2d.snapshots.store import open_dataset
+from p2d.snapshots.card import load_card
+from p2d.snapshots.files import label_entry
+from p2d.snapshots.schema import Labels
+from p2d.snapshots.shards import Kind, Shards, shard_name, shard_number
+from p2d.snapshots.simulated import simulate_here
 
-from .helpers import DAMAGES, advanced, averages_of, begun, gray_scott, rewritten, samples_of, small
-
-
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (12, 20), (1, 7)])
-def test_rows_come_back_to_the_last_bit(tmp_path, height, width):
-    states = np.random.default_rng(0).random((5, 2, height, width), dtype=np.float32)
-    states[0, 0, 0, :6] = [0.0, -0.0, 1.0, 1e-45, np.nextafter(np.float32(1), np.float32(0)), 0.1]
-    alive = np.array([True, False, True, True, False])
-    samples = samples_of(states, 20, alive, run_id=np.array([7, 7, 8, 8, 9]))
-    entry = write_shard(tmp_path, 7, samples)
-    table = read_table(tmp_path / "shard-00007.parquet")
-    for column in ("state", "averages", "averages_before"):
-        assert array_of(table, column).tobytes() == getattr(samples, column).tobytes()
-    assert table.column("sample_id").to_pylist() == [20, 21, 22, 23, 24]
-    assert table.column("run_id").to_pylist() == [7, 7, 8, 8, 9]
-    assert table.column("alive").to_pylist() == alive.tolist()
-    file = tmp_path / "shard-00007.parquet"
-    ends = {"low": states.min(axis=(0, 2, 3)).tolist(), "high": states.max(axis=(0, 2, 3)).tolist()}
-    assert entry == shard_entry(file)
-    known = {"name": file.name, "rows": 5, "alive": 3, "size": file.stat().st_size, "hash": file_hash(file)}
-    digests = "".join(digest.hex() for digest in table.column("digest").to_pylist())
-    assert entry.items() >= {**known, **ends, "digests": digests, "first_run": 7, "living": "b0"}.items()
-    steps = {"steps": [30, 30], "time": [30.0, 30.0]}
-    assert entry["labels"] == {"system": "waves", "seed": 3, "runs": [0, 0], **steps}  # and so on with the next run
+from .helpers import altered_card, small
 
 
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (12, 20)])
-def test_a_shard_opens_with_plain_pyarrow(tmp_path, height, width):
-    simulate_here(small(height=height, width=width), tmp_path)
-    table = pq.read_table(tmp_path / "shard-00000.parquet")
-    assert table.schema.field("state").type == pa.fixed_shape_tensor(pa.float32(), [2, height, width])
-    assert table.column("state").combine_chunks().to_numpy_ndarray().shape == (4, 2, height, width)
-    row = table.drop_columns(["state", "averages", "averages_before", "digest"]).to_pylist()[2]
-    labels = {"sample_id": 2, "run_id": 2, "seed": 0, "system": "waves", "steps": 30, "time": 30.0, "alive": True}
-    assert row == labels
+def labels(first: int, runs: list[int], steps: list[int], system: str = "waves") -> Labels:
+    """Of rows from this id on; the time of a step below 0 is not known."""
+    time = np.where(np.array(steps) < 0, np.nan, 0.1 * np.array(steps))
+    ids = np.arange(first, first + len(runs))
+    return Labels(ids, np.array(runs), np.array(steps), time, 3, system)
 
 
-@pytest.mark.parametrize("steps", [30, 31])
-def test_a_shard_holds_the_averages_of_its_states_and_those_half_way(tmp_path, steps):
-    simulate_here(small(steps=steps), tmp_path)
-    table = pq.read_table(tmp_path / "shard-00001.parquet")
-    half_way = advanced(begun(gray_scott(), 0, np.arange(4, 8), 10, 12), gray_scott(), 15)
-    for column, states in (("averages", array_of(table, "state")), ("averages_before", half_way)):
-        assert table.schema.field(column).type == pa.fixed_shape_tensor(pa.float64(), [len(names(("u", "v")))])
-        assert array_of(table, column).tobytes() == averages_of(states).tobytes()
+def shards_of(parts: list[Labels], alive: list[list[bool]]) -> Shards:
+    """As of shards with these rows."""
+    entries = [
+        {"name": shard_name(n), "rows": len(part), "alive": sum(lives), "size": 100 + n, "hash": f"{n:032x}"}
+        | label_entry(part, np.array(lives))
+        for n, (part, lives) in enumerate(zip(parts, alive, strict=True))
+    ]
+    return Shards.of(entries)
 
 
-# Damage
-
-
-def checked(file: Path, first: int = 4, rows: int = 4, config: SimulateConfig | None = None):
-    """The entry of the shard if it is the one planned, with `rows` samples from id `first` on."""
-    simulation = (config or small()).simulation()
-    system = next(iter(simulation.systems))
-    plan = ShardPlan(index=1, system=system, first=first, first_run=first // simulation.snapshots_per_run, rows=rows)
-    return checked_shard(file, labels_of(simulation, plan), (2, *simulation.grid.shape))
-
-
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_file_is_no_shard(tmp_path, damage):
-    simulate_here(small(), tmp_path)
-    file = tmp_path / "shard-00001.parquet"
-    assert checked(file) == shard_entry(file)
-    assert checked(file).items() >= open_dataset(tmp_path).card.shards[1].items()
-    file.write_bytes(damage(file.read_bytes()))
-    assert checked(file) is None
-
-
-@pytest.mark.parametrize(("first", "rows"), [(0, 4), (4, 3), (4, 5), (5, 4)])
-def test_a_shard_of_other_samples_is_not_the_one_asked_for(tmp_path, first, rows):
-    simulate_here(small(), tmp_path)
-    assert checked(tmp_path / "shard-00001.parquet", first, rows) is None
-
-
-OTHERS = [
-    {"seed": 1},
-    {"steps": 31},
-    {"preset": ("life",)},
-    {"snapshots_per_run": 2, "interval": 1},
-    {"height": 12},
-    {"dt": 0.5},
+PARTS = [
+    labels(0, [0, 0, 0, 1, 1, 1], [30, 37, 44] * 2),
+    labels(6, [2, 2, 2, 3, 3], [30, 37, 44, 30, 37]),  # the last run is cut short
+    labels(11, [4, 5, 6], [30] * 3, "life"),
+    labels(14, [7, 7], [30, 37]),
+    labels(16, [9, 8, 8, 12], [-1, 5, 5, 6]),  # in no order
 ]
+ALIVE = [[True] * 6, [True, False, True, True, False], [False] * 3, [False, True], [True] * 4]
 
 
-@pytest.mark.parametrize("other", OTHERS, ids=[next(iter(other)) for other in OTHERS])
-def test_a_shard_of_another_dataset_is_not_the_one_asked_for(tmp_path, other):
-    simulate_here(small(), tmp_path)
-    assert checked(tmp_path / "shard-00001.parquet", config=small(**other)) is None
+def test_a_kind_is_as_short_as_its_rows_allow():
+    assert [len(Kind.of(part).runs) for part in PARTS] == [3, 3, 1, 2, 4]
+    assert len({Kind.of(labels(n, [n], [30])) for n in range(50)}) == 1
+    for part in PARTS:
+        assert Kind.from_dict(json.loads(json.dumps(Kind.of(part).to_dict()))) == Kind.of(part)
 
 
-ALTERED_COLUMNS = [
-    ("sample_id", pa.array([4, 5, 7, 6])),
-    ("run_id", pa.array([4, 5, 6, 6])),
-    ("alive", pa.array([True, True, False, True])),
-    ("seed", pa.array([0, 0, 1, 0])),
-    ("steps", pa.array([30, 30, 30, 31])),
-    ("system", pa.array(["waves", "life", "waves", "waves"])),
-    ("time", pa.array([30.0, 30.0, np.nextafter(30.0, 31.0), 30.0])),
-    ("time", pa.array([30.0, 30.0, None, 30.0])),
-    ("digest", pa.array([bytes(16)] * 4, pa.binary(16))),
-]
+def test_rows_come_back_from_a_few_numbers_a_shard():
+    shards = shards_of(PARTS, ALIVE)
+    shards = Shards.from_dict(json.loads(json.dumps(shards.to_dict())))
+    for number, (part, lives) in enumerate(zip(PARTS, ALIVE, strict=True)):
+        assert shards.labels(number).are(part)
+        assert_array_equal(shards.living(number), lives)
+    ids = np.random.default_rng(0).permutation(20)
+    for column, read in (("run_id", shards.runs), ("steps", shards.steps), ("time", shards.times)):
+        assert_array_equal(read(ids), np.concatenate([getattr(part, column) for part in PARTS])[ids])
+    assert [shards.kinds[kind].system for kind in shards.kinds_of(ids)] == [
+        "life" if 11 <= i < 14 else "waves" for i in ids
+    ]
 
 
-@pytest.mark.parametrize(("name", "column"), ALTERED_COLUMNS, ids=[name for name, _ in ALTERED_COLUMNS])
-def test_a_value_that_does_not_match_its_digest_is_noticed(tmp_path, name, column):
-    simulate_here(small(), tmp_path)
-    file = tmp_path / "shard-00001.parquet"
-    rewritten(file, sample_id=pa.array([4, 5, 6, 7]))  # as it was: to write it again does no harm
-    assert checked(file)["rows"] == 4
-    rewritten(file, **{name: column})
-    assert checked(file) is None
+@pytest.mark.parametrize("seed", range(20))
+def test_rows_of_any_runs_and_steps_come_back(seed):
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 9, size=6)
+    parts = [
+        labels(first, np.sort(rng.integers(0, 4, size)).tolist(), rng.integers(-1, 3, size).tolist())
+        for first, size in zip(np.cumsum(sizes) - sizes, sizes, strict=True)
+    ]
+    shards = shards_of(parts, [[True] * size for size in sizes])
+    assert all(shards.labels(number).are(part) for number, part in enumerate(parts))
+
+
+def test_a_card_is_the_same_in_whatever_order_the_shards_came():
+    shards = shards_of(PARTS, ALIVE)
+    other = Shards.empty(len(PARTS))
+    for number in (3, 0, 4, 2, 1):
+        entry = {**shards[number], "size": 100 + number} | label_entry(PARTS[number], np.array(ALIVE[number]))
+        other.put(number, entry)
+    assert other.kinds != shards.kinds
+    assert other.in_order() == shards == shards.in_order()
+
+
+def test_a_shard_is_known_by_its_number_alone():
+    assert [shard_number(shard_name(number)) for number in (0, 7, 99_999, 100_000)] == [0, 7, 99_999, 100_000]
+    others = ["shard-0.parquet", "shard-000001.parquet", "../shard-00001.parquet", "shard--0001.parquet", "shard-00001"]
+    assert [shard_number(name) for name in others] == [None] * 5
 
 
 @pytest.mark.parametrize(
-    ("name", "place"), [("state", (2, 1, 3, 4)), ("averages", (2, 5)), ("averages_before", (0, 0))]
+    "columns",
+    [
+        {"rows": "4 4"},
+        {"rows": "4 4 2 2"},
+        {"rows": "4 0 6"},
+        {"rows": "4 4 two"},
+        {"rows": f"4 4 {'9' * 40}"},
+        {"rows": [4, 4, 2]},
+        {"alive": "4 5 2"},
+        {"alive": "4 -1 2"},
+        {"alive": "4 3 2"},  # which of them is not said
+        {"alive": "4 3 2", "mixed": {"1": "f0"}},
+        {"alive": "4 3 2", "mixed": {"1": "e0e0"}},
+        {"mixed": {"1": "f0"}},
+        {"mixed": {"x": "f0"}},
+        {"kind": "0 1 0"},
+        {"kind": "0 -2 0"},
+        {"hash": "00"},
+        {"hash": "zz"},
+        {"kinds": [{}]},
+        {"kinds": [{"system": "waves", "seed": 0, "runs": [0], "steps": [], "time": [None]}]},
+    ],
+    ids=str,
 )
-def test_one_number_changed_by_its_last_bit_is_noticed(tmp_path, name, place):
+def test_columns_that_do_not_fit_each_other_are_a_damaged_card(tmp_path, columns):
     simulate_here(small(), tmp_path)
-    file = tmp_path / "shard-00001.parquet"
-    numbers = array_of(pq.read_table(file), name).copy()
-    numbers[place] = np.nextafter(numbers[place], numbers.dtype.type(1))
-    rewritten(file, **{name: pa.FixedShapeTensorArray.from_numpy_ndarray(numbers)})
-    assert checked(file) is None
-
-
-def test_a_missing_shard_is_no_shard(tmp_path):
-    assert checked(tmp_path / "shard-00000.parquet", 0, 4) is None
-
-
-def test_a_damaged_shard_is_told_when_it_is_read(tmp_path):
-    dataset = simulate_here(small(), tmp_path)
-    (tmp_path / "shard-00001.parquet").write_bytes(b"not a shard")
-    with pytest.raises(UserError, match=r"shard-00001\.parquet cannot be read"):
-        dataset.states()
+    card = json.loads((tmp_path / "card.json").read_text())
+    altered_card(tmp_path, shards={**card["shards"], **columns})
+    with pytest.raises(UserError, match=r"card\.json is damaged"):
+        load_card(tmp_path)

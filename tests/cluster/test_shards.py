@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from p2d.cluster.simulation import Simulator, run_actors, simulate
+from p2d.cluster import shards
+from p2d.cluster.shards import ShardMaker, Wish, run_actors, simulate
 from p2d.config import SimulateConfig
 from p2d.errors import UserError
 from p2d.pipeline.simulate import verify
-from p2d.snapshots.simulated import plan, simulate_here
+from p2d.snapshots.simulated import Simulated, plan, simulate_here
 from p2d.snapshots.store import Dataset, open_dataset
 from p2d.snapshots.verify import Fault
 
@@ -29,6 +30,34 @@ def test_the_dataset_hash_depends_on_neither_actors_nor_chunk(cluster, tmp_path,
     shared = here(SimulateConfig(**SMALL, actors=actors, chunk=chunk), tmp_path / "shared")
     assert shared.card.dataset_hash == alone.card.dataset_hash
     np.testing.assert_array_equal(shared.states(), alone.states())
+
+
+def test_little_work_and_single_shards_need_no_actors(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "run_actors", None)
+    assert here(SimulateConfig(**SMALL, chunk=2, device="cpu"), tmp_path / "data").card.samples == 12
+    monkeypatch.setattr(shards, "SMALL", 0)
+    config = SimulateConfig(**{**SMALL, "preset": ()}, device="cpu")
+    assert here(config, tmp_path / "one").card.samples == 6
+    with pytest.raises(TypeError):
+        here(SimulateConfig(**SMALL, chunk=2, device="cpu"), tmp_path / "more")
+
+
+@pytest.mark.parametrize(
+    ("wish", "cpus", "count", "expected"),
+    [
+        ({"cores": 8}, 8, 100, True),  # one actor of eight threads is all that the machine is worth
+        ({"cores": 8}, 16, 100, False),
+        ({"cores": 8}, 16, 1, True),
+        ({"cores": 8, "actors": 2}, 2, 100, False),  # as asked
+        ({"cores": 8, "actors": 1}, 2, 100, True),
+        ({}, 2, 100, False),
+    ],
+)
+def test_what_is_made_in_this_process(monkeypatch, wish, cpus, count, expected):
+    monkeypatch.setattr(shards.os, "cpu_count", lambda: cpus)
+    assert shards.is_here(Wish("cpu", **wish), count) == expected
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    assert shards.is_here(Wish("cpu", **wish), count) == (count == 1)
 
 
 THREE_SPECIES = """
@@ -49,7 +78,7 @@ def test_actors_know_a_system_of_ones_own_without_its_file(cluster, tmp_path):
     file = tmp_path / "cycle.toml"
     file.write_text(THREE_SPECIES)
     grid = {"height": 12, "width": 10, "edges": ("mirror", "periodic"), "spacing": "0.5mm"}
-    config = SimulateConfig(system=str(file), num_samples=6, steps=20, chunk=2, device="cpu", **grid)
+    config = SimulateConfig(system=str(file), num_samples=6, steps=20, chunk=2, device="cpu", actors=2, **grid)
     alone, simulation = simulate_here(config, tmp_path / "alone"), config.simulation()
     file.unlink()
     shared = simulate(simulation, config, tmp_path / "shared")
@@ -91,10 +120,8 @@ def test_more_actors_than_cpus_are_refused(cluster, tmp_path):
 
 
 def test_an_actors_mistake_comes_back_as_one_line(cluster, tmp_path, monkeypatch):
-    config = SimulateConfig(**SMALL, chunk=6)
+    config = SimulateConfig(**SMALL, chunk=6, actors=2)
     folder = tmp_path / "data"
-    (folder / "shard-00000.parquet").mkdir(parents=True)
-    (folder / "shard-00000.parquet").rmdir()
     here(config, tmp_path / "data")
     (folder / "shard-00001.parquet").unlink()
     (folder / "shard-00001.parquet").mkdir()  # a folder where the shard should go: it cannot be replaced
@@ -103,19 +130,19 @@ def test_an_actors_mistake_comes_back_as_one_line(cluster, tmp_path, monkeypatch
     assert not list(folder.glob(".*.tmp"))
 
 
-class Weighed(Simulator):
+class Weighed(ShardMaker):
     """An actor that tells the most memory it has held."""
 
-    def _entry(self, shard):
+    def _entry(self, number):
         return json.dumps(
-            {**json.loads(super()._entry(shard)), "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+            {**json.loads(super()._entry(number)), "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
         )
 
 
 def test_an_actors_memory_follows_the_chunk_and_not_the_number_of_samples(cluster, tmp_path):
-    config = SimulateConfig(num_samples=1536, height=128, width=128, steps=2, chunk=32, actors=1, device="cpu")
-    simulation = config.simulation()
-    entries = run_actors(simulation, config, tmp_path, plan(simulation), "cpu", Weighed)
+    config = SimulateConfig(num_samples=1536, height=128, width=128, steps=2, chunk=32, device="cpu")
+    maker, numbers = Simulated(config.simulation()), list(range(len(plan(config.simulation()))))
+    entries = run_actors(maker, Wish("cpu", 1), tmp_path, numbers, Weighed)
     peaks = [entry["peak"] / 1024 for entry in entries]
     # 192 MiB of states in all, 4 MiB a shard; the first shards find room for their buffers, the others reuse it
     assert peaks[-1] < peaks[7] + 40

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from p2d.cluster.simulation import simulate
+from p2d.cluster.shards import simulate
 from p2d.config import SimulateConfig
 from p2d.errors import UserError
 from p2d.snapshots.simulated import simulate_here
@@ -44,11 +44,11 @@ def undisturbed(tmp_path_factory) -> str:
     return simulate_here(SimulateConfig(**LONG), tmp_path_factory.mktemp("whole") / "data").card.dataset_hash
 
 
-def simulating_actors() -> list[psutil.Process]:
+def making_actors() -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         name = " ".join(process.info["cmdline"] or [])
-        if "MapWorker(MapBatches(Simulator))" in name and os.getpid() in {p.pid for p in process.parents()}:
+        if "MapWorker(MapBatches(ShardMaker))" in name and os.getpid() in {p.pid for p in process.parents()}:
             found.append(process)
     return found
 
@@ -60,7 +60,7 @@ def test_a_killed_actor_is_replaced_and_the_bytes_are_the_same(cluster, tmp_path
 
     def kill_one():
         wait_for(lambda: shards(folder))
-        victim = wait_for(simulating_actors)[0]
+        victim = wait_for(making_actors)[0]
         victim.kill()
         killed.append(victim.pid)
 

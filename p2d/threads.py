@@ -1,0 +1,53 @@
+"""Work shared out over the threads of this process."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]  # map, or one over workers, in order
+
+
+def in_threads(task: Callable[[Item], Result], items: Iterable[Item], threads: int = 0) -> Iterator[Result]:
+    """What a task makes of each item, in their order; a few are under way at a time, in threads.
+
+    Args:
+        threads: 0 for two a CPU, for reading, decoding and hashing, which run without Python's lock.
+    """
+    threads = threads or 2 * (os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool:
+        under_way: deque[Future[Result]] = deque()
+        for item in items:
+            under_way.append(pool.submit(task, item))
+            if len(under_way) > 4 * threads:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+
+
+def each_on_one_thread(task: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+    """The same in so many threads, each with one thread of torch, so that their number changes nothing.
+
+    Of several threads a convolution has other last digits, and less than their speed.
+    """
+    with one_torch_thread():
+        yield from in_threads(task, items, threads)
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """torch has one thread while the block runs."""
+    import torch  # on use: the command line must start without it
+
+    kept = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(kept)

@@ -1,0 +1,130 @@
+"""The job scripts under `ray job submit`, on a head of Ray that asks for a token, as jobs/README.md starts it."""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+README = (ROOT / "jobs/README.md").read_text()
+SMALL = "--num-samples 24 --height 64 --width 64 --steps 3000 --chunk 8 --score.epochs 1 --score.channels 8 8"
+SMALL += " --flow.epochs 1 --flow.hidden 8 --flow.observables 48"
+REACHED_S = 60.0  # within which a head's dashboard takes jobs
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def line_of_readme(start: str) -> list[str]:
+    """The words of the first line of jobs/README.md that starts so, without its comment."""
+    return re.search(rf"^    ({re.escape(start)}.*?)(?: +#.*)?$", README, flags=re.MULTILINE)[1].split()
+
+
+class Head:
+    """A head of Ray with the environment that reaches it."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "token").write_text(secrets.token_hex(32))
+        self.address = f"http://127.0.0.1:{free_port()}"
+        self.environment = {key: value for key, value in os.environ.items() if key not in ("RAY_ADDRESS", "PYTHONPATH")}
+        self.environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
+        self.environment |= {"RAY_API_SERVER_ADDRESS": self.address, "RAY_worker_niceness": "0"}
+        self.environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        # Sockets' paths are short, so that the folder of sessions is not the test's.
+        self.sessions = tempfile.mkdtemp(prefix="p2d-head-", dir="/tmp")
+        command = [*line_of_readme("ray start --head"), "--num-cpus=2", f"--temp-dir={self.sessions}", "--block"]
+        # Ports that any other cluster on this machine may hold.
+        ports = ("port", "ray-client-server-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port")
+        command += [f"--{name}={free_port()}" for name in ports]
+        command += [f"--dashboard-port={self.address.rpartition(':')[2]}", "--disable-usage-stats"]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen(command, env=self.environment, cwd=self.sessions, **quiet)
+
+    def submit(self, job: str, **environment: str) -> subprocess.CompletedProcess:
+        """A job as jobs/README.md submits one: scripts and their options, several of them with && or ; between."""
+        command = [*line_of_readme("ray job submit")[: -len(["python", "jobs/pipeline.py", "--out", "/shared/runs"])]]
+        command += job.split()
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.environment | environment, capture_output=True, text=True, timeout=280
+        )
+        return done
+
+    def wait(self) -> None:
+        """Until it takes jobs."""
+        listed = [*["ray", "job", "list"]]
+        until = time.monotonic() + REACHED_S
+        while subprocess.run(listed, env=self.environment, capture_output=True).returncode:
+            assert time.monotonic() < until and self.process.poll() is None
+            time.sleep(0.5)
+
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.wait(timeout=60)
+        shutil.rmtree(self.sessions, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory):
+    head = Head(tmp_path_factory.mktemp("head"))
+    try:
+        head.wait()
+        yield head
+    finally:
+        head.end()
+
+
+def plain(folder: Path, *words: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "p2d.cli", *words], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_mistake_is_one_line_and_its_exit_code_comes_back(head, tmp_path):
+    done = head.submit(f"python jobs/simulate.py --no-such --out {tmp_path} ; python jobs/discover.py waves --out runs")
+    assert done.returncode == 2, done.stdout + done.stderr
+    told = [line for line in done.stdout.splitlines() if line.startswith("p2d: ")]
+    assert len(told) == 2, done.stdout
+    assert "unknown option '--no-such' of p2d simulate" in told[0] and "runs" in told[1]
+    assert "usage" not in done.stdout and "Traceback" not in done.stdout
+    # What is uploaded: the package and the scripts, no results, no pictures, no tests.
+    size, unit = re.search(r"\.zip \(([\d.]+)(\w+)\)", done.stdout + done.stderr).groups()
+    assert unit == "MiB" and float(size) < 1, (size, unit)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_every_script_runs_as_a_job_and_makes_what_the_plain_command_makes(head, tmp_path):
+    out, own = tmp_path / "job", tmp_path / "plain"
+    scripts = {
+        "pipeline": SMALL,
+        "simulate": "--num-samples 24 --height 64 --width 64 --steps 3000 --chunk 8",  # made already, as the next
+        "discover": "waves",
+        "rollout": "--flow waves --steps 20 --every 10",
+        "sample": "--score waves -n 4 --steps 4",
+    }
+    chain = " && ".join(f"python jobs/{script}.py {words} --out {out}" for script, words in scripts.items())
+    done = head.submit(chain)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("nothing to do") >= 2
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) < 1000 and not re.search(r"[\r\b]|\x1b\[[0-9;]*[A-HJK]", done.stdout)
+    plain(tmp_path, "simulate", *scripts["simulate"].split(), "--out", str(own), "--no-tracking")
+    plain(tmp_path, "discover", "waves", "--out", str(own), "--no-tracking")
+    cards = [json.loads((folder / "data/waves_64x64/card.json").read_text()) for folder in (out, own)]
+    assert cards[0]["dataset_hash"] == cards[1]["dataset_hash"]
+    equations = [json.loads((folder / "discover/waves/equation.json").read_text())["found"] for folder in (out, own)]
+    for equation in equations:
+        del equation["seconds"]
+    assert equations[0] == equations[1]
