@@ -1,10 +1,13 @@
 """Real signals to real commands in every stage: a line, the right exit code, nothing left running, and it goes on."""
 
+import contextlib
+import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+import uuid
 
 import psutil
 import pytest
@@ -12,14 +15,14 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 P2D = [sys.executable, "-m", "p2d.cli"]
 LINE = "p2d: stopped; the same command goes on from here"
-SIZE = "--num-samples 64 --height 64 --width 64 --steps 3000 --chunk 2"
+SIZE = "--num-samples 64 --height 64 --width 64 --steps 10000 --chunk 2"
 SCORE = "--channels 8 8 -n 20"
 FLOW = "--hidden 8 --observables 48 -n 20"
 RUN = "--score.channels 8 8 --score.epochs 20 --flow.hidden 8 --flow.observables 48 --flow.epochs 1"
 # What is signalled, and how; when: once a file is there, or (without one) once the stage is announced; the case whose
 # result it needs.
 CASES = {
-    "simulate": (signal.SIGTERM, f"simulate {SIZE}", "data/waves_64x64/shard-*", ""),
+    "simulate": (signal.SIGTERM, f"simulate {SIZE} --actors 2", "data/waves_64x64/shard-*", ""),
     "train-score": (signal.SIGINT, f"train-score waves {SCORE}", "score/.waves-*/**/history.json", "simulate"),
     "train-score, 2 workers": (
         signal.SIGTERM,
@@ -72,17 +75,26 @@ def tracked(folder) -> dict[str, str]:
         return dict(store.execute("select run_uuid, status from runs").fetchall())
 
 
+def running(mark: str) -> list[str]:
+    """Commands of all processes, whoever is their parent by now, that inherited a mark in their environment."""
+    commands = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("P2D_MARK") == mark and process.status() != psutil.STATUS_ZOMBIE:
+                commands.append(" ".join(process.cmdline()))
+    return commands
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_running_command_that_gets_a_signal_ends_in_order_and_goes_on(case, folder):
     number, words, file, needed = CASES[case]
     finish(needed, folder)
-    before, log = tracked(folder), folder / "log"
+    before, log, mark = tracked(folder), folder / "log", uuid.uuid4().hex
     with log.open("w") as stderr:
-        process = p2d(words, folder, stderr=stderr)
+        process = p2d(words, folder, stderr=stderr, env={**os.environ, "P2D_MARK": mark})
         while not (any((folder / "runs").glob(file)) if file else f"{words.split()[0]} ->" in log.read_text()):
             assert process.poll() is None, log.read_text()
             time.sleep(0.05)
-        started = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(number)
         sent = time.monotonic()
         process.wait(timeout=60)
@@ -91,8 +103,9 @@ def test_a_running_command_that_gets_a_signal_ends_in_order_and_goes_on(case, fo
     assert process.returncode == 128 + number, told
     assert told.splitlines()[-1] == LINE and "Traceback" not in told and "***" not in told, told
     assert seconds < 10
-    _, left = psutil.wait_procs(started, timeout=5)
-    assert [one.cmdline() for one in left if one.status() != psutil.STATUS_ZOMBIE] == []
+    while (left := running(mark)) and time.monotonic() - sent < 15:
+        time.sleep(0.2)
+    assert left == []
     after = tracked(folder)
     assert {status for run, status in after.items() if run not in before} <= {"KILLED", "FINISHED"}
     finish(case, folder)
