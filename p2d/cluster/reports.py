@@ -17,6 +17,7 @@ from ray.train import UserCallback
 from ray.train.torch import TorchTrainer
 
 from p2d.errors import UserError, unwritable
+from p2d.events import note
 from p2d.runs import write_json
 from p2d.training.history import Epoch
 
@@ -34,10 +35,12 @@ class Reports(UserCallback):
 
     Args:
         is_shown: whether the model of an epoch is wanted too.
+        where: the training's result, of which restarts are noted.
     """
 
-    def __init__(self, folder: Path, is_shown: Callable[[Epoch], bool]) -> None:
+    def __init__(self, folder: Path, is_shown: Callable[[Epoch], bool], where: Path) -> None:
         self.folder = folder
+        self.where = where
         self.is_shown = is_shown
         self.last = -1
 
@@ -55,6 +58,10 @@ class Reports(UserCallback):
         for error in worker_exceptions.values():
             if isinstance(error, UserError) or unwritable(error):
                 raise error
+        told = {
+            rank: str(error).strip().rpartition("\n")[2] or repr(error) for rank, error in worker_exceptions.items()
+        }
+        note(self.where, "workers failed", error="; ".join(f"worker {rank}: {why}" for rank, why in told.items()))
 
     def pass_on(self, on_epoch: OnEpoch) -> None:
         """Call `on_epoch` with the epochs that are new here, in order."""

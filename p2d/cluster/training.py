@@ -21,6 +21,7 @@ from p2d.cluster.reports import OnEpoch, Reports, StopFile, fit
 from p2d.cluster.stream import open_data
 from p2d.config import ScoreConfig, fits_unet
 from p2d.errors import UserError, unwritable
+from p2d.events import note
 from p2d.progress import say
 from p2d.recipes import build
 from p2d.runs import copy_whole, recovered, remove
@@ -118,7 +119,8 @@ def _train_on(placing: placement.Placing, job: TrainJob, on_epoch: OnEpoch) -> t
         os.environ.setdefault(name, value)
     (job.storage / STOP).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        reports = Reports(Path(folder), functools.partial(_is_shown, job))
+        reports = Reports(Path(folder), functools.partial(_is_shown, job), job.folder)
+        note(job.folder, "placed", **dataclasses.asdict(placing))
         if before := _newest(job):  # reported once more, as it may have been lost with the process that was killed
             reports.last = (epoch := History.load(before).last).number
             on_epoch(epoch, before if _is_shown(job, epoch) else None)
