@@ -130,6 +130,5 @@ def test_stages_run_as_jobs_and_make_what_the_plain_commands_make(head, tmp_path
     trials = json.loads((out / "sweep/waves_stationarity/sweep.json").read_text())["trials"]
     assert [trial["state"] for trial in trials] == ["FINISHED", "FINISHED"]
     equations = [json.loads((folder / "discover/waves/equation.json").read_text())["found"] for folder in (out, own)]
-    for equation in equations:
-        del equation["seconds"]
-    assert equations[0] == equations[1]
+    terms = [{(s, t): c for s, row in each["equation"].items() for t, c in row.items()} for each in equations]
+    assert terms[0] == pytest.approx(terms[1], rel=1e-9)  # in one process the sums may be taken in another order
