@@ -68,5 +68,6 @@ def test_every_stage_works_on_an_object_store(cluster, s3_folder, tmp_path, monk
     assert here.card.dataset_hash == pipeline.simulate(SIMULATION, s3_folder, Run).facts["dataset_hash"]
     assert os.listdir(tmp_path) == ["here"]
     left = {file.relative_to(s3_folder) for file in s3_folder.files()}
-    assert {"report/waves/summary.json", "report/waves/rollout/rollout.gif", "sweep/waves/best/config.json"} <= left
-    assert not [name for name in left if "/." in name], "no lease, nothing unfinished"
+    assert {"report/waves/summary.json", "report/waves/rollout/rollout.gif"} <= left
+    assert "sweep/waves_stationarity/best/config.json" in left
+    assert not [name for name in left if "/." in name and "/tune/" not in name], "no lease, nothing unfinished"
