@@ -23,6 +23,7 @@ from p2d.errors import UserError
 from p2d.memory import memory_limit
 from p2d.progress import Advance
 from p2d.snapshots.passes import Groups, Means, Sums, Task, successive
+from p2d.snapshots.shards import shard_name
 from p2d.snapshots.store import Dataset, evenly, open_dataset
 
 LEAST, PARTS = 8, 4096  # samples of a part, and parts, of which there are no more however many samples there are
@@ -110,7 +111,7 @@ class OverRay:
     def _owners(self) -> list[int]:
         """The actor that is first in line for each part: parts of one shard go to one, that reads it once."""
         first = self.sample_ids[[part.places.start for part in self._parts]]
-        shards = np.searchsorted(_ends(self.dataset), first, side="right")
+        shards, _ = self.dataset.card.shards.places(first)
         of_shards = len(np.unique(shards)) >= 2 * len(self._actors)
         return [int(n) % len(self._actors) for n in (shards if of_shards else range(len(shards)))]
 
@@ -222,7 +223,6 @@ class _Actor:
 
     def __init__(self, folder: str, share: float) -> None:
         self.dataset = open_dataset(folder)
-        self.ends = _ends(self.dataset)
         self.room = share * memory_limit()
         self.kept: dict[int, np.ndarray] = {}
         self.last: tuple[int, np.ndarray] = (-1, np.zeros(0))
@@ -235,27 +235,17 @@ class _Actor:
         return Sums.over(task, sample_ids, map(self._state, sample_ids), places, shares)
 
     def _state(self, sample_id: int) -> np.ndarray:
-        shard = int(np.searchsorted(self.ends, sample_id, side="right"))
-        first = self.ends[shard - 1] if shard else 0
-        return self._shard(shard)[sample_id - first]
+        number, row = self.dataset.card.shards.places(np.array([sample_id]))
+        return self._shard(int(number[0]))[row[0]]
 
     def _shard(self, number: int) -> np.ndarray:
-        """States of a shard; ids rise by one from row to row and from shard to shard."""
+        """States of a shard."""
         if number in self.kept:
             return self.kept[number]
         if self.last[0] != number:
-            name, rows = (self.dataset.card.shards[number][key] for key in ("name", "rows"))
-            ids, states = self.dataset.read_shard(name)
-            if not np.array_equal(ids, np.arange(self.ends[number] - rows, self.ends[number])):
-                path = self.dataset.folder / name
-                raise UserError(f"{path} is not the shard that the card says; p2d verify tells more")
+            _, states = self.dataset.read_shard(shard_name(number))
             self.last = (number, states)
             if states.nbytes <= self.room:
                 self.room -= states.nbytes
                 self.kept[number] = states
         return self.last[1]
-
-
-def _ends(dataset: Dataset) -> np.ndarray:
-    """The sample id after the last one of each shard."""
-    return np.cumsum([entry["rows"] for entry in dataset.card.shards])
