@@ -111,7 +111,7 @@ class OverRay:
     def _owners(self) -> list[int]:
         """The actor that is first in line for each part: parts of one shard go to one, that reads it once."""
         first = self.sample_ids[[part.places.start for part in self._parts]]
-        shards = np.searchsorted(_ends(self.dataset), first, side="right")
+        shards, _ = self.dataset.card.shards.places(first)
         of_shards = len(np.unique(shards)) >= 2 * len(self._actors)
         return [int(n) % len(self._actors) for n in (shards if of_shards else range(len(shards)))]
 
@@ -223,7 +223,6 @@ class _Actor:
 
     def __init__(self, folder: str, share: float) -> None:
         self.dataset = open_dataset(folder)
-        self.ends = _ends(self.dataset)
         self.room = share * memory_limit()
         self.kept: dict[int, np.ndarray] = {}
         self.last: tuple[int, np.ndarray] = (-1, np.zeros(0))
@@ -236,12 +235,11 @@ class _Actor:
         return Sums.over(task, sample_ids, map(self._state, sample_ids), places, shares)
 
     def _state(self, sample_id: int) -> np.ndarray:
-        shard = int(np.searchsorted(self.ends, sample_id, side="right"))
-        first = self.ends[shard - 1] if shard else 0
-        return self._shard(shard)[sample_id - first]
+        number, row = self.dataset.card.shards.places(np.array([sample_id]))
+        return self._shard(int(number[0]))[row[0]]
 
     def _shard(self, number: int) -> np.ndarray:
-        """States of a shard; ids rise by one from row to row and from shard to shard."""
+        """States of a shard."""
         if number in self.kept:
             return self.kept[number]
         if self.last[0] != number:
@@ -251,8 +249,3 @@ class _Actor:
                 self.room -= states.nbytes
                 self.kept[number] = states
         return self.last[1]
-
-
-def _ends(dataset: Dataset) -> np.ndarray:
-    """The sample id after the last one of each shard."""
-    return dataset.card.shards.starts[1:]

@@ -34,5 +34,6 @@ that is named or recognised (known.py); otherwise the equation is that nothing c
 Limits: an ensemble that a velocity without diffusion keeps as well, such as the turning phase of lambda-omega systems,
 is told up to that velocity alone. Travelling plane waves look like patterns that stand still. Of few noisy and of 8-bit
 snapshots an equation may be called identified though its terms are stand-ins for the true ones; a tied library is a
-check. Frames of one run count as one.
+check. Frames of one run count as one, and of more than 1,024 runs error bars are over 1,024 groups of them, so that
+memory does not grow with the number of snapshots.
 """
