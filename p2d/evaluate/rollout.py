@@ -100,6 +100,8 @@ class _Carry:
         known = subject.starts_grid.inside(0)
         middle = subject.starts[..., known].mean(axis=(0, 2))
         truth = true_states(subject, start, self.true_step) if subject.system else None
+        if truth and kind == STILL:
+            truth = itertools.repeat(start)  # what does not move goes along with nothing
         states = itertools.repeat(start) if kind == STILL else self._states(kind, start, number)
         leg = _Leg([], [], [], None if number else np.full((len(times), *start.shape[1:]), np.nan, np.float32))
         for n in range(len(times)):

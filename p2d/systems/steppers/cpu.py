@@ -5,6 +5,7 @@ float32 is a requirement, not a choice: with half-precision states the patterns 
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from p2d.fields import Operator
 from p2d.systems import kernels
 from p2d.systems.lowering import Program, lower
 from p2d.systems.stepping import Scheme
@@ -23,7 +25,17 @@ Compiled = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int], None]
 
 def program(system: System, scheme: Scheme) -> Program:
     """The arithmetic of a system's step."""
-    return lower(system.rates, system.parameters, scheme.operator, scheme.grid.shape[0] == 1)
+    return _lowered(
+        tuple(system.rates.items()), tuple(system.parameters.items()), scheme.operator, scheme.grid.shape[0] == 1
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _lowered(
+    rates: tuple[tuple[str, str], ...], parameters: tuple[tuple[str, float], ...], operator: Operator, flat: bool
+) -> Program:
+    """See `lower`: who advances states a few steps at a time would else wait longer for this than for the steps."""
+    return lower(dict(rates), dict(parameters), operator, flat)
 
 
 def shape(system: System, scheme: Scheme, rows: int = 1) -> kernels.Shape:
