@@ -12,7 +12,7 @@ P2D = [sys.executable, "-m", "p2d.cli"]
 SMALL = "--num-samples 24 --height 64 --width 64 --steps 3000 --chunk 8 --score.epochs 1 --score.channels 8 8"
 SMALL_RUN = [*SMALL.split(), "--flow.epochs", "1", "--flow.hidden", "8", "--flow.observables", "48"]
 COMMANDS = ["run", "simulate", "train-score", "train-flow", "sample", "denoise", "discover", "evaluate", "rollout"]
-COMMANDS += ["status", "sweep", "ui", "verify"]
+COMMANDS += ["plan", "status", "sweep", "ui", "verify"]
 
 
 def p2d(*arguments, cwd, check=None):

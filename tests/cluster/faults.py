@@ -35,7 +35,7 @@ import torch
 from breaking import KINDS, Fault, Watched, install
 from PIL import Image
 
-TIMEOUT = 120  # seconds of a run
+TIMEOUT = 400  # seconds of a run, which takes one or two on a quiet machine
 PIPE_BYTES = 2**20
 SIZE = ["--num-samples", "24", "--height", "32", "--width", "32", "--steps", "1000", "--chunk", "6", "--threads", "1"]
 NETWORK = ["--channels", "8", "--warmup", "2", "--compile", "off", "--precision", "float32"]
