@@ -51,8 +51,8 @@ def unwritable(error: BaseException) -> str:
     """What could not be written and why, in a line, where that is what an error comes from; '' of any other."""
     for one in _causes(error):
         if isinstance(one, OSError) and one.errno in (*UNWRITABLE, *UNREACHABLE):
-            # An object store's is in plain words; pyarrow's own of a file is not.
-            reason = os.strerror(one.errno) if "errno" in (one.strerror or "errno") else one.strerror
+            # Behind a number in brackets, pyarrow has the system's own words.
+            reason = str(one.strerror or os.strerror(one.errno)).rpartition("] ")[2]
             return f"{one.filename}: {reason}" if one.filename else reason
         if not isinstance(one, UserError) and (words := WORDS.search(str(one))):
             number = int(words["number"] or words["code"] or errno.ENOSPC)

@@ -66,9 +66,14 @@ def handling() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
+def are_handled() -> bool:
+    """Whether `handling` is at work, and this is the thread that signals come to."""
+    return _State.handling and threading.current_thread() is threading.main_thread()
+
+
 def restore() -> None:
     """Put the handlers in their place again, where `handling` had them: Ray installs its own when it starts."""
-    if _State.handling and threading.current_thread() is threading.main_thread():
+    if are_handled():
         for number in GRACE:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, _stop)

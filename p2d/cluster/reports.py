@@ -17,13 +17,14 @@ from ray.train import UserCallback
 from ray.train.torch import TorchTrainer
 
 from p2d.errors import UserError, unwritable
+from p2d.events import note
 from p2d.runs import write_json
 from p2d.training.history import Epoch
 
 # Called with an epoch and, of epochs worth a picture, a folder that holds the model (else None).
 OnEpoch = Callable[[Epoch, Path | None], None]
 POLL_S = 0.2
-PATIENCE_S = 20.0  # for a last checkpoint
+PATIENCE_S, NOTICE_S = 60.0, 20.0  # for a last checkpoint; of a scheduler that ends what does not end by itself
 
 
 class Reports(UserCallback):
@@ -34,10 +35,12 @@ class Reports(UserCallback):
 
     Args:
         is_shown: whether the model of an epoch is wanted too.
+        where: the training's result, of which restarts are noted.
     """
 
-    def __init__(self, folder: Path, is_shown: Callable[[Epoch], bool]) -> None:
+    def __init__(self, folder: Path, is_shown: Callable[[Epoch], bool], where: Path) -> None:
         self.folder = folder
+        self.where = where
         self.is_shown = is_shown
         self.last = -1
 
@@ -55,6 +58,10 @@ class Reports(UserCallback):
         for error in worker_exceptions.values():
             if isinstance(error, UserError) or unwritable(error):
                 raise error
+        told = {
+            rank: str(error).strip().rpartition("\n")[2] or repr(error) for rank, error in worker_exceptions.items()
+        }
+        note(self.where, "workers failed", error="; ".join(f"worker {rank}: {why}" for rank, why in told.items()))
 
     def pass_on(self, on_epoch: OnEpoch) -> None:
         """Call `on_epoch` with the epochs that are new here, in order."""
@@ -104,10 +111,11 @@ def fit(trainer: TorchTrainer, reports: Reports, on_epoch: OnEpoch, stop: Path, 
         for _ in _while_alive(running):
             reports.pass_on(on_epoch)
     except BaseException as error:
-        if not isinstance(error, KeyboardInterrupt) or getattr(error, "number", None) == signal.SIGTERM:
+        asked = isinstance(error, KeyboardInterrupt)
+        if not asked or getattr(error, "number", None) == signal.SIGTERM:
             with suppress(OSError):
                 write_json(stop, {})
-                running.join(PATIENCE_S)
+                running.join(NOTICE_S if asked else PATIENCE_S)
         if running.is_alive() and is_driver:
             ray.shutdown()
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import signal
 import socket
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from typing import Any
 import grpc
 import ray
 import ray.data
-from ray._private import services
+from ray._private import services, utils, worker
 from ray._private.grpc_utils import init_grpc_channel
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -63,13 +64,11 @@ def start(cpus: int | None = None, dashboard: bool = False) -> None:
             "dashboard_host": "127.0.0.1",
             "object_store_memory": OBJECT_STORE_BYTES,
         }
-    with _silent_core():
+    with _silent_core(), _own_handlers():
         try:
             context = ray.init(**settings)
         except ConnectionError as error:
             raise UserError(f"cannot join the Ray of RAY_ADDRESS = {settings['address']}: {_cause(error)}") from error
-        finally:
-            signals.restore()
     totals = ray.cluster_resources()
     nodes = sum(node["Alive"] for node in ray.nodes())
     resources.update(nodes=nodes, cpus=int(totals.get("CPU", 0)), gpus=int(totals.get("GPU", 0)))
@@ -130,6 +129,33 @@ def _silent_core() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+@contextmanager
+def _own_handlers() -> Iterator[None]:
+    """Keep our handlers of signals while Ray starts.
+
+    Its Python sets one of SIGTERM that ends with another exit code, and its C++ core, as it connects, one that prints a
+    stack and aborts; a signal waits until ours is back.
+    """
+    if not signals.are_handled():
+        yield
+        return
+    connect, set_handler = worker.connect, utils.set_sigterm_handler
+
+    def connect_blocked(*values: Any, **options: Any) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals.GRACE)
+        try:
+            connect(*values, **options)
+        finally:
+            signals.restore()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.GRACE)
+
+    worker.connect, utils.set_sigterm_handler = connect_blocked, lambda handler: None
+    try:
+        yield
+    finally:
+        worker.connect, utils.set_sigterm_handler = connect, set_handler
 
 
 def shared_folder(path: Path) -> Path:

@@ -21,6 +21,7 @@ from p2d.cluster.reports import OnEpoch, Reports, StopFile, fit
 from p2d.cluster.stream import open_data
 from p2d.config import ScoreConfig, fits_unet
 from p2d.errors import UserError, unwritable
+from p2d.events import note
 from p2d.progress import say
 from p2d.recipes import build
 from p2d.runs import copy_whole, recovered, remove
@@ -118,7 +119,8 @@ def _train_on(placing: placement.Placing, job: TrainJob, on_epoch: OnEpoch) -> t
         os.environ.setdefault(name, value)
     (job.storage / STOP).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        reports = Reports(Path(folder), functools.partial(_is_shown, job))
+        reports = Reports(Path(folder), functools.partial(_is_shown, job), job.folder)
+        note(job.folder, "placed", **dataclasses.asdict(placing))
         if before := _newest(job):  # reported once more, as it may have been lost with the process that was killed
             reports.last = (epoch := History.load(before).last).number
             on_epoch(epoch, before if _is_shown(job, epoch) else None)
@@ -182,10 +184,16 @@ def _work(settings: dict[str, Any]) -> None:
     """What a worker of Ray Train does: learn, and report."""
     job = settings["job"]
     context = ray.train.get_context()
-    workers = Workers(context.get_world_rank(), context.get_world_size())
+    workers = Workers(
+        context.get_world_rank(),
+        context.get_world_size(),
+        context.get_node_rank(),
+        context.get_local_rank(),
+        context.get_local_world_size(),
+    )
     before = ray.train.get_checkpoint()
     start = storage.place_of(before, job.storage) if before is not None else None
-    beside = context.get_local_world_size() * job.beside
+    beside = workers.local_size * job.beside
     stop = (lambda: False) if workers.rank else StopFile(job.storage / STOP)
     _learn(job, workers, beside, get_device(), start, _reporter(job, workers), stop)
 
@@ -208,7 +216,7 @@ def _learn(
     data = open_data(job, workers, beside)
     task = build(job.config, data, job.dataset.card.grid, job.dataset.scaling, device, job.score)
     start = read_state(before) if before is not None else None
-    loop.fit(task, data, job.config, workers, report, start, stop)
+    loop.fit(task, data, job.config, workers, report, start, stop, job.source.at_a_time)
 
 
 def _reporter(job: TrainJob, workers: Workers) -> loop.Report:

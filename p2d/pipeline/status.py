@@ -20,7 +20,7 @@ from p2d.training.history import History
 FINISHED, RUNNING, UNFINISHED, BROKEN = "finished", "running", "unfinished", "broken"
 REPORTS = {"summary.json": "evaluation", "quality.json": "samples", "rollout/rollout.json": "rollout"}
 HASH = "?" * 8  # with which the folder of a model in training ends
-SAID = ("seconds", "error", "resources", "versions")  # of an event, beside when, what and who
+SAID = ("seconds", "workers", "threads", "error", "resources", "versions")  # of an event, beside when, what and who
 
 
 @dataclass(frozen=True)

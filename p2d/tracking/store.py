@@ -9,7 +9,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from p2d.errors import UserError
 from p2d.places import as_remote
 from p2d.progress import say
 from p2d.runs import whole
+from p2d.systems.kernels import cache_folder
 from p2d.tracking.patient import PROCESS, Patient, Store, hand_over_left, kept_file
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ EXPERIMENT = "p2d"
 TABLE = "#/experiments/{}/runs?workflowType=machine_learning"
 SERVER = r"(https?|postgresql|mysql|mssql)\b|databricks"  # what a tracking URI of one begins with
 LARGEST_PARAMETER = 500  # characters that MLflow takes
-# Where what is tracked is kept while a server is gone, of an output folder that is on no file system.
 DONE = b"done"  # what a process tells its guard at its end
 
 
@@ -139,6 +138,7 @@ def _be_quiet() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # seconds; MLflow's 120 would be six minutes of silence
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # which belongs to --json
 
 
 def open_tracker(out: Path, enabled: bool) -> Run:
@@ -155,8 +155,11 @@ def open_tracker(out: Path, enabled: bool) -> Run:
         store, shown = Store(client, own, _guarded(uri)), without_password(uri)
         if uri.startswith("http"):
             say(f"MLflow: {shown.rstrip('/')}/{TABLE.format(own)}")
-        hand_over_left(store, uri, shown, _folder_of_kept(out))
-    patient = Patient(store, shown, kept_file(_folder_of_kept(out), uri, store.process))
+        # An object store cannot append, and what others could write would not be safe to hand over.
+        kept = out if as_remote(out) is None else cache_folder() / "mlflow"
+        kept.mkdir(parents=True, exist_ok=True)
+        hand_over_left(store, uri, shown, kept)
+    patient = Patient(store, shown, kept_file(kept, uri, store.process))
     atexit.register(patient.close)
     return Run(patient)
 
@@ -169,15 +172,6 @@ def _experiment(client: MlflowClient, uri: str, out: Path) -> str:
     # Without a place of their own, artifacts would follow the working directory.
     place = (out.resolve() / "mlartifacts").as_uri() if uri.startswith("sqlite") else None
     return client.create_experiment(EXPERIMENT, artifact_location=place)
-
-
-def _folder_of_kept(out: Path) -> Path:
-    """Where calls to a store that is gone are kept: on this machine, as they are appended one by one."""
-    if isinstance(out, Path):
-        return out
-    folder = Path(tempfile.gettempdir()) / f"p2d-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
 
 
 def without_password(uri: str) -> str:

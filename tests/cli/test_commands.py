@@ -9,8 +9,9 @@ import pytest
 
 from p2d import pipeline
 from p2d.cli import COMMANDS, TABLE, main
-from p2d.commands import Command, parse
+from p2d.commands import Command, Place, parse
 from p2d.config import SimulateConfig
+from p2d.errors import UserError
 from p2d.snapshots.simulated import simulate_here
 
 OTHERS = ("plan", "run", "status", "systems", "verify", "ui")  # rows with a function of their own
@@ -86,3 +87,12 @@ def test_a_command_ends_with_what_to_run_next(out, capsys):
 def test_a_dataset_is_named_by_name_or_path_as_first_word_or_option(form, out, capsys):
     main(["verify", *form.format(out=out).split(), "-o", str(out)])
     assert capsys.readouterr().out == f"{out}/data/waves_8x8: sound\n"
+
+
+def test_in_a_job_a_folder_of_the_working_directory_is_refused(monkeypatch, tmp_path):
+    assert str(Place(out="runs").path) == "runs"
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    for out in ("runs", "./x/runs"):
+        with pytest.raises(UserError, match=f"out = {out} is not possible: --out must be absolute or a URI in a job"):
+            Place(out=out).path  # noqa: B018
+    assert Place(out=str(tmp_path)).path == tmp_path

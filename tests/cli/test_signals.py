@@ -1,10 +1,13 @@
 """Real signals to real commands in every stage: a line, the right exit code, nothing left running, and it goes on."""
 
+import contextlib
+import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+import uuid
 
 import psutil
 import pytest
@@ -12,62 +15,86 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 P2D = [sys.executable, "-m", "p2d.cli"]
 LINE = "p2d: stopped; the same command goes on from here"
-SIZE = "--num-samples 64 --height 64 --width 64 --steps 3000 --chunk 2"
-SCORE = "--channels 8 8 -n 30"
-FLOW = "--hidden 8 --observables 48 -n 30"
-RUN = "--score.channels 8 8 --score.epochs 30 --flow.hidden 8 --flow.observables 48 --flow.epochs 1"
-# What is signalled, and how; when: once a file is there, or (without one) once the stage is announced.
+SIZE = "--num-samples 64 --height 64 --width 64 --steps 10000 --chunk 2"
+SCORE = "--channels 8 8 -n 20"
+FLOW = "--hidden 8 --observables 48 -n 20"
+RUN = "--score.channels 8 8 --score.epochs 20 --flow.hidden 8 --flow.observables 48 --flow.epochs 1"
+# What is signalled, and how; when: once a file is there, or (without one) once the stage is announced; the case whose
+# result it needs.
 CASES = {
-    "simulate": (signal.SIGTERM, f"simulate -p maze {SIZE}", "data/maze_64x64/shard-*"),
-    "train-score": (signal.SIGINT, f"train-score waves --name one {SCORE}", "score/.one-*/**/history.json"),
+    "simulate": (signal.SIGTERM, f"simulate {SIZE} --actors 2", "data/waves_64x64/shard-*", ""),
+    "train-score": (signal.SIGINT, f"train-score waves {SCORE}", "score/.waves-*/**/history.json", "simulate"),
     "train-score, 2 workers": (
         signal.SIGTERM,
         f"train-score waves --name two --workers 2 {SCORE}",
         "score/.two-*/**/history.json",
+        "simulate",
     ),
-    "train-flow": (signal.SIGINT, f"train-flow waves --name one {FLOW}", "flow/.one-*/**/history.json"),
-    "discover": (signal.SIGTERM, "discover waves --name one", ""),
-    "evaluate": (signal.SIGINT, "evaluate waves --name one", ""),
-    "sample": (signal.SIGTERM, "sample --score waves --num-samples 128 --steps 20", ""),
-    "rollout": (signal.SIGINT, "rollout --from waves", ""),
-    "sweep": (signal.SIGTERM, f"sweep waves --objective stationarity --param flow.seed=1,2 {FLOW}", "sweep/*/trials"),
-    "run": (signal.SIGINT, f"run -p life {SIZE} {RUN}", "score/.life-*/**/history.json"),
+    "train-flow": (signal.SIGINT, f"train-flow waves {FLOW}", "flow/.waves-*/**/history.json", "simulate"),
+    "discover": (signal.SIGTERM, "discover waves", "", "simulate"),
+    "evaluate": (signal.SIGINT, "evaluate waves", "", "train-score"),
+    "sample": (signal.SIGTERM, "sample --score waves --num-samples 128 --steps 20", "", "train-score"),
+    "rollout": (signal.SIGINT, "rollout --from waves", "", "train-flow"),
+    "sweep": (
+        signal.SIGTERM,
+        f"sweep waves --objective stationarity --param flow.seed=1,2 {FLOW}",
+        "sweep/*/trials",
+        "simulate",
+    ),
+    "run": (signal.SIGINT, f"run -p life {SIZE} {RUN}", "score/.life-*/**/history.json", ""),
 }
+finished = set()
 
 
 def p2d(words: str, folder, **options):
     return subprocess.Popen([*P2D, *words.split()], cwd=folder, stdout=subprocess.DEVNULL, text=True, **options)
 
 
-def finish(words: str, folder) -> None:
-    process = p2d(words, folder, stderr=subprocess.PIPE)
-    _, told = process.communicate(timeout=280)
-    assert process.returncode == 0, told
+def finish(case: str, folder) -> None:
+    """Run a case's command to its end, once, after those that it needs."""
+    if case and case not in finished:
+        _, words, _, needed = CASES[case]
+        finish(needed, folder)
+        process = p2d(words, folder, stderr=subprocess.PIPE)
+        _, told = process.communicate(timeout=280)
+        assert process.returncode == 0, told
+        finished.add(case)
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("signals")
-    finish(f"run {SIZE} {RUN} --score.epochs 1", folder)
-    return folder
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("signals")
 
 
 def tracked(folder) -> dict[str, str]:
     """Status of every tracked run."""
-    with sqlite3.connect(folder / "runs/mlflow.db") as store:
+    file = folder / "runs/mlflow.db"
+    if not file.exists():
+        return {}
+    with sqlite3.connect(file) as store:
         return dict(store.execute("select run_uuid, status from runs").fetchall())
 
 
+def running(mark: str) -> list[str]:
+    """Commands of all processes, whoever is their parent by now, that inherited a mark in their environment."""
+    commands = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("P2D_MARK") == mark and process.status() != psutil.STATUS_ZOMBIE:
+                commands.append(" ".join(process.cmdline()))
+    return commands
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_a_signal_ends_a_command_in_order_and_it_goes_on(case, prepared):
-    number, words, file = CASES[case]
-    before, log = tracked(prepared), prepared / "log"
+def test_a_running_command_that_gets_a_signal_ends_in_order_and_goes_on(case, folder):
+    number, words, file, needed = CASES[case]
+    finish(needed, folder)
+    before, log, mark = tracked(folder), folder / "log", uuid.uuid4().hex
     with log.open("w") as stderr:
-        process = p2d(words, prepared, stderr=stderr)
-        while not (any((prepared / "runs").glob(file)) if file else f"{words.split()[0]} ->" in log.read_text()):
+        process = p2d(words, folder, stderr=stderr, env={**os.environ, "P2D_MARK": mark})
+        while not (any((folder / "runs").glob(file)) if file else f"{words.split()[0]} ->" in log.read_text()):
             assert process.poll() is None, log.read_text()
             time.sleep(0.05)
-        started = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(number)
         sent = time.monotonic()
         process.wait(timeout=60)
@@ -76,12 +103,11 @@ def test_a_signal_ends_a_command_in_order_and_it_goes_on(case, prepared):
     assert process.returncode == 128 + number, told
     assert told.splitlines()[-1] == LINE and "Traceback" not in told and "***" not in told, told
     assert seconds < 10
-    _, left = psutil.wait_procs(started, timeout=5)
-    assert [one.cmdline() for one in left if one.status() != psutil.STATUS_ZOMBIE] == []
-    after = tracked(prepared)
+    while (left := running(mark)) and time.monotonic() - sent < 15:
+        time.sleep(0.2)
+    assert left == []
+    after = tracked(folder)
     assert {status for run, status in after.items() if run not in before} <= {"KILLED", "FINISHED"}
-    finish(words, prepared)
-    final = tracked(prepared)
-    assert set(final.values()) == {"FINISHED"}
-    assert {run for run, status in after.items() if status == "KILLED"} <= final.keys()
-    assert not list((prepared / "runs").rglob(".*.lock"))
+    finish(case, folder)
+    assert set(tracked(folder).values()) == {"FINISHED"}
+    assert not list((folder / "runs").rglob(".*.lock"))
