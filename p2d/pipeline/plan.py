@@ -111,7 +111,9 @@ class Plan:
 
     def __str__(self) -> str:
         rows = [(s.stage, _time(s.seconds), _size(s.bytes), _size(s.memory), s.bound) for s in self.stages]
-        rows.append(("all", _time(sum(s.seconds for s in self.stages)), _size(sum(s.bytes for s in self.stages))))
+        rows.append(
+            ("all", _time(sum(s.seconds for s in self.stages)), _size(sum(s.bytes for s in self.stages)), "", "")
+        )
         machines, rates = self.machines, self.rates
         device = "GPU" if machines.gpus else "core"
         what = f"{machines.gpus} GPUs and {machines.cpus} cores" if machines.gpus else f"{machines.cpus} cores"

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -46,7 +47,7 @@ def measure_rates(run: RunConfig, on_gpu: bool, updates: float = 0.0, score: flo
 
 def _measured(run: RunConfig, folder: Path, device: str, updates: float, score: float) -> Rates:
     whole = run.simulate
-    side = {"height": min(whole.height, SIDE), "width": min(whole.width, SIDE)}
+    side: dict[str, Any] = {"height": min(whole.height, SIDE), "width": min(whole.width, SIDE)}
     each = SAMPLES * side["height"] * side["width"]
     steps = max(system.run.steps for system in whole.simulation().systems.values())
     small = replace(
