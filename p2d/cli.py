@@ -32,6 +32,7 @@ SHORT = {
 }
 SHORT_OF = {  # where a command means another thing by one
     "sample": {"-n": "--num-samples"},
+    "plan": {"--samples": "--num-samples"},
     "rollout": {"-n": "--steps", "-m": "--from", "--model": "--from", "--dataset": "--from"},
 }
 # Fields of a command that are of no config.
@@ -55,6 +56,14 @@ def run(given: Any) -> None:
     evaluation, outcomes = pipeline.run(given.config, given.common.folder, given.common.tracker())
     text = run_text(evaluation, outcomes, given.common.folder)
     print(json.dumps(evaluation.to_dict()) if given.common.json else text)
+
+
+def plan(given: Any) -> None:
+    """What a run would come to, as a table."""
+    from p2d.pipeline.plan import plan as plan_run
+
+    planned = plan_run(given.config)
+    print(json.dumps(planned.to_dict()) if given.screen.json else planned)
 
 
 def verify(given: Any) -> None:
@@ -99,6 +108,7 @@ def ui(given: Any) -> None:
 
 TABLE = (
     Command("run", str(config.RunConfig.__doc__), (("config", config.RunConfig), ("common", Common)), run),
+    Command("plan", str(config.PlanConfig.__doc__), (("config", config.PlanConfig), ("screen", Screen)), plan),
     Command(
         "systems",
         "List the systems of the catalogue, or describe one: species, equation, presets, and whether each moves.",

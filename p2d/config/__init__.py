@@ -14,6 +14,7 @@ from p2d.config.learn import (
     TrainSource,
     check_alpha,
 )
+from p2d.config.plan import PlanConfig
 from p2d.config.rollout import RolloutConfig, RolloutSource
 from p2d.config.run import RunConfig, fits_unet
 from p2d.config.simulate import SimulateConfig
@@ -29,6 +30,7 @@ __all__ = [
     "FlowConfig",
     "FlowSource",
     "ModelConfig",
+    "PlanConfig",
     "RolloutConfig",
     "RolloutSource",
     "RunConfig",

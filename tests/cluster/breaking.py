@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 FULL = "/dev/full"
+UNDONE = 3  # renames, at most, that a power cut undoes
 MOVES, READS = ("replace", "rename"), ("read", "native read")
 # The things that each kind of fault may happen to; `step` is a gradient step or a simulation, between files.
 KINDS: dict[str, tuple[str, ...]] = {
@@ -91,7 +92,9 @@ class Watched:
         for path in sorted(self.unsynced):
             if os.path.isfile(path):
                 os.truncate(path, source.randrange(os.path.getsize(path) + 1) if source.random() < 0.5 else 0)
-        for path, before in [(path, before) for path, before in self.moved.items() if not path.endswith(".png")][-3:]:
+        for path, before in [(path, before) for path, before in self.moved.items() if not path.endswith(".png")][
+            -UNDONE:
+        ]:
             if source.random() < 0.5 and os.path.isfile(path):
                 if before is None:
                     os.unlink(path)

@@ -32,18 +32,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from breaking import KINDS, Fault, Watched, install
+from breaking import KINDS, UNDONE, Fault, Watched, install
 from PIL import Image
 
-TIMEOUT = 120  # seconds of a run
+TIMEOUT = 400  # seconds of a run, which takes one or two on a quiet machine
 PIPE_BYTES = 2**20
+EPOCHS = 2
 SIZE = ["--num-samples", "24", "--height", "32", "--width", "32", "--steps", "1000", "--chunk", "6", "--threads", "1"]
 NETWORK = ["--channels", "8", "--warmup", "2", "--compile", "off", "--precision", "float32"]
 DATA, SCORE, FLOW, EQUATION = "data", "score", "flow", "discover"  # folders of the output folder
 MADE = {  # each stage: its command, what must be there before, and what it makes
     "simulate": (["simulate", "-p", "pulsating_solitons", *SIZE, "--device", "cpu", "--name", "few"], (), DATA),
-    "train-score": (["train-score", "few", "--epochs", "2", *NETWORK], (DATA,), SCORE),
-    "train-flow": (["train-flow", "few", "--epochs", "2", "--hidden", "8", "--observables", "48"], (DATA,), FLOW),
+    "train-score": (["train-score", "few", "--epochs", str(EPOCHS), *NETWORK], (DATA,), SCORE),
+    "train-flow": (
+        ["train-flow", "few", "--epochs", str(EPOCHS), "--hidden", "8", "--observables", "48"],
+        (DATA,),
+        FLOW,
+    ),
     "discover": (
         ["discover", "few", "--library", "gray-scott", "--bootstrap", "2", "--operator", "5-point"],
         (DATA,),
@@ -278,7 +283,7 @@ class Bench:
             runs.append(run(stage, out))  # finds nothing to do
         done = sum(map(_steps, runs))
         whole = _steps(self.undisturbed[stage])
-        wrong = wrong or self._wrong_result(stage, out, runs[-1])
+        wrong = wrong or self._wrong_result(stage, out, runs[-1]) or _too_much(stage, fault, done - whole, whole)
         if not wrong:
             shutil.rmtree(out)
         return Verdict(seed, stage, fault, where, wrong, done - whole, whole)
@@ -310,6 +315,14 @@ def _wrong_end(fault: Fault, first: Run) -> str:
     if first.code > 0 and len(lines) != 1:
         return f"{len(lines)} lines of what is wrong instead of one: {first.said[-600:]}"
     return ""
+
+
+def _too_much(stage: str, fault: Fault, lost: int, whole: int) -> str:
+    """What is wrong with the work done again: more than the shard in flight, or one epoch."""
+    most = whole // EPOCHS if stage.startswith("train") else 1
+    if fault.kind == "power cut" and stage == "simulate":
+        most += UNDONE
+    return f"{lost} of {whole} shards or steps are done again; at most {most} may be" if lost > most else ""
 
 
 def disturb(seeds: Iterable[int], jobs: int, folder: Path, tell: Callable[[Verdict], None]) -> list[Verdict]:
