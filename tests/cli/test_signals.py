@@ -16,9 +16,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 P2D = [sys.executable, "-m", "p2d.cli"]
 LINE = "p2d: stopped; the same command goes on from here"
 SIZE = "--num-samples 64 --height 64 --width 64 --steps 10000 --chunk 2"
-SCORE = "--channels 8 8 -n 20"
-FLOW = "--hidden 8 --observables 48 -n 20"
-RUN = "--score.channels 8 8 --score.epochs 20 --flow.hidden 8 --flow.observables 48 --flow.epochs 1"
+SCORE = "--channels 8 8 -n 6"
+FLOW = "--hidden 8 --observables 48 -n 6"
+RUN = "--score.channels 8 8 --score.epochs 6 --flow.hidden 8 --flow.observables 48 --flow.epochs 1"
 # What is signalled, and how; when: once a file is there, or (without one) once the stage is announced; the case whose
 # result it needs.
 CASES = {
