@@ -50,7 +50,7 @@ class Screen:
 class Place(Screen):
     """Where a command finds and puts its files."""
 
-    out: Annotated[str, option("-o", help="output folder")] = "runs"
+    out: Annotated[str, option("-o", help="output folder, or s3://BUCKET/PATH")] = "runs"
 
     @property
     def path(self) -> Path:

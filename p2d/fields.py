@@ -261,19 +261,35 @@ class Grid:
         """Laplacian of a field."""
         if operator == "spectral":
             return self._in_modes(field, lambda grid: grid.symbol("spectral"))
+        near = self.around(field, REACH[operator])
         if operator == "8th-order":
             total = 0.0
             for n, weight in enumerate(SECOND, 1):
                 for by in ((0, -n), (0, n), (-n, 0), (n, 0)):
-                    total = total + weight * (self.shifted(field, *by) - field)
+                    total = total + weight * (near(*by) - field)
             return total / self.spacing**2
         edge, corner = STENCILS[operator]
-        total = sum((self.shifted(field, *by) for by in ((0, -1), (0, 1), (-1, 0), (1, 0))), start=0.0)
+        total = sum((near(*by) for by in ((0, 1), (-1, 0), (1, 0))), start=near(0, -1))
         if corner:
-            corners = sum((self.shifted(field, i, j) for i in (-1, 1) for j in (-1, 1)), start=0.0)
+            corners = sum((near(i, j) for i in (-1, 1) for j in (-1, 1)), start=0.0)
             total = edge * total + corner * corners
         total = total - 4 * (edge + corner) * field
         return total if self.spacing == 1 else total / self.spacing**2
+
+    def around(self, field: Any, reach: int) -> Callable[[int, int], Any]:
+        """The neighbours of each cell up to so many rows and columns away, as `shifted` gives them."""
+        if not isinstance(field, np.ndarray) or self.mask is not None:
+            return lambda rows, columns: self.shifted(field, rows, columns)
+        # All neighbours are views of one copy with ghost cells: much faster than a copy for each.
+        with_ghosts, (height, width) = field, field.shape[-2:]
+        for axis, edge in zip((-2, -1), self.edges, strict=True):
+            with_ghosts = _with_ghosts(with_ghosts, reach, axis, edge)
+
+        def near(rows: int, columns: int) -> np.ndarray:
+            top, left = reach + rows, reach + columns
+            return with_ghosts[..., top : top + height, left : left + width]
+
+        return near
 
     def gradients(self, f: Any, g: Any, operator: Operator = "5-point") -> Any:
         """grad f . grad g = (lap(f g) - f lap g - g lap f) / 2: of stencils, the mean over both sides of a cell."""
@@ -382,6 +398,19 @@ def multiplicity(width: int) -> np.ndarray:
     count[0] = 1
     count[-1] -= width % 2 == 0 and width > 1
     return count
+
+
+def _with_ghosts(field: np.ndarray, reach: int, axis: int, edge: Edge) -> np.ndarray:
+    """A field continued along an axis by so many cells on both sides, as `_shifted` sees it."""
+    size = field.shape[axis]
+    place = np.arange(-reach, size + reach)
+    if edge == "periodic" or size == 1:
+        place %= size
+    else:
+        place = np.where(place < 0, -1 - place, np.where(place >= size, 2 * size - 1 - place, place)).clip(0, size - 1)
+    ends = (place[:reach], place[size + reach :])
+    before, after = (field[..., end, :] if axis == -2 else field[..., end] for end in ends)
+    return np.concatenate([before, field, after], axis)
 
 
 def _shifted(field: Any, by: int, axis: int, edge: Edge) -> Any:

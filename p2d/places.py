@@ -4,8 +4,8 @@
 this package an argument of type Path may be a Remote. What is written goes through p2d/runs.py, which puts files whole.
 Only S3 has been tried against a server.
 
-Credentials come from the store's own chain (for S3: AWS_* variables, ~/.aws, the machine's role), on every node; they
-are never part of a place, of a message, or of what is sent to workers.
+Credentials come from the store's own chain (for S3: AWS_* variables, ~/.aws, the machine's role), on every node. They
+are no part of a place, a message, or what workers are sent.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import fnmatch
 import functools
+import itertools
 import os
 import re
 import shutil
@@ -40,15 +41,15 @@ CONNECT_S, ATTEMPTS, GIVE_UP_S = 5, 3, 15  # a store that does not answer is tol
 TROUBLES = (
     (r"NO_SUCH_BUCKET|ContainerNotFound|bucket does not exist", errno.ENOENT, "there is no such bucket"),
     (
+        r"NETWORK_CONNECTION|UNAVAILABLE|CURL|curl|timed? ?out|resolve",
+        errno.EHOSTUNREACH,
+        "the store does not answer: check the network, and AWS_ENDPOINT_URL of a store that is not Amazon's",
+    ),
+    (
         r"ACCESS_DENIED|SIGNATURE|INVALID_ACCESS_KEY|TOKEN|Credential|authenticat|PERMISSION_DENIED|Forbidden|Unauthor",
         errno.EACCES,
         "access is refused: check the store's credentials (for s3 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
         "~/.aws, or the machine's role) and what they may do there",
-    ),
-    (
-        r"NETWORK_CONNECTION|UNAVAILABLE|CURL|curl|timed? ?out|resolve",
-        errno.EHOSTUNREACH,
-        "the store does not answer: check the network, and AWS_ENDPOINT_URL of a store that is not Amazon's",
     ),
 )
 
@@ -228,10 +229,11 @@ class Remote:
             yield replace(self._place_of(info), listed=stat)
 
     def glob(self, pattern: str) -> Iterator[Remote]:
-        """Those in it whose name, or path below it, fits a pattern such as '*.png' or 'trials/.*'."""
-        folder, _, last = pattern.rpartition("/")
-        inside = map(self._place_of, (self / folder)._below(recursive=False))
-        return (p for p in inside if fnmatch.fnmatchcase(p.name, last))
+        """Those below it whose path fits a pattern such as '*.png' or 'trials/*/config.json'."""
+        first, _, rest = pattern.partition("/")
+        inside = map(self._place_of, self._below(recursive=False))
+        fitting = (p for p in inside if fnmatch.fnmatchcase(p.name, first))
+        return itertools.chain.from_iterable(p.glob(rest) for p in fitting) if rest else fitting
 
     def rglob(self, pattern: str) -> Iterator[Remote]:
         """Files and folders anywhere below it whose name fits a pattern."""
@@ -371,7 +373,7 @@ def _filesystem(scheme: str, bucket: str, options: str, process: int) -> FileSys
         account = dict(parse_qsl(options)).get("account") or os.environ.get("AZURE_STORAGE_ACCOUNT")
         if not account:
             raise UserError(f"of {scheme}://{bucket} the account is not known: set AZURE_STORAGE_ACCOUNT")
-        return fs.AzureFileSystem(account, account_key=os.environ.get("AZURE_STORAGE_KEY"))
+        return fs.AzureFileSystem(account)
     own: dict[str, str | None] = dict(parse_qsl(options))
     own.setdefault("endpoint_override", os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"))
     if not own["endpoint_override"] and not any(map(os.environ.get, ("AWS_REGION", "AWS_DEFAULT_REGION"))):
@@ -407,9 +409,10 @@ def _in_plain_words(where: Remote) -> Iterator[None]:
     except (OSError, ArrowException) as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise  # of the local file, or told already
+        text = str(error).partition("AWS Error ")[2] or str(error)  # without the key, which may hold any word
         for pattern, number, told in TROUBLES:
-            if re.search(pattern, str(error)):
+            if re.search(pattern, text):
                 raise OSError(number, told, str(where)) from error
-        code = re.search(r"AWS Error (\w+)|Status\((\w+)", str(error))
+        code = re.search(r"^([A-Z_]+) during|Status\((\w+)", text)
         kind = next(filter(None, code.groups()), "") if code else type(error).__name__
         raise OSError(errno.EREMOTEIO, f"the store fails ({kind})", str(where)) from error

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from p2d.errors import UserError, nearest
+from p2d.errors import UserError, nearest, one_line
 from p2d.places import Remote, as_remote, place
 
 # What a killed process leaves beside what it was writing: a hidden name with one of these endings.
@@ -205,6 +205,21 @@ def write_json(file: Path, values: dict[str, Any]) -> None:
     """Write a JSON file whole or not at all."""
     with whole(file) as temporary:
         temporary.write_text(json.dumps(values, indent=2) + "\n")
+
+
+def read_json(file: Path, *entries: str) -> dict[str, Any]:
+    """A JSON file that holds a table, with these entries among others.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        values = json.loads(file.read_text())
+        if not isinstance(values, dict) or not values.keys() >= set(entries):
+            raise ValueError(f"no table with {', '.join(entries) or 'entries'}")
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is damaged ({one_line(error)}); remove it, and run what made it again") from error
+    return values
 
 
 @contextmanager

@@ -25,7 +25,7 @@ def in_threads(task: Callable[[Item], Result], items: Iterable[Item], threads: i
         under_way: deque[Future[Result]] = deque()
         for item in items:
             under_way.append(pool.submit(task, item))
-            if len(under_way) > 4 * threads:
+            if len(under_way) >= 2 * threads:
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()

@@ -102,7 +102,7 @@ def test_names_are_those_of_a_path():
 def test_a_folder_reads_as_one_of_a_path(tmp_path, s3_folder):
     remote, local = filled(s3_folder), filled(tmp_path)
     for folder in ("", "b", "none"):
-        for pattern in ("*", "*.parquet", ".*", "b/*.parquet"):
+        for pattern in ("*", "*.parquet", ".*", "b/*.parquet", "*/*", "b/*/.h*"):
             assert below((remote / folder).glob(pattern), remote) == below((local / folder).glob(pattern), local)
         assert below((remote / folder).rglob("*"), remote) == below((local / folder).rglob("*"), local)
         assert (remote / folder).is_dir() == (local / folder).is_dir()

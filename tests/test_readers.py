@@ -29,7 +29,7 @@ from .discovery.test_result import discovery
 
 # One series of examples, the same each time; none takes long, so that a reader that hangs is found, too.
 few = settings(
-    max_examples=60,
+    max_examples=40,
     deadline=5000,
     derandomize=True,
     database=None,

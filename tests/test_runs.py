@@ -1,11 +1,14 @@
 """Places of results by name and by path, and writing: after a failure or a kill, the old or the new is there, whole."""
 
+import itertools
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from p2d.errors import UserError
+from p2d.places import Remote
 from p2d.runs import (
     DATA,
     EQUATION,
@@ -14,8 +17,11 @@ from p2d.runs import (
     SCORE,
     SWEEP,
     copy_whole,
+    fetched,
     make_output_folder,
+    read_json,
     recovered,
+    remove,
     remove_unfinished,
     short_name,
     whole,
@@ -31,8 +37,7 @@ def made(kind, out: Path, name: str) -> Path:
     if kind.is_file:
         write_json(place, {})
     else:
-        place.mkdir(parents=True)
-        (place / (kind.mark or "card.json")).write_text("{}")
+        write_json(place / (kind.mark or "card.json"), {})
     return place
 
 
@@ -52,15 +57,15 @@ def test_every_kind_has_its_place():
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.what)
-def test_one_is_found_by_name_and_by_path(kind, tmp_path, monkeypatch):
-    place = made(kind, tmp_path, "waves")
+def test_one_is_found_by_name_and_by_path(kind, anywhere, tmp_path, monkeypatch):
+    place = made(kind, anywhere, "waves")
     monkeypatch.chdir(tmp_path)
-    names = ["waves", str(place), str(place.relative_to(tmp_path))]
+    names = ["waves", str(place), *([str(place.relative_to(tmp_path))] if anywhere == tmp_path else [])]
     if kind.is_file:
         names.append(str(place.parent))
     for name in names:
-        assert kind.find(tmp_path, name).resolve() == place
-    assert kind.names(tmp_path) == ["waves"]
+        assert kind.find(anywhere, name).resolve() == place
+    assert kind.names(anywhere) == ["waves"]
 
 
 def test_a_name_under_the_output_folder_comes_before_a_path(tmp_path, monkeypatch):
@@ -70,52 +75,52 @@ def test_a_name_under_the_output_folder_comes_before_a_path(tmp_path, monkeypatc
     assert DATA.find(tmp_path / "runs", "waves") == place
 
 
-def test_an_equation_may_be_a_file_of_any_name(tmp_path):
-    write_json(tmp_path / "mine.json", {})
-    assert EQUATION.find(tmp_path, str(tmp_path / "mine.json")) == tmp_path / "mine.json"
+def test_an_equation_may_be_a_file_of_any_name(anywhere):
+    write_json(anywhere / "mine.json", {})
+    assert EQUATION.find(anywhere, str(anywhere / "mine.json")) == anywhere / "mine.json"
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.what)
-def test_what_is_not_there_is_told_with_the_nearest_the_others_and_what_makes_one(kind, tmp_path):
+def test_what_is_not_there_is_told_with_the_nearest_the_others_and_what_makes_one(kind, anywhere):
     for name in ("waves", "spots"):
-        made(kind, tmp_path, name)
+        made(kind, anywhere, name)
     with pytest.raises(UserError) as caught:
-        kind.find(tmp_path, "wavse")
+        kind.find(anywhere, "wavse")
     told = str(caught.value)
     assert told.startswith(f"there is no {kind.what} 'wavse' (did you mean 'waves'?), neither as a ")
-    assert f"nor under {tmp_path / kind.folder} (which holds spots, waves); {kind.made_by} makes one" in told
+    assert f"nor under {anywhere / kind.folder} (which holds spots, waves); {kind.made_by} makes one" in told
     with pytest.raises(UserError, match=r"'wavse', neither as .* \(which is empty\)"):
-        kind.find(tmp_path / "elsewhere", "wavse")
+        kind.find(anywhere / "elsewhere", "wavse")
 
 
-def test_a_folder_without_its_mark_is_no_model(tmp_path):
-    SCORE.place(tmp_path, "begun").mkdir(parents=True)
-    assert SCORE.names(tmp_path) == []
+def test_a_folder_without_its_mark_is_no_model(anywhere):
+    write_json(SCORE.place(anywhere, "begun") / "history.json", {})
+    assert SCORE.names(anywhere) == []
     with pytest.raises(UserError, match="there is no score model 'begun'"):
-        SCORE.find(tmp_path, "begun")
+        SCORE.find(anywhere, "begun")
 
 
-def test_a_dataset_is_found_without_its_size_unless_there_are_several(tmp_path):
-    place = made(DATA, tmp_path, "waves_8x8")
-    assert DATA.find(tmp_path, "waves") == place
-    made(DATA, tmp_path, "waves_16x16")
+def test_a_dataset_is_found_without_its_size_unless_there_are_several(anywhere):
+    place = made(DATA, anywhere, "waves_8x8")
+    assert DATA.find(anywhere, "waves") == place
+    made(DATA, anywhere, "waves_16x16")
     with pytest.raises(UserError, match="several datasets are called 'waves': waves_16x16, waves_8x8; name one"):
-        DATA.find(tmp_path, "waves")
+        DATA.find(anywhere, "waves")
 
 
-def test_the_nearest_is_told_by_its_short_name(tmp_path):
-    made(DATA, tmp_path, "waves_128x128")
+def test_the_nearest_is_told_by_its_short_name(anywhere):
+    made(DATA, anywhere, "waves_128x128")
     with pytest.raises(UserError, match=r"no dataset 'wavse' \(did you mean 'waves'\?\)"):
-        DATA.find(tmp_path, "wavse")
+        DATA.find(anywhere, "wavse")
 
 
-def test_where_none_is_named_a_dataset_s_own_is_taken_if_it_is_there(tmp_path):
-    assert FLOW.find_or_own(tmp_path, "", "waves") is None
-    own, other = made(FLOW, tmp_path, "waves"), made(FLOW, tmp_path, "other")
-    assert FLOW.find_or_own(tmp_path, "", "waves") == own
-    assert FLOW.find_or_own(tmp_path, "other", "waves") == other
+def test_where_none_is_named_a_dataset_s_own_is_taken_if_it_is_there(anywhere):
+    assert FLOW.find_or_own(anywhere, "", "waves") is None
+    own, other = made(FLOW, anywhere, "waves"), made(FLOW, anywhere, "other")
+    assert FLOW.find_or_own(anywhere, "", "waves") == own
+    assert FLOW.find_or_own(anywhere, "other", "waves") == other
     with pytest.raises(UserError, match="no flow model 'third'"):
-        FLOW.find_or_own(tmp_path, "third", "waves")
+        FLOW.find_or_own(anywhere, "third", "waves")
 
 
 @pytest.mark.parametrize(
@@ -185,8 +190,8 @@ def test_an_output_folder_that_cannot_be_made_is_refused(tmp_path):
 # Files
 
 
-def test_a_file_that_fails_half_way_leaves_the_old_one_and_nothing_else(tmp_path):
-    file = tmp_path / "new" / "numbers.txt"
+def test_a_file_that_fails_half_way_leaves_the_old_one_and_nothing_else(anywhere):
+    file = anywhere / "new" / "numbers.txt"
     with whole(file) as temporary:
         temporary.write_text("old")
         assert not file.exists()
@@ -197,17 +202,17 @@ def test_a_file_that_fails_half_way_leaves_the_old_one_and_nothing_else(tmp_path
     assert [p.name for p in file.parent.iterdir()] == ["numbers.txt"]
 
 
-def test_two_writers_of_one_file_do_not_meet(tmp_path):
-    file = tmp_path / "numbers.txt"
+def test_two_writers_of_one_file_do_not_meet(anywhere):
+    file = anywhere / "numbers.txt"
     with whole(file) as first, whole(file) as second:
         first.write_text("one")
         second.write_text("two")
     assert file.read_text() == "one", "the last to end"
-    assert list(tmp_path.iterdir()) == [file]
+    assert list(anywhere.iterdir()) == [file]
 
 
-def test_a_json_file_that_cannot_be_made_leaves_the_old_one(tmp_path):
-    file = tmp_path / "new" / "settings.json"
+def test_a_json_file_that_cannot_be_made_leaves_the_old_one(anywhere):
+    file = anywhere / "new" / "settings.json"
     write_json(file, {"a": [1, 2.5, None]})
     with pytest.raises(TypeError):
         write_json(file, {"a": object()})
@@ -230,7 +235,7 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
 
 def write(folder: Path, text: str) -> None:
     with whole_folder(folder) as temporary:
-        for name in ("a", "b"):
+        for name in ("a", "config.json"):
             (temporary / name).write_text(text)
 
 
@@ -238,23 +243,23 @@ def read(folder: Path) -> list[str]:
     return [file.read_text() for file in sorted(folder.iterdir())]
 
 
-def test_a_folder_takes_the_place_of_the_old_one(tmp_path):
-    folder = tmp_path / "models" / "waves"
+def test_a_folder_takes_the_place_of_the_old_one(anywhere):
+    folder = anywhere / "models" / "waves"
     for text in ("old", "new"):
         write(folder, text)
         assert read(folder) == [text, text]
     assert [p.name for p in folder.parent.iterdir()] == ["waves"]
 
 
-def test_a_folder_that_fails_half_way_leaves_the_old_one_and_nothing_else(tmp_path):
-    folder = tmp_path / "waves"
+def test_a_folder_that_fails_half_way_leaves_the_old_one_and_nothing_else(anywhere):
+    folder = anywhere / "waves"
     write(folder, "old")
     with pytest.raises(RuntimeError), whole_folder(folder) as temporary:
         (temporary / "a").write_text("new")
         assert read(folder) == ["old", "old"]
         raise RuntimeError
     assert read(folder) == ["old", "old"]
-    assert [p.name for p in tmp_path.iterdir()] == ["waves"]
+    assert [p.name for p in anywhere.iterdir()] == ["waves"]
 
 
 class Killed(BaseException):
@@ -291,6 +296,75 @@ def test_killed_at_any_point_the_old_or_the_new_folder_is_found_whole(before, tm
     assert [p.name for p in folder.parent.iterdir()] == ["waves"]
 
 
+def killed_at(number, patch):
+    """Kill what is done on an object store before the change of this number."""
+    changes = itertools.count()
+
+    def changing(method):
+        def change(self, *arguments, **options):
+            if next(changes) == number:
+                raise Killed
+            return method(self, *arguments, **options)
+
+        return change
+
+    for name in ("put", "copy_to", "unlink", "remove_below"):
+        patch.setattr(Remote, name, changing(getattr(Remote, name)))
+    return changes
+
+
+def test_killed_before_any_change_of_an_object_store_the_old_or_the_new_folder_is_found_whole(s3_folder, monkeypatch):
+    states = []
+    for number in itertools.count():
+        folder = SCORE.place(s3_folder, f"waves{number}")
+        write(folder, "old")
+        with monkeypatch.context() as patch:
+            changes = killed_at(number, patch)
+            with suppress(Killed):
+                write(folder, "new")
+        if next(changes) <= number:
+            break
+        assert SCORE.find(s3_folder, folder.name) == folder
+        states.append(read(folder)[0])
+        assert read(folder) == [states[-1]] * 2
+        write(folder, "again")
+        assert read(folder) == ["again", "again"]
+        assert not [left for left in folder.parent.iterdir() if left.name.startswith(".")]
+    assert states == sorted(states, reverse=True), "once it is the new one, it stays so"
+    assert set(states) == {"old", "new"}
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_killed_before_any_change_a_first_folder_is_not_there_or_whole(second, s3_folder, monkeypatch):
+    for number in range(4):
+        folder = SCORE.place(s3_folder, f"waves{number}")
+        with monkeypatch.context() as patch, suppress(Killed):
+            killed_at(number, patch)
+            write(folder, "new")
+        assert SCORE.names(s3_folder) == []
+        if second:
+            write(folder, "again")
+            assert read(SCORE.find(s3_folder, folder.name)) == ["again", "again"]
+            remove(folder)
+
+
+def test_a_folder_on_an_object_store_needs_the_file_that_is_put_last(s3_folder):
+    with pytest.raises(ValueError, match=r"needs a config\.json"), whole_folder(s3_folder) as temporary:
+        (temporary / "a").touch()
+    assert not s3_folder.files()
+
+
+def test_a_folder_and_a_file_are_fetched(anywhere):
+    write(anywhere / "waves", "model")
+    with fetched(anywhere / "waves") as folder, fetched(anywhere / "waves" / "a") as file:
+        assert read(folder) == ["model", "model"]
+        assert (file.name, file.read_text()) == ("a", "model")
+    assert folder.exists() == (folder == anywhere / "waves")
+    remove(anywhere / "waves")
+    assert not (anywhere / "waves").exists()
+    remove(anywhere / "waves")
+
+
 def test_an_old_folder_alone_is_put_back(tmp_path):
     folder = tmp_path / "waves"
     write(folder, "old")
@@ -304,10 +378,20 @@ def test_a_folder_that_was_never_there_is_not_made_of_a_part(tmp_path):
     assert not recovered(tmp_path / "waves").exists()
 
 
-def test_a_copy_is_whole_and_the_source_stays(tmp_path):
-    source, folder = tmp_path / "source", tmp_path / "place" / "best"
+def test_a_copy_is_whole_and_the_source_stays(anywhere):
+    source, folder = anywhere / "source", anywhere / "place" / "best"
     write(source, "model")
     write(folder, "before")
-    (folder / "more").write_text("gone with the old one")
+    write_json(folder / "more.json", {"gone": "with the old one"})
     copy_whole(source, folder)
     assert read(folder) == read(source) == ["model", "model"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"other": 1}', "[" * 100_000, '{"a": "\\ud800', "\x00"])
+def test_json_that_is_not_what_was_written_is_damaged(text, tmp_path):
+    file = tmp_path / "result.json"
+    write_json(file, {"values": [1], "other": 2})
+    assert read_json(file, "values") == {"values": [1], "other": 2}
+    file.write_text(text)
+    with pytest.raises(UserError, match=r"result.json is damaged .*; remove it, and run what made it again"):
+        read_json(file, "values")

@@ -1,7 +1,7 @@
 """What grows with the number of shards: seconds and memory of all that is done with a dataset as a whole.
 
 Datasets of one-sample shards, ten times as many each time; every line is measured in a process of its own. The exponent
-is that of the seconds over the last ten times: 1 is linear, 0 does not grow.
+is that of the CPU's seconds over the last ten times: 1 is linear, 0 does not grow.
 """
 
 from __future__ import annotations
@@ -47,9 +47,10 @@ Work = Callable[[], object]
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one thing that is done: wall time, and peak memory above that of a process that does nothing."""
+    """Of one thing that is done: wall time, time of all threads on the CPU, and peak memory."""
 
     seconds: float
+    cpu: float
     mib: float
 
 
@@ -123,22 +124,22 @@ WORK: dict[str, Callable[[Path], Work]] = {
 def cost_of(name: str, folder: Path) -> Cost:
     """What one of WORK costs in this process."""
     work = WORK[name](folder)
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     work()
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return Cost(seconds, peak / (2**20 if sys.platform == "darwin" else 2**10))
+    return Cost(seconds, cpu, peak / (2**20 if sys.platform == "darwin" else 2**10))
 
 
 def measure(config: BenchGrowthConfig, out: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """Seconds and MiB of each of WORK by number of shards, in datasets under the output folder that are removed again.
+    """What each of WORK costs by number of shards, in datasets under the output folder that are removed again.
+
+    `mib` is above that of a process that does nothing.
 
     Also, in the place of shards, `bookkeeping`: seconds to know where 512 of a million samples are.
     """
     out.mkdir(parents=True, exist_ok=True)
-    sizes = [
-        FEWEST * 10**n for n in range(round(math.log10(config.most / FEWEST)) + 1) if FEWEST * 10**n <= config.most
-    ]
+    sizes = [FEWEST * 10**n for n in range(10) if FEWEST * 10**n <= config.most]
     costs: dict[str, dict[str, dict[str, float]]] = {name: {} for name in WORK if name != "nothing"}
     fresh = ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1)
     with tempfile.TemporaryDirectory(dir=out) as folder, fresh as pool:
@@ -148,7 +149,7 @@ def measure(config: BenchGrowthConfig, out: Path) -> dict[str, dict[str, dict[st
             idle = pool.submit(cost_of, "nothing", dataset).result()
             for name, row in costs.items():
                 cost = pool.submit(cost_of, name, dataset).result()
-                row[str(size)] = {"seconds": cost.seconds, "mib": max(0.0, cost.mib - idle.mib)}
+                row[str(size)] = {**vars(cost), "mib": max(0.0, cost.mib - idle.mib)}
     return {**costs, "bookkeeping": {str(MANY): bookkeeping(MANY)}}
 
 
@@ -177,12 +178,12 @@ def print_table(found: dict[str, dict[str, dict[str, float]]], config: BenchGrow
     """The costs as a table on standard output."""
     costs = {name: row for name, row in found.items() if name != "bookkeeping"}
     sizes = list(next(iter(costs.values())))
-    table = Table("seconds (MiB)", *(f"{int(size):,}" for size in sizes), "exponent")
+    table = Table("seconds (on the CPU), MiB", *(f"{int(size):,}" for size in sizes), "exponent")
     for name, row in costs.items():
-        cells = [f"{row[size]['seconds']:.3g} ({row[size]['mib']:.0f})" for size in sizes]
-        seconds = [row[size]["seconds"] for size in sizes[-2:]]
+        cells = [f"{row[size]['seconds']:.2g} ({row[size]['cpu']:.2g}), {row[size]['mib']:.0f}" for size in sizes]
+        seconds = [row[size]["cpu"] for size in sizes[-2:]]
         table.add_row(name, *cells, f"{math.log10(seconds[1] / seconds[0]):.2f}" if len(seconds) == 2 else "")
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=120)
     console.print(f"shards of one sample of {SIDE} x {SIDE}", table)
     ((many, cost),) = found["bookkeeping"].items()
     console.print(f"where {SOME} of {int(many):,} samples are: {1000 * cost['seconds']:.2g} ms")

@@ -11,6 +11,7 @@ import os
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -23,14 +24,20 @@ AHEAD = 2  # tasks a CPU: one is done while the next one's item travels
 _function: dict[str, Any] = {}  # of the last pass that this worker process has served, by the pass's name
 
 
-def choose_mapper(workers: int) -> Mapper:
+def choose_mapper(workers: int, folder: Path | None = None) -> Mapper:
     """A map over workers: tasks of the cluster where there is one or several workers are asked for, else threads here.
 
     Args:
         workers: 0 for as many as there are CPUs.
+        folder: of a result, whose output folder all nodes of a cluster must see.
+
+    Raises:
+        UserError: a node does not, or no cluster answers.
     """
     if workers > 1 or (workers == 0 and os.environ.get("RAY_ADDRESS")):
         runtime.start()
+        if folder is not None:
+            runtime.refuse_unshared(folder)
         return over_tasks(workers)
     return lambda function, items: each_on_one_thread(function, items, workers or os.cpu_count() or 1)
 

@@ -24,7 +24,7 @@ from p2d.training.history import Epoch
 # Called with an epoch and, of epochs worth a picture, a folder that holds the model (else None).
 OnEpoch = Callable[[Epoch, Path | None], None]
 POLL_S = 0.2
-PATIENCE_S = 20.0  # for a last checkpoint
+PATIENCE_S, NOTICE_S = 60.0, 20.0  # for a last checkpoint; of a scheduler that ends what does not end by itself
 
 
 class Reports(UserCallback):
@@ -111,10 +111,11 @@ def fit(trainer: TorchTrainer, reports: Reports, on_epoch: OnEpoch, stop: Path, 
         for _ in _while_alive(running):
             reports.pass_on(on_epoch)
     except BaseException as error:
-        if not isinstance(error, KeyboardInterrupt) or getattr(error, "number", None) == signal.SIGTERM:
+        asked = isinstance(error, KeyboardInterrupt)
+        if not asked or getattr(error, "number", None) == signal.SIGTERM:
             with suppress(OSError):
                 write_json(stop, {})
-                running.join(PATIENCE_S)
+                running.join(NOTICE_S if asked else PATIENCE_S)
         if running.is_alive() and is_driver:
             ray.shutdown()
         raise

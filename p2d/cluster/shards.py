@@ -71,12 +71,14 @@ def place(wish: Wish, count: int) -> Placement:
         UserError: more actors than the cluster's CPUs or GPUs can hold.
     """
     if wish.device == "cuda":
-        actors, gpus = _actors_on_gpus(wish, count), wish.gpus
-    else:
-        usual = max(1, placement.cpus() // wish.cores)
-        actors, gpus = placement.worker_count(wish.actors or usual, count, wish.name), 0.0
-    threads = wish.threads or max(1, placement.cpus() // actors)
-    return Placement(actors, placement.cpu_share(actors), gpus, threads)
+        actors = _actors_on_gpus(wish, count)
+        threads = wish.threads or max(1, placement.cpus() // actors)
+        return Placement(actors, placement.cpu_share(actors), wish.gpus, threads)
+    usual = max(1, placement.cpus() // wish.cores)
+    actors = placement.worker_count(wish.actors or usual, count, wish.name)
+    nodes = placement.Machines(tuple(placement.Node(node.cpus) for node in placement.machines(0).nodes if node.cpus))
+    threads, cpus = nodes.share(min(actors, sum(nodes.slots())))
+    return Placement(actors, cpus, 0.0, wish.threads or threads)
 
 
 def _actors_on_gpus(wish: Wish, count: int) -> int:

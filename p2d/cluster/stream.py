@@ -149,8 +149,9 @@ def open_data(job: TrainJob, workers: Workers, beside: int) -> MemoryData | Stre
     """
     dataset, source = job.dataset, job.source
     limit = source.memory * 2**30 or MEMORY_SHARE * memory_limit() / beside
-    if dataset.card.alive * 4 * math.prod(dataset.shape) <= limit:
-        return load_data(dataset, source.holdout, source.snapshots)
+    fits = dataset.card.alive * 4 * math.prod(dataset.shape) <= limit * workers.local_size
+    if all(workers.gathered(fits)):  # machines may differ
+        return load_data(dataset, source.holdout, source.snapshots, workers)
     streamed = StreamedData(dataset, source.holdout, job.config.passes, source.snapshots)
     streamed.check(workers)
     return streamed

@@ -184,10 +184,16 @@ def _work(settings: dict[str, Any]) -> None:
     """What a worker of Ray Train does: learn, and report."""
     job = settings["job"]
     context = ray.train.get_context()
-    workers = Workers(context.get_world_rank(), context.get_world_size())
+    workers = Workers(
+        context.get_world_rank(),
+        context.get_world_size(),
+        context.get_node_rank(),
+        context.get_local_rank(),
+        context.get_local_world_size(),
+    )
     before = ray.train.get_checkpoint()
     start = storage.place_of(before, job.storage) if before is not None else None
-    beside = context.get_local_world_size() * job.beside
+    beside = workers.local_size * job.beside
     stop = (lambda: False) if workers.rank else StopFile(job.storage / STOP)
     _learn(job, workers, beside, get_device(), start, _reporter(job, workers), stop)
 
@@ -210,7 +216,7 @@ def _learn(
     data = open_data(job, workers, beside)
     task = build(job.config, data, job.dataset.card.grid, job.dataset.scaling, device, job.score)
     start = read_state(before) if before is not None else None
-    loop.fit(task, data, job.config, workers, report, start, stop)
+    loop.fit(task, data, job.config, workers, report, start, stop, job.source.at_a_time)
 
 
 def _reporter(job: TrainJob, workers: Workers) -> loop.Report:

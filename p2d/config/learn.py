@@ -53,6 +53,13 @@ class TrainSource(Source):
         option(help="GiB of snapshots that a process keeps; more are streamed; 0: a quarter of the memory"),
         least(0),
     ] = 0.0
+    at_a_time: Annotated[
+        int,
+        option(
+            help="snapshots that a process takes together, where its share of a batch needs too much memory; 0: all"
+        ),
+        least(0),
+    ] = 0
     snapshots: Annotated[int, option(help="train on so many of the snapshots, evenly spread; 0: on all"), least(0)] = 0
 
     @property

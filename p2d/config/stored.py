@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Self
 
 from p2d.errors import UNREADABLE, UserError, one_line
 from p2d.places import place
-from p2d.runs import write_json
+from p2d.runs import read_json, write_json
 
 Json = dict[str, Any]  # of JSON types alone
 
@@ -37,6 +36,6 @@ class Stored:
             UserError: a file that is damaged.
         """
         try:
-            return cls.from_dict(json.loads(place(file).read_text()))
+            return cls.from_dict(read_json(place(file)))
         except UNREADABLE as error:
             raise UserError(f"{file} is damaged ({one_line(error)}); remove it, and run what made it again") from error

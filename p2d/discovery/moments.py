@@ -252,7 +252,8 @@ class Stepped:
             if any(measure.noise):  # noise would be most of what higher orders are
                 shares = np.array([MOVED / (trial.longest * max(np.abs(v * inside).max(), np.finfo(float).tiny))])
             powers = shares[:, None] ** np.arange(1, len(shares) + 1)
-            ahead = [measure.fields(smoothed + share * trial.longest * v) for share in shares]
+            along = measure.fields(v)
+            ahead = [here.moved(along, share * trial.longest) for share in shares]
             for key, observed in own.items():
                 after = np.stack([observed.values(fields) for fields in ahead])
                 found = (after - before[key]) / (shares[:, None] * trial.longest) - rates[key][:, n]

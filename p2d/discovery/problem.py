@@ -24,6 +24,9 @@ GONE = 1e-12  # share of a term's mean square below which it is a symmetry alone
 PASSES = 6  # at most, for what explicit steps add
 AS_LONG = 2.0  # times a step that is known roughly, up to which it is looked for again
 SETTLED = 0.03  # relative, of their length
+# Times the misfit and the price of the terms of the best problem, with what steps add, from which one is given up: true
+# operators came back from 1.1 times at most, others are at 1.4 to 40 times.
+HOPELESS = 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,11 +172,7 @@ def choose_operator(problems: list[Problem], snapshots: Snapshots) -> Problem:
     """
 
     def best() -> Problem:
-        if len(problems) == 1:
-            return problems[0]
-        # The same for all, as of few runs it varies with the number of terms.
-        earned = max(problem.allowance for problem in problems)
-        return min(problems, key=lambda each: each.worth(earned))
+        return min(zip(_worths(problems), range(len(problems)), problems, strict=True))[2]
 
     measure, before = problems[0].measure, 0.0
     if measure.rounded:  # what rounding leaves would pass for steps
@@ -183,6 +182,7 @@ def choose_operator(problems: list[Problem], snapshots: Snapshots) -> Problem:
     for number in range(PASSES):
         problems = _stepped(problems, snapshots)
         steps = best().steps
+        problems = _hopeful(problems)
         length, error = (steps.length, steps.error) if steps and steps.seen else (0.0, 0.0)
         settled = abs(length - before) <= max(SETTLED * length, error)
         seen = any(problem.steps and problem.steps.seen for problem in problems)
@@ -190,6 +190,22 @@ def choose_operator(problems: list[Problem], snapshots: Snapshots) -> Problem:
             break
         before = length
     return best()
+
+
+def _worths(problems: list[Problem]) -> list[tuple[bool, float]]:
+    """What each of some problems is worth, the better the less."""
+    if len(problems) == 1:
+        return [(False, 0.0)]
+    # The same for all, as of few runs it varies with the number of terms.
+    earned = max(problem.allowance for problem in problems)
+    return [problem.worth(earned) for problem in problems]
+
+
+def _hopeful(problems: list[Problem]) -> list[Problem]:
+    """All of these problems where none is good; otherwise those that are not far worse than the best."""
+    worths = _worths(problems)
+    bad, least = min(worths)
+    return [p for p, (_, worth) in zip(problems, worths, strict=True) if bad or worth <= HOPELESS * least]
 
 
 def _stepped(problems: list[Problem], snapshots: Snapshots) -> list[Problem]:

@@ -18,7 +18,7 @@ from p2d.discovery.moments import Measure
 from p2d.errors import UNREADABLE, UserError, one_line, refuse_other_types
 from p2d.fields import Grid, Operator
 from p2d.places import place
-from p2d.runs import write_json
+from p2d.runs import read_json, write_json
 from p2d.systems import writing
 from p2d.systems.system import Amounts, System
 from p2d.systems.terms import Terms
@@ -268,7 +268,7 @@ class Discovery:
         """
         file = _file(path)
         try:
-            return cls.from_dict(json.loads(file.read_text())["found"])
+            return cls.from_dict(read_json(file, "found")["found"])
         except FileNotFoundError:
             raise UserError(f"there is no equation {file}; p2d discover makes one") from None
         except (*UNREADABLE, UserError) as error:

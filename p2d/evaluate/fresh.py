@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from p2d.discovery.result import Discovery
@@ -13,6 +15,8 @@ from p2d.snapshots.simulated import alive, measured
 from p2d.snapshots.store import Dataset, evenly
 from p2d.systems import initial, stepping
 from p2d.systems.stepping import Scheme
+from p2d.systems.system import System
+from p2d.threads import Mapper
 
 RUNS, FEWEST = 32, 8
 UPDATES = 6e9  # of cells, at which the number of runs is cut down: a few seconds
@@ -20,11 +24,27 @@ REFERENCE = 512  # snapshots of the data, at most, that they are held against
 SEED = 1_000_000  # of the initial states, which no dataset begins from by default
 
 
-def measure_fresh(discovery: Discovery, dataset: Dataset, runs: int = 0) -> Fresh | None:
+@dataclass(frozen=True)
+class _Run:
+    """Simulates runs of a system from fresh initial states."""
+
+    system: System
+    scheme: Scheme
+    kind: str
+    device: str
+
+    def __call__(self, numbers: np.ndarray) -> np.ndarray:
+        """Their last states, [N, C, H, W]."""
+        states = initial.initial_states(self.system, SEED, numbers, self.scheme.grid.shape, self.kind)
+        return stepping.run(states, self.system, self.scheme, self.system.run.steps, self.device)
+
+
+def measure_fresh(discovery: Discovery, dataset: Dataset, runs: int = 0, each: Mapper = map) -> Fresh | None:
     """Simulate the equation as the data were, and hold what comes out against the living snapshots.
 
     Args:
         runs: 0 for 32, fewer where these would take more than seconds.
+        each: a map over them, whose function is pickled where it is over processes.
 
     Returns:
         None where the data are of no one known system, or their initial states or edges are not known.
@@ -39,8 +59,10 @@ def measure_fresh(discovery: Discovery, dataset: Dataset, runs: int = 0) -> Fres
     runs = runs or int(np.clip(UPDATES / (steps * grid.shape[0] * grid.shape[1]), FEWEST, RUNS))
     scheme = Scheme(grid, equation.run.dt, operator_of(dataset), settings.get("integrator", "euler"))
     ids = np.arange(runs)
+    device = stepping.choose_device("auto")
     try:
-        states = stepping.run(initial.initial_states(equation, SEED, ids, grid.shape, kind), equation, scheme, steps)
+        parts = each(_Run(equation, scheme, kind, device), np.array_split(ids, 1 if device == "cuda" else runs))
+        states = np.concatenate(list(parts))
     except UserError as error:
         return Fresh(None, runs, 0, steps, str(error))
     lost = int((~np.isfinite(states).all(axis=(1, 2, 3))).sum())

@@ -5,7 +5,6 @@ The floor takes as many training snapshots as there are generated ones, so it is
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from p2d.evaluate.tables import table_text
 from p2d.fields import Grid
 from p2d.observables import averages, names
 from p2d.places import place
-from p2d.runs import write_json
+from p2d.runs import read_json, write_json
 from p2d.score.spectrum import counts, radius, to_modes
 from p2d.training.randomness import Image, imaged, images, shifting
 
@@ -148,7 +147,7 @@ class Quality:
     @classmethod
     def load(cls, file: str | Path) -> Quality:
         """The quality of a quality.json."""
-        return cls.from_dict(json.loads(place(file).read_text())["quality"])
+        return cls.from_dict(read_json(place(file), "quality")["quality"])
 
 
 def spectra(states: np.ndarray, grid: Grid | None = None) -> np.ndarray:

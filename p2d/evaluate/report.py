@@ -64,7 +64,7 @@ def measure_report(subject: Subject, each: Mapper = map) -> Report:
     """Measure everything on the held-out snapshots.
 
     Args:
-        each: a map over parts of them, and over the courses of rollouts, see evaluate/passes.py.
+        each: a map over parts of them, over fresh runs and over rollouts, whose functions it may pickle.
     """
     dataset, grid = subject.dataset, subject.dataset.card.grid
     states = dataset.states(subject.held_ids[:SHOWN])
@@ -86,7 +86,7 @@ def measure_report(subject: Subject, each: Mapper = map) -> Report:
         words, preservation = _judge(subject, carrier, histories["flow"].last, states, measured.imbalance, each)
         flow = FlowMeasures(subject.objective, of("flow"), measured.imbalance, words, preservation)
     if discovery is not None:
-        fresh = None if is_static else measure_fresh(discovery, dataset)
+        fresh = None if is_static else measure_fresh(discovery, dataset, each=each)
         equation = EquationMeasures(of("equation"), discovery, fresh)
     evaluation = Evaluation(
         dataset_hash=subject.dataset.card.dataset_hash,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from p2d.config import DiscoverConfig, Source, refuse_other_settings
 from p2d.discovery.result import Discovery
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
-from p2d.runs import EQUATION, remove_unfinished, short_name
+from p2d.runs import EQUATION, read_json, remove_unfinished, short_name
 from p2d.snapshots.store import evenly, find_dataset
 
 PASSES = 4  # as a rule: of rates, and of what steps add until their length settles
@@ -27,7 +26,7 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
     file = EQUATION.place(out, source.name or short_name(dataset.folder.name))
     settings = {**config.identity(), "dataset_hash": dataset.card.dataset_hash, "holdout": source.holdout}
     if file.exists():
-        refuse_other_settings(f"the equation {file}", json.loads(file.read_text())["settings"], settings)
+        refuse_other_settings(f"the equation {file}", read_json(file, "settings")["settings"], settings)
         known = Discovery.load(file)
         return Outcome("discover", False, file, known.to_dict(), result=known)
     from p2d.cluster.moments import OverRay

@@ -13,7 +13,7 @@ from p2d.errors import UserError
 from p2d.evaluate.evaluation import Evaluation
 from p2d.pipeline.refuse import refuse_other_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
-from p2d.runs import EQUATION, FLOW, REPORT, SCORE, short_name
+from p2d.runs import EQUATION, FLOW, REPORT, SCORE, read_json, short_name
 from p2d.show.view import View
 from p2d.snapshots.store import find_dataset
 from p2d.tracking.store import Run
@@ -43,7 +43,7 @@ def evaluate(config: EvaluateConfig, source: Source, out: Path, track: Tracker) 
         "holdout": source.holdout,
         "show": view.shown,
         **models,
-        "equation": json.loads(equation.read_text())["settings"] if equation else None,
+        "equation": read_json(equation, "settings")["settings"] if equation else None,
     }
     inputs = json.loads(json.dumps(inputs))
     before = read_summary(folder)
@@ -67,7 +67,7 @@ def evaluate(config: EvaluateConfig, source: Source, out: Path, track: Tracker) 
             objective=read_config(flow, "flow")["settings"]["objective"] if flow else "",
             discovery=Discovery.load(equation) if equation else None,
         )
-        report = measure_report(subject, choose_mapper(source.workers))
+        report = measure_report(subject, choose_mapper(source.workers, folder))
         draw_report(folder, subject, report, view)
         evaluation = replace(report.evaluation, inputs=inputs, seconds=before.get("seconds", {}))
         evaluation.save(folder / "summary.json")
@@ -86,4 +86,4 @@ def _track(child: Run, evaluation: Evaluation, folder: Path) -> None:
 def read_summary(folder: Path) -> Json:
     """summary.json of a report; empty when there is none."""
     file = folder / "summary.json"
-    return json.loads(file.read_text()) if file.is_file() else {}
+    return read_json(file) if file.is_file() else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +19,7 @@ from p2d.pipeline.refuse import refuse_other_systems
 from p2d.pipeline.simulate import dataset_facts
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
-from p2d.runs import DATA, REPORT, SCORE, remove_unfinished, short_name, write_json
+from p2d.runs import DATA, REPORT, SCORE, read_json, remove_unfinished, short_name, write_json
 from p2d.score.model import ScoreModel
 from p2d.show.view import View
 from p2d.snapshots import made as derived
@@ -60,7 +59,7 @@ def sample(score: str, config: SampleConfig, out: Path, track: Tracker) -> Outco
     compared = _own_dataset(config.dataset, trained_on, folder, out)
     report = REPORT.place(out, name) / "quality.json"  # by its full name: sizes may differ
     if derived.is_finished(place, settings, labels) and report.is_file():
-        facts = {**dataset_facts(open_dataset(place)), **json.loads(report.read_text())}
+        facts = {**dataset_facts(open_dataset(place)), **read_json(report)}
         return Outcome("sample", False, place, facts, result=_quality(facts))
     from p2d.cluster.runtime import shared_folder
     from p2d.cluster.shards import Wish, find_device, make, refuse

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from p2d.flow.model import Flow
 from p2d.pipeline.refuse import refuse_other_levels, refuse_other_systems, refuse_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
-from p2d.runs import EQUATION, FLOW, REPORT, SCORE, short_name
+from p2d.runs import EQUATION, FLOW, REPORT, SCORE, read_json, short_name
 from p2d.show.view import View
 from p2d.snapshots.store import Dataset, evenly, find_dataset
 from p2d.training.checkpoint import read_config
@@ -163,7 +162,7 @@ def _equation(source: RolloutSource, out: Path) -> _Carrier:
         kind="equation",
         where=file,
         name=f"{file.parent.name}_equation",
-        learnt_from=json.loads(file.read_text())["learnt_from"],
+        learnt_from=read_json(file, "learnt_from")["learnt_from"],
         scaling=None,
         settings={"objective": "stationarity"},
         identity=settings_hash(discovery.terms),

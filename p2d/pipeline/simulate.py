@@ -85,9 +85,8 @@ def verify(name: str, out: Path, repair: bool) -> tuple[Path, list[Fault]]:
         raise UserError(
             f"{folder} was written by an earlier p2d, which alone can repair it; simulate it anew under another --name"
         )
-    known = {entry["name"] for entry in card.shards}
     for fault in faults:
-        if fault.name in known:  # it may be as large and as old as the card says, by which it would be kept
+        if card.shards.knows(fault.name):  # it may be as large and as old as the card says, by which it would be kept
             (folder / fault.name).unlink(missing_ok=True)
     if card.origin:
         command = {"generated": "sample", "denoised": "denoise"}[card.origin["kind"]]
@@ -95,9 +94,9 @@ def verify(name: str, out: Path, repair: bool) -> tuple[Path, list[Fault]]:
     simulation = Simulation.of_settings(card.settings, card.chunk)
     config = SimulateConfig.from_dict({"device": card.device or "auto"})
     for fault in faults:
-        if fault.name.endswith(".parquet") and fault.name not in known:
+        if fault.name.endswith(".parquet") and not card.shards.knows(fault.name):
             (folder / fault.name).rename(folder / f"{fault.name}.foreign")
-    if any(fault.name in known for fault in faults) or not card.complete:
+    if any(card.shards.knows(fault.name) for fault in faults) or not card.complete:
         from p2d.cluster.shards import simulate as simulate_on_ray
 
         with progress("repair", card.samples or simulation.num_samples * len(card.systems), "samples") as advance:

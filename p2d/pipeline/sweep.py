@@ -19,7 +19,7 @@ from p2d.pipeline.learn import refuse_other_score, run_job, train_score
 from p2d.pipeline.refuse import refuse_objective
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import Advance, progress, say
-from p2d.runs import SCORE, SWEEP, copy_whole, short_name, whole, write_json
+from p2d.runs import SCORE, SWEEP, copy_whole, read_json, short_name, whole, write_json
 from p2d.show.summary import sweep_text
 from p2d.show.view import View
 from p2d.snapshots.store import Dataset, find_dataset
@@ -50,11 +50,11 @@ def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker) ->
     folder = SWEEP.place(out, name)
     metric = _choose_metric(config, dataset, source.holdout)
     asked = _identity(config, source, dataset, metric)
-    made = json.loads((folder / "settings.json").read_text()) if (folder / "settings.json").exists() else asked
+    made = read_json(folder / "settings.json") if (folder / "settings.json").exists() else asked
     refuse_other_settings(f"the sweep {folder}", made, asked)
     file = folder / "sweep.json"
     if file.exists():
-        known = json.loads(file.read_text())
+        known = read_json(file, "trials")
         return Outcome("sweep", False, folder, known, result=sweep_text(known))
     from p2d.cluster import sweeps
     from p2d.cluster.trial import Sweep

@@ -51,7 +51,7 @@ def write_shard(folder: Path, number: int, samples: schema.Samples) -> dict[str,
         raise UserError(
             f"cannot write {path}: {error.strerror or error}; free some space or take another --out"
         ) from error
-    return _entry(path.name, table, hashed.size, hashed.digest.hexdigest())
+    return _entry(path.name, table, samples.labels, hashed.size, hashed.digest.hexdigest())
 
 
 class _Hashed:
@@ -86,16 +86,16 @@ def shard_entry(path: Path) -> dict[str, Any]:
     """
     try:
         data = path.read_bytes()
-        return _entry(path.name, table_of(data), len(data), hash_of(data))
+        table = table_of(data)
+        return _entry(path.name, table, schema.Labels.of(table), len(data), hash_of(data))
     except UserError:
         raise
     except DAMAGED as error:
         raise _unreadable(path, error) from error
 
 
-def _entry(name: str, table: pa.Table, size: int, hashed: str) -> dict[str, Any]:
+def _entry(name: str, table: pa.Table, labels: schema.Labels, size: int, hashed: str) -> dict[str, Any]:
     """See `shard_entry`."""
-    labels = schema.Labels.of(table)
     states = schema.array_of(table, "state")
     alive = table["alive"].to_numpy(zero_copy_only=False)
     after, before = (schema.array_of(table, column) for column in schema.averages_in(table))
@@ -136,9 +136,10 @@ def checked_shard(path: Path, labels: schema.Labels, shape: tuple[int, ...]) -> 
     try:
         data = path.read_bytes()
         table = table_of(data)
-        kept = schema.Labels.of(table).are(labels) and schema.array_of(table, "state").shape[1:] == shape
+        own = schema.Labels.of(table)
+        kept = own.are(labels) and schema.array_of(table, "state").shape[1:] == shape
         kept = kept and schema.is_as_digested(table)
-        return _entry(path.name, table, len(data), hash_of(data)) if kept else None
+        return _entry(path.name, table, own, len(data), hash_of(data)) if kept else None
     except DAMAGED:
         return None
 
@@ -152,7 +153,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
         with pq.ParquetFile(arrow_source(path)) as file:
             return schema.of_plain_types(file.read(columns, use_threads=False))
-    except (pa.ArrowException, OSError, UserError) as error:
+    except DAMAGED as error:
         if unwritable(error):  # nothing says that the file is damaged
             raise
         raise _unreadable(path, error) from error
@@ -194,9 +195,9 @@ class Listing:
 
 def shards_there(folder: Path, count: int) -> np.ndarray:
     """Which of so many shards a folder holds, bool [count]."""
-    there = np.zeros(count, bool)
-    there[[number for number, _ in _listed(folder) if number < count]] = True
-    return there
+    on_disk = np.zeros(count, bool)
+    on_disk[[number for number, _ in _listed(folder) if number < count]] = True
+    return on_disk
 
 
 def _listed(folder: Path) -> Iterator[tuple[int, Any]]:

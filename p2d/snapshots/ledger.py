@@ -80,11 +80,13 @@ class Ledger:
         self._sums: dict[str, list[Sums]] = {}
 
     def put(self, number: int, entry: dict[str, Any]) -> None:
-        """Take in a shard.
+        """Take in a shard; one that comes again, as from an actor that was started anew, counts once.
 
         Args:
             entry: see files.shard_entry.
         """
+        if number in self:
+            return
         self.shards.put(number, entry)
         self.hash.put(number, bytes.fromhex(entry["digests"]))
         if entry["alive"]:

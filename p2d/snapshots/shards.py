@@ -150,6 +150,11 @@ class Shards(Sequence[dict[str, Any]]):
         arrays = {key: getattr(self, key).copy() for key in (*NUMBERS, "hash")}
         return Shards(**arrays, kinds=list(self.kinds), mixed=dict(self.mixed))
 
+    def knows(self, name: str) -> bool:
+        """Whether one of them has this file name."""
+        number = shard_number(name)
+        return number is not None and number < len(self)
+
     def in_order(self) -> Shards:
         """The same, whatever the order that they came in: kinds are numbered as they first come."""
         order = list(dict.fromkeys(self.kind.tolist()))

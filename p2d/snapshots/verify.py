@@ -12,7 +12,7 @@ import pyarrow as pa
 from p2d.snapshots import files, schema
 from p2d.snapshots.card import Card, card_hash, load_card
 from p2d.snapshots.ledger import DatasetHash
-from p2d.snapshots.shards import UNKNOWN, shard_name, shard_number
+from p2d.snapshots.shards import UNKNOWN, shard_name
 from p2d.threads import in_threads
 
 
@@ -46,7 +46,7 @@ def verify(folder: Path) -> list[Fault]:
             faults.append(shard)
         else:
             whole.add(shard)
-    strangers = sorted(name for name in (p.name for p in folder.glob("*.parquet")) if not check.knows(name))
+    strangers = sorted(name for name in (p.name for p in folder.glob("*.parquet")) if not card.shards.knows(name))
     faults += [Fault(name, "a foreign shard: the card does not know it") for name in strangers]
     return faults or _faults_of_the_whole(folder, card, whole)
 
@@ -70,11 +70,6 @@ class ShardCheck:
 
     folder: Path
     card: Card
-
-    def knows(self, name: str) -> bool:
-        """Whether the card has a shard of this name."""
-        number = shard_number(name)
-        return number is not None and number < len(self.card.shards)
 
     def __call__(self, number: int) -> Fault | SoundShard:
         """What is wrong with the shard of this number, or what it holds."""

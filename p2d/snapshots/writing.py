@@ -138,9 +138,9 @@ def _as_known(folder: Path, shards: Shards, listing: Listing, each: Mapper) -> n
 
     A shard that was changed after the card was written is never older than the card, however coarse the times are.
     """
-    there, known = listing.size >= 0, shards.size != UNKNOWN
-    same = there & (listing.size == shards.size) & (listing.time < (folder / "card.json").stat().st_mtime_ns)
-    doubtful = there & ~same & (~known | (listing.size == shards.size))
+    on_disk, known = listing.size >= 0, shards.size != UNKNOWN
+    same = on_disk & (listing.size == shards.size) & (listing.time < (folder / "card.json").stat().st_mtime_ns)
+    doubtful = on_disk & ~same & (~known | (listing.size == shards.size))
     for number, hashed in each(HashOf(folder), np.flatnonzero(doubtful).tolist()):
         same[number] = hashed == shards.hash[number].tobytes()
     return np.flatnonzero(same)

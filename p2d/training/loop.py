@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -46,6 +47,7 @@ def fit(
     report: Report,
     start: dict[str, Any] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    at_a_time: int = 0,
 ) -> None:
     """Train, and report after every epoch its metrics and the state from which an equal run goes on bit for bit.
 
@@ -59,6 +61,8 @@ def fit(
         start: a state that was reported, to go on from.
         stop: asked after every step; once it holds on any worker, all of them report a state in the middle of the
             epoch, with the epoch before it, and return.
+        at_a_time: states whose gradient is taken together, 0 for all of a worker's share of a batch: the same loss in
+            less memory, for another pass of the network forward.
 
     Raises:
         UserError: a loss that is not finite; names the step, or the epoch after which it shows.
@@ -78,6 +82,7 @@ def fit(
     part = (start or {}).get("part")
     batch = min(config.batch_size, data.count)
     steps = config.passes * (data.count // batch)
+    in_parts = 0 < at_a_time < -(-batch // workers.size)  # alike on all workers, as is what they exchange
     for epoch in range(first, config.passes + 1):
         if history.epochs and is_reached(config, history.last.validation_loss):
             return
@@ -87,7 +92,12 @@ def fit(
         part = None
         for x, ids in data.batches(config.seed, epoch, config.batch_size, workers, len(losses)) if epoch else ():
             set_rate(steppers, rate_share(config, step, steps))
-            sums = wrapped(x.to(device, non_blocking=True), ids, step)
+            x = x.to(device, non_blocking=True)
+            if in_parts:
+                with torch.no_grad():
+                    sums = torch.stack([task(*part, step) for part in _parts(x, ids, at_a_time)]).sum(0)
+            else:
+                sums = wrapped(x, ids, step)
             of_all, stops = workers.total(torch.cat([sums, sums.new_tensor([stop()])])).split([len(sums), 1])
             of_all = of_all.clone().requires_grad_()
             loss = task.loss(of_all)
@@ -96,7 +106,11 @@ def fit(
                 raise UserError(f"the loss is {losses[-1]} at step {step}; try a smaller --learning-rate")
             (slope,) = torch.autograd.grad(loss, of_all)
             task.zero_grad()
-            sums.backward(slope * workers.size)  # DDP averages the gradient over workers: make that a sum
+            # DDP averages the gradient over workers: make that a sum
+            if in_parts:
+                _backward(wrapped, _parts(x, ids, at_a_time), slope * workers.size, step)
+            else:
+                sums.backward(slope * workers.size)
             norms.append(torch.nn.utils.clip_grad_norm_(task.parameters(), CLIP).item())
             for stepper in steppers:
                 stepper.step()
@@ -128,6 +142,22 @@ def fit(
         metrics["seconds"] = time.monotonic() - clock
         history = history.followed_by(Epoch(epoch, metrics))
         report(history.last, {**state, "epoch": epoch, "history": history.to_dicts()})
+
+
+Parts = list[tuple[Tensor, list[int]]]
+
+
+def _parts(x: Tensor, ids: list[int], size: int) -> Parts:
+    """States, and their ids, in parts of at most so many."""
+    return [(x[start : start + size], ids[start : start + size]) for start in range(0, len(ids), size)]
+
+
+def _backward(wrapped: nn.Module, parts: Parts, slope: Tensor, step: int) -> None:
+    """Add slope * d sums / d weights to the gradient, part by part; workers exchange it with the last part."""
+    for number, (x, ids) in enumerate(parts, 1):
+        waits = isinstance(wrapped, DistributedDataParallel) and number < len(parts)
+        with wrapped.no_sync() if waits else nullcontext():  # type: ignore[operator]
+            wrapped(x, ids, step).backward(slope)
 
 
 def state_of(

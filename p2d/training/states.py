@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,8 +12,10 @@ import torch
 from torch import Tensor
 
 from p2d.snapshots.store import Dataset
-from p2d.training.randomness import batches
+from p2d.training.randomness import WINDOW, batches
 from p2d.training.workers import Workers
+
+ALONE = Workers()
 
 
 @dataclass(frozen=True)
@@ -47,15 +50,31 @@ class MemoryData:
         return self.train[positions]
 
 
-def load_data(dataset: Dataset, holdout: float, snapshots: int = 0) -> MemoryData:
-    """All living states in training coordinates, split as every stage splits them.
+def load_data(dataset: Dataset, holdout: float, snapshots: int = 0, workers: Workers = ALONE) -> MemoryData:
+    """All living states in training coordinates, split as every stage splits them; workers of a machine keep them once.
 
     Raises:
         UserError: a value that is not finite (names shard and row), or too few living samples.
     """
     train, held = dataset.split(holdout, snapshots)
-    kept, left = (training_states(dataset, ids) for ids in (train, held))
+    kept, left = (_states_of_node(dataset, ids, workers) for ids in (train, held))
     return MemoryData(kept, torch.from_numpy(train), left, torch.from_numpy(held))
+
+
+def _states_of_node(dataset: Dataset, ids: np.ndarray, workers: Workers) -> Tensor:
+    """The states of these samples; the workers of a machine read a part each, into a file that all of them map."""
+    if workers.local_size == 1 and workers.size == 1:
+        return training_states(dataset, ids)
+    shape = (len(ids), *dataset.shape)
+    file = workers.file_of_node(max(4, 4 * math.prod(shape)))
+    states = torch.from_file(str(file), shared=True, size=max(1, math.prod(shape)))[: math.prod(shape)].view(shape)
+    mine = np.array_split(np.arange(len(ids)), workers.local_size)[workers.local_rank]
+    for rows in np.array_split(mine, max(1, len(mine) // WINDOW)):
+        states[torch.from_numpy(rows)] = training_states(dataset, ids[rows])
+    workers.gathered(None)  # all parts are there, and all have mapped it: its name is not needed any more
+    if workers.local_rank == 0:
+        file.unlink()
+    return states
 
 
 def training_states(dataset: Dataset, ids: np.ndarray) -> Tensor:

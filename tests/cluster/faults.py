@@ -25,9 +25,9 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,27 +93,20 @@ class Verdict:
 
 def without_ray() -> None:
     """Let this process do by itself what it would ask Ray's actors and workers for."""
-    import dataclasses
-
-    from p2d.cluster import moments, placement, runtime, simulation, training
-    from p2d.snapshots import simulated
+    from p2d.cluster import moments, placement, runtime, training
     from p2d.snapshots.passes import InMemory
 
-    def simulate(plan: Any, config: Any, folder: Path, advance: Any = None) -> Any:
-        return simulated.simulate_here(config, folder)
-
-    def snapshots(dataset: Any, ids: Any, *_: Any) -> InMemory:
+    @contextmanager
+    def snapshots(dataset: Any, ids: Any, *_: Any) -> Iterator[InMemory]:
         made = InMemory.of_dataset(dataset, ids)
         object.__setattr__(made, "seconds", 0.0)
-        return made
+        yield made
 
     train = training.train
-    simulation.simulate = simulate  # type: ignore[assignment]
-    training.train = lambda job, on_epoch: train(dataclasses.replace(job, here=True), on_epoch)
+    training.train = lambda job, on_epoch: train(replace(job, here=True), on_epoch)
+    training._place = lambda _: placement.Placing(1, 1, 1, 1.0, 0, "SPREAD")
     moments.OverRay = snapshots  # type: ignore[assignment, misc]
     runtime.start = runtime.refuse_unshared = lambda *_, **__: None  # type: ignore[assignment]
-    placement.choose_training_workers = lambda *_: 1  # type: ignore[assignment]
-    placement.choose_threads = lambda *_: 1  # type: ignore[assignment]
 
 
 def without_drawing() -> None:
@@ -368,15 +361,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="replay this one")
     parser.add_argument("--seeds", type=int, nargs=2, default=(0, 20), help="from the first up to the second")
     parser.add_argument("--jobs", type=int, default=1, help="at a time")
-    parser.add_argument("--json", help="write the verdicts here")
+    parser.add_argument("--json", default=os.devnull, help="add the verdicts to this file, a line each")
     given = parser.parse_args()
     seeds = [given.seed] if given.seed is not None else range(*given.seeds)
     start = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        tell = lambda verdict: print(verdict, flush=True) if verdict.wrong or len(seeds) == 1 else None  # noqa: E731
+    with tempfile.TemporaryDirectory() as folder, open(given.json, "a") as lines:
+
+        def tell(verdict: Verdict) -> None:
+            print(json.dumps(asdict(verdict)), file=lines, flush=True)
+            if verdict.wrong or len(seeds) == 1:
+                print(verdict, flush=True)
+
         verdicts = disturb(seeds, given.jobs, Path(folder), tell)
-    if given.json:
-        Path(given.json).write_text(json.dumps([asdict(verdict) for verdict in verdicts]))
     print(f"{table(verdicts)}\n{time.monotonic() - start:.0f} s")
     sys.exit(any(verdict.wrong for verdict in verdicts))
 

@@ -10,9 +10,9 @@ import pytest
 
 import p2d
 
-# Trains twice over two of three nodes: undisturbed, and with the node of a worker killed as epoch 2 is reported.
+# Trains by one worker, and by one on each of three nodes, of which one is killed as epoch 2 is reported.
 ON_NODES = """
-import dataclasses, json, sys, time
+import json, sys, time
 from pathlib import Path
 import psutil
 from ray.cluster_utils import Cluster
@@ -32,19 +32,18 @@ if __name__ == "__main__":
     dataset = simulate_here(config, folder / "solitons_32x32")
     cluster = Cluster(initialize_head=True, connect=True, head_node_args={"num_cpus": 1})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
-    settings = ScoreConfig(epochs=30, batch_size=4, channels=(8, 8), warmup=2, precision="float32")
+    settings = ScoreConfig(epochs=16, batch_size=4, channels=(8, 8), warmup=2, precision="float32")
     times, killed = {}, []
 
     def on_epoch(epoch, model):
         times[epoch.number] = time.monotonic()
-        victims = [node for node in nodes if has_worker(node)]
-        if epoch.number == 2 and len(times) == 3 and victims:
-            cluster.remove_node(victims[0], allow_graceful=False)
-            killed.append(victims[0])
+        if epoch.number == 2 and not killed:
+            killed.append(next(node for node in nodes if has_worker(node)))
+            cluster.remove_node(killed[0], allow_graceful=False)
 
     told = {}
-    for name, watch in (("undisturbed", lambda epoch, model: None), ("disturbed", on_epoch)):
-        training.train(TrainJob(settings, TrainSource(workers=2), dataset, folder / name), watch)
+    for name, workers, watch in (("disturbed", 0, on_epoch), ("alone", 1, lambda epoch, model: None)):
+        training.train(TrainJob(settings, TrainSource(workers=workers), dataset, folder / name), watch)
         told[name] = [epoch.validation_loss for epoch in History.load(folder / name).epochs]
     steps = sorted(times.values())
     told |= {"killed": len(killed), "lost": max(b - a for a, b in zip(steps, steps[1:]))}
@@ -63,7 +62,7 @@ def test_a_training_goes_on_without_a_node_that_dies(tmp_path):
     told = json.loads(done.stdout.splitlines()[-1])
     print(f"a node that died held the training up for {told['lost']:.0f} s")
     assert told["killed"] == 1
-    assert len(told["disturbed"]) == 31
-    # the same samples by the same number of workers
-    assert told["disturbed"] == pytest.approx(told["undisturbed"], rel=1e-6)
+    assert len(told["disturbed"]) == 17
+    # the same samples and noise: the sums are of as many parts as there are workers, whose number has changed
+    assert told["disturbed"] == pytest.approx(told["alone"], rel=1e-2)
     assert told["lost"] < 150

@@ -45,6 +45,8 @@ def test_actors_are_placed_on_their_gpus(tmp_path, share, actors, expected):
 def with_machine(monkeypatch, cpus, gpus):
     monkeypatch.setattr(placement, "cpus", lambda: cpus)
     monkeypatch.setattr(placement, "gpus", lambda: gpus)
+    nodes = placement.Machines((placement.Node(cpus / 2, gpus // 2),) * 2)
+    monkeypatch.setattr(placement, "machines", lambda settle_s=0: nodes)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from p2d.cluster import training as cluster_train
 from p2d.cluster.stream import StreamedData, batches_a_stretch, open_data
 from p2d.config import FlowConfig, ScoreConfig, SimulateConfig, TrainSource
 from p2d.errors import UserError
+from p2d.snapshots.files import read_table, write_shard
 from p2d.snapshots.simulated import simulate_here
-from p2d.snapshots.store import Dataset, read_table, write_shard
+from p2d.snapshots.store import Dataset
 from p2d.training.history import History
 from p2d.training.job import TrainJob
 from p2d.training.randomness import BLOCK, WINDOW
@@ -43,6 +44,20 @@ def patterns(tmp_path_factory) -> Dataset:
 
 
 # Batches
+
+
+@pytest.mark.parametrize("first", [3, 10])  # in the first stretch, of ten batches, and at the start of the second
+def test_a_stream_begins_in_the_middle_of_an_epoch(cluster, large, first):
+    memory, streamed = load_data(large, HOLDOUT), StreamedData(large, HOLDOUT, epochs=2)
+    for epoch, start in ((1, first), (2, 0)):
+        parts = zip(
+            streamed.batches(3, epoch, 48, Workers(1, 2), start),
+            memory.batches(3, epoch, 48, Workers(1, 2), start),
+            strict=True,
+        )
+        for (states, ids), (same, same_ids) in parts:
+            assert ids == same_ids
+            assert_close(states, same, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("size", [1, 2])

@@ -18,7 +18,7 @@ from p2d.errors import UserError
 from p2d.flow.model import Flow
 from p2d.score.model import ScoreModel
 from p2d.snapshots.simulated import simulate_here
-from p2d.training.checkpoint import read_config
+from p2d.training.checkpoint import read_config, read_state
 from p2d.training.history import History
 from p2d.training.job import TrainJob
 
@@ -107,6 +107,8 @@ def test_an_error_of_the_one_who_watches_ends_the_training_and_it_goes_on_from_t
         trained(LONG["score"], dataset, tmp_path / "model", 1, fill_up)
     (storage,) = tmp_path.iterdir()
     assert storage.name.startswith(".model-")
+    stopped = read_state(max((storage / "run").glob("checkpoint_*")))
+    assert len(stopped["part"]["losses"]) > 0, "in the middle of an epoch, or with its last step"
     weights, _ = trained(LONG["score"], dataset, tmp_path / "model", 1, lambda epoch, _: reported.append(epoch.number))
     assert 2 <= reported[0] < 40, "stopped soon"
     assert reported == list(range(reported[0], 41))

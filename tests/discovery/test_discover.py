@@ -16,7 +16,8 @@ from p2d.discovery.result import Discovery
 from p2d.errors import UserError
 from p2d.evaluate.metrics import cosine
 from p2d.fields import Grid
-from p2d.snapshots.passes import InMemory, carry_out
+from p2d.snapshots import passes
+from p2d.snapshots.passes import InMemory
 from p2d.snapshots.simulated import simulate_here
 from p2d.systems.reading import load_system
 from p2d.systems.system import System
@@ -253,10 +254,23 @@ def test_known_equations_are_told_apart(waves):
     assert min(misfit, key=misfit.__getitem__) == "waves"
 
 
+def test_groups_of_runs_tell_what_runs_tell(waves, tied, monkeypatch):
+    monkeypatch.setattr(passes, "GROUPS", 60)
+    found = p2d.discover(waves, "gray-scott", operator="5-point")
+    assert found.verdict.split(":")[0].split(" (")[0] == tied.verdict.split(":")[0].split(" (")[0]
+    for species, terms in tied.terms.items():
+        for term, value in terms.items():
+            error = tied.errors[species][term]
+            # weights of fewer groups are other weights
+            assert abs(found.terms[species][term] - value) <= 2 * error
+            assert 0.5 * error <= found.errors[species][term] <= 2 * error
+
+
 @pytest.mark.slow
-def test_intervals_of_ninety_per_cent_hold_the_truth_in_about_that_many_ensembles(tmp_path):
-    """Twenty ensembles of 64 snapshots."""
-    size = 64
+@pytest.mark.parametrize(("size", "groups"), [(64, 1024), (131, 56)])
+def test_intervals_of_ninety_per_cent_hold_the_truth_in_about_that_many_ensembles(tmp_path, monkeypatch, size, groups):
+    """Twenty ensembles of 64 snapshots; ten of 131 in 56 groups."""
+    monkeypatch.setattr(passes, "GROUPS", groups)
     states = simulated(tmp_path / "d", count=1310)
     held, ensembles = [], len(states) // size
     for n in range(ensembles):
@@ -265,8 +279,8 @@ def test_intervals_of_ninety_per_cent_hold_the_truth_in_about_that_many_ensemble
         for species, term in (("u", "lap(u)"), ("u", "1"), ("v", "lap(v)"), ("v", "v")):
             low, high = found.intervals[species][term]
             held.append(low <= TRUTH[species][term] <= high)
-    assert ensembles >= 20
-    assert 0.8 <= np.mean(held) <= 0.97, np.mean(held)
+    assert ensembles >= 10
+    assert 0.8 <= np.mean(held) <= (0.97 if ensembles >= 20 else 1.0), np.mean(held)
 
 
 @pytest.mark.parametrize("scale", [(1.0, 1.0), (160.0, 0.02)])
@@ -275,7 +289,7 @@ def test_the_energy_of_an_equation_is_the_mean_square_velocity_over_the_ranges(s
     states, grid = low + span * np.random.default_rng(0).random((3, 2, 6, 8)), Grid((6, 8))
     library, settings = choose_library(DiscoverConfig(), SPECIES, grid), DiscoverConfig(noise=("0",))
     measure = discover.choose_measure(states, SPECIES, grid, settings)
-    rates, held_out = rates_of(carry_out(moments.Rows(measure), np.arange(3), states), measure, library, "9-point")
+    rates, held_out = rates_of(InMemory.of_states(states).means(moments.Rows(measure)), measure, library, "9-point")
     c = np.random.default_rng(1).normal(size=24)
     velocity = System.of_terms("any", library.name_terms(c)).rate(states, grid, "9-point")
     velocity = measure.scaling.velocity_to_training(velocity)
@@ -293,7 +307,7 @@ def test_a_translation_keeps_the_ensemble_and_does_not_count():
     library = free_library(("u", "v", "d(u,x)", "d(v,x)"), SPECIES)
     config = DiscoverConfig(terms=", ".join(library.terms), operator="spectral", noise=("0",), smoothing="0")
     measure = discover.choose_measure(states, SPECIES, Grid((1, 32)), config)
-    rates, _ = rates_of(carry_out(moments.Rows(measure), np.arange(20), states), measure, library, "spectral")
+    rates, _ = rates_of(InMemory.of_states(states).means(moments.Rows(measure)), measure, library, "spectral")
     (free,) = discover.fit.unseen(rates)
     expected = library.coefficients({"u": {"d(u,x)": 1.0}, "v": {"d(v,x)": 1.0}})
     assert_close(free / np.linalg.norm(free) * np.sign(free @ expected), expected / 2**0.5, rtol=0, atol=1e-6)

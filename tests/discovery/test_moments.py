@@ -13,7 +13,7 @@ from p2d.discovery.moments import CUT_OFF, ORDERS, SHARES, Measure, Rows, Steppe
 from p2d.discovery.observables import SLOPE_X, Products, products
 from p2d.errors import UserError
 from p2d.fields import Grid, Mask, Scaling
-from p2d.snapshots.passes import carry_out
+from p2d.snapshots.passes import Groups, Means, Sums
 from p2d.systems.system import System
 
 SPECIES = ("u", "v")
@@ -41,6 +41,12 @@ def measure_of(grid: Grid, terms: tuple[str, ...] = TERMS, operator: str = "5-po
     own = Products(tuple(products(2, False, (SLOPE_X,) if "d(u,x)" in terms else ())))
     values = {"scaling": SCALING, "observables": own, "spread": SPREAD, **others}
     return Measure(terms, (operator,), SPECIES, grid, **values)
+
+
+def of_each(task: Rows | Stepped, ids: np.ndarray, states: np.ndarray) -> Means:
+    """What a task finds in each of these samples."""
+    groups = Groups.of(ids)
+    return Sums.over(task, ids, states, groups.place, groups.share).means(groups)
 
 
 def drawn(grid: Grid, seed: int = 0) -> np.ndarray:
@@ -153,7 +159,7 @@ def test_extrapolated_rows_of_noisy_snapshots_are_on_average_those_of_the_clean_
     def z_scores(measure: Measure) -> dict[str, float]:
         """The largest over the entries of what is found."""
         largest = {}
-        for key, found in carry_out(Rows(measure), np.arange(2 * pairs), noisy).items():
+        for key, found in of_each(Rows(measure), np.arange(2 * pairs), noisy).of.items():
             of_pairs = found.reshape(2, pairs, -1).mean(axis=0)
             # rounding, where linear in noise
             error = of_pairs.std(axis=0, ddof=1) / np.sqrt(pairs) + 1e-11
@@ -170,8 +176,8 @@ def test_extrapolated_rows_of_noisy_snapshots_are_on_average_those_of_the_clean_
 def test_the_noise_of_the_extrapolation_belongs_to_the_sample():
     states = smooth_states(3, 6, 8)
     task = Rows(measure_of(Grid((6, 8)), smoothing=1.5, noise=(0.01, 0.02), scaling=Scaling((0.0, 0.0), (1.0, 1.0))))
-    whole = carry_out(task, np.array([4, 7, 9]), states)
-    for key, values in whole.items():
+    whole = of_each(task, np.array([4, 7, 9]), states)
+    for key, values in whole.of.items():
         assert_array_equal(values[1], task(7, states[1])[key])
         assert (values[1] != task(8, states[1])[key]).any()
 
@@ -242,13 +248,13 @@ def test_samples_that_are_not_finite_are_named(kind, value):
     measure = measure_of(grid)
     task = Rows(measure) if kind == "rows" else Stepped(measure, (Trial(in_values(EVERY), "5-point", 1.0),))
     states = np.stack([SCALING.to_values(drawn(grid, n)) for n in range(12)])
-    refuse_not_finite(carry_out(task, ids, states), ids, list(TERMS))
+    refuse_not_finite(of_each(task, ids, states), len(ids), list(TERMS))
     states[3, 1, 2, 4] = value
     with pytest.raises(UserError, match=r"^sample 23 of 12 looked at: values that are not finite, or too large"):
-        refuse_not_finite(carry_out(task, ids, states), ids, [term for term, _ in measure.trees])
+        refuse_not_finite(of_each(task, ids, states), len(ids), [term for term, _ in measure.trees])
     states[[0, 1, 5, 6, 7, 9, 11], 0, 0, 0] = value
     with pytest.raises(UserError, match=r"^samples 20, 21, 23, 25, 26 and 3 more of 12 looked at: "):
-        refuse_not_finite(carry_out(task, ids, states), ids, [term for term, _ in measure.trees])
+        refuse_not_finite(of_each(task, ids, states), len(ids), [term for term, _ in measure.trees])
 
 
 @pytest.mark.parametrize(("term", "noise"), [("log(v-0.3)", 0), ("1/(u-0.6)", 0), ("log(v-0.3)", 0.02)])
@@ -256,6 +262,6 @@ def test_a_term_that_is_not_finite_is_named_with_its_sample(term, noise):
     terms, states, ids = ("1", "u", term), np.full((9, 2, 6, 5), 0.5), np.arange(10, 19)
     states[4:6] = [[[[0.6]], [[0.1]]]]  # where none of them is finite, and on no other sample
     measure = measure_of(Grid((6, 5)), terms, noise=(noise, noise), scaling=Scaling((0.0, 0.0), (1.0, 1.0)))
-    found = carry_out(Rows(measure), ids, states)
+    found = of_each(Rows(measure), ids, states)
     with pytest.raises(UserError, match=rf"^the term '{re.escape(term)}' is not finite on samples 14, 15 of 9"):
-        refuse_not_finite(found, ids, [term for term, _ in measure.trees])
+        refuse_not_finite(found, len(ids), [term for term, _ in measure.trees])

@@ -45,6 +45,7 @@ def test_the_ensembles_are_the_same_to_the_last_bit_in_any_order(dataset, monkey
         assert number not in ledger
         ledger.put(number, shard_entry(dataset.folder / shard_name(number)))
         assert number in ledger
+        ledger.put(number, shard_entry(dataset.folder / shard_name(number)))
     made = contents(dataset.folder, dataset.card, ledger, True, map)
     assert made["ensembles"] == dataset.card.ensembles
     assert list(made["ensembles"]) == ["holes", "waves"]

@@ -1,15 +1,19 @@
 """Tracking: what MLflow holds after runs that end, fail, are stopped or are killed, and what happens without it."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
 from p2d.errors import UserError
+from p2d.places import place
+from p2d.runs import write_json
 from p2d.tracking.store import EXPERIMENT, LARGEST_PARAMETER, Run, open_tracker, store_uri
 
 
@@ -176,6 +180,27 @@ def test_the_store_is_the_one_that_the_environment_names(monkeypatch, tmp_path):
     assert store_uri(tmp_path) == f"sqlite:///{tmp_path / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert store_uri(tmp_path) == "http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize("uri", [None, "sqlite:////tmp/mlflow.db", "file:///tmp/mlruns", "mlruns"])
+def test_beside_an_object_store_there_must_be_a_server(uri, monkeypatch):
+    out = place("s3://bucket/runs")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    if uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(UserError, match=f"MLFLOW_TRACKING_URI is {uri or 'not set'}: set it to .*, or give --no-track"):
+        open_tracker(out, enabled=True)
+    assert open_tracker(out, enabled=False) == Run()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example")
+    assert store_uri(out) == "https://mlflow.example"
+
+
+def test_a_file_on_an_object_store_is_kept_with_its_run(root, client, s3_folder, tmp_path):
+    write_json(s3_folder / "card.json", {"samples": 8})
+    with root.child("of an object store", {}) as run:
+        run.artifact(s3_folder / "card.json")
+    kept = client.download_artifacts(run.run_id, "card.json", str(tmp_path))
+    assert json.loads(Path(kept).read_text()) == {"samples": 8}
 
 
 def test_a_server_that_does_not_answer_is_refused_with_its_address(monkeypatch, tmp_path):

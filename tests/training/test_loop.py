@@ -90,11 +90,12 @@ def train(
     start: dict[str, Any] | None = None,
     workers: Workers | None = None,
     steps: float = math.inf,
+    at_a_time: int = 0,
 ):
     """States reported, one an epoch, each as it was then; asked to stop after so many steps."""
     states, asked = [], itertools.count(1)
     report, stop = lambda _, state: states.append(copy.deepcopy(state)), lambda: next(asked) >= steps
-    fit(task, data, settings, workers or Workers(), report, start, stop)
+    fit(task, data, settings, workers or Workers(), report, start, stop, at_a_time)
     return states
 
 
@@ -360,6 +361,16 @@ def test_epochs_before_a_loss_that_is_not_finite_are_reported(kind):
     assert len(reported) == 2
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_taken_in_parts_has_the_gradient_of_the_whole(kind):
+    data = some_data()
+    parts = train(task_of(kind, data), data, settings_of(kind, passes=1), at_a_time=2)  # of 5: 2, 2 and 1
+    whole = unbroken(kind)[1]
+    for name in ("training_loss", "gradient_norm"):
+        # after a step of another rounding, and the norm only of the first order in it
+        assert_close(parts[1]["history"][1][name], whole["history"][1][name], rtol=1e-4, atol=0)
+
+
 # Learning
 
 
@@ -390,6 +401,9 @@ def train_as_one_of_two(rank: int, folder: Path) -> None:
         torch.save(states, folder / f"{kind}-{rank}.pt")
         if rank == 0:
             torch.save(train(task_of(kind, data), data, settings_of(kind)), folder / f"{kind}-alone.pt")
+        states = train(task_of(kind, data), data, settings_of(kind), workers=Workers(rank, 2), at_a_time=2)
+        if rank == 0:
+            torch.save(states, folder / f"{kind}-parts.pt")
     # one alone is asked to stop
     steps = 3 if rank == 1 else math.inf
     states = train(score_task(data), data, settings_of("score"), workers=Workers(rank, 2), steps=steps)
@@ -434,6 +448,13 @@ def test_both_processes_hold_the_same_weights_to_the_last_bit(kind, trained_by_t
     assert len(first) == EPOCHS + 1
     for one, two in zip(first, second, strict=True):
         assert_same_to_the_last_bit(one, two)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_that_take_a_batch_in_parts_have_the_loss_curve_of_one_that_does_not(kind, trained_by_two):
+    parts, alone = (left_in(trained_by_two, kind, who) for who in ("parts", "alone"))
+    for metrics, expected in zip(curve(parts[-1]), curve(alone[-1]), strict=True):
+        assert_close(metrics, expected, rtol=1e-4, atol=0)  # as above; shares of 3 and 2 samples, two at a time
 
 
 def test_both_processes_stop_after_the_same_step(trained_by_two):

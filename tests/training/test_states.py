@@ -1,5 +1,9 @@
 """States in memory: every global batch is shared out whole, and each state belongs to its sample id."""
 
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +11,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from p2d.errors import UserError
+from p2d.snapshots.files import write_shard
 from p2d.snapshots.simulated import simulate_here
-from p2d.snapshots.store import write_shard
+from p2d.training import states as states_module
 from p2d.training.randomness import WINDOW, batches
 from p2d.training.states import MemoryData, load_data, training_states
 from p2d.training.workers import Workers
@@ -97,6 +102,40 @@ def test_the_dead_are_neither_trained_on_nor_held_out(tmp_path):
     alive = [i % 3 != 1 for i in range(13)]
     data = load_data(with_living(tmp_path, alive), 0.2)
     assert sorted(data.train_ids.tolist() + data.held_ids.tolist()) == np.flatnonzero(alive).tolist()
+
+
+class InThreads(Workers):
+    """Workers that are threads of this process."""
+
+    barrier, values = threading.Barrier(3), [None] * 3
+
+    def gathered(self, value):
+        self.values[self.rank] = value
+        self.barrier.wait(timeout=60)
+        values = list(self.values)
+        self.barrier.wait(timeout=60)
+        return values
+
+
+def test_the_workers_of_a_machine_keep_one_copy_that_each_has_read_a_part_of(tmp_path, monkeypatch):
+    dataset, files = with_living(tmp_path / "data", [True] * 30, chunk=4), tmp_path / "files"
+    files.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(files))
+    read = []
+    monkeypatch.setattr(
+        states_module, "training_states", lambda data, ids: read.append(ids) or training_states(data, ids)
+    )
+    workers = [InThreads(0, 3, 0, 0, 2), InThreads(1, 3, 1, 0, 1), InThreads(2, 3, 0, 1, 2)]  # on two machines
+    with ThreadPoolExecutor(3) as threads:
+        one, elsewhere, two = threads.map(lambda own: load_data(dataset, 0.1, workers=own), workers)
+    assert sorted(np.concatenate(read).tolist()) == sorted(2 * list(range(30))), "once for each machine"
+    alone = load_data(dataset, 0.1)
+    for name in ("train", "train_ids", "held", "held_ids"):
+        for data in (one, elsewhere, two):
+            assert_close(getattr(data, name), getattr(alone, name), rtol=0, atol=0)
+    one.train[3] = 7.0
+    assert (two.train[3] == 7.0).all() and not (elsewhere.train[3] == 7.0).any()
+    assert list(files.iterdir()) == []
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
