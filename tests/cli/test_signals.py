@@ -37,11 +37,11 @@ CASES = {
     "rollout": (signal.SIGINT, "rollout --from waves", "", "train-flow"),
     "sweep": (
         signal.SIGTERM,
-        f"sweep waves --objective stationarity --param flow.seed=1,2 {FLOW}",
+        "sweep waves --objective stationarity --param flow.hidden=8 --param flow.epochs=6 --param flow.seed=1,2",
         "sweep/*/trials",
         "simulate",
     ),
-    "run": (signal.SIGINT, f"run -p life {SIZE} {RUN}", "score/.life-*/**/history.json", ""),
+    "run": (signal.SIGINT, f"run --name other {SIZE} {RUN}", "score/.other-*/**/history.json", ""),
 }
 finished = set()
 
