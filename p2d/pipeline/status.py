@@ -9,6 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from p2d.config import settings_hash
 from p2d.errors import UserError
 from p2d.evaluate.tables import table_text
 from p2d.events import read_events
@@ -18,8 +19,13 @@ from p2d.snapshots.card import load_card
 from p2d.training.history import History
 
 FINISHED, RUNNING, UNFINISHED, BROKEN = "finished", "running", "unfinished", "broken"
-REPORTS = {"summary.json": "evaluation", "quality.json": "samples", "rollout/rollout.json": "rollout"}
-HASH = "?" * 8  # with which the folder of a model in training ends
+REPORTS = {
+    "training": "training",
+    "summary.json": "evaluation",
+    "quality.json": "samples",
+    "rollout/rollout.json": "rollout",
+}
+HASH = "?" * len(settings_hash({}))  # with which the folder of a model in training ends
 SAID = ("seconds", "workers", "threads", "error", "resources", "versions")  # of an event, beside when, what and who
 
 
@@ -69,10 +75,14 @@ class Status:
 
 
 def _event_text(event: dict[str, Any]) -> str:
-    said = [f"{key} {event[key]}" for key in SAID if event.get(key)]
+    said = [f"{key} {_value_text(event[key])}" for key in SAID if event.get(key)]
     said = [event["command"]] if event["event"] == "started" else said
     what = f"{event.get('stage', '')} {event.get('state') or event['event']}".strip()
     return f"{event['at']}  {event['result']}: {what} ({event['process']})  {'; '.join(said)}".rstrip()
+
+
+def _value_text(value: Any) -> str:
+    return ", ".join(f"{key} {one}" for key, one in value.items()) if isinstance(value, dict) else str(value)
 
 
 def status(out: Path, name: str = "") -> Status:
@@ -171,7 +181,7 @@ def _equation(folder: Path) -> tuple[str, str]:
 
 
 def _report(folder: Path) -> tuple[str, str]:
-    made = [word for file, word in REPORTS.items() if (folder / file).is_file()]
+    made = [word for file, word in REPORTS.items() if (folder / file).exists()]
     return (FINISHED if made else UNFINISHED), ", ".join(made)
 
 

@@ -16,9 +16,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 P2D = [sys.executable, "-m", "p2d.cli"]
 LINE = "p2d: stopped; the same command goes on from here"
 SIZE = "--num-samples 64 --height 64 --width 64 --steps 10000 --chunk 2"
-SCORE = "--channels 8 8 -n 20"
-FLOW = "--hidden 8 --observables 48 -n 20"
-RUN = "--score.channels 8 8 --score.epochs 20 --flow.hidden 8 --flow.observables 48 --flow.epochs 1"
+SCORE = "--channels 8 8 -n 6"
+FLOW = "--hidden 8 --observables 48 -n 6"
+RUN = "--score.channels 8 8 --score.epochs 6 --flow.hidden 8 --flow.observables 48 --flow.epochs 1"
 # What is signalled, and how; when: once a file is there, or (without one) once the stage is announced; the case whose
 # result it needs.
 CASES = {
@@ -37,11 +37,11 @@ CASES = {
     "rollout": (signal.SIGINT, "rollout --from waves", "", "train-flow"),
     "sweep": (
         signal.SIGTERM,
-        f"sweep waves --objective stationarity --param flow.seed=1,2 {FLOW}",
+        "sweep waves --objective stationarity --param flow.hidden=8 --param flow.epochs=6 --param flow.seed=1,2",
         "sweep/*/trials",
         "simulate",
     ),
-    "run": (signal.SIGINT, f"run -p life {SIZE} {RUN}", "score/.life-*/**/history.json", ""),
+    "run": (signal.SIGINT, f"run --name other {SIZE} {RUN}", "score/.other-*/**/history.json", ""),
 }
 finished = set()
 

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from p2d.config import settings_hash
 from p2d.errors import UserError
 from p2d.events import note, read_events
 from p2d.lock import lock_of, sole_writer
@@ -52,8 +53,8 @@ def test_results_in_every_state(tmp_path, monkeypatch):
     finished, left = SCORE.place(tmp_path, "done"), SCORE.place(tmp_path, "left")
     trained(finished, 7)
     (finished / "config.json").write_text("{}")
-    trained(left.with_name(".left-0a1b2c3d") / "checkpoint", 3)
-    trained(left.with_name(".left-0a1b2c3d") / "run" / "checkpoint_1", 4)
+    trained(left.with_name(f".left-{settings_hash({})}") / "checkpoint", 3)
+    trained(left.with_name(f".left-{settings_hash({})}") / "run" / "checkpoint_1", 4)
     left_by(tmp_path, left, KeyboardInterrupt(), monkeypatch, "train-score whole --name left")
     with sole_writer(EQUATION.place(tmp_path, "whole"), beside=True):
         assert states(tmp_path) == {
