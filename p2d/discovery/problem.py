@@ -24,8 +24,8 @@ GONE = 1e-12  # share of a term's mean square below which it is a symmetry alone
 PASSES = 6  # at most, for what explicit steps add
 AS_LONG = 2.0  # times a step that is known roughly, up to which it is looked for again
 SETTLED = 0.03  # relative, of their length
-# Times the misfit and the price of the terms of the best problem, with what steps add, from which one is given up: true
-# operators came back from 1.1 times at most, others are at 1.4 to 40 times.
+# Times the misfit and the price of the terms of the best problem, with what steps add, from which one is given up: of
+# eight systems the true operator led from the first of these passes on, and others were at 1.4 to 40 times.
 HOPELESS = 1.5
 
 
