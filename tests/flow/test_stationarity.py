@@ -443,7 +443,7 @@ def solved_together(tasks: list[Stationarity], x: Tensor) -> None:
 
     def work(rank: int) -> None:
         with turn:
-            tasks[rank].after_epoch(data_of(x), Joined(rank, size, turn, barrier, given))
+            tasks[rank].after_epoch(data_of(x), Joined(rank, size, turn=turn, barrier=barrier, given=given))
 
     with ThreadPoolExecutor(size) as pool:
         list(pool.map(work, range(size)))

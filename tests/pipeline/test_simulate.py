@@ -91,11 +91,12 @@ def test_a_discovered_equation_is_simulated_as_a_system(cluster, tmp_path):
     terms = load_system("gray_scott").terms
     numbers = {"gap": 9.0, "misfit": 0.0, "z_max": None, "unbalanced": 0.0, "step": None, "smoothing": 0.0}
     words = {"verdict": "moves", "unit_of_time": "that of the steps"}
-    discovery = Discovery.from_dict(
-        {"equation": terms, "error": {}, "interval": {}, "frequency": None, "spectrum": [], "noise": [], "snapshots": 9}
-        | numbers
-        | words
-    )
+    tables = {
+        "error": {species: dict.fromkeys(own, 0.0) for species, own in terms.items()},
+        "interval": {species: {term: (value, value) for term, value in own.items()} for species, own in terms.items()},
+    }
+    others = {"frequency": None, "spectrum": [], "noise": [], "snapshots": 9}
+    discovery = Discovery.from_dict({"equation": terms} | tables | others | numbers | words)
     file = discovery.save(tmp_path / "discover" / "waves")
     starts = simulate_here(SimulateConfig(**SMALL), tmp_path / "starts")
     settings = {**SMALL, "initial": str(starts.folder), "dt": 1.0}
