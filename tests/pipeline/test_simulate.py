@@ -95,7 +95,7 @@ def test_a_discovered_equation_is_simulated_as_a_system(cluster, tmp_path):
         "error": {species: dict.fromkeys(own, 0.0) for species, own in terms.items()},
         "interval": {species: {term: (value, value) for term, value in own.items()} for species, own in terms.items()},
     }
-    others = {"frequency": None, "spectrum": [], "noise": [], "snapshots": 9}
+    others = {"frequency": None, "spectrum": [], "noise": [0.0, 0.0], "snapshots": 9}
     discovery = Discovery.from_dict({"equation": terms} | tables | others | numbers | words)
     file = discovery.save(tmp_path / "discover" / "waves")
     starts = simulate_here(SimulateConfig(**SMALL), tmp_path / "starts")
