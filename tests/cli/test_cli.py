@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -178,13 +179,11 @@ def start_and_kill(folder, stage):
 
 
 @pytest.mark.timeout(600)
-def test_killed_in_every_stage_it_goes_on_from_there(finished, tmp_path):
+def test_killed_twice_it_goes_on_from_there(finished, tmp_path):
     _, summary = finished
-    stages = ["simulate", "train-score", "train-flow", "discover"]
-    for number, stage in enumerate(stages):
+    for stage, there in (("train-score", []), ("discover", ["simulate"])):
         told = start_and_kill(tmp_path, stage)
-        # The stage before was killed half-way: only those before that one are there.
-        assert [s for s in stages if f"{s}: nothing to do" in told] == stages[: max(number - 1, 0)]
+        assert re.findall(r"([\w-]+): nothing to do", told) == there
     done = p2d("run", *SMALL_RUN, "--json", cwd=tmp_path, check=0)
     resumed = json.loads(done.stdout)
     assert resumed["dataset_hash"] == summary["dataset_hash"]
