@@ -267,9 +267,9 @@ def test_groups_of_runs_tell_what_runs_tell(waves, tied, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("size", "groups"), [(64, 1024), (131, 56)])
+@pytest.mark.parametrize(("size", "groups"), [(64, 1024), (128, 56)])
 def test_intervals_of_ninety_per_cent_hold_the_truth_in_about_that_many_ensembles(tmp_path, monkeypatch, size, groups):
-    """Twenty ensembles of 64 snapshots; ten of 131 in 56 groups."""
+    """Twenty ensembles of 64 snapshots; ten of 128 in 56 groups."""
     monkeypatch.setattr(passes, "GROUPS", groups)
     states = simulated(tmp_path / "d", count=1310)
     held, ensembles = [], len(states) // size
