@@ -129,7 +129,7 @@ class Shards(Sequence[dict[str, Any]]):
         """Take in what there is to know of a shard: rows, alive, hash, and size, labels and living if they are known.
 
         Args:
-            entry: see store.shard_entry.
+            entry: see files.shard_entry.
         """
         self.rows[number], self.alive[number] = entry["rows"], entry["alive"]
         self.hash[number] = np.frombuffer(bytes.fromhex(entry["hash"]), np.uint8)
