@@ -17,12 +17,12 @@ import numpy as np
 from p2d.fields import Grid
 
 FEWEST = 16  # runs that kinds can be told among
-ORDERS, BY_CHANCE = 1999, 1e-3  # of the runs; how often a clean ensemble may seem of two kinds, each way
+ORDERS, BY_CHANCE, EMPTY = 1999, 1e-3, 0.02  # XX
 ENDS = 0.1  # share of the runs, at least, on either side of a change
 EACH = 0.1  # share of the snapshots, at least, of either kind
-PER_FEATURE = 3  # snapshots of a half, at least, for each feature that parts them
+PER_FEATURE = 6  # runs, at least, for each feature that parts them
 STARTS, ITERATIONS = (0.2, 0.5, 0.8), 30  # quantiles that kinds are first parted at, along each feature
-SPLITS = 3  # ways to halve the snapshots
+SPLITS, FOLDS = 2, 4  # ways to part the runs, and in how many; each of these is parted as the others tell
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ def measure_mixture(states: np.ndarray, grid: Grid, runs: np.ndarray) -> Mixture
     none = Mixture("", 1.0, np.zeros(len(states), bool))
     if len(first) < FEWEST:
         return none
-    features = _features(states, grid)
+    features = features_of(states, grid)
     features = np.stack([np.bincount(run, each) for each in features.T], axis=1) / size[:, None]
     order = np.argsort(first)
     change, p = _change(features[order])
@@ -59,13 +59,13 @@ def measure_mixture(states: np.ndarray, grid: Grid, runs: np.ndarray) -> Mixture
         second[order[change:]] = True
         return Mixture("order", p, second[run])
     p = _gap(features)
-    if p > BY_CHANCE:
+    if p > EMPTY:
         return none
-    second = _parted(_whitened(features, len(features) // PER_FEATURE))[0] > 0
+    second = _parted(whitened(features, len(features) // PER_FEATURE))[0] > 0
     return Mixture("gap", p, (second if second.mean() <= 0.5 else ~second)[run])
 
 
-def _features(states: np.ndarray, grid: Grid) -> np.ndarray:
+def features_of(states: np.ndarray, grid: Grid) -> np.ndarray:
     """Means over each snapshot of values, products, and products of gradients, [N, F]."""
     inside = grid.inside(1)
     known = states[..., grid.inside(0)]
@@ -80,11 +80,11 @@ def _features(states: np.ndarray, grid: Grid) -> np.ndarray:
     return np.stack([each[..., inside].mean(axis=1, dtype=np.float64) for each in means], axis=1)
 
 
-def _whitened(features: np.ndarray, most: int) -> np.ndarray:
-    """Uncorrelated features of variance 1, the strongest of them: [N, F]."""
-    centred = features - features.mean(axis=0)
-    centred /= np.maximum(centred.std(axis=0), 1e-300)
-    left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
+def whitened(features: np.ndarray, most: int, *, centred: bool = True) -> np.ndarray:
+    """Uncorrelated features of mean square 1, around their mean or around 0, the strongest of them: [N, F]."""
+    features = features - features.mean(axis=0) * centred
+    features = features / np.maximum(np.sqrt((features**2).mean(axis=0)), 1e-300)
+    left, sizes, _ = np.linalg.svd(features, full_matrices=False)
     return left[:, : min(most, int((sizes > 1e-4 * sizes[0]).sum()))] * np.sqrt(len(features))
 
 
@@ -93,8 +93,8 @@ def _change(features: np.ndarray) -> tuple[int, float]:
     from scipy.special import ndtri  # on use: the command line must start without it
 
     count = len(features)
-    ranks = np.argsort(np.argsort(features, axis=0), axis=0)  # heavy tails count no more than others
-    scores = _whitened(ndtri((ranks + 0.5) / count), count // PER_FEATURE)
+    white = whitened(features, count // PER_FEATURE)
+    scores = ndtri((np.argsort(np.argsort(white, axis=0), axis=0) + 0.5) / count)  # heavy tails count like others
     before = np.arange(max(2, round(ENDS * count)), count - max(2, round(ENDS * count)) + 1)
     weight = count / (before * (count - before))
 
@@ -115,19 +115,18 @@ def _gap(features: np.ndarray) -> float:
     from scipy.stats import binom  # on use: the command line must start without it
 
     count, worst = len(features), 0.0
+    white = whitened(features, count // PER_FEATURE)
     rng = np.random.default_rng(0)
     for _ in range(SPLITS):
-        halves = np.array_split(rng.permutation(count), 2)
-        empty, full = 0, 0
-        for own, other in (halves, halves[::-1]):
-            white = _whitened(features, len(own) // PER_FEATURE)
+        fold = rng.permutation(np.arange(count) % FOLDS)
+        windows = np.zeros(3, int)
+        for own, other in ((fold != n, fold == n) for n in range(FOLDS)):
             score, (low, high) = _parted(white[own], white[other])
-            third = (high - low) / 6 or 1.0
-            middle = (low + high) / 2
-            windows = [(np.abs(score - middle - by * third * 2) < third).sum() for by in (-1, 0, 1)]
-            empty, full = empty + windows[1], full + min(windows[0], windows[2])
+            third, middle = (high - low) / 6, (low + high) / 2
+            windows += [(np.abs(score - middle - by * third * 2) <= third).sum() for by in (-1, 0, 1)]
         # One hump has at least as many in the middle as on the emptier side.
-        worst = max(worst, float(binom.cdf(empty, empty + full, 0.5)))
+        beside = min(windows[0], windows[2])
+        worst = max(worst, float(binom.cdf(windows[1], windows[1] + beside, 0.5)))
     return worst
 
 
