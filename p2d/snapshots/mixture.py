@@ -71,13 +71,16 @@ def features_of(states: np.ndarray, grid: Grid) -> np.ndarray:
     known = states[..., grid.inside(0)]
     mean = known.mean(axis=(0, 2), dtype=np.float64)[:, None, None].astype(np.float32)
     std = known.std(axis=(0, 2), dtype=np.float64)[:, None, None].astype(np.float32)
-    z = (states.astype(np.float32) - mean) / np.maximum(std, np.finfo(np.float32).tiny)
-    curved = grid.in_cells.laplacian(z)
     count = states.shape[1]
     pairs = list(combinations(range(count), 2)) if count <= 4 else [(s, s) for s in range(count)]
-    means = [z[:, s] for s in range(count)] + [z[:, a] * z[:, b] for a, b in pairs]
-    means += [z[:, a] * curved[:, b] for a, b in pairs]
-    return np.stack([each[..., inside].mean(axis=1, dtype=np.float64) for each in means], axis=1)
+    first, second = np.array(pairs).T
+    rows = []
+    for state in states:  # one by one, as they fit the cache
+        z = (state.astype(np.float32) - mean) / np.maximum(std, np.finfo(np.float32).tiny)
+        curved = grid.in_cells.laplacian(z)[:, inside].astype(np.float64)
+        z = z[:, inside].astype(np.float64)
+        rows.append([*z.mean(axis=1), *(z @ z.T)[first, second] / z.shape[1], *(z @ curved.T)[first, second] / z.shape[1]])
+    return np.array(rows)
 
 
 def whitened(features: np.ndarray, most: int, *, centred: bool = True) -> np.ndarray:
