@@ -136,7 +136,9 @@ def measure_dependence(states: np.ndarray, grid: Grid, runs: np.ndarray) -> Depe
     joined, before = _find_runs(likeness, null, known, np.any(lags, axis=0)), _joined(known)
     effective = max(1.0, said / (1 + max(0.0, surplus[0]) * (said - 1)))
     are_told = joined.max() < before.max()
-    follows = max((more - surplus[0]) / max(one.std(), 1e-12) for more, one in zip(surplus[1:], squares[1:], strict=True))
+    follows = max(
+        (more - surplus[0]) / max(one.std(), 1e-12) for more, one in zip(surplus[1:], squares[1:], strict=True)
+    )
     if follows > SUMMED and joined.max() + 1 > APART * effective:
         joined = _joined(known | (given[:, None] // (stretch := round(said / effective) or 1) == given // stretch))
         are_told = False

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ class Doubt:
     """A reason not to take an answer at its word.
 
     Attributes:
-        kind: 'rounded', 'dependent', 'mixture' or 'changing' here.
+        kind: such as 'rounded'; of `examine` 'rounded', 'dependent', 'mixture' or 'changing'.
         text: what the snapshots show, what it does to the answer, and what to do.
         numbers: how much, by name.
     """
@@ -32,6 +33,15 @@ class Doubt:
     kind: str
     text: str
     numbers: dict[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {"kind": self.kind, "text": self.text, "numbers": self.numbers}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Doubt:
+        """The doubt of these JSON types."""
+        return cls(**values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +135,9 @@ def _of_dependence(dependence: Dependence, given: np.ndarray) -> Iterator[Doubt]
         return
     count, told = len(np.unique(given)), len(np.unique(dependence.runs))
     worth = min(dependence.effective, told)
-    what = f"they are like {told} runs ({_stretches(dependence.runs)})" if dependence.are_told else "no ends of runs show"
+    what = (
+        f"they are like {told} runs ({_stretches(dependence.runs)})" if dependence.are_told else "no ends of runs show"
+    )
     yield Doubt(
         "dependent",
         f"{count} snapshots or runs taken as independent are as alike as frames of a run, and worth about {worth:.0f}: "

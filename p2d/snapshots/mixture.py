@@ -79,7 +79,9 @@ def features_of(states: np.ndarray, grid: Grid) -> np.ndarray:
         z = (state.astype(np.float32) - mean) / np.maximum(std, np.finfo(np.float32).tiny)
         curved = grid.in_cells.laplacian(z)[:, inside].astype(np.float64)
         z = z[:, inside].astype(np.float64)
-        rows.append([*z.mean(axis=1), *(z @ z.T)[first, second] / z.shape[1], *(z @ curved.T)[first, second] / z.shape[1]])
+        rows.append(
+            [*z.mean(axis=1), *(z @ z.T)[first, second] / z.shape[1], *(z @ curved.T)[first, second] / z.shape[1]]
+        )
     return np.array(rows)
 
 

@@ -99,7 +99,9 @@ def lattice(values: np.ndarray, *, any_spacing: bool = False) -> tuple[float, in
     levels = values[starts]
     if len(levels) < FEW:
         return 0.0, 0
-    for finer in range(1, FINER + 1):  # of a contrast stretched and rounded again, the least gap may be of several steps
+    for finer in range(
+        1, FINER + 1
+    ):  # of a contrast stretched and rounded again, the least gap may be of several steps
         if np.diff(levels).min() < finer * COARSE * tiny:
             break
         step, misfit = _spacing(levels, finer)
