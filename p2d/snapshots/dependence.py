@@ -25,6 +25,7 @@ COPIES, ALIKE = 1e-5, 0.999  # beside the spread, by which descriptors of copies
 NAMED = 100  # pairs of copies, at most
 FEWEST = 8  # snapshots
 ROUNDS, SURELY = 3, 8.0  # of joining snapshots to runs; times the median likeness, at first
+FOLLOW = 2.0  # times as much alike as all pairs are, that neighbours in the order of a run are
 APART = 1.5  # times as many runs told as all pairs are worth: their ends do not show
 
 
@@ -60,7 +61,7 @@ class Modes:
         species, rows, columns = np.unravel_index(order[: min(MOST, int((held < POWER).sum()) + 1)], share.shape)
         scale = 1 / np.sqrt(np.maximum(power[species, rows, columns], 1e-30)).astype(np.float32)
         flips = [*({axis} for axis in walls), *([set(walls)] if len(walls) > 1 else [])]
-        fields = (np.flip(states, [axis - 2 for axis in axes]) for axes in flips)
+        fields = (np.flip(states, tuple(axis - 2 for axis in axes)) for axes in flips)
         mirrored = [np.fft.rfft2(each)[:, species, rows, columns] * scale for each in fields]
         values = spectrum[:, species, rows, columns] * scale
         waves = np.stack([np.fft.fftfreq(grid.shape[0])[rows], columns / grid.shape[1]], axis=1)
@@ -131,17 +132,16 @@ def measure_dependence(states: np.ndarray, grid: Grid, runs: np.ndarray) -> Depe
     places = np.arange(count)
     lags = [~known & (places - places[:, None] == lag) for lag in range(1, LAGS + 1)]
     squares = np.array([[_mean_square(r, of & moved) for of in (~known, *lags)] for r, moved in null]).T
-    surplus = [_mean_square(likeness, of) - one.mean() for of, one in zip((~known, *lags), squares, strict=True)]
-    every, *near = (float(more / max(one.std(), 1e-12)) for more, one in zip(surplus, squares, strict=True))
+    surplus = np.array([_mean_square(likeness, of) for of in (~known, *lags)]) - squares.mean(axis=1)
+    chance = np.maximum(squares.std(axis=1), 1e-12)
+    every, *near = map(float, surplus / chance)
     joined, before = _find_runs(likeness, null, known, np.any(lags, axis=0)), _joined(known)
     effective = max(1.0, said / (1 + max(0.0, surplus[0]) * (said - 1)))
     are_told = joined.max() < before.max()
-    follows = max(
-        (more - surplus[0]) / max(one.std(), 1e-12) for more, one in zip(surplus[1:], squares[1:], strict=True)
-    )
-    if follows > SUMMED and joined.max() + 1 > APART * effective:
-        joined = _joined(known | (given[:, None] // (stretch := round(said / effective) or 1) == given // stretch))
-        are_told = False
+    follow = max(near) > SUMMED and surplus[1:].max() > FOLLOW * surplus[0]
+    if follow and joined.max() + 1 > APART * effective:
+        stretch = given // max(1, round(said / effective))
+        joined, are_told = _joined(known | (stretch[:, None] == stretch)), False
     return Dependence(copies, joined, are_told, (max(near), every), effective)
 
 
@@ -192,7 +192,7 @@ def find_copies(states: np.ndarray, grid: Grid) -> list[tuple[int, int]]:
     numbers = _unmoved(states, grid)
     spread = np.maximum(numbers.std(axis=0), 1e-12 * np.abs(numbers).max(axis=0) + 1e-300)
     order = np.argsort(numbers[:, 0])
-    pairs = []
+    pairs: list[tuple[int, int]] = []
     for place, i in enumerate(order):
         for j in order[place + 1 :]:
             if abs(numbers[j, 0] - numbers[i, 0]) > COPIES * spread[0] or len(pairs) == NAMED:

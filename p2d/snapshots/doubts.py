@@ -103,8 +103,8 @@ def _of_rounding(rounding: Rounding, species: Sequence[str]) -> Iterator[Doubt]:
     numbers = {f"step of {name}": step for name, step in zip(species, rounding.steps, strict=True)}
     yield Doubt(
         "rounded",
-        f"the values are rounded: {', '.join(coarse)}; parameters are off by more than their errors and small terms may "
-        "be artefacts; save 16 bits or floats, of the whole range",
+        f"the values are rounded: {', '.join(coarse)}; parameters are off by more than their errors and small terms "
+        "may be artefacts; save 16 bits or floats, of the whole range",
         numbers,
     )
 
@@ -135,9 +135,9 @@ def _of_dependence(dependence: Dependence, given: np.ndarray) -> Iterator[Doubt]
         return
     count, told = len(np.unique(given)), len(np.unique(dependence.runs))
     worth = min(dependence.effective, told)
-    what = (
-        f"they are like {told} runs ({_stretches(dependence.runs)})" if dependence.are_told else "no ends of runs show"
-    )
+    what = "no ends of runs show"
+    if dependence.are_told:
+        what = f"they are like {told} runs ({_stretches(dependence.runs)})"
     yield Doubt(
         "dependent",
         f"{count} snapshots or runs taken as independent are as alike as frames of a run, and worth about {worth:.0f}: "
@@ -158,15 +158,15 @@ def _of_mixture(mixture: Mixture) -> Iterator[Doubt]:
         parts = f"{second} of {len(mixture.second)} snapshots are of another kind than the others ({names})"
     yield Doubt(
         "mixture",
-        f"{parts}: two systems, parameters or instruments, of which one equation is neither, or a system with two kinds "
-        "of states; fit each part by itself, and believe what both give",
+        f"{parts}: two systems, parameters or instruments, of which one equation is neither, or a system with two "
+        "kinds of states; fit each part by itself, and believe what both give",
         {"p": mixture.p, "second": float(second)},
     )
 
 
 def _of_change(states: np.ndarray, grid: Grid, runs: np.ndarray, given: np.ndarray | None) -> Iterator[Doubt]:
     z = homogeneity.measure_inhomogeneity(states, grid, runs)
-    remedy = "the ensemble is not stationary, and what diffusion or growth it seems to have is in part change; let it run longer"
+    remedy = "the ensemble is not stationary, and diffusion and growth as fitted are in part change; let it run longer"
     if z > homogeneity.SEEN:
         yield Doubt(
             "changing",

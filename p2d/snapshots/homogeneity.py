@@ -2,9 +2,9 @@
 
 Snapshots of one age may be as homogeneous as settled ones are; then only an equation tells that they change.
 All cells of a periodic grid are alike over an ensemble once the initial states are forgotten.
-Where a pattern stands is chance then: each snapshot could as well be shifted. So the mean over runs of each field, and of
-its square, differs between cells by no more than those of shifted snapshots do. Where runs began from places that chance
-did not choose (a seed in the middle, none across the edges) it shows as long as they remember.
+Where a pattern stands is chance then: each snapshot could as well be shifted. So the mean over runs of each field, and
+of its square, differs between cells by no more than those of shifted snapshots do. Where runs began from places that
+chance did not choose (a seed in the middle) it shows as long as they remember.
 """
 
 from __future__ import annotations

@@ -59,7 +59,8 @@ def measure_rounding(states: np.ndarray, grid: Grid) -> Rounding:
     neighbours = np.sqrt(4.0 * axes**2 + 2 * axes)
     found = [_of_species(states[:, s][..., known]) for s in range(states.shape[1])]
     steps, levels, own = zip(*found, strict=True)
-    shares = [min(1.0, neighbours * step / 12**0.5 / max(std, 1e-300)) for step, std in zip(steps, spread, strict=True)]
+    noise = neighbours * np.array(steps) / 12**0.5
+    shares = np.minimum(noise / np.maximum(spread, 1e-300), 1).tolist()
     return Rounding(steps, levels, tuple(shares), own)
 
 
@@ -99,9 +100,7 @@ def lattice(values: np.ndarray, *, any_spacing: bool = False) -> tuple[float, in
     levels = values[starts]
     if len(levels) < FEW:
         return 0.0, 0
-    for finer in range(
-        1, FINER + 1
-    ):  # of a contrast stretched and rounded again, the least gap may be of several steps
+    for finer in range(1, FINER + 1):  # a contrast stretched and rounded again may leave no two levels a step apart
         if np.diff(levels).min() < finer * COARSE * tiny:
             break
         step, misfit = _spacing(levels, finer)
@@ -134,7 +133,7 @@ def _effective(levels: np.ndarray, counts: np.ndarray, step: float) -> float:
         return step
     gaps = np.diff(levels)
     widths = (np.append(gaps, gaps[-1]) + np.insert(gaps, 0, gaps[0])) / 2
-    usual = np.median(np.repeat(widths, np.maximum(counts // max(1, counts.sum() // 10_000), 1)))
+    usual = np.median(np.repeat(widths, counts))
     return float(np.sqrt(np.average(np.minimum(widths, WIDE * usual) ** 2, weights=counts)))
 
 
@@ -162,7 +161,7 @@ def block_edges(states: np.ndarray, grid: Grid, runs: np.ndarray | None = None) 
         energy = np.stack([_by_place(states[:, s], axis - 2) for s in range(states.shape[1])], axis=1)
         excess = energy / np.maximum(energy.mean(axis=2, keepdims=True), 1e-300) - 1
         means = np.stack([np.bincount(run, excess[:, s, p]) for s in range(excess.shape[1]) for p in range(BLOCK)])
-        means /= np.bincount(run)
+        means = means / np.bincount(run).astype(float)
         errors = means.std(axis=1, ddof=1) / np.sqrt(means.shape[1])
         z = means.mean(axis=1) / np.maximum(errors, 1e-12)
         bound = student.isf(BY_CHANCE / (z.size * len(axes)), means.shape[1] - 1)
