@@ -48,7 +48,7 @@ class Modes:
     @classmethod
     def of(cls, states: np.ndarray, grid: Grid) -> Modes:
         """The modes of snapshots [N, C, H, W]."""
-        states = grid.masked(states - states.mean(axis=(-2, -1), keepdims=True)).astype(np.float32)
+        states = (states - states.mean(axis=(-2, -1), keepdims=True)).astype(np.float32)
         walls = [axis for axis in (0, 1) if grid.edges[axis] != "periodic" and grid.shape[axis] > 1]
         for axis in walls:  # what does not end at an edge as it begins at the other would leak into all modes
             taper = np.hanning(grid.shape[axis] + 2)[1:-1].astype(np.float32)
@@ -123,6 +123,7 @@ def measure_dependence(states: np.ndarray, grid: Grid, runs: np.ndarray) -> Depe
     if said < FEWEST:
         return Dependence([], given, False, (0.0, 0.0), float(said))
     known = given[:, None] == given
+    states, grid = unmasked(states, grid)
     copies = [(i, j) for i, j in find_copies(states, grid) if not known[i, j]]
     known[tuple(np.array(copies, int).reshape(-1, 2).T)] = True
     known |= known.T
@@ -137,12 +138,25 @@ def measure_dependence(states: np.ndarray, grid: Grid, runs: np.ndarray) -> Depe
     every, *near = map(float, surplus / chance)
     joined, before = _find_runs(likeness, null, known, np.any(lags, axis=0)), _joined(known)
     effective = max(1.0, said / (1 + max(0.0, surplus[0]) * (said - 1)))
-    are_told = joined.max() < before.max()
+    are_told = joined.max() < before.max() and joined.max() + 1 <= APART * effective
     follow = max(near) > SUMMED and surplus[1:].max() > FOLLOW * surplus[0]
     if follow and joined.max() + 1 > APART * effective:
         stretch = given // max(1, round(said / effective))
         joined, are_told = _joined(known | (stretch[:, None] == stretch)), False
     return Dependence(copies, joined, are_told, (max(near), every), effective)
+
+
+def unmasked(states: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:
+    """The largest square within the mask, of states [N, C, H, W]: what shifts and mirroring ask for is a window."""
+    if grid.mask is None:
+        return states, grid
+    from scipy.ndimage import distance_transform_cdt  # on use: the command line must start without it
+
+    far = distance_transform_cdt(np.pad(grid.mask.cells, 1), "chessboard")[1:-1, 1:-1]
+    row, column = np.unravel_index(far.argmax(), far.shape)
+    reach = int(far.max()) - 1
+    cut = states[..., row - reach : row + reach + 1, column - reach : column + reach + 1]
+    return cut, Grid((cut.shape[-2], cut.shape[-1]), edges=("open", "open"))
 
 
 def _find_runs(

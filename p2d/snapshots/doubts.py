@@ -13,7 +13,7 @@ import numpy as np
 
 from p2d.fields import Grid
 from p2d.snapshots import homogeneity
-from p2d.snapshots.dependence import Dependence, measure_dependence
+from p2d.snapshots.dependence import Dependence, measure_dependence, unmasked
 from p2d.snapshots.mixture import Mixture, measure_mixture
 from p2d.snapshots.rounding import Rounding, block_edges, measure_rounding
 
@@ -80,12 +80,13 @@ def examine(states: np.ndarray, species: Sequence[str], grid: Grid, runs: np.nda
         return Examination((), (0.0,) * len(species), given, float(len(np.unique(given))))
     dependence = measure_dependence(states, grid, given)
     rounding = measure_rounding(states, grid)
+    change = list(_of_change(states, grid, dependence.runs, None if runs is None else given))
     reasons = [
         *_of_rounding(rounding, species),
-        *_of_blocks(states, grid, dependence.runs),
+        *(_of_blocks(states, grid, dependence.runs) if not change else ()),  # cells differ then, whatever the file
         *_of_dependence(dependence, given),
         *_of_mixture(measure_mixture(states, grid, dependence.runs)),
-        *_of_change(states, grid, dependence.runs, None if runs is None else given),
+        *change,
     ]
     return Examination(tuple(reasons), rounding.steps, dependence.runs, dependence.effective)
 
@@ -110,14 +111,14 @@ def _of_rounding(rounding: Rounding, species: Sequence[str]) -> Iterator[Doubt]:
 
 
 def _of_blocks(states: np.ndarray, grid: Grid, runs: np.ndarray) -> Iterator[Doubt]:
-    excess, axis, place = block_edges(states, grid, runs)
+    excess, axis, _ = block_edges(*unmasked(states, grid), runs)
     if excess > 1:
         along = ("rows", "columns")[axis]
         yield Doubt(
             "rounded",
             f"neighbouring {along} jump every 8 cells, as JPEG and mosaics of a camera leave it; Laplacians are those "
             "of the blocks; save without loss (PNG, TIFF, .npy)",
-            {"excess": excess, "first": float(place)},
+            {"excess": excess},
         )
 
 
@@ -179,10 +180,11 @@ def _of_change(states: np.ndarray, grid: Grid, runs: np.ndarray, given: np.ndarr
 
 
 def _stretches(runs: np.ndarray) -> str:
-    """Which snapshots each of the first runs holds."""
+    """Which snapshots each of the first runs holds, of those with several."""
+    names, sizes = np.unique(runs, return_counts=True)
     texts = []
-    for run in np.unique(runs)[: NAMED // 2]:
+    for run in names[sizes > 1][: NAMED // 2]:
         held = np.flatnonzero(runs == run)
-        whole = len(held) == held[-1] - held[0] + 1 and len(held) > 1
+        whole = len(held) == held[-1] - held[0] + 1
         texts.append(f"{held[0]} to {held[-1]}" if whole else ", ".join(map(str, held[:4])) + ", ..." * (len(held) > 4))
-    return "; ".join(texts) + "; ..." * (len(np.unique(runs)) > NAMED // 2)
+    return "; ".join(texts) + "; ..." * (len(names) > len(texts))
