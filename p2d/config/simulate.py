@@ -264,8 +264,12 @@ class Simulation:
     dynamics_noise: tuple[float, ...] = ()
 
     def noise_of(self, runs: np.ndarray) -> Wiener | None:
-        """The noise in the dynamics of runs of these numbers, from their first step on; None where there is none."""
-        return Wiener(self.dynamics_noise, self.seed, runs) if self.dynamics_noise else None
+        """The noise in the dynamics of runs of these numbers, from their first step on; None where there is none.
+
+        Runs that go on from the states of a dataset have other noise than those that made it.
+        """
+        others = int(self.initial_hash[:15] or "0", 16)  # 60 bits
+        return Wiener(self.dynamics_noise, self.seed ^ others, runs) if self.dynamics_noise else None
 
     def scheme(self, label: str) -> Scheme:
         """How a system is advanced."""

@@ -35,7 +35,7 @@ POLYNOMIALS = {
     "COS": (1.0, -1.23370053, 0.253669323, -0.0208626884, 0.000917724884, -2.38249346e-05),
 }
 LN2 = -2 * float(np.log(2))
-MANTISSA, ROOT_HALF = 0x7FFFFF, 0x3F3504F3  # bits of a float: of its fraction, and of sqrt(1/2)
+FRACTION, ROOT_HALF = 0x7FFFFF, 0x3F3504F3  # bits of a float: of its fraction, and of sqrt(1/2)
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,9 @@ CPU = f"""
 U64, LOW, UPPER = np.uint64, np.uint64(0xFFFFFFFF), np.uint64(32)
 M0, M1 = np.uint64({MULTIPLIERS[0]}), np.uint64({MULTIPLIERS[1]})
 LN2, UNIT, MIDDLE = np.float32({LN2}), np.float32(2.0**-32), np.float32(2.0**-33)
-MANTISSA, ROOT_HALF, FRACTION = np.int32({MANTISSA}), np.int32({ROOT_HALF}), np.int32(23)
+FRACTION, ROOT_HALF, PLACES = np.int32({FRACTION}), np.int32({ROOT_HALF}), np.int32(23)
 ANGLE, HALF_TURN, SIGN = np.uint32(20), np.uint32(1), np.uint32(0x80000000)
-ONE, QUARTERS = np.float32(1), np.float32(2.0**-31)
+WHOLE, QUARTERS = np.float32(1), np.float32(2.0**-31)
 @numba.njit(nogil=True, fastmath={{{{'contract', 'nsz'}}}}, error_model='numpy')
 def wiener(normals, bits, seed, run, step):
     k0, k1 = seed & LOW, seed >> UPPER
@@ -132,8 +132,8 @@ def wiener(normals, bits, seed, run, step):
             words, others = bits[pair], bits[(pair + 1) % {PAIRS}]
             for i in range(block):
                 m = np.int32(np.float32(np.float32(words[i]) * UNIT + MIDDLE).view(np.int32) - ROOT_HALF)
-                x = np.int32((m & MANTISSA) + ROOT_HALF).view(np.float32) - ONE
-                r = np.sqrt(np.float32(m >> FRACTION) * LN2 + x * {{log}})
+                x = np.int32((m & FRACTION) + ROOT_HALF).view(np.float32) - WHOLE
+                r = np.sqrt(np.float32(m >> PLACES) * LN2 + x * {{log}})
                 angle = np.uint32(others[i] << ANGLE)
                 r = np.uint32(np.float32(r).view(np.uint32) | (angle & SIGN)).view(np.float32)
                 t = np.float32(np.int32(np.uint32(angle << HALF_TURN))) * QUARTERS
@@ -163,7 +163,7 @@ GPU = f"""
 def _pair(word, other):
     u = tl.fma(word.to(tl.float32), {2.0**-32}, {2.0**-33})
     m = u.to(tl.int32, bitcast=True) - {ROOT_HALF}
-    x = ((m & {MANTISSA}) + {ROOT_HALF}).to(tl.float32, bitcast=True) - 1.0
+    x = ((m & {FRACTION}) + {ROOT_HALF}).to(tl.float32, bitcast=True) - 1.0
     r = tl.sqrt_rn(tl.fma((m >> 23).to(tl.float32), {LN2}, x * {{log}}))
     r = tl.where((other & 2048) != 0, -r, r)
     t = (other << 21).to(tl.int32, bitcast=True).to(tl.float32) * {2.0**-31}
