@@ -170,7 +170,7 @@ def _cell(cubic: Row, tied: Row) -> str:
 
 def _verdicts(rows: list[Row]) -> str:
     """The verdicts, once where they are all alike, a star where the terms are not the true ones."""
-    verdicts = [row.verdict.removeprefix("dynamics ") + ("" if row.right_terms else "*") for row in rows]
+    verdicts = [row.verdict + ("" if row.right_terms else "*") for row in rows]
     return verdicts[0] if len(set(verdicts)) == 1 else ", ".join(verdicts)
 
 
@@ -301,7 +301,7 @@ def _rows(case: _Case, count: int) -> list[Row]:
                 errors=_errors(discovery, case.truth),
                 covered=_covered(discovery, case.truth),
                 right_terms=_term_names(discovery.system) == _term_names(case.truth),
-                verdict=discovery.verdict.split(":")[0].split(" (")[0],
+                verdict=discovery.short_verdict,
                 gap=discovery.gap,
                 seconds=time.process_time() - begin + saved,
             )

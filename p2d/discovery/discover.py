@@ -8,13 +8,16 @@ of the operators to choose from, until the length of the steps settles.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from p2d.config import DiscoverConfig
 from p2d.discovery import clock, fit, observables
 from p2d.discovery.coordinates import expanded, ranged, standardised
+from p2d.discovery.evidence import Evidence
 from p2d.discovery.fit import Rates
+from p2d.discovery.judges import Judges
 from p2d.discovery.known import Known, named
 from p2d.discovery.library import choose_library, free_library
 from p2d.discovery.moments import SMOOTHING, Measure, Rows, extrapolate
@@ -24,17 +27,20 @@ from p2d.discovery.rates import measure_runs, rates_of
 from p2d.discovery.result import Discovery
 from p2d.discovery.steady import Steady
 from p2d.discovery.verdict import (
+    LEAST_P,
     LEAST_RUNS,
     RUNS_PER_WEIGHT,
     SIGNIFICANT,
-    too_few_text,
-    verdict_text,
+    Claims,
+    few_doubt,
+    judged_doubt,
 )
 from p2d.errors import UserError
 from p2d.fields import Grid, Operator
 from p2d.flow.solve import standard_error, weighted_mean
 from p2d.snapshots import noise as noises
 from p2d.snapshots import static
+from p2d.snapshots.doubts import Doubt
 from p2d.snapshots.noise import LOOKED_AT
 from p2d.snapshots.passes import Findings, Means, Snapshots
 from p2d.systems import expressions
@@ -62,6 +68,7 @@ def discover_equation(
     refuse_few_runs(snapshots.run_count)
     library = choose_library(config, snapshots.species, snapshots.grid)
     sample = snapshots.some(LOOKED_AT)
+    seen: tuple[Doubt, ...] = ()
     _refuse_still_species(sample, snapshots.species, snapshots.grid)
     measure = measure or choose_measure(sample, snapshots.species, snapshots.grid, config)
     imbalance, error = _imbalance(sample, measure)
@@ -73,10 +80,7 @@ def discover_equation(
         return Steady(snapshots, measure, config, max(imbalance, error), system).discovery(library)
     problems = (Problem.of(library, measure, first, operator, sample[:DAMPED_AT]) for operator in measure.operators)
     problem = choose_operator([one for each in problems for one in each.beside_symmetries()], snapshots)
-    kept, frequency = problem.chosen[0], None
-    if library.sparse:
-        kept, frequency = fit.choose_stable_terms(problem.rates, config.seed, problem.chosen)
-    return _Fitted(problem, kept, snapshots, config, system).discovery(frequency, imbalance)
+    return _Fitted(problem, snapshots, config, system).discovery(imbalance, seen)
 
 
 def choose_measure(states: np.ndarray, species: tuple[str, ...], grid: Grid, config: DiscoverConfig) -> Measure:
@@ -111,10 +115,8 @@ def choose_measure(states: np.ndarray, species: tuple[str, ...], grid: Grid, con
     spread = tuple((both.std(axis=(0, 2)) + np.finfo(float).tiny).tolist())
     if isinstance(own, Smooth):
         own = replace(own, spread=spread)
-    if any(noise):
-        # Laplacians are noise then; smooth functions of it are too bent to extrapolate.
-        spread = (*spread[: len(species)], *(np.inf,) * len(species))
-    return replace(measure, observables=own, spread=spread)
+    judges = Judges.of(z, grid, measure.margin, noisy=any(noise))
+    return replace(measure, observables=own, spread=spread, judges=judges)
 
 
 def _operators(config: DiscoverConfig, grid: Grid, reach: int) -> tuple[Operator, ...]:
@@ -208,29 +210,48 @@ class _Fitted:
     """The equation of the kept terms, its errors, and what it is worth."""
 
     problem: Problem
-    kept: np.ndarray
     snapshots: Snapshots
     config: DiscoverConfig
     system: System | None
 
-    def discovery(self, frequency: np.ndarray | None, imbalance: float) -> Discovery:
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What the ensemble leaves open."""
+        problem = self.problem
+        kept, _ = problem.chosen
+        solution = problem.rates.over(kept).solution()
+        sparse = problem.library.sparse
+        stability = fit.measure_stability(problem.rates, kept, solution, self.config.seed, sparse=sparse)
+        return Evidence(problem, kept, solution, stability)
+
+    def claims(self, doubts: tuple[Doubt, ...]) -> Claims:
+        """What is known, for all that the snapshots themselves show."""
+        evidence, problem = self.evidence, self.problem
+        groups, count, _ = problem.rates.rows.shape
+        if groups < RUNS_PER_WEIGHT * fit.weighed(evidence.solution):
+            doubts = (few_doubt(self.snapshots.run_count, count), *doubts)
+        if evidence.p_value < LEAST_P:
+            doubts = (judged_doubt(evidence.p_value), *doubts)
+        kept, sets = tuple(evidence.kept.tolist()), evidence.stability.sets
+        return Claims(
+            velocity=evidence.velocity,
+            stable=sets.count(kept) / len(sets),
+            fewest=float(evidence.stability.frequency[evidence.kept].min()),
+            p_value=evidence.p_value,
+            alternatives=evidence.alternatives() if problem.library.sparse else (),
+            doubts=doubts,
+        )
+
+    def discovery(self, imbalance: float, doubts: tuple[Doubt, ...]) -> Discovery:
         """The result."""
-        problem, library, measure = self.problem, self.problem.library, self.problem.measure
-        subset = problem.rates.over(self.kept)
-        solution = subset.solution()
-        free = problem.whole(solution.coefficients, self.kept)
+        problem, library, measure, evidence = self.problem, self.problem.library, self.problem.measure, self.evidence
+        subset, solution, free = problem.rates.over(evidence.kept), evidence.solution, evidence.free
         draws, directed = self._resampled(subset, solution, free)
         steps = problem.steps
-        z_max = problem.judged(free)
         spectrum = problem.rates.solution().statistics / problem.rates.freedom
         gap = float(spectrum[1] / max(spectrum[0], 1.0)) if len(spectrum) > 1 else np.inf
-        runs, (groups, count, _) = self.snapshots.run_count, problem.rates.rows.shape
-        misfit = float(solution.statistics[0] - subset.freedom) / runs
-        if groups < RUNS_PER_WEIGHT * fit.weighed(solution):
-            verdict = too_few_text(runs, count)
-        else:
-            noisy = any(measure.noise)
-            verdict = verdict_text(gap, spectrum, misfit, z_max, runs, noisy=noisy, rounded=measure.rounded)
+        misfit = float(solution.statistics[0] - subset.freedom) / self.snapshots.run_count
+        frequency = library.name_terms(library.ties @ evidence.stability.frequency) if library.sparse else None
         unit = self._unit(free, draws)
         free = free * unit.factors[0]
         draws = [draw * factor for draw, factor in zip(draws, unit.factors[1:], strict=True)]
@@ -241,15 +262,15 @@ class _Fitted:
             problem.operator,
             free,
             draws,
-            frequency=None if frequency is None else library.name_terms(library.ties @ frequency),
+            frequency=frequency,
             gap=gap,
             spectrum=tuple(spectrum[:SMALLEST_FITS].tolist()),
             misfit=misfit,
-            z_max=z_max,
+            z_max=problem.judged(free),
             unbalanced=imbalance,
             step=(steps.length / slower, steps.error / slower) if steps and steps.seen else None,
             snapshots=len(self.snapshots.sample_ids),
-            verdict=verdict,
+            claims=self.claims(doubts),
             unit_of_time=unit.name,
             directed=directed or unit.directed,
         )
@@ -260,7 +281,7 @@ class _Fitted:
         draws, alike = [], []
         speed = problem.rates.root @ free
         for _, c in subset.resampled(solution, config.bootstrap, config.seed):
-            own = problem.whole(c, self.kept)
+            own = problem.whole(c, self.evidence.kept)
             alike.append(speed @ (problem.rates.root @ own) > 0)
             draws.append(free + subset.inflation(solution) * (own - free))
         return draws, bool(problem.damped(free)) and float(np.mean(alike)) >= SURE

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from p2d.discovery import observables
+from p2d.discovery.judges import Judges
 from p2d.discovery.observables import Fields, Products, Smooth
 from p2d.errors import UserError
 from p2d.fields import REACH, Grid, Operator, Scaling
@@ -24,7 +25,6 @@ from p2d.systems import expressions
 from p2d.systems.system import System
 from p2d.training.randomness import sample_generator
 
-HELD_OUT = 40  # random smooth observables, which only judge
 # The kernel where there is noise, in cells. With noise 0.01 and 0.02 the cosine was best, or nearly so, at 1.5: of 1,
 # 1.5, 2 and 2.5 on waves and life, of 1.5 and 2 on solitons, chaos and spirals. Clean ones are best left as they are.
 SMOOTHING = 1.5
@@ -47,10 +47,11 @@ class Measure:
         grid: where the cells are.
         scaling: z is what it makes of values.
         observables: of the fit, J of them.
-        spread: of each species' z and of each Laplacian, [2 C], for those that judge; infinite takes it out.
+        spread: of each species' z and of each Laplacian, [2 C].
         smoothing: width of the kernel in cells, 0 for none.
         rounded: whether they are 8-bit images.
         noise: standard deviation of white noise to be corrected for, of each species, in its unit.
+        judges: observables that only judge; none where None.
     """
 
     terms: tuple[str, ...]
@@ -63,6 +64,7 @@ class Measure:
     smoothing: float = 0.0
     rounded: bool = False
     noise: tuple[float, ...] = ()
+    judges: Judges | None = None
 
     @cached_property
     def trees(self) -> list[tuple[str, Operator | None]]:
@@ -90,8 +92,7 @@ class Measure:
         """
         if self.grid.is_closed:
             return None
-        nested = max(expressions.reach(tree) for tree in self._parsed)
-        reach = nested * max(REACH[o] for o in self.operators) + observables.REACH + self.kernel_radius
+        reach = self.margin + observables.REACH
         inside = self.grid.inside(reach)
         if not inside.any():
             rows, columns = self.grid.shape
@@ -100,6 +101,14 @@ class Measure:
                 "take a larger picture, a smaller --smoothing, or terms of lower order"
             )
         return inside.astype(np.float64)
+
+    @property
+    def margin(self) -> int:
+        """How many cells at an unknown edge have terms that are not known; none on a closed grid."""
+        if self.grid.is_closed:
+            return 0
+        nested = max(expressions.reach(tree) for tree in self._parsed)
+        return nested * max(REACH[o] for o in self.operators) + self.kernel_radius
 
     @property
     def kernel_radius(self) -> int:
@@ -147,11 +156,6 @@ class Measure:
         """The fields of observables, of smoothed z [C, H, W]."""
         return Fields(smoothed, self.grid.in_cells, self.window)
 
-    @property
-    def judges(self) -> Smooth:
-        """The random smooth observables that judge."""
-        return Smooth(HELD_OUT, "held out", self.spread)
-
 
 def extrapolate(measure: Measure, sample_id: int, state: np.ndarray, at: Callable[[np.ndarray], Findings]) -> Findings:
     """What is found at z of a state [C, H, W], extrapolated to no noise."""
@@ -181,7 +185,7 @@ class Rows:
     measure: Measure
 
     def __call__(self, sample_id: int, state: np.ndarray) -> Findings:
-        """Of one snapshot [C, H, W]: rows [J, C M], held_out [40, C M], gram [M, M]."""
+        """Of one snapshot [C, H, W]: rows [J, C M], gram [M, M], and held_out [L, C M] where L judge."""
         return extrapolate(self.measure, sample_id, state, self._at)
 
     def _at(self, z: np.ndarray) -> Findings:
@@ -190,11 +194,10 @@ class Rows:
         phi = measure.phi(z, smoothed)
         fields, cells, window = measure.fields(smoothed), measure.cells, measure.window
         within = phi if window is None else phi[:, window.ravel() > 0]
-        return {
-            "rows": measure.observables.rows(fields, phi) / cells,
-            "held_out": measure.judges.rows(fields, phi) / cells,
-            "gram": within @ within.T / cells,
-        }
+        made = {"rows": measure.observables.rows(fields, phi) / cells, "gram": within @ within.T / cells}
+        if measure.judges:
+            made["held_out"] = measure.judges.rows(fields, phi) / cells
+        return made
 
 
 @dataclass(frozen=True)
@@ -228,7 +231,7 @@ class Stepped:
         """Of one snapshot, R's coefficients over powers of the step in the longest one, for each of T trials.
 
         Returns:
-            rows [T, ORDERS, J] of the observables of the fit, and held_out [T, ORDERS, 40] of those held out.
+            rows [T, ORDERS, J] of the observables of the fit, and held_out [T, ORDERS, L] of those that judge.
         """
         return extrapolate(self.measure, sample_id, state, self._at)
 
@@ -242,7 +245,8 @@ class Stepped:
             ]
         )
         here, inside = measure.fields(smoothed), measure.grid.inside(0)
-        own = {"rows": measure.observables, "held_out": measure.judges}
+        assert measure.judges
+        own: dict[str, Products | Smooth | Judges] = {"rows": measure.observables, "held_out": measure.judges}
         flat = velocities.reshape(*velocities.shape[:2], -1)
         before = {key: observed.values(here) for key, observed in own.items()}
         rates = {key: observed.rates(here, flat) for key, observed in own.items()}

@@ -15,7 +15,7 @@ from p2d.discovery.library import FREE, Library, free_library
 from p2d.discovery.moments import Measure, Rows
 from p2d.discovery.rates import measure_runs, root_of
 from p2d.discovery.result import Discovery
-from p2d.discovery.verdict import static_text
+from p2d.discovery.verdict import Claims, static_text
 from p2d.fields import Operator
 from p2d.flow.solve import weighted_mean
 from p2d.snapshots.passes import Means, Snapshots
@@ -100,7 +100,8 @@ class Steady:
             "unbalanced": self.imbalance,
             "step": None,
             "snapshots": len(self.snapshots.sample_ids),
-            "verdict": static_text(self.imbalance, known.title if known else "", named=named),
+            "claims": Claims(),
+            "statement": static_text(self.imbalance, known.title if known else "", named=named),
             "unit_of_time": unit,
             "directed": True,
         }
