@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from torch.testing import assert_close
 
 from p2d.fields import Grid
-from p2d.systems import kernels, stepping
+from p2d.systems import kernels, kernels_gpu, stepping
 from p2d.systems.initial import initial_states
 from p2d.systems.steppers import cpu, gpu
 from p2d.systems.stepping import Scheme
@@ -207,7 +207,7 @@ def compiled(monkeypatch, tmp_path, kernel, height, width, noise=False):
     from triton.compiler import ASTSource
 
     scheme = Scheme(Grid((height, width)))
-    source = kernels.gpu_source(cpu.program(WAVES, scheme), cpu.shape(WAVES, scheme, noise=noise))
+    source = kernels_gpu.gpu_source(cpu.program(WAVES, scheme), cpu.shape(WAVES, scheme, noise=noise))
     module = kernels.load(source, "gpu")
     function, block, options = {
         "many steps a launch": (module.steps_kernel, gpu.STEPS_BLOCK, gpu.STEPS_OPTIONS),

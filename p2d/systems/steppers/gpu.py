@@ -15,7 +15,7 @@ from types import ModuleType
 import numpy as np
 import torch
 
-from p2d.systems import kernels, wiener
+from p2d.systems import kernels, kernels_gpu, wiener
 from p2d.systems.steppers import cpu
 from p2d.systems.stepping import Scheme
 from p2d.systems.system import System
@@ -139,7 +139,7 @@ def run(states: np.ndarray, system: System, scheme: Scheme, steps: int, noise: W
 
 def _launcher(state: torch.Tensor, system: System, scheme: Scheme, noise: Wiener | None) -> _Launcher:
     program = cpu.program(system, scheme)
-    module = kernels.load(kernels.gpu_source(program, cpu.shape(system, scheme, noise=noise is not None)), "gpu")
+    module = kernels.load(kernels_gpu.gpu_source(program, cpu.shape(system, scheme, noise=noise is not None)), "gpu")
     constants = program.values(system.parameters, scheme.grid.spacing, scheme.operator, scheme.dt)
     # Infinite ends are never compared with.
     ends = np.nan_to_num(np.stack(cpu.limits(system), axis=1), posinf=0.0, neginf=0.0)
