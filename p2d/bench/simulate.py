@@ -9,10 +9,10 @@ Notes of what it measured (G: 10^9 cell updates a second):
   hand, three or four rows at a time and raising LLVM's limit of pointer checks gave nothing or lost vectorisation.
 - 2026-11-23, two cores of an AMD EPYC (Zen 4, 3.6 GHz), the kernel written by hand, waves, 8 x 128 x 128: 5.7 to 5.9 G
   on two threads; a periodic convolution in PyTorch 0.099 to 0.114 G. Two actors of one thread beside one: 1.8 times.
-- 2026-11-26, the same Intel Xeon, one thread, best of 150 turns while others used the cores, waves: without noise in the
-  dynamics 2.49 G (64 x 64) and 2.28 G (128 x 128), with it 0.69 G and 0.65 G; the normal numbers alone take 1.1 to 1.2
-  of the 1.5 ns a cell, half of that Philox. One loop for bits and normals spilled registers (0.9 G normals a second
-  with 7 rounds; in two loops 1.6 G with 10); of four normals a call 0.3 ns a normal more.
+- 2026-11-26, the same Intel Xeon, one thread, best of 150 turns while others used the cores, waves: 2.59 G (64 x 64)
+  and 2.34 G (128 x 128), with noise in the dynamics 0.66 G and 0.65 G. Of 1.5 ns a cell its two normal numbers take
+  1.1, half of that Philox. In one loop for bits and normals registers were spilled (1.2 times slower, of 7 rounds);
+  four normals a call instead of eight took 0.2 to 0.3 ns more for each.
 - The GPU kernels have not been timed yet; where there is a GPU the same command does it.
 """
 
