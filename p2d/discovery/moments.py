@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from p2d.discovery import observables
-from p2d.discovery.observables import Fields, Products, Smooth
+from p2d.discovery.observables import LAP, SLOPE_X, SLOPE_Y, VALUE, Covariance, Fields, Products, Smooth
 from p2d.errors import UserError
 from p2d.fields import REACH, Grid, Operator, Scaling
 from p2d.snapshots.passes import Findings, Means
@@ -34,6 +34,7 @@ EXTRAPOLATION = {0: 3.0, 1: -3.0, 2: 1.0}
 MOVED = 1e-3  # spreads, that the fastest cell moves by where the first order alone is told
 ORDERS = 4  # of the step, which are all that there are of monomials to degree 5
 SHARES = np.arange(1, ORDERS + 1) / ORDERS  # of the longest step
+SAME = 1e-12  # relative, within which what noise does is the same in all cells, or nothing
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,36 @@ class Measure:
         modes = ["wrap" if edge == "periodic" else "reflect" for edge in self.grid.edges]
         widths = [0.0 if length == 1 else self.smoothing for length in self.grid.shape]
         return gaussian_filter(x, widths, axes=(-2, -1), mode=modes, truncate=CUT_OFF[self.grid.is_closed])
+
+    @cached_property
+    def covariance(self) -> Covariance:
+        """Of a cell's smoothed value, its Laplacian and its slopes, under white noise of variance 1 in all cells."""
+        rows, columns = (self._acting(axis) for axis in (0, 1))
+        acting = {
+            VALUE: [(rows["1"], columns["1"])],
+            LAP: [(rows["lap"], columns["1"]), (rows["1"], columns["lap"])],
+            SLOPE_X: [(rows["1"], columns["d"])],
+            SLOPE_Y: [(rows["d"], columns["1"])],
+        }
+        made = {}
+        for first, parts in acting.items():
+            for second, others in acting.items():
+                field = sum(
+                    np.outer((a * b).sum(axis=1), (c * d).sum(axis=1)) for a, c in parts for b, d in others
+                ) + np.zeros(self.grid.shape)
+                same = np.ptp(field) <= SAME * np.abs(field).max()
+                made[first, second] = np.array(field.mean() * (np.abs(field).max() > SAME)) if same else field
+        return made
+
+    def _acting(self, axis: int) -> dict[str, np.ndarray]:
+        """The kernel along an axis of n cells, its second difference and its slope: matrices [n, n]."""
+        length, edge = self.grid.shape[axis], self.grid.edges[axis]
+        kernel = np.eye(length)
+        if self.smoothing and length > 1:
+            mode, end = ("wrap" if edge == "periodic" else "reflect"), CUT_OFF[self.grid.is_closed]
+            kernel = gaussian_filter1d(kernel, self.smoothing, axis=0, mode=mode, truncate=end)
+        line, waves = Grid((1, length), edges=("periodic", edge)), kernel.T[:, None]
+        return {"1": kernel, "lap": line.laplacian(waves)[:, 0].T, "d": line.derivative(waves, "x")[:, 0].T}
 
     def phi(self, z: np.ndarray, smoothed: np.ndarray) -> np.ndarray:
         """The measured terms, smoothed after they are taken of z [C, H, W], as [M, H W]."""
