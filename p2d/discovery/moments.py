@@ -33,7 +33,6 @@ CUT_OFF = {True: 5.0, False: 3.0}  # widths at which the kernel ends, on closed 
 EXTRAPOLATION = {0: 3.0, 1: -3.0, 2: 1.0}
 MOVED = 1e-3  # spreads, that the fastest cell moves by where the first order alone is told
 ORDERS = 4  # of the step, which are all that there are of monomials to degree 5
-SHARES = np.arange(1, ORDERS + 1) / ORDERS  # of the longest step
 SAME = 1e-12  # relative, within which what noise does is the same in all cells, or nothing
 
 
@@ -52,6 +51,7 @@ class Measure:
         smoothing: width of the kernel in cells, 0 for none.
         rounded: whether they are 8-bit images.
         noise: standard deviation of white noise to be corrected for, of each species, in its unit.
+        stirred: whether noise in the dynamics is looked for.
     """
 
     terms: tuple[str, ...]
@@ -64,6 +64,7 @@ class Measure:
     smoothing: float = 0.0
     rounded: bool = False
     noise: tuple[float, ...] = ()
+    stirred: bool = False
 
     @cached_property
     def trees(self) -> list[tuple[str, Operator | None]]:
@@ -189,7 +190,7 @@ def extrapolate(measure: Measure, sample_id: int, state: np.ndarray, at: Callabl
     z = measure.scaled(state)
     if not any(measure.noise):
         return at(z)
-    noise = _normal(z.shape, sample_id) * (np.array(measure.noise) / measure.scaling.scale)[:, None, None]
+    noise = _normal(z.shape, sample_id, "extrapolation") * (np.array(measure.noise) / measure.scaling.scale)[:, None, None]
     weighted: list[tuple[float, Findings]] = []
     for more, weight in EXTRAPOLATION.items():
         # Both signs of the same noise: what is odd in it cancels.
@@ -198,11 +199,11 @@ def extrapolate(measure: Measure, sample_id: int, state: np.ndarray, at: Callabl
     return {key: np.sum([weight * each[key] for weight, each in weighted], axis=0) for key in weighted[0][1]}
 
 
-def _normal(shape: tuple[int, ...], sample_id: int) -> np.ndarray:
-    """Standard normal numbers of the stream of a sample."""
+def _normal(shape: tuple[int, ...], sample_id: int, name: str) -> np.ndarray:
+    """Standard normal numbers of a stream of a sample."""
     import torch
 
-    return torch.randn(shape, generator=sample_generator(0, 0, sample_id, name="extrapolation")).numpy()
+    return torch.randn(shape, generator=sample_generator(0, 0, sample_id, name=name)).numpy()
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,10 @@ class Rows:
     measure: Measure
 
     def __call__(self, sample_id: int, state: np.ndarray) -> Findings:
-        """Of one snapshot [C, H, W]: rows [J, C M], held_out [40, C M], gram [M, M]."""
+        """Of one snapshot [C, H, W]: rows [J, C M], held_out [40, C M], gram [M, M].
+
+        And of noise in the dynamics of each species, of variance 1 in z: stirred [J, C], stirred_held_out [40, C].
+        """
         return extrapolate(self.measure, sample_id, state, self._at)
 
     def _at(self, z: np.ndarray) -> Findings:
@@ -225,7 +229,14 @@ class Rows:
             "rows": measure.observables.rows(fields, phi) / cells,
             "held_out": measure.judges.rows(fields, phi) / cells,
             "gram": within @ within.T / cells,
-        }
+        } | self._stirred(fields)
+
+    def _stirred(self, fields: Fields) -> Findings:
+        measure = self.measure
+        if not measure.stirred:
+            return {}
+        own = {"stirred": measure.observables, "stirred_held_out": measure.judges}
+        return {key: one.spreads(fields, measure.covariance) / (2 * measure.cells) for key, one in own.items()}
 
 
 @dataclass(frozen=True)
@@ -236,11 +247,13 @@ class Trial:
         system: the velocity, in some unit of time.
         operator: that its rates are taken with.
         longest: of the steps, in that unit.
+        noise: sigma of noise in the dynamics, of each species; none when ().
     """
 
     system: System
     operator: Operator
     longest: float
+    noise: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -250,6 +263,10 @@ class Stepped:
     A scheme x + dt v keeps E[g(x + dt v) - g(x)] = 0, so that E[v . grad g] is not 0 but
 
         -E[R(dt)],   R(dt) = (g(x + dt v) - g(x)) / dt - v . grad g = a_1 dt + a_2 dt^2 + ...
+
+    With noise in the dynamics the scheme is x + dt v + sqrt(dt) sigma xi (Euler-Maruyama). Both signs of the same
+    normal xi leave a polynomial in dt again, of which the constant is v . grad g and Ito's term, with this xi: it is
+    not asked for, and with it goes most of what xi differs from sample to sample by.
     """
 
     measure: Measure
@@ -261,9 +278,12 @@ class Stepped:
         Returns:
             rows [T, ORDERS, J] of the observables of the fit, and held_out [T, ORDERS, 40] of those held out.
         """
-        return extrapolate(self.measure, sample_id, state, self._at)
+        xi = np.zeros(state.shape)
+        if any(trial.noise for trial in self.trials):
+            xi = self.measure.smooth(_normal(state.shape, sample_id, "dynamics"))
+        return extrapolate(self.measure, sample_id, state, lambda z: self._at(z, xi))
 
-    def _at(self, z: np.ndarray) -> Findings:
+    def _at(self, z: np.ndarray, xi: np.ndarray) -> Findings:
         measure = self.measure
         smoothed, values = measure.smooth(z), measure.scaling.to_values(z)
         velocities = np.stack(
@@ -272,24 +292,36 @@ class Stepped:
                 for t in self.trials
             ]
         )
-        here, inside = measure.fields(smoothed), measure.grid.inside(0)
+        here = measure.fields(smoothed)
         own = {"rows": measure.observables, "held_out": measure.judges}
         flat = velocities.reshape(*velocities.shape[:2], -1)
         before = {key: observed.values(here) for key, observed in own.items()}
         rates = {key: observed.rates(here, flat) for key, observed in own.items()}
         made = {key: np.zeros((len(self.trials), ORDERS, len(observed))) for key, observed in own.items()}
         for n, (trial, v) in enumerate(zip(self.trials, velocities, strict=True)):
-            shares = SHARES
-            if any(measure.noise):  # noise would be most of what higher orders are
-                shares = np.array([MOVED / (trial.longest * max(np.abs(v * inside).max(), np.finfo(float).tiny))])
-            powers = shares[:, None] ** np.arange(1, len(shares) + 1)
-            along = measure.fields(v)
-            ahead = [here.moved(along, share * trial.longest) for share in shares]
+            shares, along = self._shares(trial, v), measure.fields(v)
+            ahead = [[here.moved(along, share * trial.longest)] for share in shares]
+            if trial.noise:
+                stirred = measure.fields(xi * (np.array(trial.noise) / measure.scaling.scale)[:, None, None])
+                off = np.sqrt(shares * trial.longest)
+                ahead = [[at.moved(stirred, sign * by) for sign in (1, -1)] for (at,), by in zip(ahead, off, strict=True)]
+            # With the constant that noise leaves; otherwise there is none.
+            powers = shares[:, None] ** np.arange(0 if trial.noise else 1, len(shares) + (not trial.noise))
             for key, observed in own.items():
-                after = np.stack([observed.values(fields) for fields in ahead])
+                after = np.stack([np.mean([observed.values(fields) for fields in each], axis=0) for each in ahead])
                 found = (after - before[key]) / (shares[:, None] * trial.longest) - rates[key][:, n]
-                made[key][n, : len(shares)] = np.linalg.solve(powers, found) / measure.cells
+                orders = np.linalg.solve(powers, found)[bool(trial.noise) :]
+                made[key][n, : len(orders)] = orders / measure.cells
         return made
+
+    def _shares(self, trial: Trial, v: np.ndarray) -> np.ndarray:
+        """Of the longest step, at which observables are measured."""
+        count, most = ORDERS, 1.0
+        if any(self.measure.noise):  # noise would be most of what higher orders are
+            fastest = max(np.abs(v * self.measure.grid.inside(0)).max(), np.finfo(float).tiny)
+            count, most = 1, MOVED / (trial.longest * fastest)
+        count += bool(trial.noise)
+        return most * np.arange(1, count + 1) / count
 
 
 def refuse_not_finite(means: Means, count: int, terms: list[str]) -> None:
