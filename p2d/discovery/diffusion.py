@@ -15,8 +15,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from p2d.discovery.fit import RIDGE, Rates
+from p2d.discovery.fit import RIDGE, Rates, resamples
+from p2d.discovery.moments import Measure
 from p2d.flow.solve import Solution, solve, weighted_mean
+from p2d.snapshots.passes import Means
 
 ROUNDS = 3  # of the weights, each at the equation of the one before
 
@@ -33,6 +35,13 @@ class Stirred:
     rows: np.ndarray
     held_out: np.ndarray
     species: tuple[int, ...]
+
+    @classmethod
+    def of_pass(cls, first: Means, measure: Measure) -> Stirred:
+        """What a pass has found, of all species, for variances in the square of their units."""
+        square = np.array(measure.scaling.scale) ** 2
+        rows, held_out = (first.of[key] / square for key in ("stirred", "stirred_held_out"))
+        return cls(rows, held_out, tuple(range(len(square))))
 
     def of(self, species: tuple[int, ...]) -> Stirred:
         """That of these species alone."""
@@ -70,11 +79,17 @@ class Diffusion:
         """What steps add [N, ORDERS, J] to what noise leaves alone."""
         return rows @ self.across.T
 
-    def variances(self, free: np.ndarray, mean: np.ndarray | None = None, stirred: np.ndarray | None = None) -> np.ndarray:
-        """Sigma^2 [S] of an equation; of other mean rates [J, P], and of noise [J, S], where they are given."""
-        if mean is None or stirred is None:
-            return self.share @ free
-        return -_least_squares(self.weights.whiten(stirred), self.weights.whiten(mean) @ free)
+    def variances(self, free: np.ndarray) -> np.ndarray:
+        """Sigma^2 [S] of an equation."""
+        return self.share @ free
+
+    def resampled(self, rates: Rates, draws: list[np.ndarray], seed: int) -> list[np.ndarray]:
+        """Sigma^2 [S] of the equations [P] of bootstrap resamples, in as many resamples of the groups."""
+        made = []
+        for often, free in zip(resamples(len(rates.rows), len(draws), seed, rates.runs), draws, strict=True):
+            mean, noise = weighted_mean(rates.rows, often), weighted_mean(self.stirred.rows, often)
+            made.append(-_least_squares(self.weights.whiten(noise), self.weights.whiten(mean) @ free))
+        return made
 
 
 def fitted(rates: Rates, stirred: Stirred, kept: np.ndarray | None = None) -> Diffusion:

@@ -14,15 +14,17 @@ import numpy as np
 from p2d.config import DiscoverConfig
 from p2d.discovery import clock, fit, observables
 from p2d.discovery.coordinates import expanded, ranged, standardised
+from p2d.discovery.diffusion import Stirred
 from p2d.discovery.fit import Rates
 from p2d.discovery.known import Known, named
 from p2d.discovery.library import choose_library, free_library
 from p2d.discovery.moments import SMOOTHING, Measure, Rows, extrapolate
 from p2d.discovery.observables import ENUMERATED, Products, Smooth
-from p2d.discovery.problem import Problem, choose_operator
+from p2d.discovery.problem import Problem
 from p2d.discovery.rates import measure_runs, rates_of
 from p2d.discovery.result import Discovery
 from p2d.discovery.steady import Steady
+from p2d.discovery.stirring import choose_problem
 from p2d.discovery.verdict import (
     LEAST_RUNS,
     RUNS_PER_WEIGHT,
@@ -71,8 +73,9 @@ def discover_equation(
         _refuse_noise_alone(first, measure)
     if still:
         return Steady(snapshots, measure, config, max(imbalance, error), system).discovery(library)
-    problems = (Problem.of(library, measure, first, operator, sample[:DAMPED_AT]) for operator in measure.operators)
-    problem = choose_operator([one for each in problems for one in each.beside_symmetries()], snapshots)
+    bases = [Problem.of(library, measure, first, operator, sample[:DAMPED_AT]) for operator in measure.operators]
+    stirred = Stirred.of_pass(first, measure) if measure.stirred else None
+    problem = choose_problem(bases, stirred, snapshots)
     kept, frequency = problem.chosen[0], None
     if library.sparse:
         kept, frequency = fit.choose_stable_terms(problem.rates, config.seed, problem.chosen)
@@ -105,6 +108,7 @@ def choose_measure(states: np.ndarray, species: tuple[str, ...], grid: Grid, con
     measure = Measure(
         terms, _operators(config, grid, reach), species, grid, scaling, own, (), smoothing, rounded, noise
     )
+    measure = replace(measure, stirred=config.dynamics_noise == "auto")
     z = np.stack([measure.smooth(measure.scaled(state)) for state in states])
     curved = grid.in_cells.laplacian(z)
     both = np.concatenate([z, curved], axis=1)[..., grid.inside(1)]
@@ -232,6 +236,7 @@ class _Fitted:
             noisy = any(measure.noise)
             verdict = verdict_text(gap, spectrum, misfit, z_max, runs, noisy=noisy, rounded=measure.rounded)
         unit = self._unit(free, draws)
+        noise = self._noise(free, draws, subset.inflation(solution), unit)
         free = free * unit.factors[0]
         draws = [draw * factor for draw, factor in zip(draws, unit.factors[1:], strict=True)]
         slower = abs(unit.factors[0])
@@ -251,7 +256,9 @@ class _Fitted:
             snapshots=len(self.snapshots.sample_ids),
             verdict=verdict,
             unit_of_time=unit.name,
-            directed=directed or unit.directed,
+            directed=directed or unit.directed or bool(noise),
+            dynamics_noise={s: sigma for s, (sigma, _) in noise.items()},
+            dynamics_noise_errors={s: error for s, (_, error) in noise.items()},
         )
 
     def _resampled(self, subset: Rates, solution: fit.Solution, free: np.ndarray) -> tuple[list[np.ndarray], bool]:
@@ -264,6 +271,21 @@ class _Fitted:
             alike.append(speed @ (problem.rates.root @ own) > 0)
             draws.append(free + subset.inflation(solution) * (own - free))
         return draws, bool(problem.damped(free)) and float(np.mean(alike)) >= SURE
+
+    def _noise(
+        self, free: np.ndarray, draws: list[np.ndarray], inflation: float, unit: _Unit
+    ) -> dict[str, tuple[float, float]]:
+        """Sigma of noise in the dynamics, and its error over the resamples, by species; {} where there is none."""
+        problem, species = self.problem, self.snapshots.species
+        if not problem.diffusion:
+            return {}
+        variance = problem.diffusion.variances(free) * unit.factors[0]
+        sigma = np.sqrt(np.maximum(variance, 0.0))
+        plain = [free + (draw - free) / inflation for draw in draws]
+        resampled = problem.diffusion.resampled(problem.corrected, plain, self.config.seed)
+        own = np.stack([v * factor for v, factor in zip(resampled, unit.factors[1:], strict=True)])
+        error = inflation * own.std(axis=0) / (2 * np.maximum(sigma, np.finfo(float).tiny))
+        return {species[s]: (float(a), float(b)) for s, a, b in zip(problem.diffusion.stirred.species, sigma, error, strict=True)}
 
     def _unit(self, free: np.ndarray, draws: list[np.ndarray]) -> _Unit:
         """The unit of time: what is known, or told by the times of frames, or of the system; otherwise a convention."""

@@ -87,16 +87,17 @@ class Problem:
     @cached_property
     def rates(self) -> Rates:
         """Rates of the observables of the fit, corrected for steps, and of what noise in the dynamics leaves alone."""
-        return self.diffusion.rates(self._corrected) if self.diffusion else self._corrected
+        return self.diffusion.rates(self.corrected) if self.diffusion else self.corrected
 
     @cached_property
-    def _corrected(self) -> Rates:
+    def corrected(self) -> Rates:
+        """Rates of the observables of the fit, corrected for steps."""
         return self.steps.corrected(self.uncorrected) if self.steps else self.uncorrected
 
     @cached_property
     def diffusion(self) -> Diffusion | None:
         """The variances of noise in the dynamics that go with every equation, where they are fitted."""
-        return fitted(self._corrected, self.stirred) if self.stirred else None
+        return fitted(self.corrected, self.stirred) if self.stirred else None
 
     @cached_property
     def chosen(self) -> tuple[np.ndarray, fit.Solution]:

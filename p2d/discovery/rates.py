@@ -48,16 +48,6 @@ def rates_of(first: Means, measure: Measure, library: Library, operator: Operato
     return Rates(made["rows"], root, library.degrees, runs=first.runs), made["held_out"]
 
 
-def stirred_of(first: Means, measure: Measure) -> tuple[np.ndarray, np.ndarray]:
-    """Rates under noise in the dynamics, dc = v dt + sigma dW, for the sigma^2 of each species in its own unit.
-
-    Returns:
-        Of the observables of the fit [N, J, C], and of those held out [N, 40, C].
-    """
-    square = np.array(measure.scaling.scale) ** 2
-    return first.of["stirred"] / square, first.of["stirred_held_out"] / square
-
-
 def root_of(gram: np.ndarray, measure: Measure, library: Library, operator: Operator) -> np.ndarray:
     """A [R, P], whose |A c|^2 is the mean square of the velocity of z, of mean products [M, M] of what is measured."""
     names, matrix = expanded(library.terms, library.species, measure.scaling)
