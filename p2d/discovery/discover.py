@@ -24,7 +24,7 @@ from p2d.discovery.problem import Problem
 from p2d.discovery.rates import measure_runs, rates_of
 from p2d.discovery.result import Discovery
 from p2d.discovery.steady import Steady
-from p2d.discovery.stirring import choose_problem
+from p2d.discovery.stirring import Begun, choose_problem, rather_than_camera
 from p2d.discovery.verdict import (
     LEAST_RUNS,
     RUNS_PER_WEIGHT,
@@ -68,14 +68,25 @@ def discover_equation(
     measure = measure or choose_measure(sample, snapshots.species, snapshots.grid, config)
     imbalance, error = _imbalance(sample, measure)
     still = imbalance < static.STATIC + error
-    if any(measure.noise) or not still:
-        first = measure_runs(snapshots, Rows(measure), library)
-        _refuse_noise_alone(first, measure)
-    if still:
+    if still and not any(measure.noise):
         return Steady(snapshots, measure, config, max(imbalance, error), system).discovery(library)
-    bases = [Problem.of(library, measure, first, operator, sample[:DAMPED_AT]) for operator in measure.operators]
-    stirred = Stirred.of_pass(first, measure) if measure.stirred else None
-    problem = choose_problem(bases, stirred, snapshots)
+
+    def begin(own: Measure) -> Begun:
+        first = measure_runs(snapshots, Rows(own), library)
+        _refuse_noise_alone(first, own)
+        bases = [Problem.of(library, own, first, operator, sample[:DAMPED_AT]) for operator in own.operators]
+        return bases, Stirred.of_pass(first, own) if own.stirred else None
+
+    problem = None
+    if measure.stirred and any(measure.noise) and config.noise_levels(len(snapshots.species)) is None and not still:
+        others = ({"noise": ("0",)}, {"smoothing": "0"})
+        sharp, camera = (choose_measure(sample, snapshots.species, snapshots.grid, replace(config, **o)) for o in others)
+        problem = rather_than_camera(begin(sharp), lambda: begin(camera), snapshots)
+    if problem is None:
+        begun = begin(measure)
+        if still:
+            return Steady(snapshots, measure, config, max(imbalance, error), system).discovery(library)
+        problem = choose_problem(*begun, snapshots)
     kept, frequency = problem.chosen[0], None
     if library.sparse:
         kept, frequency = fit.choose_stable_terms(problem.rates, config.seed, problem.chosen)

@@ -8,6 +8,7 @@ what the one without does not: its own misfit and its judges.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from scipy.stats import chi2
@@ -18,6 +19,7 @@ from p2d.discovery.problem import Problem, choose_operator
 from p2d.discovery.verdict import LARGEST_Z
 from p2d.snapshots.passes import Snapshots
 
+Begun = tuple[list[Problem], Stirred | None]  # a problem with each operator, and what noise in the dynamics would add
 FALSE_ALARM = 1e-3
 FEWER = 2.0  # times less misfit with noise in the dynamics, from which it is tried first
 
@@ -36,7 +38,28 @@ def choose_problem(bases: list[Problem], stirred: Stirred | None, snapshots: Sna
     if sound(plain) and stirred and not first and _asked_for(plain, stirred):
         first = best_stirred(bases, stirred, snapshots)
         return first if first and sound(first) else plain
-    return first if first and not sound(plain) and _worth(first) < _worth(plain) else plain
+    return first if first and not sound(plain) and first.worth(plain.allowance) < plain.worth(plain.allowance) else plain
+
+
+def rather_than_camera(
+    sharp: Begun, camera: Callable[[], Begun], snapshots: Snapshots
+) -> Problem | None:
+    """The problem with noise in the dynamics alone, where that is what short waves show; None for a camera's.
+
+    Both are looked at without a kernel. What a camera adds is then mistaken for noise in the dynamics only by an
+    equation of more terms, and the other way round: the one of less misfit and fewer terms is taken.
+
+    Args:
+        sharp: problems without noise of a camera.
+        camera: those that are corrected for it, on demand.
+    """
+    bases, stirred = sharp
+    best = best_stirred(bases, stirred, snapshots) if stirred and promising(bases, stirred) else None
+    if not best or not sound(best):
+        return None
+    other = choose_problem(*camera(), snapshots)
+    earned = max(best.allowance, other.allowance)
+    return best if not sound(other) or best.worth(earned) < other.worth(earned) else None
 
 
 def promising(bases: list[Problem], stirred: Stirred) -> bool:
@@ -47,11 +70,6 @@ def promising(bases: list[Problem], stirred: Stirred) -> bool:
     after = min(replace(base, stirred=stirred).rates.solution().statistics[0] for base in bases)
     surprising = fit.surprising(rates.freedom) * rates.inflation(plain[least]) ** 2
     return bool(before > surprising and after < before / FEWER)
-
-
-def _worth(problem: Problem) -> float:
-    kept, solution = problem.chosen
-    return float(solution.statistics[0]) + len(kept) * problem.allowance
 
 
 def best_stirred(bases: list[Problem], stirred: Stirred, snapshots: Snapshots) -> Problem | None:
