@@ -28,7 +28,8 @@ class Stirred:
     """What noise in the dynamics of some species adds to rates, for each unit of its variance.
 
     Attributes:
-        rows, held_out: of the observables of the fit and of those held out, [N, J, S] and [N, 40, S].
+        rows, held_out: of the observables of the fit and of those held out, [N, J, S + W] and [N, 40, S + W]; the
+            last ones are what each of W walls pushes, of whatever size.
         species: their places, S of them.
     """
 
@@ -39,13 +40,14 @@ class Stirred:
     @classmethod
     def of_pass(cls, first: Means, measure: Measure) -> Stirred:
         """What a pass has found, of all species, for variances in the square of their units."""
-        square = np.array(measure.scaling.scale) ** 2
-        rows, held_out = (first.of[key] / square for key in ("stirred", "stirred_held_out"))
-        return cls(rows, held_out, tuple(range(len(square))))
+        units = np.array([*np.array(measure.scaling.scale) ** 2, *(1.0 for _ in measure.walls)])
+        rows, held_out = (first.of[key] / units for key in ("stirred", "stirred_held_out"))
+        return cls(rows, held_out, tuple(range(len(measure.species))))
 
     def of(self, species: tuple[int, ...]) -> Stirred:
         """That of these species alone."""
-        places = [self.species.index(s) for s in species]
+        walls = range(len(self.species), self.rows.shape[2])
+        places = [*(self.species.index(s) for s in species), *walls]
         return Stirred(self.rows[:, :, places], self.held_out[:, :, places], species)
 
 
@@ -55,8 +57,8 @@ class Diffusion:
 
     Attributes:
         stirred: what noise adds.
-        share: T [S, P], what times free numbers gives the variances.
-        across: A [J - S, J], combinations of observables that noise leaves alone.
+        share: T [S + W, P], what times free numbers gives the variances, and what walls push.
+        across: A [J - S - W, J], combinations of observables that noise leaves alone.
         weights: of the observables, at the best equation.
     """
 
@@ -81,14 +83,15 @@ class Diffusion:
 
     def variances(self, free: np.ndarray) -> np.ndarray:
         """Sigma^2 [S] of an equation."""
-        return self.share @ free
+        return (self.share @ free)[: len(self.stirred.species)]
 
     def resampled(self, rates: Rates, draws: list[np.ndarray], seed: int) -> list[np.ndarray]:
         """Sigma^2 [S] of the equations [P] of bootstrap resamples, in as many resamples of the groups."""
         made = []
         for often, free in zip(resamples(len(rates.rows), len(draws), seed, rates.runs), draws, strict=True):
             mean, noise = weighted_mean(rates.rows, often), weighted_mean(self.stirred.rows, often)
-            made.append(-_least_squares(self.weights.whiten(noise), self.weights.whiten(mean) @ free))
+            every = -_least_squares(self.weights.whiten(noise), self.weights.whiten(mean) @ free)
+            made.append(every[: len(self.stirred.species)])
         return made
 
 

@@ -47,6 +47,7 @@ SMALLEST_FITS = 8  # of the spectrum, that a discovery keeps
 DAMPED_AT = 8  # snapshots that are looked at for what damps
 SURE = 0.95  # share of the resampled ensembles in which short waves are damped
 BALANCE_DRAWS = 20
+WALL = 1e-4  # share of the cells that have the very least, or the largest value, from which it is a wall
 
 
 def discover_equation(
@@ -119,7 +120,8 @@ def choose_measure(states: np.ndarray, species: tuple[str, ...], grid: Grid, con
     measure = Measure(
         terms, _operators(config, grid, reach), species, grid, scaling, own, (), smoothing, rounded, noise
     )
-    measure = replace(measure, stirred=config.dynamics_noise == "auto")
+    walls = () if rounded or any(noise) else _walls(states, grid)
+    measure = replace(measure, stirred=config.dynamics_noise == "auto", walls=walls)
     z = np.stack([measure.smooth(measure.scaled(state)) for state in states])
     curved = grid.in_cells.laplacian(z)
     both = np.concatenate([z, curved], axis=1)[..., grid.inside(1)]
@@ -130,6 +132,13 @@ def choose_measure(states: np.ndarray, species: tuple[str, ...], grid: Grid, con
         # Laplacians are noise then; smooth functions of it are too bent to extrapolate.
         spread = (*spread[: len(species)], *(np.inf,) * len(species))
     return replace(measure, observables=own, spread=spread)
+
+
+def _walls(states: np.ndarray, grid: Grid) -> tuple[tuple[int, float], ...]:
+    """The least and the largest values of species that too many cells have for chance."""
+    cells = states[..., grid.inside(0)]
+    ends = [(s, float(end)) for s in range(cells.shape[1]) for end in (cells[:, s].min(), cells[:, s].max())]
+    return tuple((s, end) for s, end in ends if np.mean(cells[:, s] == end) > WALL)
 
 
 def _operators(config: DiscoverConfig, grid: Grid, reach: int) -> tuple[Operator, ...]:
