@@ -6,7 +6,7 @@ Each test of the modules beside this one raises a false alarm in fewer than 1 % 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from p2d.fields import Grid
 from p2d.snapshots import homogeneity
 from p2d.snapshots.dependence import Dependence, measure_dependence, unmasked
 from p2d.snapshots.mixture import Mixture, measure_mixture
+from p2d.snapshots.optics import measure_seams
 from p2d.snapshots.rounding import Rounding, block_edges, measure_rounding
 
 NAMED = 8  # snapshots or stretches of them, at most, that a sentence names
@@ -25,7 +26,7 @@ class Doubt:
     """A reason not to take an answer at its word.
 
     Attributes:
-        kind: such as 'rounded'; of `examine` 'rounded', 'dependent', 'mixture' or 'changing'.
+        kind: such as 'rounded'; of `examine` 'edges', 'rounded', 'dependent', 'mixture' or 'changing'.
         text: what the snapshots show, what it does to the answer, and what to do.
         numbers: how much, by name.
     """
@@ -74,14 +75,16 @@ def examine(states: np.ndarray, species: Sequence[str], grid: Grid, runs: np.nda
         species: C names.
         runs: that they are of, [N], as far as it is known; frames of a run in the order of time.
     """
-    given = np.arange(len(states)) if runs is None else np.unique(runs, return_inverse=True)[1]
+    said, given = grid, np.arange(len(states)) if runs is None else np.unique(runs, return_inverse=True)[1]
     states = grid.masked(states)
     if not np.isfinite(states).all():
         return Examination((), (0.0,) * len(species), given, float(len(np.unique(given))))
+    grid = _opened(grid, measure_seams(states, grid, given))
     dependence = measure_dependence(states, grid, given)
     rounding = measure_rounding(states, grid)
     change = list(_of_change(states, grid, dependence.runs, None if runs is None else given))
     reasons = [
+        *_of_seams(measure_seams(states, said, dependence.runs)),
         *_of_rounding(rounding, species),
         *(_of_blocks(states, grid, dependence.runs) if not change else ()),  # cells differ then, whatever the file
         *_of_dependence(dependence, given),
@@ -89,6 +92,22 @@ def examine(states: np.ndarray, species: Sequence[str], grid: Grid, runs: np.nda
         *change,
     ]
     return Examination(tuple(reasons), rounding.steps, dependence.runs, dependence.effective)
+
+
+def _opened(grid: Grid, seams: tuple[float, float]) -> Grid:
+    """The grid with open edges where periodic ones do not join."""
+    rows, columns = ("open" if seam > 1 else edge for seam, edge in zip(seams, grid.edges, strict=True))
+    return replace(grid, edges=(rows, columns))
+
+
+def _of_seams(seams: tuple[float, float]) -> Iterator[Doubt]:
+    if max(seams) > 1:
+        yield Doubt(
+            "edges",
+            f"the edges are said to be periodic but do not join: values differ {max(seams):.1f} times as much across "
+            "them as between neighbours; Laplacians there are wrong; say that they are open",
+            {"ratio": max(seams)},
+        )
 
 
 def _of_rounding(rounding: Rounding, species: Sequence[str]) -> Iterator[Doubt]:
