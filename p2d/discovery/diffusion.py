@@ -1,8 +1,8 @@
 """Noise in the dynamics, dc_s = v_s dt + sigma_s dW: one more column a species, and no size of its own.
 
 Mean rates are M c + N q, with the free numbers c, the variances q = sigma^2 and Ito's terms N (observables.py). For
-every c the best q is that of generalised least squares, q = T c, which leaves what is orthogonal to N: combinations A of
-the observables with A N = 0. So an equation with noise is one without, of fewer observables, A (M + N T): its rates
+every c the best q is that of generalised least squares, q = T c, which leaves what is orthogonal to N: combinations A
+of the observables with A N = 0. So an equation with noise is one without, of fewer observables, A (M + N T): its rates
 vary as those of c and q together do, and their means do not depend on T.
 
 Where q > 0 the direction of time is known: backwards it would have to be below 0.
@@ -10,7 +10,7 @@ Where q > 0 the direction of time is known: backwards it would have to be below 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -113,11 +113,15 @@ def fitted(rates: Rates, stirred: Stirred, kept: np.ndarray | None = None) -> Di
         best = np.zeros(rates.rows.shape[2])
         best[np.arange(len(best)) if kept is None else kept] = own.solution().coefficients
         total = (rates.rows + stirred.rows @ share) @ best
-        known = rates.systematic
-        systematic: Callable[[np.ndarray], np.ndarray] | None = (lambda c, b=best: known(b) * c[0]) if known else None
+        shared = rates.systematic(best) if rates.systematic else None
+        systematic = None if shared is None else functools.partial(_scaled, shared)
         weights = solve(total[:, :, None], one, RIDGE, systematic=systematic, runs=rates.runs)
         share = -_least_squares(weights.whiten(noise), weights.whiten(mean))
     return Diffusion(stirred, share, across, weights)
+
+
+def _scaled(shared: np.ndarray, c: np.ndarray) -> np.ndarray:
+    return shared * c[0]
 
 
 def _least_squares(columns: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -42,16 +42,18 @@ from p2d.fields import Grid, Operator
 from p2d.flow.solve import standard_error, weighted_mean
 from p2d.snapshots import noise as noises
 from p2d.snapshots import static
-from p2d.snapshots.doubts import Doubt
+from p2d.snapshots.doubts import Doubt, examine
 from p2d.snapshots.noise import LOOKED_AT
 from p2d.snapshots.passes import Findings, Means, Snapshots
 from p2d.snapshots.rounding import is_rounded
+from p2d.snapshots.store import evenly
 from p2d.systems import expressions
 from p2d.systems.system import System
 
 PER_TERM = 1.6  # random observables for each free number, where there are too many species to enumerate them
 SMALLEST_FITS = 8  # of the spectrum, that a discovery keeps
 DAMPED_AT = 8  # snapshots that are looked at for what damps
+EXAMINED = 256  # snapshots, at most, that are looked at for what speaks against them
 SURE = 0.95  # share of the resampled ensembles in which short waves are damped
 BALANCE_DRAWS = 20
 WALL = 1e-4  # share of the cells that have the very least, or the largest value, from which it is a wall
@@ -72,7 +74,7 @@ def discover_equation(
     refuse_few_runs(snapshots.run_count)
     library = choose_library(config, snapshots.species, snapshots.grid)
     sample = snapshots.some(LOOKED_AT)
-    seen: tuple[Doubt, ...] = ()
+    snapshots, seen = _examined(snapshots)
     _refuse_still_species(sample, snapshots.species, snapshots.grid)
     measure = measure or choose_measure(sample, snapshots.species, snapshots.grid, config)
     imbalance, error = _imbalance(sample, measure)
@@ -99,6 +101,20 @@ def discover_equation(
             return Steady(snapshots, measure, config, max(imbalance, error), system).discovery(library)
         problem = choose_problem(*begun, snapshots)
     return _Fitted(problem, snapshots, config, system).discovery(imbalance, seen)
+
+
+def _examined(snapshots: Snapshots) -> tuple[Snapshots, tuple[Doubt, ...]]:
+    """What speaks against the snapshots; and these in runs as they show them, where all of them could be looked at."""
+    ids = evenly(snapshots.sample_ids, EXAMINED)
+    runs = snapshots.runs_of(ids)
+    given = len(np.unique(runs)) < len(ids)
+    examination = examine(snapshots.states_of(ids), snapshots.species, snapshots.grid, runs if given else None)
+    joined = len(np.unique(examination.runs)) < len(np.unique(runs))
+    if not joined or len(ids) < len(snapshots.sample_ids):
+        return snapshots, examination.doubts
+    # By runs as they are error bars are right.
+    doubts = (replace(d, kind="joined") if d.kind == "dependent" else d for d in examination.doubts)
+    return snapshots.in_runs(examination.runs), tuple(doubts)
 
 
 def choose_measure(states: np.ndarray, species: tuple[str, ...], grid: Grid, config: DiscoverConfig) -> Measure:

@@ -26,7 +26,7 @@ from p2d.systems import writing
 RUNS_PER_COMPONENT = 3  # of the runs, for each component that is tested
 NULL = 1e-6  # share of the largest variance of a component, below which there is none
 CONFIDENCE = 0.95  # of the bound on the velocity
-WITHIN, LENGTHS = 3.0, 13  # errors of the length of explicit steps, and how many lengths within them are looked at
+WITHIN, LENGTHS = 3.0, 25  # errors of the length of explicit steps, and how many lengths within them are looked at
 OUTSIDE = 0.5  # of a unit velocity, that is none of the kept terms'
 
 
@@ -55,9 +55,10 @@ class Evidence:
     def p_values(self) -> tuple[float, float]:
         """Of the judges, and of these and the fit together: how likely chance is to leave as much.
 
-        Of explicit steps of any length within what is known of it, those that leave least.
+        Each of explicit steps of that length, within what is known of it, that leaves least.
         """
-        return max((evidence._own_p_values for evidence in self._at_lengths), key=min)
+        judges, both = zip(*(evidence._own_p_values for evidence in self._at_lengths), strict=True)
+        return max(judges), max(both)
 
     @property
     def _own_p_values(self) -> tuple[float, float]:
