@@ -20,7 +20,7 @@ from p2d.discovery.evidence import Evidence
 from p2d.discovery.fit import Rates
 from p2d.discovery.judges import Judges
 from p2d.discovery.known import Known, named
-from p2d.discovery.library import choose_library, free_library
+from p2d.discovery.library import FREE, choose_library, free_library
 from p2d.discovery.moments import CUT_OFF, SMOOTHING, Measure, Rows, extrapolate
 from p2d.discovery.observables import ENUMERATED, Products, Smooth
 from p2d.discovery.problem import Problem
@@ -69,9 +69,11 @@ def discover_equation(
         system: that the snapshots are known to be of: its unit of time is taken, and where nothing moves its terms.
 
     Raises:
-        UserError: fewer than 8 runs, nothing but noise, or what is not finite.
+        UserError: fewer than 8 runs, unless a system is named, nothing but noise, or what is not finite.
     """
-    refuse_few_runs(snapshots.run_count)
+    few = snapshots.run_count < LEAST_RUNS
+    if few and (config.library == FREE or not snapshots.run_count):
+        refuse_few_runs(snapshots.run_count)
     library = choose_library(config, snapshots.species, snapshots.grid)
     sample = snapshots.some(LOOKED_AT)
     snapshots, seen = _examined(snapshots)
@@ -79,7 +81,7 @@ def discover_equation(
     measure = measure or choose_measure(sample, snapshots.species, snapshots.grid, config)
     imbalance, error = _imbalance(sample, measure)
     still = imbalance < static.STATIC + error
-    if still and not any(measure.noise):
+    if few or (still and not any(measure.noise)):
         return Steady(snapshots, measure, config, max(imbalance, error), system).discovery(library)
 
     def begin(own: Measure) -> Begun:
@@ -225,7 +227,10 @@ def measure_misfits(systems: dict[str, System], snapshots: Snapshots, measure: M
 def refuse_few_runs(count: int) -> None:
     """Refuse too few independent snapshots for an equation."""
     if count < LEAST_RUNS:
-        raise UserError(f"{count} living runs are too few for an equation: at least {LEAST_RUNS} are needed")
+        raise UserError(
+            f"{count} living runs are too few for an equation: at least {LEAST_RUNS} are needed, or one that stands "
+            "still and the name of its system, --library SYSTEM"
+        )
 
 
 def _refuse_still_species(states: np.ndarray, species: tuple[str, ...], grid: Grid) -> None:

@@ -261,6 +261,43 @@ class Rows:
         return made
 
 
+@dataclass(frozen=True)
+class Grams:
+    """A task: mean products of terms, in tiles of the grid: of few snapshots, parts of each say how sure they are.
+
+    Attributes:
+        count: of tiles along each axis of more than one cell.
+    """
+
+    measure: Measure
+    count: int
+
+    def __call__(self, sample_id: int, state: np.ndarray) -> Findings:
+        """Of one snapshot [C, H, W]: gram [M, M], and of each tile, tiles [T, M, M]."""
+        return extrapolate(self.measure, sample_id, state, self._at)
+
+    def _at(self, z: np.ndarray) -> Findings:
+        phi = self.measure.phi(z, self.measure.smooth(z))
+        own = [phi[:, cells] for cells in self.cells]
+        tiles = np.stack([within @ within.T / within.shape[1] for within in own])
+        return {"tiles": tiles, "gram": np.tensordot(self.weights, tiles, 1)}
+
+    @cached_property
+    def cells(self) -> list[np.ndarray]:
+        """The cells of each tile, those that terms are known at."""
+        window = self.measure.window
+        inside = np.ones(self.measure.grid.shape, bool) if window is None else window > 0
+        axes = [np.arange(n) * min(self.count, n) // n for n in inside.shape]
+        number = (axes[0][:, None] * self.count + axes[1])[inside]
+        return [np.flatnonzero(inside.ravel())[number == n] for n in np.unique(number)]
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Share of the cells that lie in each tile, [T]."""
+        sizes = np.array([len(cells) for cells in self.cells], np.float64)
+        return sizes / sizes.sum()
+
+
 def _bend(own: Products | Smooth | Judges, fields: Fields, along: Fields) -> np.ndarray:
     """Half the second derivative of observables along fields, sums over cells: [J]."""
     ahead, behind = (own.values(fields.moved(along, sign * BENT)) for sign in (1, -1))

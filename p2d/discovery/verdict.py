@@ -122,6 +122,14 @@ def few_doubt(runs: int, observables: int) -> Doubt:
     )
 
 
+def unsettled_text(system: str, left: float, runs: int) -> str:
+    """Of few snapshots of a named system that do not stand still."""
+    return (
+        f"not settled: the terms of {system} leave {left:.2g} of the Laplacians' power, so that something moves, or "
+        f"these are not its terms; at least {LEAST_RUNS} snapshots are needed for an equation of what moves, not {runs}"
+    )
+
+
 def static_text(imbalance: float, system: str, *, named: bool) -> str:
     """Of an ensemble that does not move: a steady state of this system, or of none that is known."""
     seen = f"static: Laplacians are functions of the values in every cell to {imbalance:.0e} of their power, so that "

@@ -371,3 +371,16 @@ def test_four_species_run(tmp_path):
     assert tuple(found.terms) == tuple("abce") and found.verdict
     plain = p2d.discover(four[:40], bootstrap=4, operator="5-point")
     assert tuple(plain.terms) == tuple("abce") and plain.short_verdict == "not known"
+
+
+def test_one_snapshot_that_stands_still_tells_the_parameters_of_a_named_system(tmp_path, waves):
+    states = simulated(tmp_path / "d", "maze", count=3, size=48, steps=8000)
+    found = p2d.discover(states[:1], "gray-scott")
+    assert found.short_verdict == "static" and found.snapshots == 1
+    truth = GRAY_SCOTT.at("maze").parameters
+    for key, value in found.parameters.items():
+        assert value == pytest.approx(truth[key], rel=0.02)
+    assert 0 < found.errors["u"]["lap(u)"] < 0.02 * truth["D_u"]
+    moving = p2d.discover(waves[:1], "gray-scott")
+    assert moving.short_verdict == "not settled" and "at least 8 snapshots" in moving.verdict
+    assert not moving.claims.velocity_known
