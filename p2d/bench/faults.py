@@ -76,6 +76,7 @@ def plain(scene: Scene, settings: dict[str, Any] | None = None, **truth: Any) ->
         "grid": scene.grid,
         "settings": settings,
         "truth": Truth(terms, small, **answer),
+        "scene": scene,
     }
 
 
