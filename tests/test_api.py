@@ -52,6 +52,15 @@ def dead(count: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
     return state
 
 
+@pytest.mark.parametrize("noise", [0.003, (0.003,), (0.003, 0.003)])
+def test_noise_in_the_dynamics_is_one_number_or_one_of_each_species(tmp_path, noise):
+    settings = {"num_samples": 2, "height": 8, "width": 8, "steps": 1}
+    made = p2d.simulate(out=tmp_path, dynamics_noise=noise, **settings)
+    plain = p2d.simulate(out=tmp_path, name="plain", **settings)
+    assert made.card.settings["dynamics_noise"] == [0.003, 0.003]
+    assert 0 < np.abs(made.states(np.arange(2)) - plain.states(np.arange(2))).max() < 0.02
+
+
 def test_a_dataset_that_is_there_is_opened_and_not_simulated_again(waves):
     again = p2d.simulate("waves", out=waves.folder.parent.parent, **SIZE)
     assert again.folder == waves.folder

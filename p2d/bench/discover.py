@@ -251,8 +251,13 @@ class _Remembered:
         self.sample_ids, self.run_count = self.inner.sample_ids, self.inner.run_count
         self.species, self.grid = self.inner.species, self.inner.grid
         self.some, self.states_of, self.pairs = self.inner.some, self.inner.states_of, self.inner.pairs
+        self.runs_of = self.inner.runs_of
         self.spent: dict[str, float] = {}
         self._passes: dict[str, Means] = {}
+
+    def in_runs(self, runs: np.ndarray) -> InMemory:
+        """The same snapshots, of these runs [N]."""
+        return self.inner.in_runs(runs)
 
     def means(self, task: Task) -> Means:
         """What a task finds, on average over the runs of each group."""

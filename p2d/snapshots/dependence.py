@@ -25,6 +25,8 @@ COPIES, ALIKE = 1e-5, 0.999  # beside the spread, by which descriptors of copies
 NAMED = 100  # pairs of copies, at most
 FEWEST = 8  # snapshots
 ROUNDS, SURELY = 3, 8.0  # of joining snapshots to runs; times the median likeness, at first
+FOLLOW = 2.0  # times as much alike as all pairs are, that neighbours in the order of a run are
+APART = 1.5  # times as many runs told as all pairs are worth: their ends do not show
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,7 @@ class Modes:
     @classmethod
     def of(cls, states: np.ndarray, grid: Grid) -> Modes:
         """The modes of snapshots [N, C, H, W]."""
-        states = grid.masked(states - states.mean(axis=(-2, -1), keepdims=True)).astype(np.float32)
+        states = (states - states.mean(axis=(-2, -1), keepdims=True)).astype(np.float32)
         walls = [axis for axis in (0, 1) if grid.edges[axis] != "periodic" and grid.shape[axis] > 1]
         for axis in walls:  # what does not end at an edge as it begins at the other would leak into all modes
             taper = np.hanning(grid.shape[axis] + 2)[1:-1].astype(np.float32)
@@ -59,24 +61,27 @@ class Modes:
         species, rows, columns = np.unravel_index(order[: min(MOST, int((held < POWER).sum()) + 1)], share.shape)
         scale = 1 / np.sqrt(np.maximum(power[species, rows, columns], 1e-30)).astype(np.float32)
         flips = [*({axis} for axis in walls), *([set(walls)] if len(walls) > 1 else [])]
-        fields = (np.flip(states, [axis - 2 for axis in axes]) for axes in flips)
+        fields = (np.flip(states, tuple(axis - 2 for axis in axes)) for axes in flips)
         mirrored = [np.fft.rfft2(each)[:, species, rows, columns] * scale for each in fields]
         values = spectrum[:, species, rows, columns] * scale
         waves = np.stack([np.fft.fftfreq(grid.shape[0])[rows], columns / grid.shape[1]], axis=1)
         waves[:, walls] = 0
         return cls(values, np.stack([values, *mirrored]).astype(np.complex64), waves, grid.shape)
 
-    def moved(self, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The snapshots again and again, each shifted by chance or, between edges, mirrored.
+    def moved(self, runs: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The snapshots again and again, each run shifted by chance or, between edges, mirrored.
+
+        Args:
+            runs: of the snapshots, [N], numbered from 0.
 
         Yields:
             Their modes [N, M], and which pairs moved against each other, [N, N].
         """
-        rng, count = np.random.default_rng(seed), len(self.values)
+        rng, count = np.random.default_rng(0), len(self.values)
         stands = not self.waves.any()
         for _ in range(DRAWS):
-            shift = rng.integers(0, self.shape, (count, 2))
-            flip = rng.integers(0, len(self.mirrored), count)
+            shift = rng.integers(0, self.shape, (count, 2))[runs]
+            flip = rng.integers(0, len(self.mirrored), count)[runs]
             phase = np.exp(2j * np.pi * (shift @ self.waves.T)).astype(np.complex64)
             yield self.mirrored[flip, range(count)] * phase, (flip[:, None] != flip) | (not stands)
 
@@ -87,54 +92,91 @@ class Dependence:
 
     Attributes:
         copies: pairs of snapshots that are the same but for shifts, turns and mirroring.
-        runs: ids of runs as far as they can be told, [N]: snapshots more alike than independent ones ever are.
+        runs: which snapshots belong together, [N]: as they were given, and copies, and those more alike than
+            independent ones ever are; where neighbours in the order are alike but no ends of runs show, stretches.
+        are_told: whether runs end where the snapshots show it.
         z: standard deviations by which neighbours in the order (the largest of some lags), and all pairs, are more
-            alike than independent ones.
+            alike than independent ones, copies aside.
         effective: number of independent runs that tell as much of quadratic means.
     """
 
     copies: list[tuple[int, int]]
     runs: np.ndarray
+    are_told: bool
     z: tuple[float, float]
     effective: float
 
     @property
     def is_seen(self) -> bool:
-        """Whether the snapshots are dependent."""
-        return len(np.unique(self.runs)) < len(self.runs) or max(self.z) > SUMMED
+        """Whether snapshots that are no copies are dependent."""
+        return self.are_told or max(self.z) > SUMMED
 
 
-def measure_dependence(states: np.ndarray, grid: Grid, runs: np.ndarray, modes: Modes | None = None) -> Dependence:
+def measure_dependence(states: np.ndarray, grid: Grid, runs: np.ndarray) -> Dependence:
     """Dependence between snapshots [N, C, H, W] of runs that are told apart.
 
     Args:
         runs: that they are said to be of, [N]; what is alike within them is no news.
-        modes: of these snapshots, where they are known already.
     """
-    count = len(states)
-    others = runs[:, None] != runs
-    if count < FEWEST or len(np.unique(runs)) < FEWEST:
-        return Dependence([], np.arange(count), (0.0, 0.0), float(count))
-    modes = modes or Modes.of(states, grid)
-    likeness = _likeness(modes.values)
-    null = [(_likeness(values), moved) for values, moved in modes.moved()]
-    places = np.arange(count)
-    lags = [others & (places - places[:, None] == lag) for lag in range(1, LAGS + 1)]
-    means = np.array([[_mean_square(r, of & moved) for of in (others, *lags)] for r, moved in null])
-    z = [(_mean_square(likeness, of) - each.mean()) / each.std() for of, each in zip((others, *lags), means.T, strict=True)]
-    copies = [(i, j) for i, j in find_copies(states, grid) if others[i, j]]
-    known = ~others
+    given = np.unique(runs, return_inverse=True)[1]
+    count, said = len(states), int(given.max()) + 1
+    if said < FEWEST:
+        return Dependence([], given, False, (0.0, 0.0), float(said))
+    known = given[:, None] == given
+    states, grid = unmasked(states, grid)
+    copies = [(i, j) for i, j in find_copies(states, grid) if not known[i, j]]
     known[tuple(np.array(copies, int).reshape(-1, 2).T)] = True
-    joined = _joined(known | (likeness > _surely_alike(likeness)))
+    known |= known.T
+    modes = Modes.of(states, grid)
+    likeness = _likeness(modes.values)
+    null = [(_likeness(values), moved) for values, moved in modes.moved(given)]
+    places = np.arange(count)
+    lags = [~known & (places - places[:, None] == lag) for lag in range(1, LAGS + 1)]
+    squares = np.array([[_mean_square(r, of & moved) for of in (~known, *lags)] for r, moved in null]).T
+    surplus = np.array([_mean_square(likeness, of) for of in (~known, *lags)]) - squares.mean(axis=1)
+    chance = np.maximum(squares.std(axis=1), 1e-12)
+    every, *near = map(float, surplus / chance)
+    joined, before = _find_runs(likeness, null, known, np.any(lags, axis=0)), _joined(known)
+    effective = max(1.0, said / (1 + max(0.0, surplus[0]) * (said - 1)))
+    are_told = joined.max() < before.max() and joined.max() + 1 <= APART * effective
+    follow = max(near) > SUMMED and surplus[1:].max() > FOLLOW * surplus[0]
+    if follow and joined.max() + 1 > APART * effective:
+        stretch = given // max(1, round(said / effective))
+        joined, are_told = _joined(known | (stretch[:, None] == stretch)), False
+    return Dependence(copies, joined, are_told, (max(near), every), effective)
+
+
+def unmasked(states: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:
+    """The largest square within the mask, of states [N, C, H, W]: what shifts and mirroring ask for is a window."""
+    if grid.mask is None:
+        return states, grid
+    from scipy.ndimage import distance_transform_cdt  # on use: the command line must start without it
+
+    far = distance_transform_cdt(np.pad(grid.mask.cells, 1), "chessboard")[1:-1, 1:-1]
+    row, column = np.unravel_index(far.argmax(), far.shape)
+    reach = int(far.max()) - 1
+    cut = states[..., row - reach : row + reach + 1, column - reach : column + reach + 1]
+    return cut, Grid((cut.shape[-2], cut.shape[-1]), edges=("open", "open"))
+
+
+def _find_runs(
+    likeness: np.ndarray, null: list[tuple[np.ndarray, np.ndarray]], known: np.ndarray, near: np.ndarray
+) -> np.ndarray:
+    """Ids of runs [N]: what is known to belong together, and what is more alike than independent snapshots ever are.
+
+    Args:
+        null: likenesses of moved snapshots, and which pairs moved.
+        near: pairs that are near in the order; fewer than all are, and so are less alike by chance.
+    """
+    joined = _joined(known | (likeness > SURELY * np.median(likeness)))
     for _ in range(ROUNDS):
         independent = joined[:, None] != joined  # what belongs together may be alike when moved, too
         linked = known.copy()
-        for of in (others, np.any(lags, axis=0)):  # fewer pairs are as much alike by chance along the order
+        for of in (~known, near):
             largest = [r[independent & moved & of].max(initial=0) for r, moved in null]
             linked |= of & (likeness > np.mean(largest) + LARGEST * np.std(largest))
         joined = _joined(linked)
-    surplus = max(0.0, z[0] * means[:, 0].std()) * others.sum() / count
-    return Dependence(copies, joined, (float(max(z[1:])), float(z[0])), max(1.0, float(count / (1 + surplus))))
+    return joined
 
 
 def _likeness(values: np.ndarray) -> np.ndarray:
@@ -145,11 +187,6 @@ def _likeness(values: np.ndarray) -> np.ndarray:
     flat = np.ascontiguousarray(values - values.mean(axis=0)).view(np.float32)
     flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-30)
     return np.arctanh(np.minimum(np.abs(flat @ flat.T), 1 - 1e-6))
-
-
-def _surely_alike(likeness: np.ndarray) -> float:
-    """More than any of as many normal likenesses, that have the same median, are."""
-    return SURELY * float(np.median(likeness[np.triu_indices(len(likeness), 1)]))
 
 
 def _mean_square(likeness: np.ndarray, pairs: np.ndarray) -> float:
@@ -169,7 +206,7 @@ def find_copies(states: np.ndarray, grid: Grid) -> list[tuple[int, int]]:
     numbers = _unmoved(states, grid)
     spread = np.maximum(numbers.std(axis=0), 1e-12 * np.abs(numbers).max(axis=0) + 1e-300)
     order = np.argsort(numbers[:, 0])
-    pairs = []
+    pairs: list[tuple[int, int]] = []
     for place, i in enumerate(order):
         for j in order[place + 1 :]:
             if abs(numbers[j, 0] - numbers[i, 0]) > COPIES * spread[0] or len(pairs) == NAMED:
@@ -182,12 +219,12 @@ def find_copies(states: np.ndarray, grid: Grid) -> list[tuple[int, int]]:
 
 def _unmoved(states: np.ndarray, grid: Grid) -> np.ndarray:
     """Numbers of each snapshot that neither shifts nor turns change, [N, F]."""
-    x = states.astype(np.float64)
-    cells = grid.in_cells.inside(0)
-    each = [x, x**2, x**3, x[:, :1] * x[:, 1:]]
-    if "open" not in grid.edges:
-        each.append(x * grid.in_cells.laplacian(x))
-    return np.concatenate([one[..., cells].mean(axis=2) for one in each], axis=1)
+    cells, numbers = grid.inside(0), []
+    for state in states:
+        x = state[:, cells].astype(np.float64)
+        products = x @ x.T
+        numbers.append([*x.sum(axis=1), *products[np.triu_indices(len(x))], *((x**2) @ x.T).ravel()])
+    return np.array(numbers)
 
 
 def _same_when_moved(first: np.ndarray, second: np.ndarray, grid: Grid) -> bool:

@@ -2,9 +2,9 @@
 
 Snapshots of one age may be as homogeneous as settled ones are; then only an equation tells that they change.
 All cells of a periodic grid are alike over an ensemble once the initial states are forgotten.
-Where a pattern stands is chance then: each snapshot could as well be shifted. So the mean over runs of each field, and of
-its square, differs between cells by no more than those of shifted snapshots do. Where runs began from places that chance
-did not choose (a seed in the middle, none across the edges) it shows as long as they remember.
+Where a pattern stands is chance then: each snapshot could as well be shifted. So the mean over runs of each field, and
+of its square, differs between cells by no more than those of shifted snapshots do. Where runs began from places that
+chance did not choose (a seed in the middle) it shows as long as they remember.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ def measure_inhomogeneity(states: np.ndarray, grid: Grid, runs: np.ndarray) -> f
     _, run = np.unique(runs, return_inverse=True)
     if grid.mask is not None or set(grid.edges) != {"periodic"} or run.max() + 1 < FEWEST:
         return 0.0
-    height, width = grid.shape
     x = states.astype(np.float32)
-    x = x - x.mean(axis=(0, 2, 3), keepdims=True)
-    spectrum = np.fft.rfft2(np.concatenate([x, x**2], axis=1))
-    rows, columns = np.meshgrid(np.fft.fftfreq(height) * height, np.arange(width // 2 + 1), indexing="ij")
+    x = x - x.mean(axis=(0, 2, 3), keepdims=True)  # waves alone are looked at; numbers stay small
+    rows, columns = np.meshgrid(np.arange(-LONGEST, LONGEST + 1), np.arange(LONGEST + 1), indexing="ij")
     low = (np.hypot(rows, columns) <= LONGEST) & ((columns > 0) | (rows > 0))
+    across, along = (_waves(each, size) for each, size in zip((rows[:, 0], columns[0]), grid.shape, strict=True))
+    spectrum = np.concatenate([across @ (each @ along.T) for each in (x, x**2)], axis=1)
     sums = np.zeros((run.max() + 1, spectrum.shape[1], int(low.sum())), np.complex64)
     np.add.at(sums, run, spectrum[:, :, low] / np.bincount(run)[run][:, None, None])
     power = np.maximum((np.abs(sums) ** 2).sum(axis=0), 1e-30)
-    waves = np.stack([rows[low] / height, columns[low] / width])
+    waves = np.stack([rows[low] / grid.shape[0], columns[low] / grid.shape[1]])
     rng = np.random.default_rng(0)
 
     def vary(phases: np.ndarray | float) -> float:
@@ -52,6 +52,10 @@ def measure_inhomogeneity(states: np.ndarray, grid: Grid, runs: np.ndarray) -> f
     draws = [np.exp(2j * np.pi * (rng.integers(0, grid.shape, (len(sums), 2)) @ waves)) for _ in range(DRAWS)]
     null = [vary(phases[:, None].astype(np.complex64)) for phases in draws]
     return float((vary(1.0) - np.mean(null)) / np.std(null))
+
+
+def _waves(cycles: np.ndarray, size: int) -> np.ndarray:
+    return np.exp(-2j * np.pi * np.outer(cycles, np.arange(size)) / size).astype(np.complex64)
 
 
 def measure_drift(states: np.ndarray, grid: Grid, runs: np.ndarray) -> float:

@@ -22,7 +22,8 @@ FITS = 0.1  # root mean square distance of levels from the lattice, in steps; of
 VALUES = 200_000  # of each species that are looked at
 LOOKED_AT = 16  # snapshots that are looked at one by one, where all together are on no lattice
 FINER = 5  # steps, at most, between the closest levels
-FEW, WIDE = 3, 4.0  # levels that are none; widest gap beside the usual one that counts as one between levels
+FEW = 3  # levels, that values must have
+DENSE, WIDE = 10, 4.0  # values a level, where a gap is one of levels; widest gap beside the usual one, if not the ends'
 BLOCK = 8  # cells of a JPEG block; those of halved colours and of mosaics are in phase with it
 RUNS, BY_CHANCE = 6, 1e-4  # fewest runs that blocks are told from, and how often a clean ensemble may seem to have any
 
@@ -59,7 +60,8 @@ def measure_rounding(states: np.ndarray, grid: Grid) -> Rounding:
     neighbours = np.sqrt(4.0 * axes**2 + 2 * axes)
     found = [_of_species(states[:, s][..., known]) for s in range(states.shape[1])]
     steps, levels, own = zip(*found, strict=True)
-    shares = [min(1.0, neighbours * step / 12**0.5 / max(std, 1e-300)) for step, std in zip(steps, spread, strict=True)]
+    noise = neighbours * np.array(steps) / 12**0.5
+    shares = np.minimum(noise / np.maximum(spread, 1e-300), 1).tolist()
     return Rounding(steps, levels, tuple(shares), own)
 
 
@@ -99,7 +101,7 @@ def lattice(values: np.ndarray, *, any_spacing: bool = False) -> tuple[float, in
     levels = values[starts]
     if len(levels) < FEW:
         return 0.0, 0
-    for finer in range(1, FINER + 1):  # of a contrast stretched and rounded again, the least gap may be of several steps
+    for finer in range(1, FINER + 1):  # a contrast stretched and rounded again may leave no two levels a step apart
         if np.diff(levels).min() < finer * COARSE * tiny:
             break
         step, misfit = _spacing(levels, finer)
@@ -128,12 +130,12 @@ def _spacing(levels: np.ndarray, finer: int) -> tuple[float, float]:
 
 def _effective(levels: np.ndarray, counts: np.ndarray, step: float) -> float:
     """Root mean square over cells of the width that a level stands for; the step itself where few levels are seen."""
-    if counts.sum() < 20 * len(levels):
+    if counts.sum() < DENSE * len(levels):
         return step
     gaps = np.diff(levels)
     widths = (np.append(gaps, gaps[-1]) + np.insert(gaps, 0, gaps[0])) / 2
-    usual = np.median(np.repeat(widths, np.maximum(counts // max(1, counts.sum() // 10_000), 1)))
-    return float(np.sqrt(np.average(np.minimum(widths, WIDE * usual) ** 2, weights=counts)))
+    usual = np.median(np.repeat(widths, counts))
+    return float(np.sqrt(np.average(np.where(widths > WIDE * usual, usual, widths) ** 2, weights=counts)))
 
 
 def block_edges(states: np.ndarray, grid: Grid, runs: np.ndarray | None = None) -> tuple[float, int, int]:
@@ -154,13 +156,13 @@ def block_edges(states: np.ndarray, grid: Grid, runs: np.ndarray | None = None) 
     _, run = np.unique(runs, return_inverse=True)
     largest = (0.0, 0, 0)
     axes = [axis for axis in (0, 1) if grid.shape[axis] >= 3 * BLOCK]
-    if run.max() + 1 < RUNS or grid.mask is not None:
+    if run.max() + 1 < RUNS:
         return largest
     for axis in axes:
         energy = np.stack([_by_place(states[:, s], axis - 2) for s in range(states.shape[1])], axis=1)
         excess = energy / np.maximum(energy.mean(axis=2, keepdims=True), 1e-300) - 1
         means = np.stack([np.bincount(run, excess[:, s, p]) for s in range(excess.shape[1]) for p in range(BLOCK)])
-        means /= np.bincount(run)
+        means = means / np.bincount(run).astype(float)
         errors = means.std(axis=1, ddof=1) / np.sqrt(means.shape[1])
         z = means.mean(axis=1) / np.maximum(errors, 1e-12)
         bound = student.isf(BY_CHANCE / (z.size * len(axes)), means.shape[1] - 1)
