@@ -126,7 +126,7 @@ def _speed(case: Case, answer: Answer) -> float:
     own = answer.system.rate(one.states, one.grid, answer.operator)[..., one.cells]
     true = one.rates[..., one.cells]
     sign = np.sign((own * true).sum()) if not answer.directed else 1.0
-    return float(sign * np.sqrt((true**2).sum() / max((own**2).sum(), np.finfo(float).tiny)))
+    return float(sign * np.sqrt((true**2).sum() / (own**2).sum())) if own.any() else 0.0
 
 
 @dataclass(frozen=True)
