@@ -81,7 +81,9 @@ def discover_equation(
     problem = None
     if measure.stirred and any(measure.noise) and config.noise_levels(len(snapshots.species)) is None and not still:
         others = ({"noise": ("0",)}, {"smoothing": "0"})
-        sharp, camera = (choose_measure(sample, snapshots.species, snapshots.grid, replace(config, **o)) for o in others)
+        sharp, camera = (
+            choose_measure(sample, snapshots.species, snapshots.grid, replace(config, **o)) for o in others
+        )
         problem = rather_than_camera(begin(sharp), lambda: begin(camera), snapshots)
     if problem is None:
         begun = begin(measure)
@@ -306,7 +308,10 @@ class _Fitted:
         resampled = problem.diffusion.resampled(problem.corrected, plain, self.config.seed)
         own = np.stack([v * factor for v, factor in zip(resampled, unit.factors[1:], strict=True)])
         error = inflation * own.std(axis=0) / (2 * np.maximum(sigma, np.finfo(float).tiny))
-        return {species[s]: (float(a), float(b)) for s, a, b in zip(problem.diffusion.stirred.species, sigma, error, strict=True)}
+        return {
+            species[s]: (float(a), float(b))
+            for s, a, b in zip(problem.diffusion.stirred.species, sigma, error, strict=True)
+        }
 
     def _unit(self, free: np.ndarray, draws: list[np.ndarray]) -> _Unit:
         """The unit of time: what is known, or told by the times of frames, or of the system; otherwise a convention."""

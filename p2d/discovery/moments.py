@@ -196,7 +196,8 @@ def extrapolate(measure: Measure, sample_id: int, state: np.ndarray, at: Callabl
     z = measure.scaled(state)
     if not any(measure.noise):
         return at(z)
-    noise = _normal(z.shape, sample_id, "extrapolation") * (np.array(measure.noise) / measure.scaling.scale)[:, None, None]
+    sigma = np.array(measure.noise) / measure.scaling.scale
+    noise = _normal(z.shape, sample_id, "extrapolation") * sigma[:, None, None]
     weighted: list[tuple[float, Findings]] = []
     for more, weight in EXTRAPOLATION.items():
         # Both signs of the same noise: what is odd in it cancels.
@@ -325,9 +326,11 @@ class Stepped:
             shares, along = self._shares(trial, v), measure.fields(v)
             ahead = [[here.moved(along, share * trial.longest)] for share in shares]
             if trial.noise:
-                stirred = measure.fields(xi * (np.array(trial.noise) / measure.scaling.scale)[:, None, None])
-                off = np.sqrt(shares * trial.longest)
-                ahead = [[at.moved(stirred, sign * by) for sign in (1, -1)] for (at,), by in zip(ahead, off, strict=True)]
+                off = measure.fields(xi * (np.array(trial.noise) / measure.scaling.scale)[:, None, None])
+                ahead = [
+                    [at.moved(off, sign * np.sqrt(share * trial.longest)) for sign in (1, -1)]
+                    for (at,), share in zip(ahead, shares, strict=True)
+                ]
             # With the constant that noise leaves; otherwise there is none.
             powers = shares[:, None] ** np.arange(0 if trial.noise else 1, len(shares) + (not trial.noise))
             for key, observed in own.items():

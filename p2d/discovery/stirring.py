@@ -42,9 +42,7 @@ def choose_problem(bases: list[Problem], stirred: Stirred | None, snapshots: Sna
     return first if first and not sound(plain) and _cost(first, plain) < _cost(plain, first) else plain
 
 
-def rather_than_camera(
-    sharp: Begun, camera: Callable[[], Begun], snapshots: Snapshots
-) -> Problem | None:
+def rather_than_camera(sharp: Begun, camera: Callable[[], Begun], snapshots: Snapshots) -> Problem | None:
     """The problem with noise in the dynamics alone, where that is what short waves show; None for a camera's.
 
     Both are looked at without a kernel. There what a camera adds can be mistaken for noise in the dynamics only by an
@@ -73,8 +71,8 @@ def promising(bases: list[Problem], stirred: Stirred) -> bool:
 
 def _by_chance(problem: Problem, solution: Solution, stirred: Stirred) -> float:
     """What the variances of noise that is not there take off the misfit of an equation in FALSE_ALARM of ensembles."""
-    columns = stirred.rows.shape[2]
-    return float(chi2.isf(FALSE_ALARM, columns)) * problem.corrected.inflation(solution, len(solution.coefficients)) ** 2
+    inflation = problem.corrected.inflation(solution, len(solution.coefficients))
+    return float(chi2.isf(FALSE_ALARM, stirred.rows.shape[2])) * inflation**2
 
 
 def best_stirred(bases: list[Problem], stirred: Stirred, snapshots: Snapshots) -> Problem | None:
