@@ -73,9 +73,19 @@ class Diffusion:
         rows = np.einsum("kj,njp->nkp", self.across, rates.rows + self.stirred.rows @ self.share, optimize=True)
         return replace(rates, rows=rows, systematic=(lambda c: self.across @ known(c)) if known else None)
 
-    def held_out(self, rows: np.ndarray) -> np.ndarray:
-        """Rates [N, 40, P] of the observables that judge, with noise."""
-        return rows + self.stirred.held_out @ self.share
+    def held_out(self, rows: np.ndarray, rates: Rates) -> np.ndarray:
+        """Rates [N, 40, P] of the observables that judge, with noise.
+
+        They vary as the variances do, too, which follow the rates [N, J, P] of the fit; on average this is 0.
+        """
+        noise = weighted_mean(self.stirred.held_out, rates.runs)
+        identity = np.eye(len(self.weights.deviation))
+        follow = noise @ _least_squares(self._whitened_noise(rates.runs), self.weights.whiten(identity))
+        varying = np.einsum("kj,njp->nkp", follow, rates.rows + self.stirred.rows @ self.share, optimize=True)
+        return rows + self.stirred.held_out @ self.share - varying
+
+    def _whitened_noise(self, runs: np.ndarray | None) -> np.ndarray:
+        return self.weights.whiten(weighted_mean(self.stirred.rows, runs))
 
     def across_steps(self, rows: np.ndarray) -> np.ndarray:
         """What steps add [N, ORDERS, J] to what noise leaves alone."""

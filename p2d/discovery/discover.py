@@ -146,7 +146,8 @@ def choose_measure(states: np.ndarray, species: tuple[str, ...], grid: Grid, con
         terms, _operators(config, grid, reach), species, grid, scaling, own, (), smoothing, rounded, noise
     )
     walls = () if rounded or any(noise) else _walls(states, grid)
-    measure = replace(measure, stirred=config.dynamics_noise == "auto", walls=walls)
+    # What rounding leaves would pass for noise in the dynamics.
+    measure = replace(measure, stirred=config.dynamics_noise == "auto" and not rounded, walls=walls)
     z = np.stack([measure.smooth(measure.scaled(state)) for state in states])
     curved = grid.in_cells.laplacian(z)
     both = np.concatenate([z, curved], axis=1)[..., grid.inside(1)]

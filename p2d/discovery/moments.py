@@ -56,6 +56,7 @@ class Measure:
         rounded: whether they are 8-bit images.
         noise: standard deviation of white noise to be corrected for, of each species, in its unit.
         judges: observables that only judge; none where None.
+        tiles: along each axis, that few snapshots are taken apart into.
         stirred: whether noise in the dynamics is looked for.
         walls: values that a species is held to, such as 0, from below or above: its place, and the value.
     """
@@ -71,6 +72,7 @@ class Measure:
     rounded: bool = False
     noise: tuple[float, ...] = ()
     judges: Judges | None = None
+    tiles: int = 1
     stirred: bool = False
     walls: tuple[tuple[int, float], ...] = ()
 
@@ -109,6 +111,13 @@ class Measure:
                 "take a larger picture, a smaller --smoothing, or terms of lower order"
             )
         return inside.astype(np.float64)
+
+    @cached_property
+    def tile_masks(self) -> list[np.ndarray]:
+        """The cells of each tile, [H W] of 0 and 1."""
+        axes = [np.arange(n) * min(self.tiles, n) // n for n in self.grid.shape]
+        number = (axes[0][:, None] * self.tiles + axes[1]).ravel()
+        return [(number == n).astype(np.float64) for n in np.unique(number)]
 
     @property
     def margin(self) -> int:
@@ -200,9 +209,8 @@ def extrapolate(measure: Measure, sample_id: int, state: np.ndarray, at: Callabl
     z = measure.scaled(state)
     if not any(measure.noise):
         return at(z)
-    noise = (
-        _normal(z.shape, sample_id, "extrapolation") * (np.array(measure.noise) / measure.scaling.scale)[:, None, None]
-    )
+    sigma = np.array(measure.noise) / measure.scaling.scale
+    noise = _normal(z.shape, sample_id, "extrapolation") * sigma[:, None, None]
     weighted: list[tuple[float, Findings]] = []
     for more, weight in EXTRAPOLATION.items():
         # Both signs of the same noise: what is odd in it cancels.
@@ -237,10 +245,22 @@ class Rows:
         phi = measure.phi(z, smoothed)
         fields, cells, window = measure.fields(smoothed), measure.cells, measure.window
         within = phi if window is None else phi[:, window.ravel() > 0]
-        made = {"rows": measure.observables.rows(fields, phi) / cells, "gram": within @ within.T / cells}
+        made = {"rows": self._in_tiles(measure.observables, fields, phi), "gram": within @ within.T / cells}
         if measure.judges:
-            made["held_out"] = measure.judges.rows(fields, phi) / cells
+            made["held_out"] = self._in_tiles(measure.judges, fields, phi)
         return made | self._stirred(sample_id, z, fields)
+
+    def _in_tiles(self, own: Products | Smooth | Judges, fields: Fields, phi: np.ndarray) -> np.ndarray:
+        """Rates of observables for the terms, [J, C M]; of few snapshots of each tile, [T, J, C M].
+
+        Those of a tile are its cells' share of what sums by parts leave: with the others they make up the whole.
+        """
+        tiles = self.measure.tile_masks
+        if len(tiles) == 1:
+            return own.rows(fields, phi) / self.measure.cells
+        rows = own.rows(fields, np.concatenate([phi * mask for mask in tiles])) * len(tiles) / self.measure.cells
+        each = rows.reshape(len(rows), len(fields.z), len(tiles), len(phi))
+        return each.transpose(2, 0, 1, 3).reshape(len(tiles), len(rows), -1)
 
     def _stirred(self, sample_id: int, z: np.ndarray, fields: Fields) -> Findings:
         """What noise adds, Ito's term, less what walls take off it; and what each wall pushes."""
@@ -368,10 +388,10 @@ class Stepped:
             shares, along = self._shares(trial, v), measure.fields(v)
             ahead = [[here.moved(along, share * trial.longest)] for share in shares]
             if trial.noise:
-                stirred = measure.fields(xi * (np.array(trial.noise) / measure.scaling.scale)[:, None, None])
-                off = np.sqrt(shares * trial.longest)
+                off = measure.fields(xi * (np.array(trial.noise) / measure.scaling.scale)[:, None, None])
                 ahead = [
-                    [at.moved(stirred, sign * by) for sign in (1, -1)] for (at,), by in zip(ahead, off, strict=True)
+                    [at.moved(off, sign * np.sqrt(share * trial.longest)) for sign in (1, -1)]
+                    for (at,), share in zip(ahead, shares, strict=True)
                 ]
             # With the constant that noise leaves; otherwise there is none.
             powers = shares[:, None] ** np.arange(0 if trial.noise else 1, len(shares) + (not trial.noise))
