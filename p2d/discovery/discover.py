@@ -7,6 +7,7 @@ of the operators to choose from, until the length of the steps settles.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -36,6 +37,7 @@ from p2d.discovery.verdict import (
     Claims,
     few_doubt,
     judged_doubt,
+    symmetry_doubt,
 )
 from p2d.errors import UserError
 from p2d.fields import Grid, Operator
@@ -52,6 +54,8 @@ from p2d.systems.system import System
 
 PER_TERM = 1.6  # random observables for each free number, where there are too many species to enumerate them
 SMALLEST_FITS = 8  # of the spectrum, that a discovery keeps
+FEW_RUNS = 48  # below it snapshots are taken apart into tiles
+SMALLEST_TILE = 20  # cells along an axis
 DAMPED_AT = 8  # snapshots that are looked at for what damps
 EXAMINED = 256  # snapshots, at most, that are looked at for what speaks against them
 SURE = 0.95  # share of the resampled ensembles in which short waves are damped
@@ -79,6 +83,7 @@ def discover_equation(
     snapshots, seen = _examined(snapshots)
     _refuse_still_species(sample, snapshots.species, snapshots.grid)
     measure = measure or choose_measure(sample, snapshots.species, snapshots.grid, config)
+    measure = replace(measure, tiles=_tiles(snapshots))
     imbalance, error = _imbalance(sample, measure)
     still = imbalance < static.STATIC + error
     if few or (still and not any(measure.noise)):
@@ -94,7 +99,10 @@ def discover_equation(
     if measure.stirred and any(measure.noise) and config.noise_levels(len(snapshots.species)) is None and not still:
         others = ({"noise": ("0",)}, {"smoothing": "0"})
         sharp, camera = (
-            choose_measure(sample, snapshots.species, snapshots.grid, replace(config, **o)) for o in others
+            replace(
+                choose_measure(sample, snapshots.species, snapshots.grid, replace(config, **o)), tiles=measure.tiles
+            )
+            for o in others
         )
         problem = rather_than_camera(begin(sharp), lambda: begin(camera), snapshots)
     if problem is None:
@@ -117,6 +125,13 @@ def _examined(snapshots: Snapshots) -> tuple[Snapshots, tuple[Doubt, ...]]:
     # By runs as they are error bars are right.
     doubts = (replace(d, kind="joined") if d.kind == "dependent" else d for d in examination.doubts)
     return snapshots.in_runs(examination.runs), tuple(doubts)
+
+
+def _tiles(snapshots: Snapshots) -> int:
+    """Along each axis, that snapshots are taken apart into: of few, so that they give weights to all observables."""
+    along = [n for n in snapshots.grid.shape if n > 1]
+    wished = math.ceil((FEW_RUNS / max(snapshots.run_count, 1)) ** (1 / max(len(along), 1)))
+    return max(1, min(wished, min(along, default=1) // SMALLEST_TILE))
 
 
 def choose_measure(states: np.ndarray, species: tuple[str, ...], grid: Grid, config: DiscoverConfig) -> Measure:
@@ -277,10 +292,12 @@ class _Fitted:
         """What is known, for all that the snapshots themselves show."""
         evidence, problem = self.evidence, self.problem
         groups, count, _ = problem.rates.rows.shape
-        if groups < RUNS_PER_WEIGHT * fit.weighed(evidence.solution):
+        if groups / problem.uncorrected.dilution < RUNS_PER_WEIGHT * fit.weighed(evidence.solution):
             doubts = (few_doubt(self.snapshots.run_count, count), *doubts)
         if evidence.p_value < LEAST_P:
             doubts = (judged_doubt(evidence.p_value), *doubts)
+        if problem.symmetries:
+            doubts = (symmetry_doubt(len(problem.symmetries)), *doubts)
         kept, sets = tuple(evidence.kept.tolist()), evidence.stability.sets
         return Claims(
             velocity=evidence.velocity,

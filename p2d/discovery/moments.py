@@ -233,9 +233,9 @@ class Rows:
     measure: Measure
 
     def __call__(self, sample_id: int, state: np.ndarray) -> Findings:
-        """Of one snapshot [C, H, W]: rows [J, C M], gram [M, M], and held_out [L, C M] where L judge.
+        """Of T tiles of one snapshot [C, H, W]: rows [T, J, C M], gram [T, M, M], held_out [T, L, C M] where L judge.
 
-        And of noise in the dynamics of each species, of variance 1 in z: stirred [J, C], stirred_held_out [40, C].
+        And of noise in the dynamics of each species, of variance 1 in z: stirred [J, C], stirred_held_out [L, C].
         """
         return extrapolate(self.measure, sample_id, state, lambda z: self._at(sample_id, z))
 
@@ -244,20 +244,21 @@ class Rows:
         smoothed = measure.smooth(z)
         phi = measure.phi(z, smoothed)
         fields, cells, window = measure.fields(smoothed), measure.cells, measure.window
-        within = phi if window is None else phi[:, window.ravel() > 0]
-        made = {"rows": self._in_tiles(measure.observables, fields, phi), "gram": within @ within.T / cells}
+        within = phi if window is None else phi * window.ravel()
+        gram = np.stack([within * mask @ within.T for mask in measure.tile_masks]) * len(measure.tile_masks) / cells
+        made = {"rows": self._in_tiles(measure.observables, fields, phi), "gram": gram}
         if measure.judges:
             made["held_out"] = self._in_tiles(measure.judges, fields, phi)
         return made | self._stirred(sample_id, z, fields)
 
     def _in_tiles(self, own: Products | Smooth | Judges, fields: Fields, phi: np.ndarray) -> np.ndarray:
-        """Rates of observables for the terms, [J, C M]; of few snapshots of each tile, [T, J, C M].
+        """Rates of observables for the terms, of each tile, [T, J, C M].
 
-        Those of a tile are its cells' share of what sums by parts leave: with the others they make up the whole.
+        They are its cells' share of what sums by parts leave: with the others they make up the whole.
         """
         tiles = self.measure.tile_masks
         if len(tiles) == 1:
-            return own.rows(fields, phi) / self.measure.cells
+            return own.rows(fields, phi)[None] / self.measure.cells
         rows = own.rows(fields, np.concatenate([phi * mask for mask in tiles])) * len(tiles) / self.measure.cells
         each = rows.reshape(len(rows), len(fields.z), len(tiles), len(phi))
         return each.transpose(2, 0, 1, 3).reshape(len(tiles), len(rows), -1)
@@ -425,7 +426,8 @@ def refuse_not_finite(means: Means, count: int, terms: list[str]) -> None:
     if not means.broken:
         return
     of_all = f"of {count} looked at"
-    known = {i: np.isfinite(findings["gram"]) for i, findings in means.broken.items() if "gram" in findings}
+    grams = {i: findings["gram"] for i, findings in means.broken.items() if "gram" in findings}
+    known = {i: np.isfinite(gram.reshape(-1, *gram.shape[-2:]).sum(axis=0)) for i, gram in grams.items()}
     for k, term in enumerate(terms):
         # Of values that are not finite, nothing is known.
         singular = [i for i, finite in known.items() if not finite[k, k] and finite.any()]

@@ -19,7 +19,7 @@ KNOWN = 0.01  # 1 - cosine with the true velocity, below which it is known
 LEAST_P = 1e-3  # probability under chance, below which held-out observables speak against the equation
 STABLE = 0.9  # share of the resampled ensembles that have to keep each of the terms
 # Kinds of doubt that speak against the terms alone, and against nothing: snapshots joined to runs count as one.
-OF_TERMS = ("rounded", "symmetry")
+OF_TERMS = ("rounded",)
 OF_NONE = ("joined",)
 
 
@@ -110,6 +110,16 @@ def judged_doubt(p_value: float) -> Doubt:
         "judges",
         f"the equation does not keep the averages that it should (p = {p_value:.1g}): the library lacks terms, "
         "pictures are blurred, binned or compressed, the system still changes, or there are several of them",
+    )
+
+
+def symmetry_doubt(count: int) -> Doubt:
+    """That velocities without diffusion keep the ensemble as well."""
+    others = "another velocity" if count == 1 else f"{count} other velocities"
+    return Doubt(
+        "symmetry",
+        f"{others} without diffusion, such as that of a turning phase, keeps the ensemble as well: of it the velocity may "
+        "hold any share, which no snapshot tells; two frames at a known distance in time do",
     )
 
 

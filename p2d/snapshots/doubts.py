@@ -134,7 +134,7 @@ def _of_blocks(states: np.ndarray, grid: Grid, runs: np.ndarray) -> Iterator[Dou
     if excess > 1:
         along = ("rows", "columns")[axis]
         yield Doubt(
-            "rounded",
+            "compressed",
             f"neighbouring {along} jump every 8 cells, as JPEG and mosaics of a camera leave it; Laplacians are those "
             "of the blocks; save without loss (PNG, TIFF, .npy)",
             {"excess": excess},
