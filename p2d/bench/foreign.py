@@ -1,4 +1,4 @@
-"""Solvers that share no step with p2d's own: Runge-Kutta, Fourier modes, noise in the dynamics.
+"""Solvers that share no step with p2d's own: Runge-Kutta, and Fourier modes.
 
 They are for data of which p2d has to find out what made them. All are of periodic grids, in float32, of systems whose
 only operators are Laplacians of species.
@@ -16,7 +16,6 @@ from p2d.fields import STENCILS, Grid, Operator
 from p2d.systems import expressions, kernels
 from p2d.systems.system import System
 
-BLOCK = 16  # steps whose noise is drawn at a time
 TOGETHER = 8  # snapshots advanced together in Fourier modes
 
 SOURCE = '''"""Generated from the text of a system."""
@@ -55,16 +54,6 @@ def rk4(state, c, edge, corner, dt, steps):
         rates(x, c, edge, corner, k)
         total += k
         state += sixth * total
-
-@numba.njit(nogil=True, cache=True)
-def kicked(state, c, edge, corner, dt, kicks):
-    count, height, width = state.shape
-    x = np.zeros((count, height + 2, width + 2), np.float32)
-    k = np.zeros_like(state)
-    for n in range(len(kicks)):
-        x[:, 1:-1, 1:-1] = state
-        rates(x, c, edge, corner, k)
-        state += np.float32(dt) * k + kicks[n]
 '''
 
 
@@ -82,24 +71,6 @@ def runge_kutta(
     out = np.array(states, np.float32)
     for state in out:
         kernel.rk4(state, constants, *_weights(grid, operator), dt, steps)
-    return out
-
-
-def euler_maruyama(
-    states: np.ndarray, system: System, grid: Grid, dt: float, steps: int, kicks: np.ndarray, seed: int
-) -> np.ndarray:
-    """States [N, C, H, W] after so many Euler steps, each followed by white noise.
-
-    Args:
-        kicks: standard deviation of the noise of a step, sigma sqrt(dt), of each species [C].
-    """
-    rng = np.random.Generator(np.random.SFC64(seed))  # the quickest; one stream, as the runs are always the same
-    kernel, constants = _compiled(system)
-    out, sizes = np.array(states, np.float32), kicks.astype(np.float32)[:, None, None]
-    for state in out:
-        for begin in range(0, steps, BLOCK):
-            noise = rng.standard_normal((min(BLOCK, steps - begin), *state.shape), np.float32)
-            kernel.kicked(state, constants, *_weights(grid, "5-point"), dt, sizes * noise)
     return out
 
 

@@ -15,6 +15,7 @@ from p2d.systems import initial, stepping
 from p2d.systems.reading import catalogue
 from p2d.systems.stepping import Scheme
 from p2d.systems.system import System
+from p2d.systems.wiener import Wiener
 
 HELD_OUT = 8  # snapshots beside those of a case, on which its velocity is judged
 PERTURBED = 0.1  # parameters are off those of a preset by up to this share
@@ -22,17 +23,20 @@ EXPONENTS = ("n",)
 PILOT = (6, 48)  # runs and their size, on which parameters are tried before more is spent on them
 SPARE = 0.15  # more runs than asked for, as some die
 GRAY_SCOTT = 0.5  # share of the draws
-CELL_STEPS = 8e9  # of the simulation of a case: 4 s of one core; smaller or fewer snapshots of slow systems
+CELL_STEPS = 1e10  # of the simulation of a case: 5 s of one core; smaller or fewer snapshots of slow systems
 LEAST = 16  # snapshots
 SMALLEST = 48  # rows and columns
 # Mean square rate beside that of the terms of diffusion, of the species that moves most.
 MOVES, STILL = 5e-3, 2e-4
-CHANGED, SURE = 0.03, 3.5  # relative change of a mean over the second half of the burn-in, in standard errors too
+CHANGED, SURE = 0.015, 3.0  # relative change of a mean over the second half of the burn-in, in standard errors too
 # Systems that a foreign solver carries on: those of few steps.
 FOREIGN = ("gray_scott", "barkley", "cyclic_competition", "lambda_omega")
+# Some patterns still change by a few percent where their presets end, and those of other parameters may be slower.
+LONGER, SHORT = 1.5, 10_000  # burn-in, beside that of presets of at most so many steps
 TRIES = 12  # of parameters around one preset
 ENOUGH_TRIES = 200  # of all
 FINE = 8  # Euler steps in a step, whose ensembles those of no step size go on from
+NOISY = 4  # eighths of a burn-in with noise in the dynamics, after one without
 LAST_STEPS = {"rk4": 600, "spectral": 400}  # steps of time that another solver goes on for
 FOURIER_STEP = 2  # of its steps: in Fourier modes they may be longer
 
@@ -72,7 +76,7 @@ class Wish:
         scheme: euler, rk4 or noise.
         operator: of the Laplacian; spectral implies a Runge-Kutta scheme.
         static: patterns that stand still in place of those that move.
-        share: of the burn-in that is simulated.
+        share: of the preset's burn-in that is simulated; 1: all that it takes to settle.
         kick: standard deviation of a step's noise, as a share of a species' range.
         systems: names to draw from; all when empty.
         preset: the one to draw around, of the one system.
@@ -94,7 +98,7 @@ class Wish:
     @property
     def is_foreign(self) -> bool:
         """Whether a foreign solver carries the patterns on."""
-        return self.scheme != "euler" or self.operator == "spectral"
+        return self.scheme == "rk4" or self.operator == "spectral"
 
     def affordable(self, steps: int) -> Wish:
         """The wish with a smaller grid, and then with fewer runs, where so many steps are too much for it."""
@@ -111,7 +115,7 @@ class Wish:
         """Of a burn-in, beside that of Euler steps alone."""
         if self.operator == "spectral":
             return 1.5 + 57_000 / steps
-        return {"euler": 1.0, "rk4": 2 + 20_000 / steps, "noise": 5.0}[self.scheme]
+        return {"euler": 1.0, "rk4": 2 + 20_000 / steps, "noise": 1 + 11 * NOISY / 8}[self.scheme]
 
 
 def draw_scene(rng: np.random.Generator, wish: Wish) -> Scene:
@@ -175,7 +179,7 @@ def _perturbed(rng: np.random.Generator, system: System, reach: float) -> System
 
 def _simulated(rng: np.random.Generator, wish: Wish, system: System) -> Scene | None:
     """The scene of a system, or None where its patterns die, stand still or move when they should not, or change."""
-    seed, wish = int(rng.integers(2**31)), wish.affordable(system.run.steps)
+    seed, wish = int(rng.integers(2**31)), wish.affordable(burn_in(system))
     grid = Grid((wish.size, wish.size), system.run.spacing)
     pilot_grid = Grid((PILOT[1], PILOT[1]), system.run.spacing)
     wanted = wish.count + HELD_OUT
@@ -201,12 +205,18 @@ def _simulated(rng: np.random.Generator, wish: Wish, system: System) -> Scene | 
     return Scene(system, grid, wish.operator, states) if good else None
 
 
+def burn_in(system: System, share: float = 1.0) -> int:
+    """Steps of a burn-in: a share of the preset's, or as many as it takes to settle."""
+    longer = LONGER if system.run.steps <= SHORT and share == 1 else 1.0
+    return int(system.run.steps * share * longer)
+
+
 def _euler_burnt_in(
     system: System, grid: Grid, seed: int, runs: int, operator: Operator, share: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """States [runs, C, H, W] half way, and after this share of the burn-in."""
     begin = initial.initial_states(system, seed, np.arange(runs), grid.shape)
-    steps, dt = int(system.run.steps * share), system.run.dt
+    steps, dt = burn_in(system, share), system.run.dt
     near: Operator = "9-point" if operator == "spectral" else operator
     half = _euler(begin, system, grid, dt, steps // 2, near)
     return half, _euler(half, system, grid, dt, steps - steps // 2, near)
@@ -230,8 +240,10 @@ def _gone_on(seed: int, wish: Wish, system: System, grid: Grid, states: np.ndarr
     """
     dt, steps = system.run.dt, system.run.steps // 8
     if wish.scheme == "noise":
-        kicks = wish.kick * states.max(axis=(0, 2, 3)) - wish.kick * states.min(axis=(0, 2, 3))
-        made = foreign.euler_maruyama(states, system, grid, dt, min(2 * steps, 2000), kicks, seed)
+        # No limits, at which noise would be another.
+        free, sigma = replace(system, limits={}), wish.kick * np.ptp(states, axis=(0, 2, 3)) / np.sqrt(dt)
+        noise = Wiener(tuple(sigma.tolist()), seed, np.arange(len(states)))
+        made = stepping.run(states, free, Scheme(grid, dt, wish.operator), NOISY * steps, "cpu", 1, noise)
     elif wish.operator == "spectral":
         fine = _euler(states, _fourth_order(system, grid), grid, dt / 4, 4 * steps, "9-point")
         made = foreign.fourier_modes(fine, system, grid, FOURIER_STEP * dt, LAST_STEPS["spectral"] // FOURIER_STEP)
