@@ -30,11 +30,13 @@ def simulate(*preset: str, out: str | Path = "runs", **settings: Any) -> Dataset
     Args:
         preset: names of presets; the system's first, such as 'waves' of Gray-Scott, when none is given.
         out: output folder; the dataset goes to OUT/data/NAME.
-        settings: see SimulateConfig.
+        settings: see SimulateConfig; dynamics_noise may be one number.
 
     Raises:
         UserError: settings that are not possible, or differ from those of the dataset that is there.
     """
+    if isinstance(noise := settings.get("dynamics_noise"), int | float):
+        settings["dynamics_noise"] = (noise,)
     config = SimulateConfig(preset=preset, **settings)
     return simulate_here(config, DATA.place(out, config.dataset_name))
 
@@ -51,6 +53,7 @@ def discover(
     operator: Literal["auto", Operator] = "auto",
     noise: float | Sequence[float] | str = "auto",
     smoothing: float | str = "auto",
+    dynamics_noise: Literal["auto", "none"] = "auto",
     bootstrap: int = 100,
     seed: int = 0,
     species: Sequence[str] | None = None,
@@ -75,6 +78,7 @@ def discover(
         operator: of the Laplacians and slopes; 'auto': the one that needs the fewest terms.
         noise: standard deviation of white noise in the snapshots, of all species or of each; 'auto': told from them.
         smoothing: width in cells of the kernel they are seen through; 'auto': 1.5 where there is noise, or none.
+        dynamics_noise: white noise in the dynamics; 'auto': fitted where the snapshots ask for it.
         bootstrap: resamples for the error bars.
         seed: of the resamples.
         species: names of those of an array; u, v or a, b, c, ... when None.
@@ -98,6 +102,7 @@ def discover(
         operator,
         tuple(map(str, levels)),
         str(smoothing),
+        dynamics_noise,
         bootstrap,
         seed,
     )

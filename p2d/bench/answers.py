@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from p2d.bench.scenes import Scene
 from p2d.config import DiscoverConfig
 from p2d.discovery.library import choose_library
 from p2d.fields import Grid, Operator
@@ -105,6 +106,7 @@ class Case:
         grid: what is said of it.
         settings: of p2d.discover, beside.
         truth: the right answer.
+        scene: what they were made of, the first where there are two.
     """
 
     seed: int
@@ -117,6 +119,7 @@ class Case:
     grid: Grid
     settings: Settings
     truth: Truth
+    scene: Scene
 
     @property
     def arguments(self) -> Settings:

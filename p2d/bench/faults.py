@@ -76,6 +76,7 @@ def plain(scene: Scene, settings: dict[str, Any] | None = None, **truth: Any) ->
         "grid": scene.grid,
         "settings": settings,
         "truth": Truth(terms, small, **answer),
+        "scene": scene,
     }
 
 
@@ -325,9 +326,10 @@ def affine(draw: Draw) -> Made:
 
 
 def static(draw: Draw) -> Made:
-    """A pattern that stands still: no velocity may be claimed, and no terms."""
+    """A pattern that stands still: no velocity may be claimed, and no terms but those of its steady state."""
     made = plain(draw.scene(static=True))
-    return made | {"truth": Truth(None, {}, (), knowable=False, terms_knowable=False)}
+    truth = replace(made["truth"], judged=(), knowable=False, terms_knowable=False)
+    return made | {"truth": truth}
 
 
 def swapped(draw: Draw) -> Made:

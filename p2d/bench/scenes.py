@@ -21,7 +21,7 @@ PERTURBED = 0.1  # parameters are off those of a preset by up to this share
 EXPONENTS = ("n",)
 PILOT = (6, 48)  # runs and their size, on which parameters are tried before more is spent on them
 SPARE = 0.15  # more runs than asked for, as some die
-GRAY_SCOTT = 0.5  # share of the draws, as the others' presets that move are of nine systems
+GRAY_SCOTT = 0.5  # share of the draws
 CELL_STEPS = 8e9  # of the simulation of a case: 4 s of one core; smaller or fewer snapshots of slow systems
 LEAST = 16  # snapshots
 SMALLEST = 48  # rows and columns
@@ -143,10 +143,13 @@ def _draw_preset(rng: np.random.Generator, wish: Wish) -> tuple[str, str]:
     presets = [p for p in presets_that(wish.static) if p[0] in names]
     if wish.is_foreign:
         presets = [(name, preset) for name, preset in presets if foreign.is_plain(catalogue()[name].at(preset))]
-    own = [p for p in presets if p[0] == "gray_scott"]
-    others = [p for p in presets if p[0] != "gray_scott"]
-    chosen = own if own and (not others or rng.random() < GRAY_SCOTT) else others
-    return chosen[int(rng.integers(len(chosen)))]
+    systems = sorted({name for name, _ in presets})
+    others = [name for name in systems if name != "gray_scott"]
+    # Half of the draws are Gray-Scott's, which has as many presets as all others.
+    of_gray_scott = "gray_scott" in systems and (not others or rng.random() < GRAY_SCOTT)
+    chosen = "gray_scott" if of_gray_scott else others[int(rng.integers(len(others)))]
+    own = [preset for name, preset in presets if name == chosen]
+    return chosen, own[int(rng.integers(len(own)))]
 
 
 @cache

@@ -271,6 +271,10 @@ class DiscoverConfig(Config):
     smoothing: Annotated[
         str, option(help="width in cells of the kernel they are seen through; auto: 1.5 where there is noise, or none")
     ] = "auto"
+    dynamics_noise: Annotated[
+        Literal["auto", "none"],
+        option(help="white noise in the dynamics, dc = v dt + sigma dW; auto: fitted where the snapshots ask for it"),
+    ] = "auto"
     bootstrap: Annotated[int, option(help="resamples of the snapshots for the error bars"), least(2)] = 100
     seed: Annotated[int, option(help="seed of the resamples"), least(0)] = 0
 

@@ -15,17 +15,19 @@ import numpy as np
 from p2d.config import DiscoverConfig
 from p2d.discovery import clock, fit, observables
 from p2d.discovery.coordinates import expanded, ranged, standardised
+from p2d.discovery.diffusion import Stirred
 from p2d.discovery.evidence import Evidence
 from p2d.discovery.fit import Rates
 from p2d.discovery.judges import Judges
 from p2d.discovery.known import Known, named
-from p2d.discovery.library import choose_library, free_library
-from p2d.discovery.moments import SMOOTHING, Measure, Rows, extrapolate
+from p2d.discovery.library import FREE, choose_library, free_library
+from p2d.discovery.moments import CUT_OFF, SMOOTHING, Measure, Rows, extrapolate
 from p2d.discovery.observables import ENUMERATED, Products, Smooth
-from p2d.discovery.problem import Problem, choose_operator
+from p2d.discovery.problem import Problem
 from p2d.discovery.rates import measure_runs, rates_of
 from p2d.discovery.result import Discovery
 from p2d.discovery.steady import Steady
+from p2d.discovery.stirring import Begun, choose_problem, rather_than_camera
 from p2d.discovery.verdict import (
     LEAST_P,
     LEAST_RUNS,
@@ -40,18 +42,21 @@ from p2d.fields import Grid, Operator
 from p2d.flow.solve import standard_error, weighted_mean
 from p2d.snapshots import noise as noises
 from p2d.snapshots import static
-from p2d.snapshots.doubts import Doubt
+from p2d.snapshots.doubts import Doubt, examine
 from p2d.snapshots.noise import LOOKED_AT
 from p2d.snapshots.passes import Findings, Means, Snapshots
 from p2d.snapshots.rounding import is_rounded
+from p2d.snapshots.store import evenly
 from p2d.systems import expressions
 from p2d.systems.system import System
 
 PER_TERM = 1.6  # random observables for each free number, where there are too many species to enumerate them
 SMALLEST_FITS = 8  # of the spectrum, that a discovery keeps
 DAMPED_AT = 8  # snapshots that are looked at for what damps
+EXAMINED = 256  # snapshots, at most, that are looked at for what speaks against them
 SURE = 0.95  # share of the resampled ensembles in which short waves are damped
 BALANCE_DRAWS = 20
+WALL = 1e-4  # share of the cells that have the very least, or the largest value, from which it is a wall
 
 
 def discover_equation(
@@ -64,24 +69,54 @@ def discover_equation(
         system: that the snapshots are known to be of: its unit of time is taken, and where nothing moves its terms.
 
     Raises:
-        UserError: fewer than 8 runs, nothing but noise, or what is not finite.
+        UserError: fewer than 8 runs, unless a system is named, nothing but noise, or what is not finite.
     """
-    refuse_few_runs(snapshots.run_count)
+    few = snapshots.run_count < LEAST_RUNS
+    if few and (config.library == FREE or not snapshots.run_count):
+        refuse_few_runs(snapshots.run_count)
     library = choose_library(config, snapshots.species, snapshots.grid)
     sample = snapshots.some(LOOKED_AT)
-    seen: tuple[Doubt, ...] = ()
+    snapshots, seen = _examined(snapshots)
     _refuse_still_species(sample, snapshots.species, snapshots.grid)
     measure = measure or choose_measure(sample, snapshots.species, snapshots.grid, config)
     imbalance, error = _imbalance(sample, measure)
     still = imbalance < static.STATIC + error
-    if any(measure.noise) or not still:
-        first = measure_runs(snapshots, Rows(measure), library)
-        _refuse_noise_alone(first, measure)
-    if still:
+    if few or (still and not any(measure.noise)):
         return Steady(snapshots, measure, config, max(imbalance, error), system).discovery(library)
-    problems = (Problem.of(library, measure, first, operator, sample[:DAMPED_AT]) for operator in measure.operators)
-    problem = choose_operator([one for each in problems for one in each.beside_symmetries()], snapshots)
+
+    def begin(own: Measure) -> Begun:
+        first = measure_runs(snapshots, Rows(own), library)
+        _refuse_noise_alone(first, own)
+        bases = [Problem.of(library, own, first, operator, sample[:DAMPED_AT]) for operator in own.operators]
+        return bases, Stirred.of_pass(first, own) if own.stirred else None
+
+    problem = None
+    if measure.stirred and any(measure.noise) and config.noise_levels(len(snapshots.species)) is None and not still:
+        others = ({"noise": ("0",)}, {"smoothing": "0"})
+        sharp, camera = (
+            choose_measure(sample, snapshots.species, snapshots.grid, replace(config, **o)) for o in others
+        )
+        problem = rather_than_camera(begin(sharp), lambda: begin(camera), snapshots)
+    if problem is None:
+        begun = begin(measure)
+        if still:
+            return Steady(snapshots, measure, config, max(imbalance, error), system).discovery(library)
+        problem = choose_problem(*begun, snapshots)
     return _Fitted(problem, snapshots, config, system).discovery(imbalance, seen)
+
+
+def _examined(snapshots: Snapshots) -> tuple[Snapshots, tuple[Doubt, ...]]:
+    """What speaks against the snapshots; and these in runs as they show them, where all of them could be looked at."""
+    ids = evenly(snapshots.sample_ids, EXAMINED)
+    runs = snapshots.runs_of(ids)
+    given = len(np.unique(runs)) < len(ids)
+    examination = examine(snapshots.states_of(ids), snapshots.species, snapshots.grid, runs if given else None)
+    joined = len(np.unique(examination.runs)) < len(np.unique(runs))
+    if not joined or len(ids) < len(snapshots.sample_ids):
+        return snapshots, examination.doubts
+    # By runs as they are error bars are right.
+    doubts = (replace(d, kind="joined") if d.kind == "dependent" else d for d in examination.doubts)
+    return snapshots.in_runs(examination.runs), tuple(doubts)
 
 
 def choose_measure(states: np.ndarray, species: tuple[str, ...], grid: Grid, config: DiscoverConfig) -> Measure:
@@ -110,14 +145,24 @@ def choose_measure(states: np.ndarray, species: tuple[str, ...], grid: Grid, con
     measure = Measure(
         terms, _operators(config, grid, reach), species, grid, scaling, own, (), smoothing, rounded, noise
     )
+    walls = () if rounded or any(noise) else _walls(states, grid)
+    # What rounding leaves would pass for noise in the dynamics.
+    measure = replace(measure, stirred=config.dynamics_noise == "auto" and not rounded, walls=walls)
     z = np.stack([measure.smooth(measure.scaled(state)) for state in states])
     curved = grid.in_cells.laplacian(z)
     both = np.concatenate([z, curved], axis=1)[..., grid.inside(1)]
     spread = tuple((both.std(axis=(0, 2)) + np.finfo(float).tiny).tolist())
     if isinstance(own, Smooth):
         own = replace(own, spread=spread)
-    judges = Judges.of(z, grid, measure.margin, noisy=any(noise))
+    judges = Judges.of(z, grid, measure.margin, (smoothing, CUT_OFF[grid.is_closed]), noisy=any(noise))
     return replace(measure, observables=own, spread=spread, judges=judges)
+
+
+def _walls(states: np.ndarray, grid: Grid) -> tuple[tuple[int, float], ...]:
+    """The least and the largest values of species that too many cells have for chance."""
+    cells = states[..., grid.inside(0)]
+    ends = [(s, float(end)) for s in range(cells.shape[1]) for end in (cells[:, s].min(), cells[:, s].max())]
+    return tuple((s, end) for s, end in ends if np.mean(cells[:, s] == end) > WALL)
 
 
 def _operators(config: DiscoverConfig, grid: Grid, reach: int) -> tuple[Operator, ...]:
@@ -183,7 +228,10 @@ def measure_misfits(systems: dict[str, System], snapshots: Snapshots, measure: M
 def refuse_few_runs(count: int) -> None:
     """Refuse too few independent snapshots for an equation."""
     if count < LEAST_RUNS:
-        raise UserError(f"{count} living runs are too few for an equation: at least {LEAST_RUNS} are needed")
+        raise UserError(
+            f"{count} living runs are too few for an equation: at least {LEAST_RUNS} are needed, or one that stands "
+            "still and the name of its system, --library SYSTEM"
+        )
 
 
 def _refuse_still_species(states: np.ndarray, species: tuple[str, ...], grid: Grid) -> None:
@@ -254,6 +302,7 @@ class _Fitted:
         misfit = float(solution.statistics[0] - subset.freedom) / self.snapshots.run_count
         frequency = library.name_terms(library.ties @ evidence.stability.frequency) if library.sparse else None
         unit = self._unit(free, draws)
+        noise = self._noise(free, draws, subset.inflation(solution), unit)
         free = free * unit.factors[0]
         draws = [draw * factor for draw, factor in zip(draws, unit.factors[1:], strict=True)]
         slower = abs(unit.factors[0])
@@ -273,7 +322,9 @@ class _Fitted:
             snapshots=len(self.snapshots.sample_ids),
             claims=self.claims(doubts),
             unit_of_time=unit.name,
-            directed=directed or unit.directed,
+            directed=directed or unit.directed or bool(noise),
+            dynamics_noise={s: sigma for s, (sigma, _) in noise.items()},
+            dynamics_noise_errors={s: error for s, (_, error) in noise.items()},
         )
 
     def _resampled(self, subset: Rates, solution: fit.Solution, free: np.ndarray) -> tuple[list[np.ndarray], bool]:
@@ -286,6 +337,24 @@ class _Fitted:
             alike.append(speed @ (problem.rates.root @ own) > 0)
             draws.append(free + subset.inflation(solution) * (own - free))
         return draws, bool(problem.damped(free)) and float(np.mean(alike)) >= SURE
+
+    def _noise(
+        self, free: np.ndarray, draws: list[np.ndarray], inflation: float, unit: _Unit
+    ) -> dict[str, tuple[float, float]]:
+        """Sigma of noise in the dynamics, and its error over the resamples, by species; {} where there is none."""
+        problem, species = self.problem, self.snapshots.species
+        if not problem.diffusion:
+            return {}
+        variance = problem.diffusion.variances(free) * unit.factors[0]
+        sigma = np.sqrt(np.maximum(variance, 0.0))
+        plain = [free + (draw - free) / inflation for draw in draws]
+        resampled = problem.diffusion.resampled(problem.corrected, plain, self.config.seed)
+        own = np.stack([v * factor for v, factor in zip(resampled, unit.factors[1:], strict=True)])
+        error = inflation * own.std(axis=0) / (2 * np.maximum(sigma, np.finfo(float).tiny))
+        return {
+            species[s]: (float(a), float(b))
+            for s, a, b in zip(problem.diffusion.stirred.species, sigma, error, strict=True)
+        }
 
     def _unit(self, free: np.ndarray, draws: list[np.ndarray]) -> _Unit:
         """The unit of time: what is known, or told by the times of frames, or of the system; otherwise a convention."""

@@ -8,7 +8,8 @@ leave is tested as one: Hotelling's T^2 of as many principal components as the n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,13 +19,14 @@ from p2d.discovery import fit
 from p2d.discovery.fit import Solution, Stability
 from p2d.discovery.library import Library
 from p2d.discovery.problem import Problem
-from p2d.discovery.verdict import Alternative
+from p2d.discovery.verdict import SIGNIFICANT, Alternative
 from p2d.flow.solve import weighted_mean
 from p2d.systems import writing
 
 RUNS_PER_COMPONENT = 3  # of the runs, for each component that is tested
 NULL = 1e-6  # share of the largest variance of a component, below which there is none
 CONFIDENCE = 0.95  # of the bound on the velocity
+WITHIN, LENGTHS = 3.0, 25  # errors of the length of explicit steps, and how many lengths within them are looked at
 OUTSIDE = 0.5  # of a unit velocity, that is none of the kept terms'
 
 
@@ -51,10 +53,31 @@ class Evidence:
 
     @cached_property
     def p_values(self) -> tuple[float, float]:
-        """Of the judges, and of these and the fit together: how likely chance is to leave as much."""
-        judges, doubt, left = self._judged, self._doubt, self._left
-        both = _tested(np.concatenate([judges, left], axis=1), np.append(doubt, np.zeros(left.shape[1])), self._runs)
-        return self._test.p_value, both.p_value
+        """Of the judges, and of these and the fit together: how likely chance is to leave as much.
+
+        Each of explicit steps of that length, within what is known of it, that leaves least.
+        """
+        judges, both = zip(*(evidence._own_p_values for evidence in self._at_lengths), strict=True)
+        return max(judges), max(both)
+
+    @property
+    def _own_p_values(self) -> tuple[float, float]:
+        judges, left = self._judged, self._left
+        both = _tested(np.concatenate([judges, left], axis=1), self._runs)
+        return _tested(judges, self._runs).p_value, both.p_value
+
+    @property
+    def _at_lengths(self) -> Iterator[Evidence]:
+        """The same with explicit steps of each of some lengths."""
+        steps = self.problem.steps
+        if steps is None:
+            yield self
+            return
+        off = min(steps.error, steps.longest) * np.linspace(-WITHIN, WITHIN, LENGTHS)
+        for length in np.unique(np.clip(steps.length + off, 0.0, steps.longest)):
+            # Known to be as long: a rate is then what it is for steps of this length.
+            known = replace(steps, length=float(length), error=float(length) / (2 * SIGNIFICANT))
+            yield replace(self, problem=replace(self.problem, steps=known))
 
     @property
     def p_value(self) -> float:
@@ -86,7 +109,7 @@ class Evidence:
 
     @cached_property
     def _test(self) -> _Test:
-        return _tested(self._judged, self._doubt, self._runs)
+        return _tested(self._judged, self._runs)
 
     @property
     def _runs(self) -> np.ndarray:
@@ -96,13 +119,7 @@ class Evidence:
     @cached_property
     def _held_out(self) -> np.ndarray:
         """Rates of the judges for each free number with what steps add, means over the groups of runs, [N, L, P]."""
-        return self.problem.steps.completed(self.problem.held_out) if self.problem.steps else self.problem.held_out
-
-    @cached_property
-    def _doubt(self) -> np.ndarray:
-        """Error of the judges' rates that all runs share, as steps are not known better, [L]."""
-        steps = self.problem.steps
-        return steps.added(self.problem.held_out, self.free)[1] if steps else np.zeros(self._held_out.shape[1])
+        return self.problem.steps.completed(self.problem.judging) if self.problem.steps else self.problem.judging
 
     @cached_property
     def _parts(self) -> tuple[np.ndarray, ...]:
@@ -189,11 +206,11 @@ class _Test:
         return self.whiten @ effects
 
 
-def _tested(rates: np.ndarray, shared: np.ndarray, runs: np.ndarray) -> _Test:
-    """Whether rates [N, L], means over groups of so many runs, are 0 but for chance and a shared error [L]."""
+def _tested(rates: np.ndarray, runs: np.ndarray) -> _Test:
+    """Whether rates [N, L], means over groups of so many runs, are 0 on average but for chance."""
     groups, mean = len(rates), weighted_mean(rates, runs)
     centred = rates - mean
-    covariance = (centred.T * runs) @ centred / (groups - 1) / runs.sum() + np.outer(shared, shared)
+    covariance = (centred.T * runs) @ centred / (groups - 1) / runs.sum()
     deviation = np.sqrt(np.diag(covariance)) + np.finfo(float).tiny
     values, vectors = np.linalg.eigh(covariance / np.outer(deviation, deviation))
     values, vectors = values[::-1], vectors[:, ::-1]

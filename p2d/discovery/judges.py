@@ -23,7 +23,7 @@ import scipy.fft
 import torch
 from scipy.ndimage import gaussian_filter
 
-from p2d.discovery.observables import Fields, fast
+from p2d.discovery.observables import Covariance, Fields, fast
 from p2d.fields import Edge, Grid
 from p2d.training.randomness import stream_seed
 
@@ -49,6 +49,7 @@ class Judges:
         spread: by the name of each field that filters are made of, its standard deviation in each species, [C].
         grid: of the snapshots; lengths are counted in cells.
         margin: cells at unknown edges that are left out beside those that filters reach.
+        kernel: width in cells, and widths at its end, of the kernel that the fields are seen through.
     """
 
     kinds: tuple[str, ...]
@@ -56,9 +57,10 @@ class Judges:
     spread: tuple[tuple[str, tuple[float, ...]], ...]
     grid: Grid
     margin: int = 0
+    kernel: tuple[float, float] = (0.0, CUT_OFF)
 
     @classmethod
-    def of(cls, z: np.ndarray, grid: Grid, margin: int, *, noisy: bool) -> Judges:
+    def of(cls, z: np.ndarray, grid: Grid, margin: int, kernel: tuple[float, float], *, noisy: bool) -> Judges:
         """Of snapshots like these, standardised and smoothed, [N, C, H, W]."""
         # At mirror edges filters would reach round the grid: they are left out as open ones are.
         rows, columns = grid.edges
@@ -71,7 +73,7 @@ class Judges:
             for name, stencil in _stencils(kind, grid.shape, reach):
                 fields = _filtered(z, _symbol(stencil, grid.shape))[..., grid.inside(margin + reach)]
                 made[name] = tuple((fields.std(axis=(0, 2)) + np.finfo(float).tiny).tolist())
-        return cls(kinds, reach, tuple(made.items()), grid, margin)
+        return cls(kinds, reach, tuple(made.items()), grid, margin, kernel)
 
     def __len__(self) -> int:
         return EACH * len(self.kinds)
@@ -123,6 +125,22 @@ class Judges:
         """Rates under T velocities v [T, C, H W], sums over cells: [J, T]."""
         each = self._slopes(fields).reshape(len(self), -1) @ v.reshape(len(v), -1).T
         return each * self._every(fields)
+
+    def spreads(self, fields: Fields, covariance: Covariance) -> np.ndarray:
+        """Second derivatives under white noise of variance 1 in each species, sums over cells: [J, C]."""
+        del covariance  # filters reach further
+        made = -fast(torch.cos, fields.directed(self) + self.drawn()[1]).mean(axis=1) * self._every(fields)
+        return made[:, None] * self._power()
+
+    @lru_cache(maxsize=4)  # noqa: B019 - of few
+    def _power(self) -> np.ndarray:
+        """The variance of each filter of white noise seen through the kernel, by species, [J, C]."""
+        width, end = self.kernel
+        point = np.zeros(self.grid.shape)
+        point[0, 0] = 1.0
+        widths = [0.0 if length == 1 else width for length in self.grid.shape]
+        seen = scipy.fft.rfft2(gaussian_filter(point, widths, mode="wrap", truncate=end) if width else point)
+        return (scipy.fft.irfft2(self.drawn()[0] * seen, s=self.grid.shape) ** 2).sum(axis=(2, 3))
 
     def _slopes(self, fields: Fields) -> np.ndarray:
         """The functional derivatives by each species, of means over cells: [J, C, H, W]."""

@@ -7,6 +7,11 @@ slopes. The rate of an observable mean(m g) under dz/dt = v is mean(v dG/dz), wi
 
 as the Laplacian is self-adjoint and a slope is not. m is a window: 1 on a closed grid, and elsewhere 1 where neither g
 nor its derivative reaches a cell that is not known, so that edges of any kind do not matter.
+
+White noise in the dynamics, dz = v dt + sigma dW, adds sigma^2 / 2 times the second derivatives by every cell's z_s
+(Ito). Those of a density are its own by the fields f_i of its cell, times what noise in all cells does to two of them,
+
+    mean(m sum_ij g_ij <f_i, f_j>),   <z, z> = 1, <z, lap z> = -4, <lap z, lap z> = 20 of the 5-point stencil.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import combinations as combinations_of_two
 from itertools import combinations_with_replacement as combinations
 from typing import Protocol
 
@@ -28,6 +34,8 @@ from p2d.training.randomness import stream_seed
 VALUE, LAP, SLOPE_X, SLOPE_Y = range(4)
 Factor = tuple[int, int]  # which of the four, of which species
 Density = tuple[Factor, ...]  # a product
+# Covariance of two of the four of one cell under white noise of variance 1 in all cells: [H, W], or the same in all.
+Covariance = dict[tuple[int, int], np.ndarray]
 ENUMERATED = 3  # species up to which products are enumerated; random smooth functions above
 DEGREE = {1: 8, 2: 5, 3: 5}  # of monomials of the values, by the number of species; of two, degree 4 alone is too few
 WEIGHTS = {1: (2, 3, 4, 5), 2: (2, 3), 3: (2, 3)}  # degrees of w in w lap(z); a degree of 1 is a gradient energy
@@ -123,6 +131,11 @@ class Fields:
             self._adjoint[key] = made.ravel()
         return self._adjoint[key]
 
+    def within(self, factors: Density) -> np.ndarray:
+        """A product of any number of factors, of none 1, within the window: [H, W]."""
+        made = self.product(factors) if factors else np.ones(self.z.shape[1:])
+        return made if self.window is None else made * self.window
+
     def moved(self, along: Fields, share: float) -> Fields:
         """The fields of z + share * (z of the others), made of these where they are linear."""
         made = Fields(self.z + share * along.z, self.grid, self.window)
@@ -194,6 +207,37 @@ class Products:
         count, species = v.shape[:2]
         each = self._against(fields, v.reshape(count * species, -1))
         return np.einsum("sjts->jt", each.reshape(species, len(self), count, species))
+
+    @cached_property
+    def _second_derivatives(self) -> tuple[list[tuple[int, int, Density]], np.ndarray]:
+        """What second derivatives by two kinds of a species are sums of, and how often: A of them, and [C, J, A]."""
+        made: dict[tuple[int, int, Density], dict[tuple[int, int], int]] = {}
+        for j, density in enumerate(self.densities):
+            for (p, (first, s)), (q, (second, other)) in combinations_of_two(enumerate(density), 2):
+                if s == other:
+                    rest = tuple(factor for n, factor in enumerate(density) if n not in (p, q))
+                    often = made.setdefault((first, second, rest), {})
+                    often[s, j] = often.get((s, j), 0) + 2  # in either order
+        weights = np.zeros((1 + max(s for density in self.densities for _, s in density), len(self), len(made)))
+        for a, often in enumerate(made.values()):
+            for (species, j), count in often.items():
+                weights[species, j, a] = count
+        return list(made), weights
+
+    def spreads(self, fields: Fields, covariance: Covariance) -> np.ndarray:
+        """Second derivatives under white noise of variance 1 in each species, sums over cells: [J, C]."""
+        parts, weights = self._second_derivatives
+        means: dict[Density, float] = {}
+        sums = np.zeros(len(parts))
+        for n, (first, second, rest) in enumerate(parts):
+            together = covariance[first, second]
+            if together.ndim:
+                sums[n] = np.sum(fields.within(rest) * together)
+            elif together:
+                if rest not in means:
+                    means[rest] = float(np.sum(fields.within(rest)))
+                sums[n] = means[rest] * together
+        return np.stack([own @ sums for own in weights], axis=1)
 
     def values(self, fields: Fields) -> np.ndarray:
         """The observables themselves, sums over cells: [J]."""
@@ -280,6 +324,19 @@ class Smooth:
         v = v.reshape(len(v), *fields.z.shape)
         change = np.concatenate([_some(v), _some_curved(fields.grid, v)], axis=1)
         return np.einsum("tsp,jp,js->jt", change, slopes, directions, optimize=True) / self._share(fields)
+
+    def spreads(self, fields: Fields, covariance: Covariance) -> np.ndarray:
+        """Second derivatives under white noise of variance 1 in each species, sums over cells: [J, C]."""
+        directions, phases = self.drawn()
+        made = -fast(torch.cos, fields.directed(self) + phases)
+        if fields.window is not None:
+            made *= _some(fields.window)
+        plain, curved = directions[:, : len(fields.z)], directions[:, len(fields.z) :]
+        total = np.zeros(plain.shape)
+        for weight, kinds in ((plain**2, (VALUE, VALUE)), (2 * plain * curved, (VALUE, LAP)), (curved**2, (LAP, LAP))):
+            together = covariance[kinds]
+            total += weight * (made @ _some(together) if together.ndim else made.sum(axis=1) * together)[:, None]
+        return total / self._share(fields)
 
     @staticmethod
     def _share(fields: Fields) -> float:

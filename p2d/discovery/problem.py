@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from p2d.discovery import clock, fit
+from p2d.discovery.diffusion import Diffusion, Stirred, fitted
 from p2d.discovery.fit import Rates
 from p2d.discovery.library import Library
 from p2d.discovery.moments import Measure, Stepped, Trial
@@ -41,6 +42,7 @@ class Problem:
         steps: what explicit steps add, where that has been measured.
         symmetries: free numbers of velocities without neighbours that keep the ensemble as well: of each the velocity
             may hold any share, which neither its size nor its fit counts.
+        stirred: what noise in the dynamics adds, where it is fitted: its variances go with the free numbers.
     """
 
     library: Library
@@ -51,6 +53,7 @@ class Problem:
     damping: np.ndarray
     steps: Steps | None = None
     symmetries: tuple[np.ndarray, ...] = ()
+    stirred: Stirred | None = None
 
     @classmethod
     def of(cls, library: Library, measure: Measure, first: Means, operator: Operator, some: np.ndarray) -> Problem:
@@ -83,8 +86,18 @@ class Problem:
 
     @cached_property
     def rates(self) -> Rates:
+        """Rates of the observables of the fit, corrected for steps, and of what noise in the dynamics leaves alone."""
+        return self.diffusion.rates(self.corrected) if self.diffusion else self.corrected
+
+    @cached_property
+    def corrected(self) -> Rates:
         """Rates of the observables of the fit, corrected for steps."""
         return self.steps.corrected(self.uncorrected) if self.steps else self.uncorrected
+
+    @cached_property
+    def diffusion(self) -> Diffusion | None:
+        """The variances of noise in the dynamics that go with every equation, where they are fitted."""
+        return fitted(self.corrected, self.stirred) if self.stirred else None
 
     @cached_property
     def chosen(self) -> tuple[np.ndarray, fit.Solution]:
@@ -109,12 +122,17 @@ class Problem:
         sound = bool(self.damped(free)) and self.fits and (not self.symmetries or self.judged(free) < LARGEST_Z)
         return not sound, float(solution.statistics[0]) + len(kept) * earned
 
+    @cached_property
+    def judging(self) -> np.ndarray:
+        """Rates of the observables that judge, with noise in the dynamics, [N, L, P]."""
+        return self.diffusion.held_out(self.held_out, self.corrected) if self.diffusion else self.held_out
+
     def judged(self, free: np.ndarray) -> float:
-        """The largest z-score by size of the rates of the held-out observables."""
+        """The largest z-score by size of the rates of the observables that judge."""
         if self.steps:
-            drift, doubt = self.steps.added(self.held_out, free)
+            drift, doubt = self.steps.added(self.judging, free)
         else:
-            drift, doubt = self.held_out @ free, np.zeros(1)
+            drift, doubt = self.judging @ free, np.zeros(1)
         runs = self.uncorrected.runs
         error = np.hypot(standard_error(drift, runs), doubt)
         return float(np.abs(weighted_mean(drift, runs) / np.maximum(error, np.finfo(float).tiny)).max())
@@ -135,12 +153,17 @@ class Problem:
         species = len(self.library.species)
         velocity = (self.rates.root @ made).reshape(species, -1) / np.array(self.measure.spread[:species])[:, None]
         speed = np.sqrt(np.sum(velocity**2) / species)
-        damped = self.damped(made) or float(self._full @ made)
+        damped = self._stirring(made) or self.damped(made) or float(self._full @ made)
         return made / speed * (-1 if damped < 0 else 1)
 
     def damped(self, free: np.ndarray) -> float:
         """How much short waves are damped; 0 by terms without neighbours."""
         return -float(self.damping @ (self.library.ties @ free))
+
+    def _stirring(self, free: np.ndarray) -> float:
+        """The variances of noise in the dynamics together, of values over their spread; above 0 in time's direction."""
+        spread = np.array(self.measure.spread[: len(self.library.species)]) * self.measure.scaling.scale
+        return float(np.sum(self.variances(free) / spread**2))
 
     @cached_property
     def _full(self) -> np.ndarray:
@@ -161,7 +184,19 @@ class Problem:
         longest = EULER / fastest
         if self.steps and self.steps.seen:  # smooth observables are polynomials of short steps alone
             longest = min(longest, AS_LONG * self.steps.length)
-        return free, Trial(system, self.operator, longest)
+        return free, Trial(system, self.operator, longest, self.sigma(free))
+
+    def variances(self, free: np.ndarray) -> np.ndarray:
+        """Sigma^2 [C] of noise in the dynamics; 0 where none is fitted."""
+        made = np.zeros(len(self.library.species))
+        if self.diffusion:
+            made[list(self.diffusion.stirred.species)] = self.diffusion.variances(free)
+        return made
+
+    def sigma(self, free: np.ndarray) -> tuple[float, ...]:
+        """Of noise in the dynamics, of each species; () where there is none."""
+        sigma = np.sqrt(np.maximum(self.variances(free), 0.0))
+        return tuple(sigma.tolist()) if sigma.any() else ()
 
 
 def choose_operator(problems: list[Problem], snapshots: Snapshots) -> Problem:
@@ -222,8 +257,17 @@ def _stepped(problems: list[Problem], snapshots: Snapshots) -> list[Problem]:
             along = problem.rates.root.T @ velocity / (velocity @ velocity)
             rows, held_out = (found.of[key][:, place] for key in ("rows", "held_out"))
             steps = Steps(along, rows, held_out, trial.longest, not noisy, runs=found.runs)
-            steps = steps.measured(problem.uncorrected, problem.chosen[0])
-            problem = replace(problem, steps=steps)
+            problem = replace(problem, steps=_measured(steps, problem))
             place += 1
         made.append(problem)
     return made
+
+
+def _measured(steps: Steps, problem: Problem) -> Steps:
+    """Steps of the length that the rates of a problem's equation so far show."""
+    own = problem.diffusion
+    if not own:
+        return steps.measured(problem.uncorrected, problem.chosen[0])
+    alone = replace(steps, rows=own.across_steps(steps.rows))
+    seen = alone.measured(own.rates(problem.uncorrected), problem.chosen[0])
+    return replace(steps, length=seen.length, error=seen.error)

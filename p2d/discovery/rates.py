@@ -7,7 +7,7 @@ import numpy as np
 from p2d.discovery.coordinates import expanded
 from p2d.discovery.fit import Rates
 from p2d.discovery.library import Library
-from p2d.discovery.moments import Measure, Rows, Stepped, refuse_not_finite
+from p2d.discovery.moments import Grams, Measure, Rows, Stepped, refuse_not_finite
 from p2d.fields import Operator
 from p2d.flow.solve import weighted_mean, whitened_basis
 from p2d.snapshots.passes import Means, Snapshots
@@ -15,7 +15,7 @@ from p2d.snapshots.passes import Means, Snapshots
 NULL = 1e-8  # share of the largest eigenvalue of the products of terms, below which they are null on the data
 
 
-def measure_runs(snapshots: Snapshots, task: Rows | Stepped, library: Library) -> Means:
+def measure_runs(snapshots: Snapshots, task: Rows | Stepped | Grams, library: Library) -> Means:
     """What a task finds, on average over the runs of each group.
 
     Raises:

@@ -32,6 +32,7 @@ COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#e
 # What those of before do not tell.
 OLDER: Json = {"rounded": False, "dropped": 0, "seconds": {}, "system": None}
 OLDER |= {"directed": True, "grid": None, "operator": "5-point", "claims": Claims().to_dict()}
+OLDER |= {"dynamics_noise": {}, "dynamics_noise_errors": {}}
 UNDIRECTED = "the direction of time is not known, as no term that damps short waves is kept"
 INTERVAL = (5.0, 95.0)  # percentiles
 SAME_TIME = 0.1  # relative, within which the unit of time is taken for that of the true system
@@ -69,6 +70,9 @@ class Discovery:
         directed: whether the direction of time is known: some term damps short waves.
         grid: of the snapshots: lengths are in its unit.
         operator: of the Laplacians and slopes, with which rates are those of the snapshots.
+        dynamics_noise: sigma of white noise in the dynamics, dc = v dt + sigma dW, of the species that show it, in
+            their unit over the root of that of time.
+        dynamics_noise_errors: their standard deviations over bootstrap resamples.
         simulable: the equation with the start, limits and run of the system that its data are of, see `simulated_as`.
         dropped: snapshots that were left out, as they are uniform.
         seconds: wall time of the passes and of the fit.
@@ -94,6 +98,8 @@ class Discovery:
     directed: bool = True
     grid: Grid | None = None
     operator: Operator = "5-point"
+    dynamics_noise: dict[str, float] = field(default_factory=dict)
+    dynamics_noise_errors: dict[str, float] = field(default_factory=dict)
     simulable: System | None = None
     dropped: int = field(default=0, compare=False)
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
@@ -181,7 +187,8 @@ class Discovery:
     def __str__(self) -> str:
         lines = [
             writing.text(self.terms, self.errors),
-            f"{self.verdict}, {self.snapshots} snapshots; unit of time: {self.unit_of_time}",
+            f"{self.verdict}, {self.snapshots} snapshot{'s' * (self.snapshots != 1)}; "
+            f"unit of time: {self.unit_of_time}",
             *(doubt.text for doubt in self.claims.doubts),
         ]
         if not self.directed:
@@ -191,6 +198,10 @@ class Discovery:
         if any(self.noise):
             noise = " and ".join(f"{sigma:.4f} in {s}" for s, sigma in zip(self.terms, self.noise, strict=True))
             lines.append(f"corrected for white noise of {noise}")
+        if self.dynamics_noise:
+            errors = self.dynamics_noise_errors
+            noise = " and ".join(f"{writing.number_text(v, errors[s])} in {s}" for s, v in self.dynamics_noise.items())
+            lines.append(f"noise in the dynamics: {noise}, over the root of the unit of time")
         if self.step:
             step = writing.number_text(*self.step)
             lines.append(f"the snapshots show the explicit steps that made them: {step} units of time each")

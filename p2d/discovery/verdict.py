@@ -18,9 +18,9 @@ SIGNIFICANT = 3.0  # standard errors, of the step and of the variance of a patte
 KNOWN = 0.01  # 1 - cosine with the true velocity, below which it is known
 LEAST_P = 1e-3  # probability under chance, below which held-out observables speak against the equation
 STABLE = 0.9  # share of the resampled ensembles that have to keep each of the terms
-# Kinds of doubt that leave the velocity as it is; all speak against the terms but the last two.
-OF_TERMS = ("rounded", "symmetry", "dependent", "dynamics noise")
-OF_NONE = ("dependent", "dynamics noise")
+# Kinds of doubt that speak against the terms alone, and against nothing: snapshots joined to runs count as one.
+OF_TERMS = ("rounded", "symmetry")
+OF_NONE = ("joined",)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Claims:
     @property
     def velocity_known(self) -> bool:
         """Whether the velocity is known to a cosine of 0.99, and nothing speaks against it."""
-        against = [doubt for doubt in self.doubts if doubt.kind not in OF_TERMS]
+        against = [doubt for doubt in self.doubts if doubt.kind not in OF_TERMS + OF_NONE]
         return self.velocity is not None and self.velocity <= KNOWN and not against
 
     @property
@@ -94,15 +94,14 @@ class Claims:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
-        known = {"velocity_known": self.velocity_known, "terms_known": self.terms_known}
-        return asdict(self) | known | {"doubts": [doubt.to_dict() for doubt in self.doubts]}
+        return asdict(self) | {"velocity_known": self.velocity_known, "terms_known": self.terms_known}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Claims:
         """The claims of these JSON types."""
         own = {key: value for key, value in values.items() if key not in ("velocity_known", "terms_known")}
         others = tuple(Alternative(tuple(a["without"]), tuple(a["instead"])) for a in own["alternatives"])
-        return cls(**own | {"alternatives": others, "doubts": tuple(Doubt.from_dict(doubt) for doubt in own["doubts"])})
+        return cls(**own | {"alternatives": others, "doubts": tuple(Doubt(**doubt) for doubt in own["doubts"])})
 
 
 def judged_doubt(p_value: float) -> Doubt:
@@ -120,6 +119,14 @@ def few_doubt(runs: int, observables: int) -> Doubt:
         "few",
         f"too few snapshots: {runs} independent runs cannot give weights to {observables} observables, nor tell "
         f"whether the ensemble is stationary; about {observables} are needed",
+    )
+
+
+def unsettled_text(system: str, left: float, runs: int) -> str:
+    """Of few snapshots of a named system that do not stand still."""
+    return (
+        f"not settled: the terms of {system} leave {left:.2g} of the Laplacians' power, so that something moves, or "
+        f"these are not its terms; at least {LEAST_RUNS} snapshots are needed for an equation of what moves, not {runs}"
     )
 
 
