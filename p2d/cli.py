@@ -172,6 +172,7 @@ TABLE = (
     benchmark("flow", bench.BenchFlowConfig),
     benchmark("discover", bench.BenchDiscoverConfig),
     benchmark("growth", bench.BenchGrowthConfig),
+    benchmark("verdicts", bench.BenchVerdictsConfig),
 )
 COMMANDS = {command.name: command for command in TABLE}
 

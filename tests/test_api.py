@@ -52,6 +52,15 @@ def dead(count: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
     return state
 
 
+@pytest.mark.parametrize("noise", [0.003, (0.003,), (0.003, 0.003)])
+def test_noise_in_the_dynamics_is_one_number_or_one_of_each_species(tmp_path, noise):
+    settings = {"num_samples": 2, "height": 8, "width": 8, "steps": 1}
+    made = p2d.simulate(out=tmp_path, dynamics_noise=noise, **settings)
+    plain = p2d.simulate(out=tmp_path, name="plain", **settings)
+    assert made.card.settings["dynamics_noise"] == [0.003, 0.003]
+    assert 0 < np.abs(made.states(np.arange(2)) - plain.states(np.arange(2))).max() < 0.02
+
+
 def test_a_dataset_that_is_there_is_opened_and_not_simulated_again(waves):
     again = p2d.simulate("waves", out=waves.folder.parent.parent, **SIZE)
     assert again.folder == waves.folder
@@ -82,7 +91,7 @@ def test_dead_snapshots_are_left_out(states, found):
 def test_the_seed_and_the_number_of_resamples_change_the_errors_alone(states, found):
     other = p2d.discover(states, "gray-scott", bootstrap=11, seed=1)
     assert other.terms == found.terms
-    assert other.verdict == found.verdict
+    assert other.claims.p_value == found.claims.p_value
     assert other.errors != found.errors
 
 
@@ -159,7 +168,7 @@ def test_a_window_with_open_edges_and_a_masked_field_tell_the_parameters_too(sta
         assert other.parameters == pytest.approx(truth, rel=0.05)
         assert other.grid.edges == edges
     as_periodic = p2d.discover(states[..., 4:, :-4], "gray-scott", bootstrap=10)
-    assert as_periodic.verdict.startswith("not stationary") and as_periodic.misfit > 5 * cut.misfit
+    assert not as_periodic.claims.velocity_known and as_periodic.misfit > 5 * cut.misfit
 
 
 def test_snapshots_of_one_run_of_a_dataset_count_as_one(pairs):

@@ -5,12 +5,8 @@ Notes of what it measured are in the README, whose tables `p2d bench discover --
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +30,7 @@ from p2d.snapshots.simulated import measured
 from p2d.snapshots.store import Dataset, find_dataset, open_dataset
 from p2d.systems.reading import load_system
 from p2d.systems.system import System
+from p2d.threads import single_threaded
 
 KINDS = ("clean", "8 bits", "0.01", "0.02")  # of noise, in concentration
 LIBRARIES = ("free", "gray_scott")
@@ -76,7 +73,7 @@ def bench(config: BenchDiscoverConfig, dataset: Dataset) -> Timings:
     settings = DiscoverConfig(library=config.library, noise=("0",))
     states = dataset.states(ids[:LOOKED_AT])
     measure = choose_measure(states, dataset.card.names, dataset.card.grid, settings)
-    with _single_threaded(1) as pool:
+    with single_threaded(1) as pool:
         spent = pool.submit(_time, Rows(measure), ids[: len(states)], states).result()
     actors = {}
     for count in (1, 2):
@@ -170,7 +167,7 @@ def _cell(cubic: Row, tied: Row) -> str:
 
 def _verdicts(rows: list[Row]) -> str:
     """The verdicts, once where they are all alike, a star where the terms are not the true ones."""
-    verdicts = [row.verdict.removeprefix("dynamics ") + ("" if row.right_terms else "*") for row in rows]
+    verdicts = [row.verdict + ("" if row.right_terms else "*") for row in rows]
     return verdicts[0] if len(set(verdicts)) == 1 else ", ".join(verdicts)
 
 
@@ -197,7 +194,7 @@ def study(config: BenchDiscoverConfig, out: Path) -> Study:
     rows: list[Row] = []
     identification: list[Identification] = []
     # A case is small algebra, and passes over its own snapshots.
-    with _single_threaded(os.cpu_count() or 1) as pool:
+    with single_threaded(os.cpu_count() or 1) as pool:
         for job, (own_rows, identified) in zip(jobs, pool.map(_case, *zip(*jobs, strict=True)), strict=True):
             misses = ", ".join(f"{1 - row.cosine:.0e}" for row in own_rows)
             say(f"{job[0]}, {job[2]}: 1 - cosine {misses}")
@@ -213,20 +210,6 @@ def _time(task: Rows, ids: np.ndarray, states: np.ndarray) -> float:
     start = time.perf_counter()
     Sums.over(task, ids, states, own.place, own.share)
     return time.perf_counter() - start
-
-
-@contextmanager
-def _single_threaded(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes of one thread each, which algebra libraries are told by the environment before they are loaded."""
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    try:
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            yield pool
-    finally:
-        os.environ.pop("OMP_NUM_THREADS")
-        if before is not None:
-            os.environ["OMP_NUM_THREADS"] = before
 
 
 def _case(name: str, folder: Path, kind: str, counts: tuple[int, ...]) -> tuple[list[Row], list[Identification]]:
@@ -268,8 +251,13 @@ class _Remembered:
         self.sample_ids, self.run_count = self.inner.sample_ids, self.inner.run_count
         self.species, self.grid = self.inner.species, self.inner.grid
         self.some, self.states_of, self.pairs = self.inner.some, self.inner.states_of, self.inner.pairs
+        self.runs_of = self.inner.runs_of
         self.spent: dict[str, float] = {}
         self._passes: dict[str, Means] = {}
+
+    def in_runs(self, runs: np.ndarray) -> InMemory:
+        """The same snapshots, of these runs [N]."""
+        return self.inner.in_runs(runs)
 
     def means(self, task: Task) -> Means:
         """What a task finds, on average over the runs of each group."""
@@ -301,7 +289,7 @@ def _rows(case: _Case, count: int) -> list[Row]:
                 errors=_errors(discovery, case.truth),
                 covered=_covered(discovery, case.truth),
                 right_terms=_term_names(discovery.system) == _term_names(case.truth),
-                verdict=discovery.verdict.split(":")[0].split(" (")[0],
+                verdict=discovery.short_verdict,
                 gap=discovery.gap,
                 seconds=time.process_time() - begin + saved,
             )

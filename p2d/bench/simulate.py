@@ -9,6 +9,10 @@ Notes of what it measured (G: 10^9 cell updates a second):
   hand, three or four rows at a time and raising LLVM's limit of pointer checks gave nothing or lost vectorisation.
 - 2026-11-23, two cores of an AMD EPYC (Zen 4, 3.6 GHz), the kernel written by hand, waves, 8 x 128 x 128: 5.7 to 5.9 G
   on two threads; a periodic convolution in PyTorch 0.099 to 0.114 G. Two actors of one thread beside one: 1.8 times.
+- 2026-11-26, the same Intel Xeon, one thread, best of 150 turns while others used the cores, waves: 2.59 G (64 x 64)
+  and 2.34 G (128 x 128), with noise in the dynamics 0.66 G and 0.65 G. Of 1.5 ns a cell its two normal numbers take
+  1.1, half of that Philox. In one loop for bits and normals registers were spilled (1.2 times slower, of 7 rounds);
+  four normals a call instead of eight took 0.2 to 0.3 ns more for each.
 - The GPU kernels have not been timed yet; where there is a GPU the same command does it.
 """
 
@@ -41,11 +45,13 @@ from p2d.systems import expressions, initial, stepping
 from p2d.systems.steppers import cpu
 from p2d.systems.stepping import Scheme
 from p2d.systems.system import System
+from p2d.systems.wiener import Wiener
 
 CHECKED_STEPS = 200  # fields of different steppers are compared here; chaos parts them later
 SHARES = {"cpu": 1, "cuda": 1, "jax": 10, "torch.compile": 20, "torch": 100}  # how many times fewer steps are timed
 SCALING_SAMPLES = 128  # of each actor, in 16 shards
 AGAINST = "gray_scott"  # whose rate per operation others are held against
+NOISY, NOISE = "noisy", 0.003  # of the CPU kernel with noise in the dynamics
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,8 @@ def measure(config: BenchSimulateConfig) -> dict[str, Any]:
     Returns:
         threads; operations a cell; steppers: by name the samples and the median, lowest and highest rate [cell updates
         / s]; ratios of medians; difference: largest between each stepper's fields and PyTorch's after 200 steps,
-        relative to the largest value; presets: rate of the CPU kernel for each; against: of Gray-Scott, in the same
+        relative to the largest value; noisy: the CPU kernel's rate with noise in the dynamics, and its ratio to that
+        without; presets: rate of the CPU kernel for each; against: of Gray-Scott, in the same
         run, its rate and the ratio of rates per operation; scaling, where asked for.
     """
     threads = config.threads or os.cpu_count() or 1
@@ -80,9 +87,10 @@ def measure(config: BenchSimulateConfig) -> dict[str, Any]:
         steppers["cuda"] = _on_gpu(config, simulation)
     fields = {name: each.advance(CHECKED_STEPS)[: config.samples] for name, each in steppers.items()}  # also compiles
     cells = config.height * config.width
-    others = {AGAINST: _kernel(config, _usual(config), threads)} if config.system != AGAINST else {}
+    others = {NOISY: _kernel(config, simulation, threads, NOISE)}
+    others |= {AGAINST: _kernel(config, _usual(config), threads)} if config.system != AGAINST else {}
     rates = _rates({**steppers, **others}, cells, config.repeats)
-    against = rates.pop(AGAINST, None)
+    against, noisy = rates.pop(AGAINST, None), rates.pop(NOISY)["median"]
     operations = _operations(simulation)
     presets = {name: _kernel(config, each, threads) for name, each in _presets(config).items()}
     found = {
@@ -93,6 +101,7 @@ def measure(config: BenchSimulateConfig) -> dict[str, Any]:
             f"cpu / {name}": rates["cpu"]["median"] / rate["median"] for name, rate in rates.items() if name != "cpu"
         },
         "difference": _differences(fields),
+        "noisy": {"median": noisy, "ratio": noisy / rates["cpu"]["median"]},
         "presets": {name: rate["median"] for name, rate in _rates(presets, cells, config.repeats).items()},
     }
     if against:
@@ -131,10 +140,11 @@ def _initial(simulation: Simulation, samples: int) -> np.ndarray:
     return initial.initial_states(system, 0, np.arange(samples), scheme.grid.shape, simulation.initial)
 
 
-def _kernel(config: BenchSimulateConfig, simulation: Simulation, threads: int) -> Stepper:
+def _kernel(config: BenchSimulateConfig, simulation: Simulation, threads: int, sigma: float = 0.0) -> Stepper:
     states = _initial(simulation, config.samples)
     system, scheme = _one(simulation)
-    return Stepper(lambda steps: cpu.run(states, system, scheme, steps, threads), config.steps, len(states))
+    noise = Wiener((sigma,) * len(system.species), 0, np.arange(len(states))) if sigma else None
+    return Stepper(lambda steps: cpu.run(states, system, scheme, steps, threads, noise), config.steps, len(states))
 
 
 def _on_cpu(config: BenchSimulateConfig, simulation: Simulation, threads: int) -> dict[str, Stepper]:
@@ -286,6 +296,8 @@ def print_table(found: dict[str, Any], config: BenchSimulateConfig) -> None:
     console.print(f"{name}, {size}, {found['operations']} operations a cell", table)
     for pair, ratio in found["ratios"].items():
         console.print(f"{pair}: {ratio:.3g} times")
+    noisy, ratio = found["noisy"].values()
+    console.print(f"with noise in the dynamics on the CPU: {noisy / 1e9:.3g} G/s, {ratio:.2f} times the rate without")
     if "against" in found:
         rate, ratio = found["against"]["median"] / 1e9, found["against"]["per_operation"]
         console.print(f"{AGAINST}: {rate:.3g} G/s; per operation this is {ratio:.2f} times its rate")

@@ -7,6 +7,7 @@ they are done, and where one of them dies.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import time
 from collections import deque
@@ -50,6 +51,7 @@ class OverRay:
         self, dataset: Dataset, sample_ids: np.ndarray, workers: int = 0, advance: Advance | None = None
     ) -> None:
         self.dataset, self.sample_ids = dataset, np.sort(sample_ids)
+        self.runs = dataset.runs(self.sample_ids)
         self.workers, self.advance = workers, advance
         self.species, self.grid = dataset.card.names, dataset.card.grid
         self.seconds, self.received = 0.0, 0
@@ -65,7 +67,7 @@ class OverRay:
     @cached_property
     def groups(self) -> Groups:
         """The groups that the samples count in."""
-        return Groups.of(self.dataset.runs(self.sample_ids))
+        return Groups.of(self.runs)
 
     @property
     def run_count(self) -> int:
@@ -80,12 +82,23 @@ class OverRay:
         """States [M, C, H, W] of these samples, in their order."""
         return self.dataset.states(sample_ids)
 
+    def runs_of(self, sample_ids: np.ndarray) -> np.ndarray:
+        """The runs [M] that these samples are of."""
+        return self.runs[np.searchsorted(self.sample_ids, sample_ids)]
+
+    def in_runs(self, runs: np.ndarray) -> OverRay:
+        """The same snapshots, of these runs [N], with the same actors; whoever opened these lets them go."""
+        self._actors  # noqa: B018 - made now, so that they are shared
+        made = copy.copy(self)
+        vars(made).pop("groups", None)
+        made.runs = runs
+        return made
+
     def pairs(self, most: int) -> tuple[np.ndarray, np.ndarray]:
         """At most so many pairs of successive frames of a run: ids [P, 2], and the times between them [P]."""
         if self.run_count == len(self.sample_ids):
             return np.zeros((0, 2), np.int64), np.zeros(0)
-        runs, times = self.dataset.runs(self.sample_ids), self.dataset.times(self.sample_ids)
-        return successive(self.sample_ids, runs, times, most)
+        return successive(self.sample_ids, self.runs, self.dataset.times(self.sample_ids), most)
 
     def means(self, task: Task) -> Means:
         """What a task finds, on average over the runs of each group.

@@ -122,3 +122,18 @@ class BenchGrowthConfig(Config):
     most: Annotated[
         int, option(help="shards of the largest dataset; 100,000 take 0.9 GB of disk and some minutes"), least(100)
     ] = 10_000
+
+
+@dataclass(frozen=True)
+class BenchVerdictsConfig(Config):
+    """Count right and wrong claims over seeded cases: systems, parameters, sizes, numbers of snapshots, and faults."""
+
+    cases: Annotated[int, option(help="how many; a few seconds each"), least(1)] = 100
+    seed: Annotated[int, option(help="of the cases"), least(0)] = 0
+    quick: Annotated[bool, option(help="24 cases, in some minutes")] = False
+    fault: Annotated[str, option(help="of one fault alone, such as rounded; all when empty")] = ""
+    beside: Annotated[bool, option(help="also pysindy with the order of time, and least squares on one snapshot")] = (
+        False
+    )
+    before: Annotated[str, option(help="also another p2d: the Python that has it, or its folder")] = ""
+    workers: Annotated[int, option(help="processes of one thread each; 0: one a core"), least(0)] = 0

@@ -10,13 +10,16 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
-from p2d.config.base import HOW, Config, at_least, option
+import numpy as np
+
+from p2d.config.base import HOW, SIGMAS, Config, at_least, of_each, option
 from p2d.errors import UserError, refuse_unknown
 from p2d.fields import Edge, Grid, Operator, Species
 from p2d.systems import initial, stability
 from p2d.systems.reading import load_system
 from p2d.systems.stepping import Integrator, Scheme
 from p2d.systems.system import Run, System
+from p2d.systems.wiener import Wiener
 
 Device = Literal["auto", "cpu", "cuda"]
 LARGEST_SEED = 2**63 - 1  # as the shards' column holds it
@@ -60,6 +63,13 @@ class SimulateConfig(Config):
     noise: Annotated[
         float, option(help="standard deviation of measurement noise on the snapshots, as a share of a species' range")
     ] = 0.0
+    dynamics_noise: Annotated[
+        tuple[float, ...],
+        option(
+            help="noise in the dynamics: random kicks to every cell throughout the run, one size or one a species, in "
+            "the values' unit a square root of a unit of time; 0.003 alone moves a value by 0.3 within 10,000 units"
+        ),
+    ] = (0.0,)
     seed: Annotated[int, option(help="dataset seed; a sample depends on (seed, sample id) alone")] = 0
     normalize: Annotated[bool, option(help="train on values scaled to about -1 to 1 rather than on values")] = True
     name: Annotated[str, option(help="name under OUT/data; the systems and the size when empty")] = field(
@@ -85,6 +95,7 @@ class SimulateConfig(Config):
             at_least(key, getattr(self, key), 1)
         for key in ("steps", "interval", "seed", "actors", "threads"):
             at_least(key, getattr(self, key) or 0, 0)
+        SIGMAS.refuse("dynamics_noise", self.dynamics_noise)
         refuse_unknown("device", self.device, get_args(Device))
         share, beside = self.gpus_per_actor, self.preset or self.set or self.system != SimulateConfig.system
         mistakes = {
@@ -134,7 +145,11 @@ class SimulateConfig(Config):
             if self.initial in ("", *initial.KINDS):
                 initial.refuse_kind(system, self.initial or initial.usual_kind(system))
             dt = self.dt or system.run.dt or stability.usual_step(system, grid, self.operator)
-            Scheme(grid, dt, self.operator, self.integrator).refuse(system)
+            scheme = Scheme(grid, dt, self.operator, self.integrator)
+            scheme.refuse(system)
+            noise = of_each("dynamics_noise", self.dynamics_noise, len(system.species))
+            if any(noise):
+                scheme.refuse_noise()
             steps = system.run.steps if self.steps is None else self.steps
             resolved[label] = dataclasses.replace(system, run=Run(dt, steps, length))
         shared = ("operator", "integrator", "num_samples", "snapshots_per_run", "interval", "noise", "seed")
@@ -144,6 +159,7 @@ class SimulateConfig(Config):
             initial=self.initial or initial.usual_kind(next(iter(systems.values()))),
             normalize=self.normalize,
             chunk=self.chunk,
+            dynamics_noise=noise if any(noise) else (),
             **{key: getattr(self, key) for key in shared},
         )
 
@@ -228,6 +244,7 @@ class Simulation:
         initial: kind of the initial states, or the folder of a dataset of them.
         chunk: samples simulated at a time, which does not decide what comes out.
         initial_hash: of what that dataset holds, '' for a kind.
+        dynamics_noise: of each species; none where there is no noise in the dynamics.
         others: see SimulateConfig, and Scheme.
     """
 
@@ -244,6 +261,15 @@ class Simulation:
     normalize: bool
     chunk: int = 64
     initial_hash: str = ""
+    dynamics_noise: tuple[float, ...] = ()
+
+    def noise_of(self, runs: np.ndarray) -> Wiener | None:
+        """The noise in the dynamics of runs of these numbers, from their first step on; None where there is none.
+
+        Runs that go on from the states of a dataset have other noise than those that made it.
+        """
+        others = int(self.initial_hash[:15] or "0", 16)  # 60 bits
+        return Wiener(self.dynamics_noise, self.seed ^ others, runs) if self.dynamics_noise else None
 
     def scheme(self, label: str) -> Scheme:
         """How a system is advanced."""
@@ -279,6 +305,8 @@ class Simulation:
         """What decides the contents, as JSON types."""
         told = dataclasses.asdict(dataclasses.replace(self, systems={})) | {"grid": self.grid.to_dict()}
         del told["chunk"]
+        if not self.dynamics_noise:
+            del told["dynamics_noise"]  # which older cards do not know
         told["systems"] = {label: system.to_dict() for label, system in self.systems.items()}
         for system in told["systems"].values():
             for key in ("source", "moves", "preset", "usual"):
@@ -289,4 +317,5 @@ class Simulation:
     def of_settings(cls, settings: dict[str, Any], chunk: int) -> Simulation:
         """The simulation that a card keeps, see `identity`."""
         systems = {label: System.from_dict(system) for label, system in settings["systems"].items()}
-        return cls(**{**settings, "systems": systems, "grid": Grid.from_dict(settings["grid"]), "chunk": chunk})
+        typed = {"systems": systems, "grid": Grid.from_dict(settings["grid"]), "chunk": chunk}
+        return cls(**{**settings, **typed, "dynamics_noise": tuple(settings.get("dynamics_noise", ()))})

@@ -8,6 +8,7 @@ of the operators to choose from, until the length of the steps settles.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -15,10 +16,12 @@ from p2d.config import DiscoverConfig
 from p2d.discovery import clock, fit, observables
 from p2d.discovery.coordinates import expanded, ranged, standardised
 from p2d.discovery.diffusion import Stirred
+from p2d.discovery.evidence import Evidence
 from p2d.discovery.fit import Rates
+from p2d.discovery.judges import Judges
 from p2d.discovery.known import Known, named
-from p2d.discovery.library import choose_library, free_library
-from p2d.discovery.moments import SMOOTHING, Measure, Rows, extrapolate
+from p2d.discovery.library import FREE, choose_library, free_library
+from p2d.discovery.moments import CUT_OFF, SMOOTHING, Measure, Rows, extrapolate
 from p2d.discovery.observables import ENUMERATED, Products, Smooth
 from p2d.discovery.problem import Problem
 from p2d.discovery.rates import measure_runs, rates_of
@@ -26,25 +29,31 @@ from p2d.discovery.result import Discovery
 from p2d.discovery.steady import Steady
 from p2d.discovery.stirring import Begun, choose_problem, rather_than_camera
 from p2d.discovery.verdict import (
+    LEAST_P,
     LEAST_RUNS,
     RUNS_PER_WEIGHT,
     SIGNIFICANT,
-    too_few_text,
-    verdict_text,
+    Claims,
+    few_doubt,
+    judged_doubt,
 )
 from p2d.errors import UserError
 from p2d.fields import Grid, Operator
 from p2d.flow.solve import standard_error, weighted_mean
 from p2d.snapshots import noise as noises
 from p2d.snapshots import static
+from p2d.snapshots.doubts import Doubt, examine
 from p2d.snapshots.noise import LOOKED_AT
 from p2d.snapshots.passes import Findings, Means, Snapshots
+from p2d.snapshots.rounding import is_rounded
+from p2d.snapshots.store import evenly
 from p2d.systems import expressions
 from p2d.systems.system import System
 
 PER_TERM = 1.6  # random observables for each free number, where there are too many species to enumerate them
 SMALLEST_FITS = 8  # of the spectrum, that a discovery keeps
 DAMPED_AT = 8  # snapshots that are looked at for what damps
+EXAMINED = 256  # snapshots, at most, that are looked at for what speaks against them
 SURE = 0.95  # share of the resampled ensembles in which short waves are damped
 BALANCE_DRAWS = 20
 WALL = 1e-4  # share of the cells that have the very least, or the largest value, from which it is a wall
@@ -60,16 +69,19 @@ def discover_equation(
         system: that the snapshots are known to be of: its unit of time is taken, and where nothing moves its terms.
 
     Raises:
-        UserError: fewer than 8 runs, nothing but noise, or what is not finite.
+        UserError: fewer than 8 runs, unless a system is named, nothing but noise, or what is not finite.
     """
-    refuse_few_runs(snapshots.run_count)
+    few = snapshots.run_count < LEAST_RUNS
+    if few and (config.library == FREE or not snapshots.run_count):
+        refuse_few_runs(snapshots.run_count)
     library = choose_library(config, snapshots.species, snapshots.grid)
     sample = snapshots.some(LOOKED_AT)
+    snapshots, seen = _examined(snapshots)
     _refuse_still_species(sample, snapshots.species, snapshots.grid)
     measure = measure or choose_measure(sample, snapshots.species, snapshots.grid, config)
     imbalance, error = _imbalance(sample, measure)
     still = imbalance < static.STATIC + error
-    if still and not any(measure.noise):
+    if few or (still and not any(measure.noise)):
         return Steady(snapshots, measure, config, max(imbalance, error), system).discovery(library)
 
     def begin(own: Measure) -> Begun:
@@ -93,16 +105,27 @@ def discover_equation(
         if still:
             return Steady(snapshots, measure, config, max(imbalance, error), system).discovery(library)
         problem = choose_problem(*begun, snapshots)
-    kept, frequency = problem.chosen[0], None
-    if library.sparse:
-        kept, frequency = fit.choose_stable_terms(problem.rates, config.seed, problem.chosen)
-    return _Fitted(problem, kept, snapshots, config, system).discovery(frequency, imbalance)
+    return _Fitted(problem, snapshots, config, system).discovery(imbalance, seen)
+
+
+def _examined(snapshots: Snapshots) -> tuple[Snapshots, tuple[Doubt, ...]]:
+    """What speaks against the snapshots; and these in runs as they show them, where all of them could be looked at."""
+    ids = evenly(snapshots.sample_ids, EXAMINED)
+    runs = snapshots.runs_of(ids)
+    given = len(np.unique(runs)) < len(ids)
+    examination = examine(snapshots.states_of(ids), snapshots.species, snapshots.grid, runs if given else None)
+    joined = len(np.unique(examination.runs)) < len(np.unique(runs))
+    if not joined or len(ids) < len(snapshots.sample_ids):
+        return snapshots, examination.doubts
+    # By runs as they are error bars are right.
+    doubts = (replace(d, kind="joined") if d.kind == "dependent" else d for d in examination.doubts)
+    return snapshots.in_runs(examination.runs), tuple(doubts)
 
 
 def choose_measure(states: np.ndarray, species: tuple[str, ...], grid: Grid, config: DiscoverConfig) -> Measure:
     """How snapshots like these, [N, C, H, W], are to be measured for the library of these settings."""
     library = choose_library(config, species, grid)
-    rounded = noises.is_rounded(states)
+    rounded = is_rounded(states, grid)
     given = config.noise_levels(len(species))
     noise = noises.seen(states, grid) if given is None else given
     smoothing = config.kernel_width
@@ -134,10 +157,8 @@ def choose_measure(states: np.ndarray, species: tuple[str, ...], grid: Grid, con
     spread = tuple((both.std(axis=(0, 2)) + np.finfo(float).tiny).tolist())
     if isinstance(own, Smooth):
         own = replace(own, spread=spread)
-    if any(noise):
-        # Laplacians are noise then; smooth functions of it are too bent to extrapolate.
-        spread = (*spread[: len(species)], *(np.inf,) * len(species))
-    return replace(measure, observables=own, spread=spread)
+    judges = Judges.of(z, grid, measure.margin, (smoothing, CUT_OFF[grid.is_closed]), noisy=any(noise))
+    return replace(measure, observables=own, spread=spread, judges=judges)
 
 
 def _walls(states: np.ndarray, grid: Grid) -> tuple[tuple[int, float], ...]:
@@ -210,7 +231,10 @@ def measure_misfits(systems: dict[str, System], snapshots: Snapshots, measure: M
 def refuse_few_runs(count: int) -> None:
     """Refuse too few independent snapshots for an equation."""
     if count < LEAST_RUNS:
-        raise UserError(f"{count} living runs are too few for an equation: at least {LEAST_RUNS} are needed")
+        raise UserError(
+            f"{count} living runs are too few for an equation: at least {LEAST_RUNS} are needed, or one that stands "
+            "still and the name of its system, --library SYSTEM"
+        )
 
 
 def _refuse_still_species(states: np.ndarray, species: tuple[str, ...], grid: Grid) -> None:
@@ -238,29 +262,48 @@ class _Fitted:
     """The equation of the kept terms, its errors, and what it is worth."""
 
     problem: Problem
-    kept: np.ndarray
     snapshots: Snapshots
     config: DiscoverConfig
     system: System | None
 
-    def discovery(self, frequency: np.ndarray | None, imbalance: float) -> Discovery:
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What the ensemble leaves open."""
+        problem = self.problem
+        kept, _ = problem.chosen
+        solution = problem.rates.over(kept).solution()
+        sparse = problem.library.sparse
+        stability = fit.measure_stability(problem.rates, kept, solution, self.config.seed, sparse=sparse)
+        return Evidence(problem, kept, solution, stability)
+
+    def claims(self, doubts: tuple[Doubt, ...]) -> Claims:
+        """What is known, for all that the snapshots themselves show."""
+        evidence, problem = self.evidence, self.problem
+        groups, count, _ = problem.rates.rows.shape
+        if groups < RUNS_PER_WEIGHT * fit.weighed(evidence.solution):
+            doubts = (few_doubt(self.snapshots.run_count, count), *doubts)
+        if evidence.p_value < LEAST_P:
+            doubts = (judged_doubt(evidence.p_value), *doubts)
+        kept, sets = tuple(evidence.kept.tolist()), evidence.stability.sets
+        return Claims(
+            velocity=evidence.velocity,
+            stable=sets.count(kept) / len(sets),
+            fewest=float(evidence.stability.frequency[evidence.kept].min()),
+            p_value=evidence.p_value,
+            alternatives=evidence.alternatives() if problem.library.sparse else (),
+            doubts=doubts,
+        )
+
+    def discovery(self, imbalance: float, doubts: tuple[Doubt, ...]) -> Discovery:
         """The result."""
-        problem, library, measure = self.problem, self.problem.library, self.problem.measure
-        subset = problem.rates.over(self.kept)
-        solution = subset.solution()
-        free = problem.whole(solution.coefficients, self.kept)
+        problem, library, measure, evidence = self.problem, self.problem.library, self.problem.measure, self.evidence
+        subset, solution, free = problem.rates.over(evidence.kept), evidence.solution, evidence.free
         draws, directed = self._resampled(subset, solution, free)
         steps = problem.steps
-        z_max = problem.judged(free)
         spectrum = problem.rates.solution().statistics / problem.rates.freedom
         gap = float(spectrum[1] / max(spectrum[0], 1.0)) if len(spectrum) > 1 else np.inf
-        runs, (groups, count, _) = self.snapshots.run_count, problem.rates.rows.shape
-        misfit = float(solution.statistics[0] - subset.freedom) / runs
-        if groups < RUNS_PER_WEIGHT * fit.weighed(solution):
-            verdict = too_few_text(runs, count)
-        else:
-            noisy = any(measure.noise)
-            verdict = verdict_text(gap, spectrum, misfit, z_max, runs, noisy=noisy, rounded=measure.rounded)
+        misfit = float(solution.statistics[0] - subset.freedom) / self.snapshots.run_count
+        frequency = library.name_terms(library.ties @ evidence.stability.frequency) if library.sparse else None
         unit = self._unit(free, draws)
         noise = self._noise(free, draws, subset.inflation(solution), unit)
         free = free * unit.factors[0]
@@ -272,15 +315,15 @@ class _Fitted:
             problem.operator,
             free,
             draws,
-            frequency=None if frequency is None else library.name_terms(library.ties @ frequency),
+            frequency=frequency,
             gap=gap,
             spectrum=tuple(spectrum[:SMALLEST_FITS].tolist()),
             misfit=misfit,
-            z_max=z_max,
+            z_max=problem.judged(free),
             unbalanced=imbalance,
             step=(steps.length / slower, steps.error / slower) if steps and steps.seen else None,
             snapshots=len(self.snapshots.sample_ids),
-            verdict=verdict,
+            claims=self.claims(doubts),
             unit_of_time=unit.name,
             directed=directed or unit.directed or bool(noise),
             dynamics_noise={s: sigma for s, (sigma, _) in noise.items()},
@@ -293,7 +336,7 @@ class _Fitted:
         draws, alike = [], []
         speed = problem.rates.root @ free
         for _, c in subset.resampled(solution, config.bootstrap, config.seed):
-            own = problem.whole(c, self.kept)
+            own = problem.whole(c, self.evidence.kept)
             alike.append(speed @ (problem.rates.root @ own) > 0)
             draws.append(free + subset.inflation(solution) * (own - free))
         return draws, bool(problem.damped(free)) and float(np.mean(alike)) >= SURE

@@ -21,7 +21,7 @@ from p2d.flow.solve import Solution, Systematic, solve, weighted_mean
 # 1e-6 and 1e-5 gave the smallest errors on five systems, of 32, 64 and 128 snapshots.
 # The null is of the root of the terms' products: what is null on the data has been left out of it before.
 NULL, RIDGE = 1e-7, 1e-5
-BISECTIONS = 60
+ITERATIONS, SETTLED = 50, 1e-9  # of the search for where a term is zero
 CHANCE = 10.8  # what chance lets chi-squared rise by without a term that is not there, in 99.9 % of cases
 ROUNDS = 3  # of elimination, each with weights at the equation of the one before
 ALIKE = 0.98  # cosine of the velocities with and without the eliminated terms, at least
@@ -143,42 +143,64 @@ def deletions(weighted: np.ndarray, root: np.ndarray) -> tuple[float, np.ndarray
     """Least |weighted c|^2 over |root c| = 1, and the same where each of the P numbers is 0, [P].
 
     With the eigenvalues l_i and eigenvectors v_i of the form in whitened coordinates y, and a' y = 0 asked for, the
-    least value is where sum_i (a' v_i)^2 / (l_i - l) = 0 between the two smallest (Golub 1973, section 1).
+    least value is where sum_i (a' v_i)^2 / (l_i - l) = 0 between the two smallest (Golub 1973, section 1). It is found
+    with the two poles as they are, and the other summands as they were (as in Li 1993, "Solving secular equations").
     """
     basis, null = _whitened(root)
     _, values, vectors = np.linalg.svd(weighted @ basis, full_matrices=False)
     levels = values[::-1] ** 2
     if len(levels) < 2:
         return float(levels[0]), np.full(root.shape[1], np.inf)
-    shares = (basis @ vectors[::-1].T) ** 2  # [P, q]
-    low, high = np.full(len(shares), levels[0]), np.full(len(shares), levels[1])
+    first, second, *_ = shares = (basis @ vectors[::-1].T).T ** 2  # [q, P]
+    between, above = levels[1] - levels[0], (levels[2:] - levels[0])[:, None]
+    rise = np.zeros(len(first))
     with np.errstate(divide="ignore", invalid="ignore"):
-        for _ in range(BISECTIONS):
-            middle = (low + high) / 2
-            below = np.nansum(shares / (levels - middle[:, None]), axis=1) < 0
-            low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return float(levels[0]), np.where(null > NULL, levels[0], (low + high) / 2)  # others stand for what is null
+        for _ in range(ITERATIONS):
+            before = rise
+            others = np.nansum(shares[2:] / (above - rise), axis=0)
+            summed = first + second + others * between
+            root_of = np.sqrt((first - others * between) ** 2 + second**2 + 2 * second * (first + others * between))
+            rise = np.nan_to_num(2 * first * between / (summed + root_of))
+            if np.allclose(rise, before, rtol=SETTLED, atol=0):
+                break
+    return float(levels[0]), np.where(null > NULL, levels[0], levels[0] + rise)  # others stand for what is null
 
 
-def choose_stable_terms(
-    rates: Rates, seed: int, chosen: tuple[np.ndarray, Solution] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the free numbers the data need, and how stable that is.
+@dataclass(frozen=True, eq=False)
+class Stability:
+    """What resampled ensembles make of the choice of terms.
+
+    Attributes:
+        frequency: share of them that keep each of the P free numbers.
+        sets: the numbers that each keeps.
+        apart: 1 - cosine of the velocity of each with that of the whole ensemble.
+    """
+
+    frequency: np.ndarray
+    sets: list[tuple[int, ...]]
+    apart: np.ndarray
+
+
+def measure_stability(rates: Rates, kept: np.ndarray, weights: Solution, seed: int, *, sparse: bool) -> Stability:
+    """How stable an equation is.
 
     Args:
-        chosen: what `choose_terms` gave of these rates, where that is known.
-
-    Returns:
-        Their indices, and for all P numbers the share of resampled ensembles that keep them.
+        kept: indices of the free numbers that are its terms.
+        weights: the solution over them.
+        sparse: whether terms are chosen anew; else they are given.
     """
-    kept, weights = chosen or choose_terms(rates)
-    kept_in = np.zeros(rates.rows.shape[2])
     allowed = functools.cache(functools.partial(rates.allowance, weights))
+    velocity = rates.root[:, kept] @ weights.coefficients
+    sets, apart = [], []
     for mean in rates.means(RESAMPLED, seed):
-        # A resampled mean varies about the mean as that does about the truth: twice the variance.
-        again = eliminate(weights.whiten(mean), rates.root, rates.degrees, lambda terms: 2 * allowed(terms))
-        kept_in[again] += 1
-    return kept, kept_in / RESAMPLED
+        weighted, again = weights.whiten(mean), kept
+        if sparse:  # a resampled mean varies about the mean as that does about the truth: twice the variance
+            again = eliminate(weighted, rates.root, rates.degrees, lambda terms: 2 * allowed(terms))
+        own = rates.root[:, again] @ smallest(weighted[:, again], rates.root[:, again])[1]
+        apart.append(1 - abs(own @ velocity) / np.linalg.norm(own) / np.linalg.norm(velocity))
+        sets.append(tuple(again.tolist()))
+    frequency = np.bincount(np.concatenate(sets), minlength=rates.rows.shape[2]) / RESAMPLED
+    return Stability(frequency, sets, np.array(apart))
 
 
 def choose_terms(rates: Rates) -> tuple[np.ndarray, Solution]:

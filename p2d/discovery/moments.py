@@ -16,6 +16,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from p2d.discovery import observables
+from p2d.discovery.judges import Judges
 from p2d.discovery.observables import LAP, SLOPE_X, SLOPE_Y, VALUE, Covariance, Fields, Products, Smooth
 from p2d.errors import UserError
 from p2d.fields import REACH, Grid, Operator, Scaling
@@ -24,7 +25,6 @@ from p2d.systems import expressions
 from p2d.systems.system import System
 from p2d.training.randomness import sample_generator
 
-HELD_OUT = 40  # random smooth observables, which only judge
 # The kernel where there is noise, in cells. With noise 0.01 and 0.02 the cosine was best, or nearly so, at 1.5: of 1,
 # 1.5, 2 and 2.5 on waves and life, of 1.5 and 2 on solitons, chaos and spirals. Clean ones are best left as they are.
 SMOOTHING = 1.5
@@ -51,10 +51,12 @@ class Measure:
         grid: where the cells are.
         scaling: z is what it makes of values.
         observables: of the fit, J of them.
-        spread: of each species' z and of each Laplacian, [2 C], for those that judge; infinite takes it out.
+        spread: of each species' z and of each Laplacian, [2 C].
         smoothing: width of the kernel in cells, 0 for none.
         rounded: whether they are 8-bit images.
         noise: standard deviation of white noise to be corrected for, of each species, in its unit.
+        judges: observables that only judge; none where None.
+        tiles: along each axis, that few snapshots are taken apart into.
         stirred: whether noise in the dynamics is looked for.
         walls: values that a species is held to, such as 0, from below or above: its place, and the value.
     """
@@ -69,6 +71,8 @@ class Measure:
     smoothing: float = 0.0
     rounded: bool = False
     noise: tuple[float, ...] = ()
+    judges: Judges | None = None
+    tiles: int = 1
     stirred: bool = False
     walls: tuple[tuple[int, float], ...] = ()
 
@@ -98,8 +102,7 @@ class Measure:
         """
         if self.grid.is_closed:
             return None
-        nested = max(expressions.reach(tree) for tree in self._parsed)
-        reach = nested * max(REACH[o] for o in self.operators) + observables.REACH + self.kernel_radius
+        reach = self.margin + observables.REACH
         inside = self.grid.inside(reach)
         if not inside.any():
             rows, columns = self.grid.shape
@@ -108,6 +111,21 @@ class Measure:
                 "take a larger picture, a smaller --smoothing, or terms of lower order"
             )
         return inside.astype(np.float64)
+
+    @cached_property
+    def tile_masks(self) -> list[np.ndarray]:
+        """The cells of each tile, [H W] of 0 and 1."""
+        axes = [np.arange(n) * min(self.tiles, n) // n for n in self.grid.shape]
+        number = (axes[0][:, None] * self.tiles + axes[1]).ravel()
+        return [(number == n).astype(np.float64) for n in np.unique(number)]
+
+    @property
+    def margin(self) -> int:
+        """How many cells at an unknown edge have terms that are not known; none on a closed grid."""
+        if self.grid.is_closed:
+            return 0
+        nested = max(expressions.reach(tree) for tree in self._parsed)
+        return nested * max(REACH[o] for o in self.operators) + self.kernel_radius
 
     @property
     def kernel_radius(self) -> int:
@@ -185,11 +203,6 @@ class Measure:
         """The fields of observables, of smoothed z [C, H, W]."""
         return Fields(smoothed, self.grid.in_cells, self.window)
 
-    @property
-    def judges(self) -> Smooth:
-        """The random smooth observables that judge."""
-        return Smooth(HELD_OUT, "held out", self.spread)
-
 
 def extrapolate(measure: Measure, sample_id: int, state: np.ndarray, at: Callable[[np.ndarray], Findings]) -> Findings:
     """What is found at z of a state [C, H, W], extrapolated to no noise."""
@@ -220,7 +233,7 @@ class Rows:
     measure: Measure
 
     def __call__(self, sample_id: int, state: np.ndarray) -> Findings:
-        """Of one snapshot [C, H, W]: rows [J, C M], held_out [40, C M], gram [M, M].
+        """Of one snapshot [C, H, W]: rows [J, C M], gram [M, M], and held_out [L, C M] where L judge.
 
         And of noise in the dynamics of each species, of variance 1 in z: stirred [J, C], stirred_held_out [40, C].
         """
@@ -232,17 +245,28 @@ class Rows:
         phi = measure.phi(z, smoothed)
         fields, cells, window = measure.fields(smoothed), measure.cells, measure.window
         within = phi if window is None else phi[:, window.ravel() > 0]
-        return {
-            "rows": measure.observables.rows(fields, phi) / cells,
-            "held_out": measure.judges.rows(fields, phi) / cells,
-            "gram": within @ within.T / cells,
-        } | self._stirred(sample_id, z, fields)
+        made = {"rows": self._in_tiles(measure.observables, fields, phi), "gram": within @ within.T / cells}
+        if measure.judges:
+            made["held_out"] = self._in_tiles(measure.judges, fields, phi)
+        return made | self._stirred(sample_id, z, fields)
+
+    def _in_tiles(self, own: Products | Smooth | Judges, fields: Fields, phi: np.ndarray) -> np.ndarray:
+        """Rates of observables for the terms, [J, C M]; of few snapshots of each tile, [T, J, C M].
+
+        Those of a tile are its cells' share of what sums by parts leave: with the others they make up the whole.
+        """
+        tiles = self.measure.tile_masks
+        if len(tiles) == 1:
+            return own.rows(fields, phi) / self.measure.cells
+        rows = own.rows(fields, np.concatenate([phi * mask for mask in tiles])) * len(tiles) / self.measure.cells
+        each = rows.reshape(len(rows), len(fields.z), len(tiles), len(phi))
+        return each.transpose(2, 0, 1, 3).reshape(len(tiles), len(rows), -1)
 
     def _stirred(self, sample_id: int, z: np.ndarray, fields: Fields) -> Findings:
         """What noise adds, Ito's term, less what walls take off it; and what each wall pushes."""
         measure = self.measure
         made: dict[str, np.ndarray] = {}
-        if not measure.stirred:
+        if not measure.stirred or not measure.judges:
             return made
         beyond = OVERSHOOT * np.abs(_normal(z.shape, sample_id, "walls")) if measure.walls else z
         for key, own in {"stirred": measure.observables, "stirred_held_out": measure.judges}.items():
@@ -257,7 +281,44 @@ class Rows:
         return made
 
 
-def _bend(own: Products | Smooth, fields: Fields, along: Fields) -> np.ndarray:
+@dataclass(frozen=True)
+class Grams:
+    """A task: mean products of terms, in tiles of the grid: of few snapshots, parts of each say how sure they are.
+
+    Attributes:
+        count: of tiles along each axis of more than one cell.
+    """
+
+    measure: Measure
+    count: int
+
+    def __call__(self, sample_id: int, state: np.ndarray) -> Findings:
+        """Of one snapshot [C, H, W]: gram [M, M], and of each tile, tiles [T, M, M]."""
+        return extrapolate(self.measure, sample_id, state, self._at)
+
+    def _at(self, z: np.ndarray) -> Findings:
+        phi = self.measure.phi(z, self.measure.smooth(z))
+        own = [phi[:, cells] for cells in self.cells]
+        tiles = np.stack([within @ within.T / within.shape[1] for within in own])
+        return {"tiles": tiles, "gram": np.tensordot(self.weights, tiles, 1)}
+
+    @cached_property
+    def cells(self) -> list[np.ndarray]:
+        """The cells of each tile, those that terms are known at."""
+        window = self.measure.window
+        inside = np.ones(self.measure.grid.shape, bool) if window is None else window > 0
+        axes = [np.arange(n) * min(self.count, n) // n for n in inside.shape]
+        number = (axes[0][:, None] * self.count + axes[1])[inside]
+        return [np.flatnonzero(inside.ravel())[number == n] for n in np.unique(number)]
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Share of the cells that lie in each tile, [T]."""
+        sizes = np.array([len(cells) for cells in self.cells], np.float64)
+        return sizes / sizes.sum()
+
+
+def _bend(own: Products | Smooth | Judges, fields: Fields, along: Fields) -> np.ndarray:
     """Half the second derivative of observables along fields, sums over cells: [J]."""
     ahead, behind = (own.values(fields.moved(along, sign * BENT)) for sign in (1, -1))
     return (ahead + behind - 2 * own.values(fields)) / (2 * BENT**2)
@@ -300,7 +361,7 @@ class Stepped:
         """Of one snapshot, R's coefficients over powers of the step in the longest one, for each of T trials.
 
         Returns:
-            rows [T, ORDERS, J] of the observables of the fit, and held_out [T, ORDERS, 40] of those held out.
+            rows [T, ORDERS, J] of the observables of the fit, and held_out [T, ORDERS, L] of those that judge.
         """
         xi = np.zeros(state.shape)
         if any(trial.noise for trial in self.trials):
@@ -317,7 +378,8 @@ class Stepped:
             ]
         )
         here = measure.fields(smoothed)
-        own = {"rows": measure.observables, "held_out": measure.judges}
+        assert measure.judges
+        own: dict[str, Products | Smooth | Judges] = {"rows": measure.observables, "held_out": measure.judges}
         flat = velocities.reshape(*velocities.shape[:2], -1)
         before = {key: observed.values(here) for key, observed in own.items()}
         rates = {key: observed.rates(here, flat) for key, observed in own.items()}

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import combinations as combinations_of_two
 from itertools import combinations_with_replacement as combinations
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -81,6 +82,13 @@ def products(count: int, fourth_order: bool, slopes: tuple[int, ...]) -> list[De
     return [tuple(sorted(density)) for density in made]
 
 
+class Directed(Protocol):
+    """Observables that are averages of functions of linear filters of z."""
+
+    def along(self, fields: Fields) -> np.ndarray:
+        """Those filters at each of some cells, [J, P]."""
+
+
 class Fields:
     """The fields of one snapshot and products of them, each made once.
 
@@ -95,7 +103,7 @@ class Fields:
         self.z = z
         self._made: dict[Density, np.ndarray] = {((VALUE, s),): field for s, field in enumerate(z)}
         self._adjoint: dict[tuple[int, Density], np.ndarray] = {}
-        self._directed: dict[Smooth, np.ndarray] = {}
+        self._directed: dict[Directed, np.ndarray] = {}
 
     def product(self, factors: Density) -> np.ndarray:
         """A product of at least one factor."""
@@ -137,11 +145,10 @@ class Fields:
             made._directed[smooth] = self.directed(smooth) + share * along.directed(smooth)
         return made
 
-    def directed(self, smooth: Smooth) -> np.ndarray:
-        """w . y of smooth functions at each of some cells, [J, P]."""
+    def directed(self, smooth: Directed) -> np.ndarray:
+        """What smooth functions are functions of, linear in z, at each of some cells, [J, P]."""
         if smooth not in self._directed:
-            curved = [self.product(((LAP, s),)) for s in range(len(self.z))]
-            self._directed[smooth] = smooth.drawn()[0] @ _some(np.stack([*self.z, *curved]))
+            self._directed[smooth] = smooth.along(self)
         return self._directed[smooth]
 
     def _at_walls(self, field: np.ndarray, axis: int) -> np.ndarray:
@@ -282,17 +289,22 @@ class Smooth:
         directions = SPREAD * rng.standard_normal((self.count, len(self.spread))) / np.array(self.spread)
         return directions, rng.uniform(0, 2 * math.pi, (self.count, 1))
 
+    def along(self, fields: Fields) -> np.ndarray:
+        """w . y at each of some cells, [J, P]."""
+        curved = [fields.product(((LAP, s),)) for s in range(len(fields.z))]
+        return self.drawn()[0] @ _some(np.stack([*fields.z, *curved]))
+
     def _slopes(self, fields: Fields) -> tuple[np.ndarray, np.ndarray]:
         """Directions [J, 2 C], and the slope of each function at each of some cells, [J, P]."""
         directions, phases = self.drawn()
-        slopes = -_fast(torch.sin, fields.directed(self) + phases)
+        slopes = -fast(torch.sin, fields.directed(self) + phases)
         if fields.window is not None:
             slopes *= _some(fields.window)
         return directions, slopes
 
     def values(self, fields: Fields) -> np.ndarray:
         """The observables themselves, sums over cells: [J]."""
-        made = _fast(torch.cos, fields.directed(self) + self.drawn()[1])
+        made = fast(torch.cos, fields.directed(self) + self.drawn()[1])
         weights = np.ones(made.shape[1]) if fields.window is None else _some(fields.window)
         return made @ weights / self._share(fields)
 
@@ -316,7 +328,7 @@ class Smooth:
     def spreads(self, fields: Fields, covariance: Covariance) -> np.ndarray:
         """Second derivatives under white noise of variance 1 in each species, sums over cells: [J, C]."""
         directions, phases = self.drawn()
-        made = -_fast(torch.cos, fields.directed(self) + phases)
+        made = -fast(torch.cos, fields.directed(self) + phases)
         if fields.window is not None:
             made *= _some(fields.window)
         plain, curved = directions[:, : len(fields.z)], directions[:, len(fields.z) :]
@@ -333,7 +345,7 @@ class Smooth:
         return float(_some(everywhere).sum() / everywhere.sum())
 
 
-def _fast(function: Callable[[torch.Tensor], torch.Tensor], values: np.ndarray) -> np.ndarray:
+def fast(function: Callable[[torch.Tensor], torch.Tensor], values: np.ndarray) -> np.ndarray:
     """A function of torch, whose sine and cosine of float64 are ten times as fast as those of numpy."""
     return function(torch.from_numpy(values)).numpy()
 

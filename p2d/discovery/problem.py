@@ -14,7 +14,6 @@ from p2d.discovery.library import Library
 from p2d.discovery.moments import Measure, Stepped, Trial
 from p2d.discovery.rates import measure_runs, rates_of
 from p2d.discovery.steps import EULER, Steps
-from p2d.discovery.verdict import LARGEST_Z
 from p2d.fields import Operator
 from p2d.flow.solve import standard_error, weighted_mean
 from p2d.snapshots.passes import Means, Snapshots
@@ -28,6 +27,7 @@ SETTLED = 0.03  # relative, of their length
 # Times the misfit and the price of the terms of the best problem, with what steps add, from which one is given up: of
 # eight systems the true operator led from the first of these passes on, and others were at 1.4 to 40 times.
 HOPELESS = 1.5
+LARGEST_Z = 4.5  # of the observables that judge, beside a symmetry
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Problem:
     Free numbers are in a unit of time in which the mean square velocity is 1, and such that short waves are damped.
 
     Attributes:
-        held_out: rates of those observables that judge, [N, 40, P], in the same groups of runs.
+        held_out: rates of those observables that judge, [N, L, P], in the same groups of runs.
         damping: see clock.damping.
         steps: what explicit steps add, where that has been measured.
         symmetries: free numbers of velocities without neighbours that keep the ensemble as well: of each the velocity
@@ -122,13 +122,17 @@ class Problem:
         sound = bool(self.damped(free)) and self.fits and (not self.symmetries or self.judged(free) < LARGEST_Z)
         return not sound, float(solution.statistics[0]) + len(kept) * earned
 
+    @cached_property
+    def judging(self) -> np.ndarray:
+        """Rates of the observables that judge, with noise in the dynamics, [N, L, P]."""
+        return self.diffusion.held_out(self.held_out, self.corrected) if self.diffusion else self.held_out
+
     def judged(self, free: np.ndarray) -> float:
-        """The largest z-score by size of the rates of the held-out observables."""
-        held_out = self.diffusion.held_out(self.held_out, self.corrected) if self.diffusion else self.held_out
+        """The largest z-score by size of the rates of the observables that judge."""
         if self.steps:
-            drift, doubt = self.steps.added(held_out, free)
+            drift, doubt = self.steps.added(self.judging, free)
         else:
-            drift, doubt = held_out @ free, np.zeros(1)
+            drift, doubt = self.judging @ free, np.zeros(1)
         runs = self.uncorrected.runs
         error = np.hypot(standard_error(drift, runs), doubt)
         return float(np.abs(weighted_mean(drift, runs) / np.maximum(error, np.finfo(float).tiny)).max())

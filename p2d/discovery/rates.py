@@ -7,7 +7,7 @@ import numpy as np
 from p2d.discovery.coordinates import expanded
 from p2d.discovery.fit import Rates
 from p2d.discovery.library import Library
-from p2d.discovery.moments import Measure, Rows, Stepped, refuse_not_finite
+from p2d.discovery.moments import Grams, Measure, Rows, Stepped, refuse_not_finite
 from p2d.fields import Operator
 from p2d.flow.solve import weighted_mean, whitened_basis
 from p2d.snapshots.passes import Means, Snapshots
@@ -15,7 +15,7 @@ from p2d.snapshots.passes import Means, Snapshots
 NULL = 1e-8  # share of the largest eigenvalue of the products of terms, below which they are null on the data
 
 
-def measure_runs(snapshots: Snapshots, task: Rows | Stepped, library: Library) -> Means:
+def measure_runs(snapshots: Snapshots, task: Rows | Stepped | Grams, library: Library) -> Means:
     """What a task finds, on average over the runs of each group.
 
     Raises:
@@ -37,7 +37,11 @@ def rates_of(first: Means, measure: Measure, library: Library, operator: Operato
     """Rates for the library's free numbers, of the observables of the fit, and of those held out [N, 40, P]."""
     names, matrix = expanded(library.terms, library.species, measure.scaling)
     places, every, terms = measure.places(names, operator), len(measure.trees), len(library.terms)
-    made = {key: np.zeros((*first.of[key].shape[:2], library.ties.shape[1])) for key in ("rows", "held_out")}
+    made = {
+        key: np.zeros((*first.of[key].shape[:2], library.ties.shape[1]))
+        for key in ("rows", "held_out")
+        if key in first.of
+    }
     for s, scale in enumerate(measure.scaling.scale):
         in_units = matrix / scale  # the rate of z is that of values over the scale
         block = slice(s * terms, (s + 1) * terms)
@@ -45,7 +49,7 @@ def rates_of(first: Means, measure: Measure, library: Library, operator: Operato
         for key, total in made.items():
             total += first.of[key][:, :, columns] @ (in_units @ library.ties[block])
     root = root_of(weighted_mean(first.of["gram"], first.runs), measure, library, operator)
-    return Rates(made["rows"], root, library.degrees, runs=first.runs), made["held_out"]
+    return Rates(made["rows"], root, library.degrees, runs=first.runs), made.get("held_out", made["rows"][:, :0])
 
 
 def root_of(gram: np.ndarray, measure: Measure, library: Library, operator: Operator) -> np.ndarray:

@@ -15,6 +15,7 @@ from p2d.config.stored import Json
 from p2d.discovery.known import named
 from p2d.discovery.library import Library
 from p2d.discovery.moments import Measure
+from p2d.discovery.verdict import Claims
 from p2d.errors import UNREADABLE, UserError, one_line, refuse_other_types
 from p2d.fields import Grid, Operator
 from p2d.places import place
@@ -30,7 +31,8 @@ Intervals = dict[str, dict[str, tuple[float, float]]]
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#e377c2", "#7f7f7f")  # of species
 # What those of before do not tell.
 OLDER: Json = {"rounded": False, "dropped": 0, "seconds": {}, "system": None}
-OLDER |= {"directed": True, "grid": None, "operator": "5-point", "dynamics_noise": {}, "dynamics_noise_errors": {}}
+OLDER |= {"directed": True, "grid": None, "operator": "5-point", "claims": Claims().to_dict()}
+OLDER |= {"dynamics_noise": {}, "dynamics_noise_errors": {}}
 UNDIRECTED = "the direction of time is not known, as no term that damps short waves is kept"
 INTERVAL = (5.0, 95.0)  # percentiles
 SAME_TIME = 0.1  # relative, within which the unit of time is taken for that of the true system
@@ -62,7 +64,8 @@ class Discovery:
         smoothing: width in cells of the kernel that snapshots are seen through, 0 for none.
         rounded: whether the snapshots are 8-bit images.
         snapshots: how many it is from.
-        verdict: in words.
+        claims: what of it is known.
+        statement: what else has to be said first: that nothing moves.
         unit_of_time: in words.
         directed: whether the direction of time is known: some term damps short waves.
         grid: of the snapshots: lengths are in its unit.
@@ -89,8 +92,9 @@ class Discovery:
     smoothing: float
     rounded: bool
     snapshots: int
-    verdict: str
+    claims: Claims
     unit_of_time: str
+    statement: str = ""
     directed: bool = True
     grid: Grid | None = None
     operator: Operator = "5-point"
@@ -166,10 +170,26 @@ class Discovery:
         known = named(self.terms)
         return known.parameters(self.terms) if known else {}
 
+    @property
+    def verdict(self) -> str:
+        """What is known, in words."""
+        return self.statement or str(self.claims)
+
+    @property
+    def short_verdict(self) -> str:
+        """In a few words: 'velocity and terms known', 'velocity known', 'not known' or 'static'."""
+        if self.statement:
+            return self.statement.split(":")[0]
+        if self.claims.terms_known:
+            return "velocity and terms known"
+        return "velocity known" if self.claims.velocity_known else "not known"
+
     def __str__(self) -> str:
         lines = [
             writing.text(self.terms, self.errors),
-            f"{self.verdict}, {self.snapshots} snapshots; unit of time: {self.unit_of_time}",
+            f"{self.verdict}, {self.snapshots} snapshot{'s' * (self.snapshots != 1)}; "
+            f"unit of time: {self.unit_of_time}",
+            *(doubt.text for doubt in self.claims.doubts),
         ]
         if not self.directed:
             lines.append(UNDIRECTED)
@@ -189,7 +209,7 @@ class Discovery:
 
     def __repr__(self) -> str:
         equations = "; ".join(writing.text(self.terms, self.errors).splitlines())
-        return f"<Discovery {equations}: {self.verdict.split(':')[0].split(' (')[0]}>"
+        return f"<Discovery {equations}: {self.short_verdict}>"
 
     def _repr_html_(self) -> str:
         equation, *worth = str(self).split(f"\n{self.verdict}", 1)
@@ -228,6 +248,7 @@ class Discovery:
         """As JSON types: the equation in several forms, its errors, and the numbers of the verdict."""
         values = {KEYS.get(key, key): value for key, value in asdict(replace(self, simulable=None, grid=None)).items()}
         del values["system"]
+        values |= {"claims": self.claims.to_dict(), "verdict": self.verdict}
         values["grid"] = self.grid.to_dict() if self.grid else None
         if self.simulable:
             values["system"] = self.simulable.to_dict()
@@ -241,13 +262,15 @@ class Discovery:
     @classmethod
     def from_dict(cls, values: Json) -> Discovery:
         """The discovery of these JSON types; what it does not know is left out."""
-        values = {**OLDER, **values}
+        if "claims" not in values:  # what its words say is all that is known of it
+            values = {**values, "statement": values["verdict"]}
+        values = {**OLDER, "statement": "", **values}
         own = {f.name: values[KEYS.get(f.name, f.name)] for f in fields(cls)}
         ends = {s: {term: tuple(pair) for term, pair in terms.items()} for s, terms in own["intervals"].items()}
         step = tuple(own["step"]) if own["step"] else None
         simulable = System.from_dict(own["simulable"]) if own["simulable"] else None
         own["grid"] = Grid.from_dict(own["grid"]) if own["grid"] else None
-        own |= {"intervals": ends, "step": step, "simulable": simulable}
+        own |= {"intervals": ends, "step": step, "simulable": simulable, "claims": Claims.from_dict(own["claims"])}
         made = cls(**own | {k: tuple(own[k]) for k in ("spectrum", "noise")})
         refuse_other_types(made, cls, "equation")
         known = [(s, t) for s, own in made.terms.items() for t in own]

@@ -24,7 +24,7 @@ class Steps:
 
     Attributes:
         along: what times free numbers [P] says how many times the velocity is the one that was stepped along.
-        rows, held_out: coefficients over powers of the step, [N, ORDERS, J] and [N, ORDERS, 40], of N groups of runs.
+        rows, held_out: coefficients over powers of the step, [N, ORDERS, J] and [N, ORDERS, L], of N groups of runs.
         longest: step, in the velocity's unit of time.
         exact: whether rates are corrected for the step's length; else for not knowing it, as where noise leaves of the
             rows no more than their first order.
@@ -58,13 +58,17 @@ class Steps:
         return replace(rates, rows=rows, systematic=lambda c: unsure * (self.along @ c) * slope)
 
     def added(self, held_out: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rates [N, 40] of held-out observables under free numbers, of rows [N, 40, P], with what steps add.
+        """Rates [N, L] of held-out observables under free numbers, of rows [N, L, P], with what steps add.
 
-        And by how much that may be wrong, [40], as the length is not known better.
+        And by how much that may be wrong, [L], as the length is not known better.
         """
         rates = held_out @ free + self._added(self.held_out) * (self.along @ free)
         doubt = min(self.error, self.longest) / self.longest
         return rates, doubt * np.abs((self.along @ free) * self._slope(self.held_out))
+
+    def completed(self, held_out: np.ndarray) -> np.ndarray:
+        """Rates [N, L, P] of observables that judge, with what steps add."""
+        return held_out + self._added(self.held_out)[:, :, None] * self.along
 
     def _added(self, coefficients: np.ndarray) -> np.ndarray:
         powers = (self.length / self.longest) ** np.arange(1, ORDERS + 1)

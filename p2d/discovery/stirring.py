@@ -15,8 +15,7 @@ import numpy as np
 from scipy.stats import chi2
 
 from p2d.discovery.diffusion import Stirred, fitted
-from p2d.discovery.problem import Problem, choose_operator
-from p2d.discovery.verdict import LARGEST_Z
+from p2d.discovery.problem import LARGEST_Z, Problem, choose_operator
 from p2d.flow.solve import Solution
 from p2d.snapshots.passes import Snapshots
 

@@ -1,46 +1,132 @@
-"""What a discovered equation is worth, in words; all thresholds of the verdict are here."""
+"""What is known of a discovered equation, in two claims and in words; all thresholds of the verdict are here.
+
+The velocity, what the equation says that changes where, and its terms are two things: on data near a curve of the
+species several sets of terms have nearly the same velocity. Each is claimed on its own, and only where nothing that the
+snapshots show speaks against it.
+"""
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from p2d.discovery.moments import HELD_OUT
+from p2d.snapshots.doubts import Doubt
 
 LEAST_RUNS = 8  # fewer independent snapshots have no covariance to speak of
 RUNS_PER_WEIGHT = 1.25  # runs over observables that they give weights, below which chi-squared of the fit tells nothing
-FEW_RUNS = 64  # below it, more snapshots are the first thing to try
-# How much worse the next best dynamics has to fit than the best: below, resampled ensembles exchange terms.
-IDENTIFIED_GAP = 20.0
-LARGEST_Z = 4.5  # of 40 held-out observables; one in 3,600 ensembles exceeds it by chance
-LARGEST_MISFIT = 3.0  # excess of chi-squared a run
 SIGNIFICANT = 3.0  # standard errors, of the step and of the variance of a pattern
+KNOWN = 0.01  # 1 - cosine with the true velocity, below which it is known
+LEAST_P = 1e-3  # probability under chance, below which held-out observables speak against the equation
+STABLE = 0.9  # share of the resampled ensembles that have to keep each of the terms
+# Kinds of doubt that speak against the terms alone, and against nothing: snapshots joined to runs count as one.
+OF_TERMS = ("rounded", "symmetry")
+OF_NONE = ("joined",)
 
 
-def verdict_text(
-    gap: float, spectrum: np.ndarray, misfit: float, z_max: float, runs: int, *, noisy: bool, rounded: bool
-) -> str:
-    """Of an equation whose fit and whose held-out observables are these, see result.Discovery."""
-    judged = f"largest |z| {z_max:.1f} of {HELD_OUT} held-out observables"
-    if misfit > LARGEST_MISFIT or z_max > LARGEST_Z:
-        return (
-            f"not stationary: under the best equation {judged}, misfit {misfit:.1f} a snapshot (up to {LARGEST_Z:g} "
-            f"and {LARGEST_MISFIT:g} are expected); let the system run longer, or take a library that holds its terms"
-        )
-    if gap < IDENTIFIED_GAP:
-        fitting = int((spectrum < IDENTIFIED_GAP * max(spectrum[0], 1.0)).sum())
-        few = "too few snapshots" if runs < FEW_RUNS else "ambiguous"
-        why = "too noisy" if noisy else few
-        return f"{why}: {fitting} dynamics fit about as well (gap {gap:.1f}); more snapshots, or fewer terms, decide"
-    # Rounding is no noise: it takes away what is below half a grey level, which other terms then make up for.
-    artefacts = "; terms and error bars are those of the rounded images, of which small terms may be artefacts"
-    return f"dynamics identified (gap {gap:.2g}), ensemble stationary ({judged}){artefacts * rounded}"
+@dataclass(frozen=True)
+class Alternative:
+    """Another set of terms that fits as well.
+
+    Attributes:
+        without: terms of the equation that it has not, as 'du/dt: u v^2'.
+        instead: those that it has in their place.
+    """
+
+    without: tuple[str, ...]
+    instead: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.instead) or 'nothing'} instead of {', '.join(self.without) or 'nothing'}"
 
 
-def too_few_text(runs: int, observables: int) -> str:
+@dataclass(frozen=True)
+class Claims:
+    """What is known of an equation.
+
+    Attributes:
+        velocity: 1 - cosine of its velocity with the true one is at most this, with 95 % confidence; None where that
+            cannot be told.
+        stable: share of the resampled ensembles in which the same terms are chosen; 1 where they are given.
+        fewest: the least share that keeps one of the terms.
+        p_value: of the rates of the observables that judge, jointly; None where none do.
+        alternatives: other sets of terms that fit as well.
+        doubts: what speaks against the claims.
+    """
+
+    velocity: float | None = None
+    stable: float = 0.0
+    fewest: float = 0.0
+    p_value: float | None = None
+    alternatives: tuple[Alternative, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
+
+    @property
+    def velocity_known(self) -> bool:
+        """Whether the velocity is known to a cosine of 0.99, and nothing speaks against it."""
+        against = [doubt for doubt in self.doubts if doubt.kind not in OF_TERMS + OF_NONE]
+        return self.velocity is not None and self.velocity <= KNOWN and not against
+
+    @property
+    def terms_known(self) -> bool:
+        """Whether one set of terms alone fits, in nearly all resampled ensembles, and nothing speaks against it."""
+        against = [doubt for doubt in self.doubts if doubt.kind not in OF_NONE]
+        return self.velocity_known and not against and not self.alternatives and self.fewest >= STABLE
+
+    def __str__(self) -> str:
+        """In words: 'velocity known (...), terms known, held-out observables agree (p = 0.4)'."""
+        to = "" if self.velocity is None else f" (1 - cosine at most {self.velocity:.0e} with 95 % confidence)"
+        words = [f"velocity {'known' if self.velocity_known else 'not known'}{to}"]
+        words.append(f"terms {'known' if self.terms_known else 'not known'}{self._of_terms}")
+        if self.p_value is not None:
+            agree = "agree" if self.p_value >= LEAST_P else "disagree"
+            words.append(f"held-out observables {agree} (p = {self.p_value:.2g})")
+        return ", ".join(words)
+
+    @property
+    def _of_terms(self) -> str:
+        if self.alternatives:
+            first, count = self.alternatives[0], len(self.alternatives)
+            others = f"{count} other sets fit as well, such as with" if count > 1 else "another set fits as well, with"
+            return f" ({others} {first}; another condition or more snapshots decide)"
+        if self.velocity is not None and self.fewest < STABLE:
+            return f" (of resampled ensembles {100 * self.stable:.0f} % have just these; more snapshots decide)"
+        return ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return asdict(self) | {"velocity_known": self.velocity_known, "terms_known": self.terms_known}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Claims:
+        """The claims of these JSON types."""
+        own = {key: value for key, value in values.items() if key not in ("velocity_known", "terms_known")}
+        others = tuple(Alternative(tuple(a["without"]), tuple(a["instead"])) for a in own["alternatives"])
+        return cls(**own | {"alternatives": others, "doubts": tuple(Doubt(**doubt) for doubt in own["doubts"])})
+
+
+def judged_doubt(p_value: float) -> Doubt:
+    """That an equation does not keep what it should."""
+    return Doubt(
+        "judges",
+        f"the equation does not keep the averages that it should (p = {p_value:.1g}): the library lacks terms, "
+        "pictures are blurred, binned or compressed, the system still changes, or there are several of them",
+    )
+
+
+def few_doubt(runs: int, observables: int) -> Doubt:
     """Of runs that are no more than the observables they give weights."""
+    return Doubt(
+        "few",
+        f"too few snapshots: {runs} independent runs cannot give weights to {observables} observables, nor tell "
+        f"whether the ensemble is stationary; about {observables} are needed",
+    )
+
+
+def unsettled_text(system: str, left: float, runs: int) -> str:
+    """Of few snapshots of a named system that do not stand still."""
     return (
-        f"too few snapshots: {runs} independent runs cannot give weights to {observables} observables, "
-        f"nor tell whether the ensemble is stationary; about {observables} are needed"
+        f"not settled: the terms of {system} leave {left:.2g} of the Laplacians' power, so that something moves, or "
+        f"these are not its terms; at least {LEAST_RUNS} snapshots are needed for an equation of what moves, not {runs}"
     )
 
 

@@ -16,6 +16,7 @@ from p2d.snapshots.store import Dataset, evenly
 from p2d.systems import initial, stepping
 from p2d.systems.stepping import Scheme
 from p2d.systems.system import System
+from p2d.systems.wiener import Wiener
 from p2d.threads import Mapper
 
 RUNS, FEWEST = 32, 8
@@ -32,11 +33,13 @@ class _Run:
     scheme: Scheme
     kind: str
     device: str
+    noise: tuple[float, ...]  # in the dynamics, of each species
 
     def __call__(self, numbers: np.ndarray) -> np.ndarray:
         """Their last states, [N, C, H, W]."""
         states = initial.initial_states(self.system, SEED, numbers, self.scheme.grid.shape, self.kind)
-        return stepping.run(states, self.system, self.scheme, self.system.run.steps, self.device)
+        noise = Wiener(self.noise, SEED, numbers) if self.noise else None
+        return stepping.run(states, self.system, self.scheme, self.system.run.steps, self.device, noise=noise)
 
 
 def measure_fresh(discovery: Discovery, dataset: Dataset, runs: int = 0, each: Mapper = map) -> Fresh | None:
@@ -60,8 +63,9 @@ def measure_fresh(discovery: Discovery, dataset: Dataset, runs: int = 0, each: M
     scheme = Scheme(grid, equation.run.dt, operator_of(dataset), settings.get("integrator", "euler"))
     ids = np.arange(runs)
     device = stepping.choose_device("auto")
+    simulate = _Run(equation, scheme, kind, device, tuple(settings.get("dynamics_noise", ())))
     try:
-        parts = each(_Run(equation, scheme, kind, device), np.array_split(ids, 1 if device == "cuda" else runs))
+        parts = each(simulate, np.array_split(ids, 1 if device == "cuda" else runs))
         states = np.concatenate(list(parts))
     except UserError as error:
         return Fresh(None, runs, 0, steps, str(error))

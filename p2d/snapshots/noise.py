@@ -1,4 +1,4 @@
-"""Noise of snapshots, told from the snapshots alone: white noise, and rounding to the grey levels of an image.
+"""White noise of snapshots, told from the snapshots alone.
 
 A pattern has short waves of its own, where its fronts are steep; noise is alike everywhere. So the noise is what is
 left in the quietest cells of high differences, and at most what the shortest waves of the spectrum hold.
@@ -7,12 +7,12 @@ left in the quietest cells of high differences, and at most what the shortest wa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
 from p2d.errors import UserError
-from p2d.fields import Grid, Species
+from p2d.fields import Grid
+from p2d.snapshots.rounding import measure_rounding
 
 LEAST = 5e-3  # share of a species' spread; the steepest patterns look like as much, and an 8-bit image's is near
 # Cycles a cell, from the corner of the spectrum inwards: patterns have next to no power of their own beyond, and the
@@ -20,8 +20,7 @@ LEAST = 5e-3  # share of a species' spread; the steepest patterns look like as m
 CUTOFFS = (0.65, 0.6, 0.55, 0.5)
 CONSISTENT = 3.0  # standard errors by which the power within a wider cut-off may differ from that within a narrower one
 LOOKED_AT = 64  # snapshots, at least, of a large dataset that noise is told from
-LEVELS = 255  # of an 8-bit image
-ROUNDED = 1.5 / LEVELS / 12**0.5  # noise of an 8-bit image that its rounding, of 1 / (255 12^(1/2)), does not explain
+ROUNDED = 1.5 / 12**0.5  # times the step between levels: noise that rounding, of 12^(-1/2), does not explain
 # Over the root of the number of cells: half a standard error of the quantiles' ratio, in favour of more quiet cells;
 # without, 6 snapshots of 64 x 64 gave down to 0.63 times the noise.
 UNSURE = 3.4
@@ -122,35 +121,14 @@ def _level(power: np.ndarray, beyond: list[np.ndarray], count: int) -> float:
 def seen(states: np.ndarray, grid: Grid | None = None) -> tuple[float, ...]:
     """White noise of each species that is worth correcting for; 0 below what patterns themselves may look like.
 
-    What rounding to 8 bits leaves is none: it is white only where patterns are steep.
+    What rounding leaves is none: it is white only where patterns are steep.
 
     Args:
         states: [N, C, H, W].
     """
-    inside = (grid or Grid(states.shape[-2:])).inside(0)
-    least = LEAST * states[..., inside].std(axis=(0, 2), dtype=np.float64)
-    if is_rounded(states):
-        least = np.maximum(least, ROUNDED * _span(states))
+    grid = grid or Grid(states.shape[-2:])
+    least = LEAST * states[..., grid.inside(0)].std(axis=(0, 2), dtype=np.float64)
+    least = np.maximum(least, ROUNDED * np.array(measure_rounding(states, grid).steps))
     return tuple(
         level if level >= bound else 0.0 for level, bound in zip(white_noise(states, grid), least, strict=True)
     )
-
-
-def is_rounded(states: np.ndarray, species: Sequence[Species] | None = None) -> bool:
-    """Whether values [N, C, H, W] are those of 8-bit images: multiples of 1/255 of 1, or of each species' range."""
-    whole = [(0.0, np.ones(states.shape[1])), (states.min(axis=(0, 2, 3)), _span(states))]
-    if species:
-        whole.append((np.array([s.low for s in species]), np.array([s.span for s in species])))
-    return any(_on_levels(states, low, span) for low, span in whole)
-
-
-def _on_levels(states: np.ndarray, low: np.ndarray | float, span: np.ndarray) -> bool:
-    lowest = np.broadcast_to(low, span.shape)[:, None, None]
-    levels = (np.asarray(states, np.float64) - lowest) / span[:, None, None] * LEVELS
-    return bool(np.abs(levels - np.round(levels)).max() < 1e-3)
-
-
-def _span(states: np.ndarray) -> np.ndarray:
-    """From the lowest to the highest value of each species, [C]; 1 where all are the same."""
-    span = np.asarray(states.max(axis=(0, 2, 3)) - states.min(axis=(0, 2, 3)), np.float64)
-    return np.where(span > 0, span, 1.0)

@@ -9,7 +9,7 @@ means over runs does, and so do bootstrap resamples of groups.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
@@ -70,6 +70,12 @@ class Snapshots(Protocol):
 
     def states_of(self, sample_ids: np.ndarray) -> np.ndarray:
         """States [M, C, H, W] of these samples, in their order."""
+
+    def runs_of(self, sample_ids: np.ndarray) -> np.ndarray:
+        """The runs [M] that these samples are of."""
+
+    def in_runs(self, runs: np.ndarray) -> Snapshots:
+        """The same snapshots, of these runs [N]."""
 
     def pairs(self, most: int) -> tuple[np.ndarray, np.ndarray]:
         """At most so many pairs of successive frames of a run: ids [P, 2], and the times between them [P]."""
@@ -227,6 +233,14 @@ class InMemory:
     def states_of(self, sample_ids: np.ndarray) -> np.ndarray:
         """States [M, C, H, W] of these samples, in their order."""
         return self.states[np.searchsorted(self.sample_ids, sample_ids)]
+
+    def runs_of(self, sample_ids: np.ndarray) -> np.ndarray:
+        """The runs [M] that these samples are of."""
+        return self.runs[np.searchsorted(self.sample_ids, sample_ids)]
+
+    def in_runs(self, runs: np.ndarray) -> InMemory:
+        """The same snapshots, of these runs [N]."""
+        return replace(self, runs=runs)
 
     def pairs(self, most: int) -> tuple[np.ndarray, np.ndarray]:
         """At most so many pairs of successive frames of a run: ids [P, 2], and the times between them [P]."""

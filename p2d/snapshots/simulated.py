@@ -22,6 +22,7 @@ from p2d.snapshots import writing as shards
 from p2d.systems import initial, stepping
 from p2d.systems.stepping import Scheme
 from p2d.systems.system import System
+from p2d.systems.wiener import Wiener
 
 # A species that varies less than this share of its range over the grid has died: it is uniform to within what images
 # can show.
@@ -97,9 +98,10 @@ def simulate_samples(
         UserError: a field that is not finite (names the sample and the step), or a checkerboard.
     """
     system, scheme = simulation.systems[shard.system], simulation.scheme(shard.system)
-    runs = _Runs(shard.system, system, scheme, device, threads)
     labels = labels_of(simulation, shard)
     each = simulation.snapshots_per_run
+    noise_of_runs = simulation.noise_of(labels.run_id[::each])
+    runs = _Runs(shard.system, system, scheme, device, threads, noise_of_runs)
     ids, burn_in = labels.sample_id[::each], system.run.steps
 
     early = burn_in // 2
@@ -204,6 +206,7 @@ class _Runs:
     scheme: Scheme
     device: str
     threads: int | None
+    noise: Wiener | None = None  # in the dynamics
 
     def advance(self, states: np.ndarray, step: int, steps: int, ids: np.ndarray) -> np.ndarray:
         """States after so many more steps.
@@ -215,10 +218,11 @@ class _Runs:
         Raises:
             UserError: a state is not finite (names its sample and the first step after which), or a checkerboard.
         """
-        after = self._run(states, steps)
+        after = self._run(states, steps, self.noise and self.noise.at(step))
         broken = np.flatnonzero(~np.isfinite(after).all(axis=(1, 2, 3)))
         if len(broken):
-            first = step + self._first_broken(states[broken[:1]], steps)
+            one = broken[:1]
+            first = self._first_broken(states[one], step, steps, self.noise and self.noise.of(one))
             raise UserError(
                 f"sample {ids[broken[0]]} of {self.label} is not finite from step {first} on; a smaller --dt may help"
             )
@@ -230,15 +234,15 @@ class _Runs:
             )
         return after
 
-    def _run(self, states: np.ndarray, steps: int) -> np.ndarray:
-        return stepping.run(states, self.system, self.scheme, steps, self.device, self.threads)
+    def _run(self, states: np.ndarray, steps: int, noise: Wiener | None = None) -> np.ndarray:
+        return stepping.run(states, self.system, self.scheme, steps, self.device, self.threads, noise)
 
-    def _first_broken(self, state: np.ndarray, steps: int) -> int:
-        """After how many steps a state [1, C, H, W], which is not finite after `steps`, is no longer: by halving."""
-        done, reached = 0, steps
+    def _first_broken(self, state: np.ndarray, done: int, steps: int, noise: Wiener | None) -> int:
+        """The first step after which a state [1, C, H, W] is not finite, of `steps` from `done` on: by halving."""
+        reached = done + steps
         while reached - done > 1:
             half = (reached - done) // 2
-            middle = self._run(state, half)
+            middle = self._run(state, half, noise and noise.at(done))
             if np.isfinite(middle).all():
                 state, done = middle, done + half
             else:
@@ -249,14 +253,22 @@ class _Runs:
         """Which states have become checkerboards under a step that is too long, for reaction or diffusion.
 
         Their neighbouring cells alternate, and with every step, too. Patterns as fine as the grid are as rough, and
-        change little within a step.
+        change little within a step. Noise in the dynamics roughens, too; without it that is levelled, a checkerboard
+        stays.
         """
-        rough = np.flatnonzero([any(_is_rough(field, self.scheme.grid) for field in state) for state in states])
+        rough = self._rough(states)
+        if self.noise and len(rough):
+            states = states.copy()
+            states[rough] = self._run(states[rough], SETTLED)
+            rough = self._rough(states)
         if not len(rough):
             return rough
         now, then = (_relief(fields, self.scheme.grid) for fields in (states[rough], self._run(states[rough], 1)))
         change, size = ((fields**2).mean(axis=(2, 3)) for fields in (then - now, now))
         return rough[(change > LARGEST_CHANGE * size).any(axis=1)]
+
+    def _rough(self, states: np.ndarray) -> np.ndarray:
+        return np.flatnonzero([any(_is_rough(field, self.scheme.grid) for field in state) for state in states])
 
 
 def _relief(fields: np.ndarray, grid: Grid) -> np.ndarray:

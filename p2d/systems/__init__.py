@@ -42,10 +42,15 @@ for the rest state is refused beforehand; far from rest it may still be too long
 reported. etdrk4 is of fourth order, of 64 bits, exact in what is linear in a species itself (diffusion, decay), and
 a thousand times slower a step: for checks, and for stiff systems.
 
+Noise in the dynamics, dc = v dt + sigma dW in each cell (Ito), is added by euler's steps (Euler-Maruyama), before the
+limits clamp. Its random numbers depend on the seed, the run, the step and the cell alone, see wiener.py; 1.4 billion of
+them a second and core make a step of Gray-Scott 3.5 times slower. Dead patterns are not uniform with it, and count as
+living.
+
 Kernels are generated as source, compiled once, and kept in a cache (P2D_CACHE, or p2d's folder in the user's cache):
 the first run of a system takes some seconds longer. CPU and GPU agree to rounding, which chaotic patterns let grow.
 
-Limits: no noise in the dynamics, no coefficients that depend on place or time, no delays; one grid for all species.
+Limits: no coefficients that depend on place or time, no delays; one grid for all species.
 `moves` of a preset is what was measured after its burn-in (tests/systems/test_catalogue.py). Static patterns remember
 their start: only another run is another sample. Cahn-Hilliard's coarsen for ever, and are never stationary.
 """

@@ -14,6 +14,7 @@ from p2d.fields import Grid, Operator
 from p2d.systems import stability
 from p2d.systems.expressions import functions_in
 from p2d.systems.system import System
+from p2d.systems.wiener import Wiener
 
 DEVICES = ("auto", "cpu", "cuda")
 Integrator = Literal["euler", "etdrk4"]
@@ -62,6 +63,15 @@ class Scheme:
                 f"etdrk4 cannot take the first derivatives of {system.name} at mirror edges; take --integrator euler"
             )
 
+    def refuse_noise(self) -> None:
+        """Refuse noise in the dynamics for steps that are not explicit ones.
+
+        Raises:
+            UserError: says what would do.
+        """
+        if self.integrator != "euler":
+            raise UserError(f"{self.integrator} takes no noise in the dynamics; take --integrator euler")
+
 
 def has_gpu() -> bool:
     """Whether a CUDA device and a Triton to compile for it can be used."""
@@ -87,7 +97,13 @@ def choose_device(device: str) -> str:
 
 
 def run(
-    states: np.ndarray, system: System, scheme: Scheme, steps: int, device: str = "auto", threads: int | None = None
+    states: np.ndarray,
+    system: System,
+    scheme: Scheme,
+    steps: int,
+    device: str = "auto",
+    threads: int | None = None,
+    noise: Wiener | None = None,
 ) -> np.ndarray:
     """Advance a batch by `steps` steps.
 
@@ -95,14 +111,35 @@ def run(
         states: float32 [B, C, H, W], in the units of the system; left unchanged.
         device: 'auto', 'cpu' or 'cuda'.
         threads: CPU threads, all cores when None.
+        noise: in the dynamics, by the run and the step of the states; later steps take noise.at(noise.step + steps).
 
     Returns:
         float32 [B, C, H, W].
 
     Raises:
-        UserError: another shape, a negative number of steps, or a device that is not there.
+        UserError: another shape, a negative number of steps, noise that the scheme cannot take or that is of other
+            states, or a device that is not there.
     """
-    shape = (len(system.species), *scheme.grid.shape)
+    noise = noise if noise and any(noise.sigma) else None
+    _refuse(states, scheme, len(system.species), steps, threads, noise)
+    device = choose_device(device)
+    if scheme.integrator == "etdrk4" or scheme.operator in ("spectral", "8th-order"):
+        from p2d.systems.steppers import modes
+
+        return modes.run(states, system, scheme, steps, device, threads, noise)
+    if device == "cuda":
+        from p2d.systems.steppers import gpu
+
+        return gpu.run(states, system, scheme, steps, noise)
+    from p2d.systems.steppers import cpu
+
+    return cpu.run(states, system, scheme, steps, threads, noise)
+
+
+def _refuse(
+    states: np.ndarray, scheme: Scheme, species: int, steps: int, threads: int | None, noise: Wiener | None
+) -> None:
+    shape = (species, *scheme.grid.shape)
     if states.ndim != 4 or states.shape[1:] != shape:
         raise UserError(
             f"a batch of states has shape {list(states.shape)}; it must be [B, {', '.join(map(str, shape))}]"
@@ -113,15 +150,6 @@ def run(
         raise UserError("a batch of states holds a value that is not finite")
     if threads is not None and threads < 1:
         raise UserError(f"threads = {threads} is not possible: it must be 1 or above")
-    device = choose_device(device)
-    if scheme.integrator == "etdrk4" or scheme.operator in ("spectral", "8th-order"):
-        from p2d.systems.steppers import modes
-
-        return modes.run(states, system, scheme, steps, device, threads)
-    if device == "cuda":
-        from p2d.systems.steppers import gpu
-
-        return gpu.run(states, system, scheme, steps)
-    from p2d.systems.steppers import cpu
-
-    return cpu.run(states, system, scheme, steps, threads)
+    if noise:
+        scheme.refuse_noise()
+        noise.refuse(species, len(states), steps)

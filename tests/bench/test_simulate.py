@@ -105,6 +105,7 @@ def test_another_system_is_held_against_gray_scott_by_operation(own, monkeypatch
     assert found["presets"].keys() == {"slow", "fast"}
     assert found["steppers"].keys() >= {"cpu", "torch"} and "gray_scott" not in found["steppers"]
     assert found["difference"]["cpu"] < 1e-5
+    assert found["noisy"]["ratio"] == found["noisy"]["median"] / found["steppers"]["cpu"]["median"]
     operations = bench_module._operations(bench_module._usual(BenchSimulateConfig(**SMALL)))
     own_rate = found["steppers"]["cpu"]["median"] * found["operations"]
     assert_close(found["against"]["per_operation"], own_rate / (found["against"]["median"] * operations))
@@ -117,7 +118,7 @@ def test_the_command_prints_one_json_object(capsys, monkeypatch):
     assert json.loads(capsys.readouterr().out)["threads"] == 1
     main(["bench", "simulate", "--no-scaling", *arguments])
     out = capsys.readouterr().out
-    assert "cpu / torch" in out and "slowest" in out
+    assert "cpu / torch" in out and "with noise in the dynamics" in out and "slowest" in out
 
 
 @pytest.mark.parametrize("key", ["samples", "gpu_samples", "height", "width", "repeats"])

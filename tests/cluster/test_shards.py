@@ -74,10 +74,11 @@ noise = { alpha = 0.1, beta = 0.1, gamma = 0.1 }
 """
 
 
-def test_actors_know_a_system_of_ones_own_without_its_file(cluster, tmp_path):
+@pytest.mark.parametrize("noise", [(0.0,), (0.01, 0.0, 0.03)])
+def test_actors_know_a_system_of_ones_own_without_its_file(cluster, tmp_path, noise):
     file = tmp_path / "cycle.toml"
     file.write_text(THREE_SPECIES)
-    grid = {"height": 12, "width": 10, "edges": ("mirror", "periodic"), "spacing": "0.5mm"}
+    grid = {"height": 12, "width": 10, "edges": ("mirror", "periodic"), "spacing": "0.5mm", "dynamics_noise": noise}
     config = SimulateConfig(system=str(file), num_samples=6, steps=20, chunk=2, device="cpu", actors=2, **grid)
     alone, simulation = simulate_here(config, tmp_path / "alone"), config.simulation()
     file.unlink()

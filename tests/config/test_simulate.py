@@ -41,6 +41,7 @@ WHAT_COMES_OUT = {
     "snapshots_per_run": 3,
     "interval": 200,
     "noise": 0.01,
+    "dynamics_noise": (0.003,),
     "seed": 1,
     "normalize": False,
 }
@@ -86,7 +87,14 @@ def test_the_same_thing_told_in_other_words_is_the_same_simulation(told):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"preset": ("life", "chaos"), "set": ("F=0.02,0.03",)}, {**WHAT_COMES_OUT}], ids=str
+    "settings",
+    [
+        {},
+        {"preset": ("life", "chaos"), "set": ("F=0.02,0.03",)},
+        {**WHAT_COMES_OUT, "dynamics_noise": (0.0,)},
+        {"dynamics_noise": (0.003,)},
+    ],
+    ids=str,
 )
 def test_a_simulation_comes_back_from_what_a_card_keeps_of_it(settings):
     simulation = SimulateConfig(**settings).simulation()
@@ -143,6 +151,16 @@ def test_presets_and_devices_that_contradict_are_refused(settings, told):
         ({"noise": -0.01}, "noise = -0.01 is not possible: a share of the range of 0 or above, and below 1"),
         ({"noise": 1.0}, "noise = 1.0 is not possible: a share of the range of 0 or above, and below 1"),
         ({"noise": float("nan")}, "noise = nan is not possible: a share of the range of 0 or above, and below 1"),
+        ({"dynamics_noise": (-0.1,)}, "dynamics_noise = -0.1 is not possible: finite numbers, 0 or above"),
+        ({"dynamics_noise": (0.1, float("inf"))}, "dynamics_noise = inf is not possible: finite numbers, 0 or above"),
+        (
+            {"dynamics_noise": (0.1, 0.1, 0.1)},
+            "dynamics_noise = 0.1 0.1 0.1 is not possible: give one for all 2 species, or one for each",
+        ),
+        (
+            {"dynamics_noise": (0.1,), "integrator": "etdrk4"},
+            "etdrk4 takes no noise in the dynamics; take --integrator euler",
+        ),
         ({"interval": 5}, "interval = 5 needs --snapshots-per-run above 1"),
         ({"preset": ("life", "waves", "life")}, "the system life is named twice; each may be given once"),
         ({"set": ("F=0.02,0.03,0.02",)}, "the system F0.02_k0.049 is named twice; each may be given once"),
@@ -249,6 +267,8 @@ def test_settings_that_do_not_go_together_are_refused_in_these_words(settings, t
         {"spacing": "0.9"},
         {"steps": 0},
         {"noise": 0.999},
+        {"dynamics_noise": (0.0,), "integrator": "etdrk4"},
+        {"dynamics_noise": (0.0, 3.0)},
         {"snapshots_per_run": 2, "interval": 1},
     ],
     ids=str,

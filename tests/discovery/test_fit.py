@@ -12,9 +12,10 @@ from p2d.discovery.fit import (
     CHANCE,
     RESAMPLED,
     Rates,
-    choose_stable_terms,
+    choose_terms,
     deletions,
     eliminate,
+    measure_stability,
     smallest,
     unseen,
     weighed,
@@ -160,13 +161,17 @@ def test_one_term_is_left_whatever_is_allowed(terms):
 def test_needed_are_the_terms_of_the_equation_and_resampled_runs_keep_them(observables, terms, seed):
     mean, _ = stationary(observables, terms, seed)
     rates = Rates(in_runs(mean, 150, 0.2, seed), random_root(terms), [1] * terms)
-    kept, share = choose_stable_terms(rates, seed)
+    kept, _ = choose_terms(rates)
+    stability = measure_stability(rates, kept, rates.over(kept).solution(), seed, sparse=True)
+    share = stability.frequency
     assert_array_equal(kept, SUPPORTS[terms])
     assert_array_equal(share[kept], np.ones(len(kept)))
     others = np.setdiff1d(np.arange(terms), kept)
     # Of 20 ensembles each; what is not there rises chi-squared by more than chance allows in one of a thousand.
     assert_close(share * RESAMPLED, np.round(share * RESAMPLED), rtol=0, atol=1e-12)
     assert (share[others] <= 3 / RESAMPLED).all()
+    assert stability.sets.count(tuple(kept)) >= RESAMPLED - 6 and len(stability.sets) == RESAMPLED
+    assert np.median(stability.apart) < 1e-2 and stability.apart.min() >= 0
 
 
 def test_shares_are_drawn_by_the_seed():
@@ -174,7 +179,9 @@ def test_shares_are_drawn_by_the_seed():
     c[1] = 0.03  # some five standard errors: chi-squared rises without it by about what resampled runs are allowed
     mean = mean - np.outer(mean @ c, c) / (c @ c)
     rates = Rates(in_runs(mean, 150, 0.2), random_root(4), [1] * 4)
-    first, again, other = (choose_stable_terms(rates, seed)[1] for seed in (0, 0, 1))
+    kept, weights = choose_terms(rates)
+    weights = rates.over(kept).solution()
+    first, again, other = (measure_stability(rates, kept, weights, seed, sparse=True).frequency for seed in (0, 0, 1))
     assert_array_equal(first, again)
     assert 0 < first[1] < 1
     assert first[1] != other[1]

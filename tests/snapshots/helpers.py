@@ -154,3 +154,30 @@ def rewritten(file: Path, **columns: pa.Array) -> None:
     for name, column in columns.items():
         table = table.set_column(table.column_names.index(name), name, column)
     pq.write_table(table, file)
+
+
+def patterns(
+    runs: int,
+    size: int = 32,
+    seed: int = 0,
+    wave: float = 0.12,
+    width: float = 0.03,
+    each: int = 1,
+    memory: float = 0.0,
+) -> np.ndarray:
+    """Periodic patterns [N, 2, H, W] between 0.1 and 0.9, whose places are chance: bent Gaussian random fields.
+
+    Args:
+        wave: cycles a cell, around which their power is.
+        width: of the band.
+        each: frames of a run, one after the other.
+        memory: correlation with the frame before.
+    """
+    white = np.random.default_rng(seed).normal(size=(runs, each, 2, size, size))
+    white[:, :, 1] = 0.6 * white[:, :, 0] + 0.8 * white[:, :, 1]
+    for n in range(1, each):
+        white[:, n] = memory * white[:, n - 1] + np.sqrt(1 - memory**2) * white[:, n]
+    wavenumber = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size))
+    band = np.exp(-(((wavenumber - wave) / width) ** 2) / 2)
+    fields = np.fft.ifft2(np.fft.fft2(white) * band).real / np.sqrt((band**2).mean())
+    return (0.5 + 0.25 * np.arctan(fields + 0.3 * fields**2 - 0.3)).reshape(-1, 2, size, size)

@@ -118,6 +118,23 @@ def test_a_pattern_as_fine_as_its_grid_is_none(tmp_path):
     assert (simulation.grid.laplacian(states) ** 2).mean() > 15 * states.var()
 
 
+@pytest.mark.parametrize("sigma", [0.003, 0.03])
+def test_what_noise_roughens_is_no_checkerboard(sigma):
+    # The patterns of life have died: what is left of u is what noise makes, whose short waves alternate and decay.
+    simulation = simulation_of(preset=("life",), num_samples=4, height=24, width=32, steps=600, dynamics_noise=(sigma,))
+    states = simulate_samples(simulation, plan(simulation)[0]).state
+    assert all(simulated._is_rough(u, simulation.grid) for u in states[:, 0])
+
+
+@pytest.mark.parametrize("sigma", [0.001, 0.03])
+@pytest.mark.parametrize("preset", ["waves", "maze"])
+def test_a_checkerboard_is_told_in_spite_of_noise(preset, sigma):
+    settings = {"dt": 1.5, "height": 32, "width": 32, "steps": 1000, "dynamics_noise": (sigma,)}
+    simulation = simulation_of(preset=(preset,), **settings)
+    with pytest.raises(UserError, match=r"sample 0 .* has become a checkerboard by step 500: .* dt = 1\.5"):
+        simulate_samples(simulation, plan(simulation)[0])
+
+
 def test_a_checkerboard_in_one_dimension_and_at_mirror_edges_is_told(tmp_path):
     (tmp_path / "bistable.toml").write_text(BISTABLE)
     settings = {"system": str(tmp_path / "bistable.toml"), "num_samples": 2, "steps": 400}

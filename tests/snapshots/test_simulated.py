@@ -4,12 +4,18 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from p2d.config.simulate import Simulation
+from p2d.errors import UserError
+from p2d.fields import Grid
 from p2d.snapshots.schema import array_of
-from p2d.snapshots.simulated import measured, plan, simulate_here
+from p2d.snapshots.simulated import measured, plan, simulate_here, simulate_samples
 from p2d.snapshots.store import Dataset
 from p2d.snapshots.verify import verify
 from p2d.snapshots.writing import ensembles_text
+from p2d.systems import stepping
 from p2d.systems.initial import generator
+from p2d.systems.stepping import Scheme
+from p2d.systems.wiener import Wiener
 
 from .helpers import advanced, begun, contents, gray_scott, read_rows, simulation_of, small, with_living
 
@@ -66,8 +72,15 @@ def test_a_simulated_shard_is_the_simulation_to_the_last_bit(tmp_path, height, w
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"preset": ("waves", "life")}, SEVERAL, {**SEVERAL, "preset": ("waves", "life")}, {**GRID, "num_samples": 5}],
-    ids=["waves", "two presets", "several a run", "both", "grid"],
+    [
+        {},
+        {"preset": ("waves", "life")},
+        SEVERAL,
+        {**SEVERAL, "preset": ("waves", "life")},
+        {**GRID, "num_samples": 5},
+        {**SEVERAL, "preset": ("waves", "life"), "dynamics_noise": (0.003, 0.01)},
+    ],
+    ids=["waves", "two presets", "several a run", "both", "grid", "noise in the dynamics"],
 )
 @pytest.mark.parametrize("chunk", [1, 3, 5, 10, 64])
 def test_the_hash_does_not_depend_on_the_chunk(tmp_path, chunk, settings):
@@ -108,6 +121,8 @@ OTHERS = [
     {"initial": "noise"},
     {"noise": 0.01},
     {"noise": 0.02},
+    {"dynamics_noise": (0.003,)},
+    {"dynamics_noise": (0.003, 0.0)},
     SEVERAL,
 ]
 
@@ -291,6 +306,85 @@ def test_a_noisy_dataset_is_sound_and_found_again(tmp_path):
     assert verify(tmp_path) == []
     assert made.card.settings["noise"] == 0.02
     assert simulate_here(small(noise=0.02), tmp_path).card == made.card
+
+
+# Noise in the dynamics
+
+
+def driven(states: np.ndarray, steps: int, noise: Wiener) -> np.ndarray:
+    """Waves after so many steps with noise."""
+    return stepping.run(states, WAVES, Scheme(Grid(states.shape[-2:])), steps, "cpu", noise=noise)
+
+
+def test_each_snapshot_is_that_of_a_plain_run_with_the_noise_of_its_run(tmp_path):
+    settings = {**SEVERAL, "preset": ("life", "waves"), "dynamics_noise": (0.003, 0.001), "seed": 2}
+    states = all_states(simulate_here(small(**settings), tmp_path))
+    for sample in (10, 12, 19):  # of waves; before them come four runs of life
+        run, snapshot = 4 + (sample - 10) // 3, (sample - 10) % 3
+        noise = Wiener((0.003, 0.001), 2, np.array([run]))
+        expected = driven(begun(WAVES, 2, np.array([run]), 10, 12), 30 + 11 * snapshot, noise)
+        assert states[sample].tobytes() == expected[0].tobytes()
+
+
+def test_the_card_keeps_the_noise_and_makes_the_same_shards(tmp_path):
+    config = small(**SEVERAL, dynamics_noise=(0.003,))
+    made = simulate_here(config, tmp_path)
+    assert made.card.settings["dynamics_noise"] == [0.003, 0.003]
+    assert verify(tmp_path) == []
+    assert simulate_here(config, tmp_path).card == made.card
+    kept = Simulation.of_settings(made.card.settings, made.card.chunk)
+    assert kept.dynamics_noise == (0.003, 0.003)
+    assert kept.identity() == config.simulation().identity()
+    again = simulate_samples(kept, plan(kept)[1])
+    assert again.state.tobytes() == made.read_shard("shard-00001.parquet")[1].tobytes()
+    with pytest.raises(UserError, match=r"dynamics_noise is \[0\.003, 0\.003\] there, \[0\.004, 0\.004\] was asked"):
+        simulate_here(small(**SEVERAL, dynamics_noise=(0.004,)), tmp_path)
+
+
+def test_a_card_without_noise_is_what_it_was_before_there_was_any(tmp_path):
+    settings = simulate_here(small(dynamics_noise=(0.0, 0.0)), tmp_path).card.settings
+    assert "dynamics_noise" not in settings
+    assert settings == simulation_of().identity() == Simulation.of_settings(settings, 4).identity()
+
+
+def test_runs_from_the_snapshots_of_others_have_noise_of_their_own(tmp_path):
+    first = simulate_here(small(dynamics_noise=(0.01,)), tmp_path / "first")
+    after = all_states(
+        simulate_here(small(dynamics_noise=(0.01,), initial=str(first.folder), steps=1), tmp_path / "second")
+    )
+    plain = driven(all_states(first), 1, Wiener((0.0, 0.0), 0, np.arange(10)))
+    same = driven(all_states(first), 1, Wiener((0.01, 0.01), 0, np.arange(10)))
+    inside = (plain > 0.1) & (plain < 0.9)
+    own, others = (after - plain)[inside], (same - plain)[inside]
+    assert len(own) > 500
+    assert abs(own.std() / 0.01 - 1) < 4 / np.sqrt(2 * len(own))
+    assert abs(np.corrcoef(own, others)[0, 1]) < 4 / np.sqrt(len(own))
+
+
+def test_an_ensemble_that_noise_still_widens_is_called_changing(tmp_path):
+    (tmp_path / "relaxing.toml").write_text(RELAXING)
+    settings = {"system": str(tmp_path / "relaxing.toml"), "dynamics_noise": (0.1,), "num_samples": 16}
+    early, late = (
+        simulate_here(small(**settings, steps=steps), tmp_path / str(steps)).card.ensembles["relaxing"]
+        for steps in (20, 400)
+    )
+    assert early.change.stationary is False and late.change.stationary is True
+    # sigma^2 / (2 a) / (1 - a dt / 2), of 16 x 120 cells
+    assert abs(late.std["u"] ** 2 / (0.1**2 / (2 * 0.1 * (1 - 0.1 * 0.5 / 2))) - 1) < 4 * np.sqrt(2 / (16 * 120))
+
+
+RELAXING = """
+name = "relaxing"
+[rates]
+u = "-a*u"
+[parameters]
+a = 0.1
+[start]
+rest = { u = 0 }
+noise = { u = 0.01 }
+[run]
+dt = 0.5
+"""
 
 
 def test_each_system_of_a_dataset_has_a_line(tmp_path):

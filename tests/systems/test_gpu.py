@@ -14,10 +14,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from torch.testing import assert_close
 
 from p2d.fields import Grid
-from p2d.systems import kernels, stepping
+from p2d.systems import kernels, kernels_gpu, stepping
 from p2d.systems.initial import initial_states
 from p2d.systems.steppers import cpu, gpu
 from p2d.systems.stepping import Scheme
+from p2d.systems.wiener import Wiener
 
 from .plain import SYSTEMS, WAVES, euler, random_states
 
@@ -73,6 +74,12 @@ OTHERS = {
 }
 NANS = {f"NaN in {n}": (WAVES, Scheme(Grid((6, 9))), with_a_nan(n), 1) for n in (0, 1)}
 CASES = BY_HAND | OTHERS | NANS
+# Large numbers of seeds, runs and steps: words of 32 bits must not be cut or carried over.
+NOISY = {
+    "random (2, 33, 35, 7)": Wiener((0.01, 0.02), 5 * 2**40 + 3, np.array([7, 2**40 + 1]), 2**31 - 2),
+    "random (2, 1, 7, 6)": Wiener((0.0, 0.02), 3, np.array([2**32 - 1, 2**32]), 2**32 - 6),
+    "nested": Wiener((0.1, 0.2), 0, np.array([2, 3])),
+}
 
 # A process of its own, and one for all cases as it takes seconds to start: Triton reads TRITON_INTERPRET when it is
 # imported. Each case is run by both kernels, and by the one by hand where that can.
@@ -82,8 +89,9 @@ import numpy as np
 import torch
 sys.path.insert(0, sys.argv[1])
 from tests.systems import by_hand_gpu
-from tests.systems.test_gpu import BY_HAND, CASES
+from tests.systems.test_gpu import BY_HAND, CASES, NOISY
 from p2d.systems.steppers import gpu
+from p2d.systems.wiener import Wiener
 
 made = {}
 for name, (system, scheme, states, steps) in CASES.items():
@@ -96,9 +104,17 @@ for name, (system, scheme, states, steps) in CASES.items():
         p = system.parameters
         numbers = [float(np.float32(x)) for x in (p["D_u"], p["D_v"], p["F"], p["F"] + p["k"], scheme.dt)]
         made[f"{name} by hand"] = by_hand_gpu.run(state, numbers, steps).numpy()
+for name, noise in NOISY.items():
+    system, scheme, states, steps = CASES[name]
+    for one_program in (True, False):
+        after = gpu.advance(torch.from_numpy(states), system, scheme, steps, noise, one_program_a_sample=one_program)
+        made[f"noisy {name} {one_program}"] = after.numpy()
 system, scheme, states, steps = CASES["several launches"]
 gpu.UPDATES_PER_LAUNCH = 3 * 2 * states[:, 0].size
 made["three pairs a launch"] = gpu.advance(torch.from_numpy(states), system, scheme, steps).numpy()
+noise = Wiener((0.01, 0.01), 1, np.arange(2))
+noisy = gpu.advance(torch.from_numpy(states), system, scheme, steps, noise).numpy()
+made["noisy, three pairs a launch"] = noisy
 np.savez("made.npz", **made)
 """
 
@@ -144,6 +160,22 @@ def test_a_run_of_several_launches_gives_the_same_bytes(interpreted):
     assert_array_equal(interpreted["three pairs a launch"], interpreted["several launches True"])
 
 
+@pytest.mark.parametrize("case", NOISY)
+def test_the_interpreted_kernels_add_the_noise_of_the_cpu_kernel(interpreted, case):
+    system, scheme, states, steps = CASES[case]
+    one, other = (interpreted[f"noisy {case} {many}"] for many in (True, False))
+    assert_array_equal(one, other)
+    # the same bits; polynomials of normal numbers below 5, of at most 0.2 a step, round otherwise
+    assert_allclose(one, cpu.run(states, system, scheme, steps, noise=NOISY[case]), rtol=0, atol=1e-6)
+    assert np.abs(one - interpreted[f"{case} True"]).std() > 0.001
+
+
+def test_a_noisy_run_of_several_launches_is_that_of_the_cpu(interpreted):
+    system, scheme, states, steps = CASES["several launches"]
+    expected = cpu.run(states, system, scheme, steps, noise=Wiener((0.01, 0.01), 1, np.arange(2)))
+    assert_allclose(interpreted["noisy, three pairs a launch"], expected, rtol=0, atol=1e-6)
+
+
 def reach_of_a_nan(field):
     """Where `with_a_nan(field)` is NaN one step later: that field at five cells, around the edge; the other at one."""
     expected = np.zeros((2, 2, 6, 9), bool)
@@ -164,22 +196,27 @@ def test_a_sample_has_one_program_where_that_keeps_half_of_the_gpu_at_work(batch
     assert gpu._one_program_a_sample(batch, multiprocessors) is expected
 
 
-def compiled(monkeypatch, tmp_path, kernel, height, width):
+POINTERS = {"state": "*fp32", "made": "*fp32", "spare": "*fp32", "after": "*fp32", "noise": "*fp32"}
+TYPES = POINTERS | {"runs": "*i64", "clock": "*i64", "pairs": "i32"}
+
+
+def compiled(monkeypatch, tmp_path, kernel, height, width, noise=False):
     """Gray-Scott's kernel as a Hopper GPU would be given it; buffers are aligned to 16 bytes, as those of torch are."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     scheme = Scheme(Grid((height, width)))
-    module = kernels.load(kernels.gpu_source(cpu.program(WAVES, scheme), cpu.shape(WAVES, scheme)), "gpu")
-    many = KERNELS[kernel]
-    function = module.steps_kernel if many else module.pass_kernels[0]
-    block = gpu.STEPS_BLOCK if many else gpu.PASS_BLOCK
-    options = gpu.STEPS_OPTIONS if many else gpu.PASS_OPTIONS
-    types = dict.fromkeys(function.arg_names, "fp32")
-    types |= dict.fromkeys(function.arg_names[:3], "*fp32") | ({"pairs": "i32"} if many else {})
+    source = kernels_gpu.gpu_source(cpu.program(WAVES, scheme), cpu.shape(WAVES, scheme, noise=noise))
+    module = kernels.load(source, "gpu")
+    function, block, options = {
+        "many steps a launch": (module.steps_kernel, gpu.STEPS_BLOCK, gpu.STEPS_OPTIONS),
+        "one step a launch": (module.pass_kernels[0], gpu.PASS_BLOCK, gpu.PASS_OPTIONS),
+        "noise": (getattr(module, "noise_kernel", None), gpu.NOISE_BLOCK, gpu.PASS_OPTIONS),
+    }[kernel]
+    types = {name: TYPES.get(name, "fp32") for name in function.arg_names}
     sizes = {"H": height, "W": width, "BLOCK": block}
-    aligned = {(i,): [["tt.divisibility", 16]] for i in (0, 1, 2)}
+    aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(types.values()) if kind.startswith("*")}
     source = ASTSource(function, types | dict.fromkeys(sizes, "constexpr"), sizes, aligned)
     return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
 
@@ -205,16 +242,34 @@ def test_a_barrier_parts_the_steps_of_a_launch(monkeypatch, tmp_path, height, wi
     assert re.fullmatch("((ld )+(st )+)+bar ((ld )+(st )+)+bar ", "".join(f"{name[:3].rstrip('.')} " for name in order))
 
 
+def usage_of(tmp_path, binary):
+    """Registers and bytes of memory that a thread of a compiled kernel takes."""
+    (tmp_path / "kernel.cubin").write_bytes(binary.asm["cubin"])
+    command = [triton.knobs.nvidia.cuobjdump.path, "-res-usage", str(tmp_path / "kernel.cubin")]
+    usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return {name: int(number) for name, number in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize(("height", "width"), [(128, 128), (64, 64), (48, 80)])
 def test_nothing_is_spilled_to_local_memory(monkeypatch, tmp_path, kernel, height, width):
     binary = compiled(monkeypatch, tmp_path, kernel, height, width)
-    (tmp_path / "kernel.cubin").write_bytes(binary.asm["cubin"])
-    command = [triton.knobs.nvidia.cuobjdump.path, "-res-usage", str(tmp_path / "kernel.cubin")]
-    usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    usage = {name: int(number) for name, number in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
+    usage = usage_of(tmp_path, binary)
     assert usage["STACK"] == usage["LOCAL"] == 0
     assert usage["REG"] <= 64  # what each of 1,024 threads can have
+
+
+@pytest.mark.parametrize("kernel", [*KERNELS, "noise"])
+def test_noisy_kernels_compile_without_a_gpu_and_spill_nothing(monkeypatch, tmp_path, kernel):
+    binary = compiled(monkeypatch, tmp_path, kernel, 64, 64, noise=True)
+    assert ".f64" not in binary.asm["ptx"]
+    usage = usage_of(tmp_path, binary)
+    assert usage["STACK"] == usage["LOCAL"] == 0
+    assert usage["REG"] <= 64
+    if kernel == "many steps a launch":  # numbers of all cells are written before any is read, and read before anew
+        order = re.findall(r"ld\.global|st\.global|bar\.sync", binary.asm["ptx"])
+        told = "".join(f"{name[:3].rstrip('.')} " for name in order)
+        assert re.fullmatch("(ld )+(st )+bar ((ld )+(st )+)+bar (st )+bar ((ld )+(st )+)+bar ", told), told
 
 
 def on_a_gpu(test):
@@ -268,6 +323,21 @@ def test_several_launches_give_the_same_bytes_on_a_gpu(monkeypatch):
     once = advance_on_the_gpu(state, 205, "many steps a launch")
     monkeypatch.setattr(gpu, "UPDATES_PER_LAUNCH", 17 * 2 * state[:, 0].size)
     assert_array_equal(advance_on_the_gpu(state, 205, "many steps a launch"), once)
+
+
+@on_a_gpu
+@pytest.mark.parametrize("steps", [1, 2, 205])
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (65, 51)])
+def test_both_kernels_add_the_noise_of_the_cpu_on_a_gpu(height, width, steps):
+    state = initial_states(WAVES, 1, np.arange(3), (height, width))
+    scheme, noise = Scheme(Grid((height, width))), Wiener((0.003, 0.003), 5, np.arange(3), 17)
+    on_gpu = torch.from_numpy(state).cuda()
+    many, one = (
+        gpu.advance(on_gpu, WAVES, scheme, steps, noise, one_program_a_sample=many).cpu().numpy()
+        for many in KERNELS.values()
+    )
+    assert_array_equal(many, one)
+    assert_allclose(many, cpu.run(state, WAVES, scheme, steps, noise=noise), rtol=0, atol=2e-6)
 
 
 @on_a_gpu

@@ -3,7 +3,8 @@
 Two kernels share a pass. `steps_kernel` gives a sample to one program for many steps in one launch: its two buffers
 stay in cache, and between steps there is a barrier instead of a launch. A batch that has too few samples to fill the
 GPU that way goes through `pass_kernels`, whose programs share a sample and so need a launch a pass. Both give the same
-bytes. TRITON_INTERPRET=1, set before a kernel is loaded, runs them on CPU tensors, slowly.
+bytes. Noise in the dynamics is written for a whole step before the step reads it: eight normals come at once, of cells
+far apart. TRITON_INTERPRET=1, set before a kernel is loaded, runs them on CPU tensors, slowly.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from types import ModuleType
 import numpy as np
 import torch
 
-from p2d.systems import kernels
+from p2d.systems import kernels, kernels_gpu, wiener
 from p2d.systems.steppers import cpu
 from p2d.systems.stepping import Scheme
 from p2d.systems.system import System
+from p2d.systems.wiener import Wiener
 
 # Many steps a launch. At 128 x 128 1,024 threads of 52 registers fill a multiprocessor: no second sample competes for
 # its L1, and the samples under way (132 of 256 KiB on an H200) stay in L2. Four cells a thread are one 16-byte load,
@@ -29,23 +31,37 @@ UPDATES_PER_LAUNCH = 10**10  # cells times steps, a fraction of a second: no wat
 # One pass a launch.
 PASS_BLOCK = 1024  # 8 rows of a 128 x 128 grid, so that most neighbours are the block's own
 PASS_OPTIONS = {"enable_fp_fusion": False}
+NOISE_BLOCK = 256  # calls
 STEPS_PER_GRAPH = 100  # even, so that a replay ends in the buffer it began in
 
 
 @dataclass(frozen=True)
 class _Launcher:
-    """The kernels of a system, with their numbers."""
+    """The kernels of a system, with their numbers.
+
+    Attributes:
+        made: fields that passes make for others, [B, M, H, W].
+        noise: normals of a step, [B, 8 calls], the runs' numbers, [B], and the seed and the step, [2]: on the device,
+            as a graph that is replayed must not hold a step; or nothing.
+    """
 
     module: ModuleType
     numbers: list[float]
-    made: torch.Tensor  # fields that passes make for others, [B, M, H, W]
+    made: torch.Tensor
+    noise: tuple[torch.Tensor, ...]
 
     def step(self, state: torch.Tensor, after: torch.Tensor) -> None:
         """Write the state one step after `state` into `after`."""
         batch, _, height, width = state.shape
+        if self.noise:
+            normals, _, clock = self.noise
+            programs = batch * -(-normals.shape[1] // (wiener.NORMALS * NOISE_BLOCK))
+            self.module.noise_kernel[(programs,)](*self.noise, height, width, NOISE_BLOCK, **PASS_OPTIONS)
+            clock[1] += 1
         programs = batch * -(-height * width // PASS_BLOCK)
         for kernel in self.module.pass_kernels:
-            kernel[(programs,)](state, self.made, after, *self.numbers, height, width, PASS_BLOCK, **PASS_OPTIONS)
+            fields = (state, self.made, after, *self.noise[:1])
+            kernel[(programs,)](*fields, *self.numbers, height, width, PASS_BLOCK, **PASS_OPTIONS)
 
     def pairs(self, state: torch.Tensor, spare: torch.Tensor, pairs: int) -> None:
         """Advance `state` in place by two steps a pair, one program a sample."""
@@ -54,15 +70,19 @@ class _Launcher:
         for done in range(0, pairs, at_a_time):
             few = min(at_a_time, pairs - done)
             self.module.steps_kernel[(batch,)](
-                state, self.made, spare, few, *self.numbers, height, width, STEPS_BLOCK, **STEPS_OPTIONS
+                state, self.made, spare, *self.noise, few, *self.numbers, height, width, STEPS_BLOCK, **STEPS_OPTIONS
             )
+            if self.noise:
+                self.noise[-1][1] += 2 * few
 
     def replay(self, state: torch.Tensor, spare: torch.Tensor, times: int) -> None:
         """Advance `state` in place by `times` replays of STEPS_PER_GRAPH steps.
 
         On small batches a launch from Python takes longer than the step itself; a replayed graph needs no Python.
         """
-        self.step(state, spare)  # compiles, which cannot be done during capture; only `spare` is written
+        self.step(state, spare)  # compiles, which cannot be done during capture; only `spare` is written, and the clock
+        if self.noise:
+            self.noise[-1][1] -= 1
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             for _ in range(STEPS_PER_GRAPH // 2):
@@ -73,7 +93,13 @@ class _Launcher:
 
 
 def advance(
-    state: torch.Tensor, system: System, scheme: Scheme, steps: int, *, one_program_a_sample: bool | None = None
+    state: torch.Tensor,
+    system: System,
+    scheme: Scheme,
+    steps: int,
+    noise: Wiener | None = None,
+    *,
+    one_program_a_sample: bool | None = None,
 ) -> torch.Tensor:
     """Advance a batch by `steps` Euler steps on the device it is on.
 
@@ -90,7 +116,7 @@ def advance(
     if one_program_a_sample is None:
         one_program_a_sample = _one_program_a_sample(len(state), _multiprocessors(state.device))
     spare = torch.empty_like(state)
-    launcher = _launcher(state, system, scheme)
+    launcher = _launcher(state, system, scheme, noise)
     with torch.cuda.device_of(state):  # Triton launches on the current device, whichever the tensors are on
         if one_program_a_sample:
             pairs, singles = divmod(steps, 2)
@@ -105,21 +131,30 @@ def advance(
     return state
 
 
-def run(states: np.ndarray, system: System, scheme: Scheme, steps: int) -> np.ndarray:
+def run(states: np.ndarray, system: System, scheme: Scheme, steps: int, noise: Wiener | None = None) -> np.ndarray:
     """Advance a batch of numpy states on the GPU: float32 [B, C, H, W] in and out, `states` left unchanged."""
     on_gpu = torch.tensor(np.ascontiguousarray(states), dtype=torch.float32, device="cuda")
-    return advance(on_gpu, system, scheme, steps).cpu().numpy()
+    return advance(on_gpu, system, scheme, steps, noise).cpu().numpy()
 
 
-def _launcher(state: torch.Tensor, system: System, scheme: Scheme) -> _Launcher:
+def _launcher(state: torch.Tensor, system: System, scheme: Scheme, noise: Wiener | None) -> _Launcher:
     program = cpu.program(system, scheme)
-    module = kernels.load(kernels.gpu_source(program, cpu.shape(system, scheme)), "gpu")
+    module = kernels.load(kernels_gpu.gpu_source(program, cpu.shape(system, scheme, noise=noise is not None)), "gpu")
     constants = program.values(system.parameters, scheme.grid.spacing, scheme.operator, scheme.dt)
     # Infinite ends are never compared with.
     ends = np.nan_to_num(np.stack(cpu.limits(system), axis=1), posinf=0.0, neginf=0.0)
+    amplitudes = noise.amplitudes(scheme.dt) if noise else ()
     made = program.fields - program.species
     spare = torch.empty((len(state), max(made, 1), *state.shape[2:]), dtype=torch.float32, device=state.device)
-    return _Launcher(module, [float(x) for x in (*constants, *ends.ravel())], spare)
+    numbers = [float(x) for x in (*constants, *ends.ravel(), *amplitudes)]
+    return _Launcher(module, numbers, spare, _noise(state, noise) if noise else ())
+
+
+def _noise(state: torch.Tensor, noise: Wiener) -> tuple[torch.Tensor, ...]:
+    """What the kernels take of the noise, see _Launcher."""
+    normals = torch.empty((len(state), wiener.NORMALS * wiener.calls(state[0].numel())), device=state.device)
+    numbers = (np.asarray(noise.runs, np.int64), np.array([noise.seed, noise.step], np.int64))
+    return normals, *(torch.from_numpy(each).to(state.device) for each in numbers)
 
 
 def _one_program_a_sample(batch: int, multiprocessors: int) -> bool:

@@ -14,15 +14,23 @@ import torch
 from torch import Tensor
 
 from p2d.fields import Grid
+from p2d.systems.steppers import cpu
 from p2d.systems.stepping import Scheme
 from p2d.systems.system import System
+from p2d.systems.wiener import Wiener
 
 POINTS = 32  # of the contour
 CHUNK = 16  # samples at a time
 
 
 def run(
-    states: np.ndarray, system: System, scheme: Scheme, steps: int, device: str = "cpu", threads: int | None = None
+    states: np.ndarray,
+    system: System,
+    scheme: Scheme,
+    steps: int,
+    device: str = "cpu",
+    threads: int | None = None,
+    noise: Wiener | None = None,
 ) -> np.ndarray:
     """Advance a batch of samples: float32 [B, C, H, W] in and out, see stepping.run."""
     height, width = scheme.grid.shape
@@ -34,17 +42,28 @@ def run(
     torch.set_num_threads(threads or before)
     try:
         with torch.no_grad():
-            parts = [_advanced(part, step, steps, scheme.grid, device) for part in torch.tensor(states).split(CHUNK)]
+            parts = []
+            for first in range(0, len(states), CHUNK):
+                rows = slice(first, first + CHUNK)
+                driven = noise.of(rows) if noise else None
+                parts.append(_advanced(torch.tensor(states[rows]), step, steps, scheme.grid, device, driven))
     finally:
         torch.set_num_threads(before)
     return torch.cat(parts)[..., :height, :width].float().numpy()
 
 
-def _advanced(states: Tensor, step: _Step, steps: int, grid: Grid, device: str) -> Tensor:
+def _advanced(states: Tensor, step: _Step, steps: int, grid: Grid, device: str, noise: Wiener | None = None) -> Tensor:
     x = grid.continued(states.to(device, torch.float64))
-    for _ in range(steps):
-        x = step(x)
+    for number in range(steps):
+        x = step(x, _added(noise.at(noise.step + number), step, grid, device) if noise else None)
     return x.cpu()
+
+
+def _added(noise: Wiener, step: _Step, grid: Grid, device: str) -> Tensor:
+    """What noise adds in a step to states on the grid continued evenly."""
+    amplitudes = noise.amplitudes(step.scheme.dt)[:, None, None]
+    drawn = amplitudes * cpu.normals(noise, (len(amplitudes), *grid.shape))
+    return grid.continued(torch.from_numpy(drawn).to(device, torch.float64))
 
 
 class _Step:
@@ -59,8 +78,9 @@ class _Step:
             self.linear = torch.from_numpy(linear).to(device)
             self.weights = [torch.from_numpy(w).to(device) for w in etd_weights(linear, scheme.dt)]
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, added: Tensor | None = None) -> Tensor:
         made = self._etdrk4(x) if self.scheme.integrator == "etdrk4" else x + self.scheme.dt * self._rate(x)
+        made = made if added is None else made + added
         # Compared, as minimum and maximum drop a nan, which must stay to be reported.
         made = torch.where(made < self.low, self.low, made)
         return torch.where(made > self.high, self.high, made)
