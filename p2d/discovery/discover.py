@@ -93,7 +93,10 @@ def discover_equation(
         first = measure_runs(snapshots, Rows(own), library)
         _refuse_noise_alone(first, own)
         bases = [Problem.of(library, own, first, operator, sample[:DAMPED_AT]) for operator in own.operators]
-        return bases, Stirred.of_pass(first, own) if own.stirred else None
+        stirred = Stirred.of_pass(first, own) if own.stirred else None
+        _, observables, free = bases[0].uncorrected.rows.shape
+        # With fewer observables than are fitted everything would fit.
+        return bases, stirred if stirred and observables - stirred.rows.shape[2] > free else None
 
     problem = None
     if measure.stirred and any(measure.noise) and config.noise_levels(len(snapshots.species)) is None and not still:

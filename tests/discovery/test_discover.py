@@ -384,3 +384,22 @@ def test_one_snapshot_that_stands_still_tells_the_parameters_of_a_named_system(t
     moving = p2d.discover(waves[:1], "gray-scott")
     assert moving.short_verdict == "not settled" and "at least 8 snapshots" in moving.verdict
     assert not moving.claims.velocity_known
+
+
+@pytest.mark.slow
+def test_noise_in_the_dynamics_is_told_from_that_of_a_camera(waves):
+    sigma, grid = 0.003, Grid(waves.shape[-2:])
+    rng, states = np.random.default_rng(0), waves[:64]
+    for _ in range(200):
+        noise = rng.standard_normal(states.shape, dtype=np.float32)
+        states = states + WAVES.rate(states, grid, "5-point").astype(np.float32) + np.float32(sigma) * noise
+        states = states.clip(0, 1)  # walls, at which a share of the cells are after every step
+    found = p2d.discover(states, operator="5-point", known="lap(v)=0.08", bootstrap=20)
+    assert alike(found, waves) > 0.999
+    assert found.noise == (0.0, 0.0)
+    assert found.dynamics_noise == pytest.approx(dict.fromkeys(SPECIES, sigma), rel=0.1)
+    assert found.directed
+    camera = waves[:64] + sigma * rng.standard_normal(states.shape)
+    found = p2d.discover(camera, operator="5-point", bootstrap=4)
+    assert found.dynamics_noise == {}
+    assert found.noise == pytest.approx((sigma, sigma), rel=0.1)
