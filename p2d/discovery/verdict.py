@@ -118,8 +118,8 @@ def symmetry_doubt(count: int) -> Doubt:
     others = "another velocity" if count == 1 else f"{count} other velocities"
     return Doubt(
         "symmetry",
-        f"{others} without diffusion, such as that of a turning phase, keeps the ensemble as well: of it the velocity may "
-        "hold any share, which no snapshot tells; two frames at a known distance in time do",
+        f"{others} without diffusion, such as that of a turning phase, keeps the ensemble as well: the velocity may "
+        "hold any share of it, which no snapshot tells; two frames at a known distance in time do",
     )
 
 
