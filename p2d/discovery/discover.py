@@ -302,8 +302,11 @@ class _Fitted:
         if problem.symmetries:
             doubts = (symmetry_doubt(len(problem.symmetries)), *doubts)
         kept, sets = tuple(evidence.kept.tolist()), evidence.stability.sets
+        # What rounding makes of Laplacians is as a share of the velocity's size that is not known.
+        rough = max((doubt.numbers.get("share", 0.0) for doubt in doubts if doubt.kind == "rounded"), default=0.0)
+        known = evidence.velocity
         return Claims(
-            velocity=evidence.velocity,
+            velocity=None if known is None else min(1.0, known + rough**2 / 2),
             stable=sets.count(kept) / len(sets),
             fewest=float(evidence.stability.frequency[evidence.kept].min()),
             p_value=evidence.p_value,

@@ -121,6 +121,7 @@ def _of_rounding(rounding: Rounding, species: Sequence[str]) -> Iterator[Doubt]:
         if step
     ]
     numbers = {f"step of {name}": step for name, step in zip(species, rounding.steps, strict=True)}
+    numbers["share"] = max(rounding.shares)
     yield Doubt(
         "rounded",
         f"the values are rounded: {', '.join(coarse)}; parameters are off by more than their errors and small terms "
