@@ -32,8 +32,8 @@ Noise in the dynamics (diffusion.py, stirring.py) is one more column a species, 
 
 What is known (verdict.py) are two claims: the velocity to within a bound, and the terms. They rest on judges that the
 equation was not fitted to (judges.py), on resampled ensembles and other sets of terms (evidence.py), and on what the
-snapshots show of themselves: rounding, dependence, mixtures, change (snapshots/doubts.py). Few snapshots are taken apart
-into tiles.
+snapshots show of themselves: rounding, dependence, mixtures, change (snapshots/doubts.py). Few snapshots are taken
+apart into tiles.
 
 Where nothing moves (snapshots/static.py) snapshots tell no dynamics, but the parameters of the steady state of a system
 that is named or recognised (known.py), of a named one from a single snapshot on; otherwise the equation is that nothing

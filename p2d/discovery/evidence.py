@@ -64,8 +64,8 @@ class Evidence:
     @property
     def _own_p_values(self) -> tuple[float, float]:
         judges, left = self._judged, self._left
-        both = _tested(np.concatenate([judges, left], axis=1), self._runs, self._dilution)
-        return _tested(judges, self._runs, self._dilution).p_value, both.p_value
+        both = _tested(np.concatenate([judges, left], axis=1), self._runs, self._tiles)
+        return _tested(judges, self._runs, self._tiles).p_value, both.p_value
 
     @property
     def _at_lengths(self) -> Iterator[Evidence]:
@@ -110,11 +110,11 @@ class Evidence:
 
     @cached_property
     def _test(self) -> _Test:
-        return _tested(self._judged, self._runs, self._dilution)
+        return _tested(self._judged, self._runs, self._tiles)
 
     @property
-    def _dilution(self) -> float:
-        return self.problem.uncorrected.dilution
+    def _tiles(self) -> int:
+        return self.problem.uncorrected.tiles
 
     @property
     def _runs(self) -> np.ndarray:
@@ -220,12 +220,13 @@ class _Test:
         return self.whiten @ effects
 
 
-def _tested(rates: np.ndarray, runs: np.ndarray, dilution: float = 1.0) -> _Test:
+def _tested(rates: np.ndarray, runs: np.ndarray, tiles: int = 1) -> _Test:
     """Whether rates [N, L], means over groups of so many runs, are 0 on average but for chance.
 
     Args:
-        dilution: how many groups tell what one would, were they independent.
+        tiles: that successive groups are of the same snapshots.
     """
+    dilution = fit.diluted(rates, tiles) if tiles > 1 else 1.0
     groups, mean = len(rates), weighted_mean(rates, runs)
     centred = rates - mean
     covariance = (centred.T * runs) @ centred / (groups - 1) / runs.sum() * dilution
