@@ -29,7 +29,8 @@ LAYERS = [
     ["p2d.show"],
     ["p2d.tracking"],
     ["p2d.cluster"],
-    ["p2d.api", "p2d.pipeline", "p2d.bench"],
+    ["p2d.api", "p2d.pipeline"],
+    ["p2d.bench"],
     ["p2d.commands"],
     ["p2d.cli"],
 ]

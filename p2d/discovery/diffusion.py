@@ -6,11 +6,13 @@ of the observables with A N = 0. So an equation with noise is one without, of fe
 vary as those of c and q together do, and their means do not depend on T.
 
 Where q > 0 the direction of time is known: backwards it would have to be below 0.
+
+Where values are held within walls, as concentrations of 0 and above are, these push back what noise carries beyond.
+What they push is a column more for each, of whatever size (moments.py): along the cells that are just at the wall.
 """
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -69,13 +71,21 @@ class Diffusion:
 
     def rates(self, rates: Rates) -> Rates:
         """Rates of what noise leaves alone."""
-        known = rates.systematic
-        rows = np.einsum("kj,njp->nkp", self.across, rates.rows + self.stirred.rows @ self.share, optimize=True)
-        return replace(rates, rows=rows, systematic=(lambda c: self.across @ known(c)) if known else None)
+        return _across(rates, self.stirred, self.share, self.across)
 
-    def held_out(self, rows: np.ndarray) -> np.ndarray:
-        """Rates [N, 40, P] of the observables that judge, with noise."""
-        return rows + self.stirred.held_out @ self.share
+    def held_out(self, rows: np.ndarray, rates: Rates) -> np.ndarray:
+        """Rates [N, 40, P] of the observables that judge, with noise.
+
+        They vary as the variances do, too, which follow the rates [N, J, P] of the fit; on average this is 0.
+        """
+        noise = weighted_mean(self.stirred.held_out, rates.runs)
+        identity = np.eye(len(self.weights.deviation))
+        follow = noise @ _least_squares(self._whitened_noise(rates.runs), self.weights.whiten(identity))
+        varying = np.einsum("kj,njp->nkp", follow, rates.rows + self.stirred.rows @ self.share, optimize=True)
+        return rows + self.stirred.held_out @ self.share - varying
+
+    def _whitened_noise(self, runs: np.ndarray | None) -> np.ndarray:
+        return self.weights.whiten(weighted_mean(self.stirred.rows, runs))
 
     def across_steps(self, rows: np.ndarray) -> np.ndarray:
         """What steps add [N, ORDERS, J] to what noise leaves alone."""
@@ -95,33 +105,32 @@ class Diffusion:
         return made
 
 
-def fitted(rates: Rates, stirred: Stirred, kept: np.ndarray | None = None) -> Diffusion:
-    """The variances that go with every equation of these rates [N, J, P], by weights at the best one.
-
-    Args:
-        kept: free numbers that the best is looked for among; all when None.
-    """
+def fitted(rates: Rates, stirred: Stirred) -> Diffusion:
+    """The variances that go with every equation of these rates [N, J, P], by weights at the best one."""
     mean, noise = rates.mean, weighted_mean(stirred.rows, rates.runs)
     scale = np.sqrt(weighted_mean((rates.rows**2).sum(axis=2), rates.runs)) + np.finfo(float).tiny
     q = np.linalg.qr(noise / scale[:, None], mode="complete")[0]
     across = q[:, noise.shape[1] :].T / scale
     share = np.zeros((noise.shape[1], rates.rows.shape[2]))
-    one = np.ones((1, 1))
     for _ in range(ROUNDS):
-        made = Diffusion(stirred, share, across, Solution(*(np.zeros(0),) * 5))
-        own = made.rates(rates) if kept is None else made.rates(rates).over(kept)
-        best = np.zeros(rates.rows.shape[2])
-        best[np.arange(len(best)) if kept is None else kept] = own.solution().coefficients
-        total = (rates.rows + stirred.rows @ share) @ best
-        shared = rates.systematic(best) if rates.systematic else None
-        systematic = None if shared is None else functools.partial(_scaled, shared)
-        weights = solve(total[:, :, None], one, RIDGE, systematic=systematic, runs=rates.runs)
+        reduced = _across(rates, stirred, share, across)
+        best = reduced.solution().coefficients
+        weights = _weights(rates, (rates.rows + stirred.rows @ share) @ best, best)
         share = -_least_squares(weights.whiten(noise), weights.whiten(mean))
     return Diffusion(stirred, share, across, weights)
 
 
-def _scaled(shared: np.ndarray, c: np.ndarray) -> np.ndarray:
-    return shared * c[0]
+def _weights(rates: Rates, total: np.ndarray, free: np.ndarray) -> Solution:
+    """Weights of the observables [J] whose rates under an equation [P], noise and all, are these [N, J]."""
+    known = rates.systematic
+    systematic = (lambda c: known(free) * c[0]) if known else None
+    return solve(total[:, :, None], np.ones((1, 1)), RIDGE, systematic=systematic, runs=rates.runs)
+
+
+def _across(rates: Rates, stirred: Stirred, share: np.ndarray, across: np.ndarray) -> Rates:
+    known = rates.systematic
+    rows = np.einsum("kj,njp->nkp", across, rates.rows + stirred.rows @ share, optimize=True)
+    return replace(rates, rows=rows, systematic=(lambda c: across @ known(c)) if known else None)
 
 
 def _least_squares(columns: np.ndarray, values: np.ndarray) -> np.ndarray:

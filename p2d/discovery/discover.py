@@ -7,6 +7,7 @@ of the operators to choose from, until the length of the steps settles.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -20,7 +21,7 @@ from p2d.discovery.evidence import Evidence
 from p2d.discovery.fit import Rates
 from p2d.discovery.judges import Judges
 from p2d.discovery.known import Known, named
-from p2d.discovery.library import choose_library, free_library
+from p2d.discovery.library import FREE, choose_library, free_library
 from p2d.discovery.moments import CUT_OFF, SMOOTHING, Measure, Rows, extrapolate
 from p2d.discovery.observables import ENUMERATED, Products, Smooth
 from p2d.discovery.problem import Problem
@@ -36,6 +37,7 @@ from p2d.discovery.verdict import (
     Claims,
     few_doubt,
     judged_doubt,
+    symmetry_doubt,
 )
 from p2d.errors import UserError
 from p2d.fields import Grid, Operator
@@ -52,6 +54,8 @@ from p2d.systems.system import System
 
 PER_TERM = 1.6  # random observables for each free number, where there are too many species to enumerate them
 SMALLEST_FITS = 8  # of the spectrum, that a discovery keeps
+FEW_RUNS = 48  # below it snapshots are taken apart into tiles
+SMALLEST_TILE = 20  # cells along an axis
 DAMPED_AT = 8  # snapshots that are looked at for what damps
 EXAMINED = 256  # snapshots, at most, that are looked at for what speaks against them
 SURE = 0.95  # share of the resampled ensembles in which short waves are damped
@@ -69,30 +73,39 @@ def discover_equation(
         system: that the snapshots are known to be of: its unit of time is taken, and where nothing moves its terms.
 
     Raises:
-        UserError: fewer than 8 runs, nothing but noise, or what is not finite.
+        UserError: fewer than 8 runs, unless a system is named, nothing but noise, or what is not finite.
     """
-    refuse_few_runs(snapshots.run_count)
+    few = snapshots.run_count < LEAST_RUNS
+    if few and (config.library == FREE or not snapshots.run_count):
+        refuse_few_runs(snapshots.run_count)
     library = choose_library(config, snapshots.species, snapshots.grid)
     sample = snapshots.some(LOOKED_AT)
     snapshots, seen = _examined(snapshots)
     _refuse_still_species(sample, snapshots.species, snapshots.grid)
     measure = measure or choose_measure(sample, snapshots.species, snapshots.grid, config)
+    measure = replace(measure, tiles=_tiles(snapshots))
     imbalance, error = _imbalance(sample, measure)
     still = imbalance < static.STATIC + error
-    if still and not any(measure.noise):
+    if few or (still and not any(measure.noise)):
         return Steady(snapshots, measure, config, max(imbalance, error), system).discovery(library)
 
     def begin(own: Measure) -> Begun:
         first = measure_runs(snapshots, Rows(own), library)
         _refuse_noise_alone(first, own)
         bases = [Problem.of(library, own, first, operator, sample[:DAMPED_AT]) for operator in own.operators]
-        return bases, Stirred.of_pass(first, own) if own.stirred else None
+        stirred = Stirred.of_pass(first, own) if own.stirred else None
+        _, observables, free = bases[0].uncorrected.rows.shape
+        # With fewer observables than are fitted everything would fit.
+        return bases, stirred if stirred and observables - stirred.rows.shape[2] > free else None
 
     problem = None
     if measure.stirred and any(measure.noise) and config.noise_levels(len(snapshots.species)) is None and not still:
         others = ({"noise": ("0",)}, {"smoothing": "0"})
         sharp, camera = (
-            choose_measure(sample, snapshots.species, snapshots.grid, replace(config, **o)) for o in others
+            replace(
+                choose_measure(sample, snapshots.species, snapshots.grid, replace(config, **o)), tiles=measure.tiles
+            )
+            for o in others
         )
         problem = rather_than_camera(begin(sharp), lambda: begin(camera), snapshots)
     if problem is None:
@@ -115,6 +128,13 @@ def _examined(snapshots: Snapshots) -> tuple[Snapshots, tuple[Doubt, ...]]:
     # By runs as they are error bars are right.
     doubts = (replace(d, kind="joined") if d.kind == "dependent" else d for d in examination.doubts)
     return snapshots.in_runs(examination.runs), tuple(doubts)
+
+
+def _tiles(snapshots: Snapshots) -> int:
+    """Along each axis, that snapshots are taken apart into: of few, so that they give weights to all observables."""
+    along = [n for n in snapshots.grid.shape if n > 1]
+    wished = math.ceil((FEW_RUNS / max(snapshots.run_count, 1)) ** (1 / max(len(along), 1)))
+    return max(1, min(wished, min(along, default=1) // SMALLEST_TILE))
 
 
 def choose_measure(states: np.ndarray, species: tuple[str, ...], grid: Grid, config: DiscoverConfig) -> Measure:
@@ -144,7 +164,8 @@ def choose_measure(states: np.ndarray, species: tuple[str, ...], grid: Grid, con
         terms, _operators(config, grid, reach), species, grid, scaling, own, (), smoothing, rounded, noise
     )
     walls = () if rounded or any(noise) else _walls(states, grid)
-    measure = replace(measure, stirred=config.dynamics_noise == "auto", walls=walls)
+    # What rounding leaves would pass for noise in the dynamics.
+    measure = replace(measure, stirred=config.dynamics_noise == "auto" and not rounded, walls=walls)
     z = np.stack([measure.smooth(measure.scaled(state)) for state in states])
     curved = grid.in_cells.laplacian(z)
     both = np.concatenate([z, curved], axis=1)[..., grid.inside(1)]
@@ -225,7 +246,10 @@ def measure_misfits(systems: dict[str, System], snapshots: Snapshots, measure: M
 def refuse_few_runs(count: int) -> None:
     """Refuse too few independent snapshots for an equation."""
     if count < LEAST_RUNS:
-        raise UserError(f"{count} living runs are too few for an equation: at least {LEAST_RUNS} are needed")
+        raise UserError(
+            f"{count} living runs are too few for an equation: at least {LEAST_RUNS} are needed, or one that stands "
+            "still and the name of its system, --library SYSTEM"
+        )
 
 
 def _refuse_still_species(states: np.ndarray, species: tuple[str, ...], grid: Grid) -> None:
@@ -271,13 +295,18 @@ class _Fitted:
         """What is known, for all that the snapshots themselves show."""
         evidence, problem = self.evidence, self.problem
         groups, count, _ = problem.rates.rows.shape
-        if groups < RUNS_PER_WEIGHT * fit.weighed(evidence.solution):
+        if groups / problem.uncorrected.dilution < RUNS_PER_WEIGHT * fit.weighed(evidence.solution):
             doubts = (few_doubt(self.snapshots.run_count, count), *doubts)
         if evidence.p_value < LEAST_P:
             doubts = (judged_doubt(evidence.p_value), *doubts)
+        if problem.symmetries:
+            doubts = (symmetry_doubt(len(problem.symmetries)), *doubts)
         kept, sets = tuple(evidence.kept.tolist()), evidence.stability.sets
+        # What rounding makes of Laplacians is as a share of the velocity's size that is not known.
+        rough = max((doubt.numbers.get("share", 0.0) for doubt in doubts if doubt.kind == "rounded"), default=0.0)
+        known = evidence.velocity
         return Claims(
-            velocity=evidence.velocity,
+            velocity=None if known is None else min(1.0, known + rough**2 / 2),
             stable=sets.count(kept) / len(sets),
             fewest=float(evidence.stability.frequency[evidence.kept].min()),
             p_value=evidence.p_value,

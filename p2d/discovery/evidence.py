@@ -63,8 +63,8 @@ class Evidence:
     @property
     def _own_p_values(self) -> tuple[float, float]:
         judges, left = self._judged, self._left
-        both = _tested(np.concatenate([judges, left], axis=1), self._runs)
-        return _tested(judges, self._runs).p_value, both.p_value
+        both = _tested(np.concatenate([judges, left], axis=1), self._runs, self._dilution)
+        return _tested(judges, self._runs, self._dilution).p_value, both.p_value
 
     @property
     def _at_lengths(self) -> Iterator[Evidence]:
@@ -109,7 +109,11 @@ class Evidence:
 
     @cached_property
     def _test(self) -> _Test:
-        return _tested(self._judged, self._runs)
+        return _tested(self._judged, self._runs, self._dilution)
+
+    @property
+    def _dilution(self) -> float:
+        return self.problem.uncorrected.dilution
 
     @property
     def _runs(self) -> np.ndarray:
@@ -206,19 +210,25 @@ class _Test:
         return self.whiten @ effects
 
 
-def _tested(rates: np.ndarray, runs: np.ndarray) -> _Test:
-    """Whether rates [N, L], means over groups of so many runs, are 0 on average but for chance."""
+def _tested(rates: np.ndarray, runs: np.ndarray, dilution: float = 1.0) -> _Test:
+    """Whether rates [N, L], means over groups of so many runs, are 0 on average but for chance.
+
+    Args:
+        dilution: how many groups tell what one would, were they independent.
+    """
     groups, mean = len(rates), weighted_mean(rates, runs)
     centred = rates - mean
-    covariance = (centred.T * runs) @ centred / (groups - 1) / runs.sum()
+    covariance = (centred.T * runs) @ centred / (groups - 1) / runs.sum() * dilution
     deviation = np.sqrt(np.diag(covariance)) + np.finfo(float).tiny
     values, vectors = np.linalg.eigh(covariance / np.outer(deviation, deviation))
     values, vectors = values[::-1], vectors[:, ::-1]
-    count = max(min(int((values > NULL * values[0]).sum()), groups // RUNS_PER_COMPONENT), 1)
+    independent = groups / dilution
+    most = max(int(independent) // RUNS_PER_COMPONENT, 1)
+    count = min(int((values > NULL * values[0]).sum()), most)
     whiten = (vectors[:, :count] / np.sqrt(values[:count])).T / deviation
     statistic = float(np.sum((whiten @ mean) ** 2))
-    share = (groups - count) / (count * (groups - 1))
-    return _Test(statistic, count, float(stats.f.sf(share * statistic, count, groups - count)), whiten)
+    share = max(independent - count, 1.0) / (count * max(independent - 1, 1.0))
+    return _Test(statistic, count, float(stats.f.sf(share * statistic, count, max(independent - count, 1.0))), whiten)
 
 
 def _named(kept: set[int], other: set[int], library: Library) -> Alternative:

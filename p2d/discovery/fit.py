@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import scipy.linalg
@@ -39,6 +40,7 @@ class Rates:
         degrees: of the terms that the P numbers stand for.
         systematic: see `solve`.
         runs: how many each group holds, [N]; one when None.
+        tiles: that successive groups are of the same snapshots.
     """
 
     rows: np.ndarray
@@ -46,6 +48,7 @@ class Rates:
     degrees: list[int]
     systematic: Systematic | None = None
     runs: np.ndarray | None = None
+    tiles: int = 1
 
     @property
     def mean(self) -> np.ndarray:
@@ -67,7 +70,21 @@ class Rates:
         """
         count, _, every = self.rows.shape
         spare = max(weighed(weights) - (terms or every) + 1, 0.0)
-        return float(np.sqrt((count - 2) / max(count - 2 - spare, 1.0) * count / max(count - 1 - spare, 1.0)))
+        of_weights = (count - 2) / max(count - 2 - spare, 1.0) * count / max(count - 1 - spare, 1.0)
+        return float(np.sqrt(of_weights * self.dilution))
+
+    @cached_property
+    def dilution(self) -> float:
+        """How many tiles tell what one would, were they independent; 1 where all are of snapshots of their own.
+
+        The variance of what a whole snapshot leaves of the best equation, over that of as many independent tiles.
+        """
+        if self.tiles == 1:
+            return 1.0
+        left = self.rows @ self.solution().coefficients
+        wholes = left.reshape(-1, self.tiles, left.shape[1]).mean(axis=1)
+        alone = left.var(axis=0, ddof=1) + np.finfo(float).tiny
+        return float(max(1.0, np.mean(wholes.var(axis=0, ddof=1) / alone) * self.tiles))
 
     def allowance(self, weights: Solution, terms: int) -> float:
         """What one of so many terms may cost when it is not there."""

@@ -56,6 +56,7 @@ class Measure:
         rounded: whether they are 8-bit images.
         noise: standard deviation of white noise to be corrected for, of each species, in its unit.
         judges: observables that only judge; none where None.
+        tiles: along each axis, that few snapshots are taken apart into.
         stirred: whether noise in the dynamics is looked for.
         walls: values that a species is held to, such as 0, from below or above: its place, and the value.
     """
@@ -71,6 +72,7 @@ class Measure:
     rounded: bool = False
     noise: tuple[float, ...] = ()
     judges: Judges | None = None
+    tiles: int = 1
     stirred: bool = False
     walls: tuple[tuple[int, float], ...] = ()
 
@@ -109,6 +111,13 @@ class Measure:
                 "take a larger picture, a smaller --smoothing, or terms of lower order"
             )
         return inside.astype(np.float64)
+
+    @cached_property
+    def tile_masks(self) -> list[np.ndarray]:
+        """The cells of each tile, [H W] of 0 and 1."""
+        axes = [np.arange(n) * min(self.tiles, n) // n for n in self.grid.shape]
+        number = (axes[0][:, None] * self.tiles + axes[1]).ravel()
+        return [(number == n).astype(np.float64) for n in np.unique(number)]
 
     @property
     def margin(self) -> int:
@@ -200,9 +209,8 @@ def extrapolate(measure: Measure, sample_id: int, state: np.ndarray, at: Callabl
     z = measure.scaled(state)
     if not any(measure.noise):
         return at(z)
-    noise = (
-        _normal(z.shape, sample_id, "extrapolation") * (np.array(measure.noise) / measure.scaling.scale)[:, None, None]
-    )
+    sigma = np.array(measure.noise) / measure.scaling.scale
+    noise = _normal(z.shape, sample_id, "extrapolation") * sigma[:, None, None]
     weighted: list[tuple[float, Findings]] = []
     for more, weight in EXTRAPOLATION.items():
         # Both signs of the same noise: what is odd in it cancels.
@@ -225,9 +233,9 @@ class Rows:
     measure: Measure
 
     def __call__(self, sample_id: int, state: np.ndarray) -> Findings:
-        """Of one snapshot [C, H, W]: rows [J, C M], gram [M, M], and held_out [L, C M] where L judge.
+        """Of T tiles of one snapshot [C, H, W]: rows [T, J, C M], gram [T, M, M], held_out [T, L, C M] where L judge.
 
-        And of noise in the dynamics of each species, of variance 1 in z: stirred [J, C], stirred_held_out [40, C].
+        And of noise in the dynamics of each species, of variance 1 in z: stirred [J, C], stirred_held_out [L, C].
         """
         return extrapolate(self.measure, sample_id, state, lambda z: self._at(sample_id, z))
 
@@ -236,11 +244,24 @@ class Rows:
         smoothed = measure.smooth(z)
         phi = measure.phi(z, smoothed)
         fields, cells, window = measure.fields(smoothed), measure.cells, measure.window
-        within = phi if window is None else phi[:, window.ravel() > 0]
-        made = {"rows": measure.observables.rows(fields, phi) / cells, "gram": within @ within.T / cells}
+        within = phi if window is None else phi * window.ravel()
+        gram = np.stack([within * mask @ within.T for mask in measure.tile_masks]) * len(measure.tile_masks) / cells
+        made = {"rows": self._in_tiles(measure.observables, fields, phi), "gram": gram}
         if measure.judges:
-            made["held_out"] = measure.judges.rows(fields, phi) / cells
+            made["held_out"] = self._in_tiles(measure.judges, fields, phi)
         return made | self._stirred(sample_id, z, fields)
+
+    def _in_tiles(self, own: Products | Smooth | Judges, fields: Fields, phi: np.ndarray) -> np.ndarray:
+        """Rates of observables for the terms, of each tile, [T, J, C M].
+
+        They are its cells' share of what sums by parts leave: with the others they make up the whole.
+        """
+        tiles = self.measure.tile_masks
+        if len(tiles) == 1:
+            return own.rows(fields, phi)[None] / self.measure.cells
+        rows = own.rows(fields, np.concatenate([phi * mask for mask in tiles])) * len(tiles) / self.measure.cells
+        each = rows.reshape(len(rows), len(fields.z), len(tiles), len(phi))
+        return each.transpose(2, 0, 1, 3).reshape(len(tiles), len(rows), -1)
 
     def _stirred(self, sample_id: int, z: np.ndarray, fields: Fields) -> Findings:
         """What noise adds, Ito's term, less what walls take off it; and what each wall pushes."""
@@ -259,6 +280,43 @@ class Rows:
                 columns[s] = columns[s] - _bend(own, fields, measure.fields(along))
             made[key] = np.stack(columns, axis=1) / measure.cells
         return made
+
+
+@dataclass(frozen=True)
+class Grams:
+    """A task: mean products of terms, in tiles of the grid: of few snapshots, parts of each say how sure they are.
+
+    Attributes:
+        count: of tiles along each axis of more than one cell.
+    """
+
+    measure: Measure
+    count: int
+
+    def __call__(self, sample_id: int, state: np.ndarray) -> Findings:
+        """Of one snapshot [C, H, W]: gram [M, M], and of each tile, tiles [T, M, M]."""
+        return extrapolate(self.measure, sample_id, state, self._at)
+
+    def _at(self, z: np.ndarray) -> Findings:
+        phi = self.measure.phi(z, self.measure.smooth(z))
+        own = [phi[:, cells] for cells in self.cells]
+        tiles = np.stack([within @ within.T / within.shape[1] for within in own])
+        return {"tiles": tiles, "gram": np.tensordot(self.weights, tiles, 1)}
+
+    @cached_property
+    def cells(self) -> list[np.ndarray]:
+        """The cells of each tile, those that terms are known at."""
+        window = self.measure.window
+        inside = np.ones(self.measure.grid.shape, bool) if window is None else window > 0
+        axes = [np.arange(n) * min(self.count, n) // n for n in inside.shape]
+        number = (axes[0][:, None] * self.count + axes[1])[inside]
+        return [np.flatnonzero(inside.ravel())[number == n] for n in np.unique(number)]
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Share of the cells that lie in each tile, [T]."""
+        sizes = np.array([len(cells) for cells in self.cells], np.float64)
+        return sizes / sizes.sum()
 
 
 def _bend(own: Products | Smooth | Judges, fields: Fields, along: Fields) -> np.ndarray:
@@ -331,10 +389,10 @@ class Stepped:
             shares, along = self._shares(trial, v), measure.fields(v)
             ahead = [[here.moved(along, share * trial.longest)] for share in shares]
             if trial.noise:
-                stirred = measure.fields(xi * (np.array(trial.noise) / measure.scaling.scale)[:, None, None])
-                off = np.sqrt(shares * trial.longest)
+                off = measure.fields(xi * (np.array(trial.noise) / measure.scaling.scale)[:, None, None])
                 ahead = [
-                    [at.moved(stirred, sign * by) for sign in (1, -1)] for (at,), by in zip(ahead, off, strict=True)
+                    [at.moved(off, sign * np.sqrt(share * trial.longest)) for sign in (1, -1)]
+                    for (at,), share in zip(ahead, shares, strict=True)
                 ]
             # With the constant that noise leaves; otherwise there is none.
             powers = shares[:, None] ** np.arange(0 if trial.noise else 1, len(shares) + (not trial.noise))
@@ -368,7 +426,8 @@ def refuse_not_finite(means: Means, count: int, terms: list[str]) -> None:
     if not means.broken:
         return
     of_all = f"of {count} looked at"
-    known = {i: np.isfinite(findings["gram"]) for i, findings in means.broken.items() if "gram" in findings}
+    grams = {i: findings["gram"] for i, findings in means.broken.items() if "gram" in findings}
+    known = {i: np.isfinite(gram.reshape(-1, *gram.shape[-2:]).sum(axis=0)) for i, gram in grams.items()}
     for k, term in enumerate(terms):
         # Of values that are not finite, nothing is known.
         singular = [i for i, finite in known.items() if not finite[k, k] and finite.any()]

@@ -125,7 +125,7 @@ class Problem:
     @cached_property
     def judging(self) -> np.ndarray:
         """Rates of the observables that judge, with noise in the dynamics, [N, L, P]."""
-        return self.diffusion.held_out(self.held_out) if self.diffusion else self.held_out
+        return self.diffusion.held_out(self.held_out, self.corrected) if self.diffusion else self.held_out
 
     def judged(self, free: np.ndarray) -> float:
         """The largest z-score by size of the rates of the observables that judge."""
@@ -162,10 +162,8 @@ class Problem:
 
     def _stirring(self, free: np.ndarray) -> float:
         """The variances of noise in the dynamics together, of values over their spread; above 0 in time's direction."""
-        if not self.diffusion:
-            return 0.0
-        spread = np.array(self.measure.spread) * np.array([*self.measure.scaling.scale] * 2)
-        return float(np.sum(self.diffusion.variances(free) / spread[list(self.diffusion.stirred.species)] ** 2))
+        spread = np.array(self.measure.spread[: len(self.library.species)]) * self.measure.scaling.scale
+        return float(np.sum(self.variances(free) / spread**2))
 
     @cached_property
     def _full(self) -> np.ndarray:
@@ -188,13 +186,17 @@ class Problem:
             longest = min(longest, AS_LONG * self.steps.length)
         return free, Trial(system, self.operator, longest, self.sigma(free))
 
+    def variances(self, free: np.ndarray) -> np.ndarray:
+        """Sigma^2 [C] of noise in the dynamics; 0 where none is fitted."""
+        made = np.zeros(len(self.library.species))
+        if self.diffusion:
+            made[list(self.diffusion.stirred.species)] = self.diffusion.variances(free)
+        return made
+
     def sigma(self, free: np.ndarray) -> tuple[float, ...]:
-        """Of noise in the dynamics, of each species; () where none is fitted."""
-        if not self.diffusion:
-            return ()
-        sigma = np.zeros(len(self.library.species))
-        sigma[list(self.diffusion.stirred.species)] = np.sqrt(np.maximum(self.diffusion.variances(free), 0.0))
-        return tuple(sigma.tolist())
+        """Of noise in the dynamics, of each species; () where there is none."""
+        sigma = np.sqrt(np.maximum(self.variances(free), 0.0))
+        return tuple(sigma.tolist()) if sigma.any() else ()
 
 
 def choose_operator(problems: list[Problem], snapshots: Snapshots) -> Problem:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from p2d.discovery.coordinates import expanded
 from p2d.discovery.fit import Rates
 from p2d.discovery.library import Library
-from p2d.discovery.moments import Measure, Rows, Stepped, refuse_not_finite
+from p2d.discovery.moments import Grams, Measure, Rows, Stepped, refuse_not_finite
 from p2d.fields import Operator
 from p2d.flow.solve import weighted_mean, whitened_basis
 from p2d.snapshots.passes import Means, Snapshots
 
+TILED = ("rows", "held_out", "gram")  # what Rows measures tile by tile
 NULL = 1e-8  # share of the largest eigenvalue of the products of terms, below which they are null on the data
 
 
-def measure_runs(snapshots: Snapshots, task: Rows | Stepped, library: Library) -> Means:
+def measure_runs(snapshots: Snapshots, task: Rows | Stepped | Grams, library: Library) -> Means:
     """What a task finds, on average over the runs of each group.
 
     Raises:
@@ -23,7 +26,17 @@ def measure_runs(snapshots: Snapshots, task: Rows | Stepped, library: Library) -
     """
     means = snapshots.means(task)
     refuse_not_finite(means, len(snapshots.sample_ids), users_words(task.measure, library))
-    return means
+    return _taken_apart(means, task.measure) if isinstance(task, Rows | Stepped) else means
+
+
+def _taken_apart(means: Means, measure: Measure) -> Means:
+    """Means over groups of runs and tiles; what is not measured tile by tile is the same in all of a snapshot."""
+    count = len(measure.tile_masks)
+    made = {
+        key: values.reshape(-1, *values.shape[2:]) if key in TILED and "gram" in means.of else values.repeat(count, 0)
+        for key, values in means.of.items()
+    }
+    return replace(means, of=made, runs=np.repeat(means.runs / count, count))
 
 
 def users_words(measure: Measure, library: Library) -> list[str]:
@@ -49,7 +62,10 @@ def rates_of(first: Means, measure: Measure, library: Library, operator: Operato
         for key, total in made.items():
             total += first.of[key][:, :, columns] @ (in_units @ library.ties[block])
     root = root_of(weighted_mean(first.of["gram"], first.runs), measure, library, operator)
-    return Rates(made["rows"], root, library.degrees, runs=first.runs), made.get("held_out", made["rows"][:, :0])
+    tiles = len(measure.tile_masks)
+    return Rates(made["rows"], root, library.degrees, runs=first.runs, tiles=tiles), made.get(
+        "held_out", made["rows"][:, :0]
+    )
 
 
 def root_of(gram: np.ndarray, measure: Measure, library: Library, operator: Operator) -> np.ndarray:

@@ -187,7 +187,8 @@ class Discovery:
     def __str__(self) -> str:
         lines = [
             writing.text(self.terms, self.errors),
-            f"{self.verdict}, {self.snapshots} snapshots; unit of time: {self.unit_of_time}",
+            f"{self.verdict}, {self.snapshots} snapshot{'s' * (self.snapshots != 1)}; "
+            f"unit of time: {self.unit_of_time}",
             *(doubt.text for doubt in self.claims.doubts),
         ]
         if not self.directed:

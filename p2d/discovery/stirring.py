@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 from scipy.stats import chi2
 
-from p2d.discovery import fit
 from p2d.discovery.diffusion import Stirred, fitted
 from p2d.discovery.problem import LARGEST_Z, Problem, choose_operator
+from p2d.flow.solve import Solution
 from p2d.snapshots.passes import Snapshots
 
 Begun = tuple[list[Problem], Stirred | None]  # a problem with each operator, and what noise in the dynamics would add
@@ -37,15 +38,13 @@ def choose_problem(bases: list[Problem], stirred: Stirred | None, snapshots: Sna
     if sound(plain) and stirred and not first and _asked_for(plain, stirred):
         first = best_stirred(bases, stirred, snapshots)
         return first if first and sound(first) else plain
-    return (
-        first if first and not sound(plain) and first.worth(plain.allowance) < plain.worth(plain.allowance) else plain
-    )
+    return first if first and not sound(plain) and _cost(first, plain) < _cost(plain, first) else plain
 
 
 def rather_than_camera(sharp: Begun, camera: Callable[[], Begun], snapshots: Snapshots) -> Problem | None:
     """The problem with noise in the dynamics alone, where that is what short waves show; None for a camera's.
 
-    Both are looked at without a kernel. What a camera adds is then mistaken for noise in the dynamics only by an
+    Both are looked at without a kernel. There what a camera adds can be mistaken for noise in the dynamics only by an
     equation of more terms, and the other way round: the one of less misfit and fewer terms is taken.
 
     Args:
@@ -54,34 +53,46 @@ def rather_than_camera(sharp: Begun, camera: Callable[[], Begun], snapshots: Sna
     """
     bases, stirred = sharp
     best = best_stirred(bases, stirred, snapshots) if stirred and promising(bases, stirred) else None
-    if not best or not sound(best):
+    if not best or not best.fits:
         return None
     other = choose_problem(*camera(), snapshots)
-    earned = max(best.allowance, other.allowance)
-    return best if not sound(other) or best.worth(earned) < other.worth(earned) else None
+    return best if _cost(best, other) < _cost(other, best) else None
 
 
 def promising(bases: list[Problem], stirred: Stirred) -> bool:
-    """Whether noise in the dynamics takes most of what is left of the best misfit, before steps are looked for."""
-    plain = [base.rates.solution() for base in bases]
-    least = min(range(len(bases)), key=lambda n: plain[n].statistics[0])
-    before, rates = plain[least].statistics[0], bases[least].rates
+    """Whether noise in the dynamics takes most of the least misfit off, before what steps add is known."""
+    least = min(bases, key=lambda base: base.rates.solution().statistics[0])
+    plain = least.rates.solution()
+    before = plain.statistics[0]
     after = min(replace(base, stirred=stirred).rates.solution().statistics[0] for base in bases)
-    surprising = fit.surprising(rates.freedom) * rates.inflation(plain[least]) ** 2
-    return bool(before > surprising and after < before / FEWER)
+    return bool(before - after > _by_chance(least, plain, stirred) and after < before / FEWER)
+
+
+def _by_chance(problem: Problem, solution: Solution, stirred: Stirred) -> float:
+    """What the variances of noise that is not there take off the misfit of an equation in FALSE_ALARM of ensembles."""
+    inflation = problem.corrected.inflation(solution, len(solution.coefficients))
+    return float(chi2.isf(FALSE_ALARM, stirred.rows.shape[2])) * inflation**2
 
 
 def best_stirred(bases: list[Problem], stirred: Stirred, snapshots: Snapshots) -> Problem | None:
     """The best problem with noise in the dynamics, of the species that show it; None where none does."""
-    while stirred.species:
-        own = (replace(base, stirred=stirred) for base in bases)
-        best = choose_operator([one for each in own for one in each.beside_symmetries()], snapshots)
-        quiet = _least(best)
-        if quiet is None:
-            return best
-        bases = [base for base in bases if base.operator == best.operator]
-        stirred = stirred.of(tuple(s for s in stirred.species if s != quiet))
-    return None
+    own = (replace(base, stirred=stirred) for base in bases)
+    best = choose_operator([one for each in own for one in each.beside_symmetries()], snapshots)
+    quiet, needless = _quietest(best, stirred)
+    if not needless:
+        return best
+    louder = stirred.of(tuple(s for s in stirred.species if s != quiet))
+    same = [base for base in bases if base.operator == best.operator]
+    fewer = best_stirred(same, louder, snapshots) if louder.species else None
+    # What is in doubt of one species is left in where the others do no better without it.
+    return best if fewer and _cost(best, best) < _cost(fewer, best) else fewer
+
+
+def _cost(problem: Problem, other: Problem) -> tuple[bool, float]:
+    """What the better of two problems has less of, see `Problem.worth`, where each noise counts as a term."""
+    earned = max(problem.allowance, other.allowance)
+    unfit, misfit = problem.worth(earned)
+    return unfit, misfit + (earned * len(problem.stirred.species) if problem.stirred else 0.0)
 
 
 def sound(problem: Problem) -> bool:
@@ -96,21 +107,18 @@ def _asked_for(problem: Problem, stirred: Stirred) -> bool:
     rates = problem.corrected.over(kept)
     own = fitted(rates, stirred)
     gain = solution.statistics[0] - own.rates(rates).solution().statistics[0]
-    return bool(gain > chi2.isf(FALSE_ALARM, len(stirred.species)) * rates.inflation(solution, len(kept)) ** 2)
+    return bool(gain > _by_chance(problem, solution, stirred))
 
 
-def _least(problem: Problem) -> int | None:
-    """The species whose noise the equation can do best without; None where it needs all."""
+def _quietest(problem: Problem, stirred: Stirred) -> tuple[int, bool]:
+    """The species whose noise the equation can do best without, and whether that is within chance."""
     kept, solution = problem.chosen
-    free = problem.whole(solution.coefficients, kept)
-    rates, stirred, diffusion = problem.corrected.over(kept), problem.stirred, problem.diffusion
-    assert stirred and diffusion
-    allowed = chi2.isf(FALSE_ALARM, 1) * rates.inflation(solution, len(kept)) ** 2
-    rises = {}
-    for s, variance in zip(stirred.species, diffusion.variances(free), strict=True):
+    variances = problem.variances(problem.whole(solution.coefficients, kept))
+    rates, rises = problem.corrected.over(kept), {}
+    for s in stirred.species:
         others = stirred.of(tuple(other for other in stirred.species if other != s))
-        reduced = fitted(rates, others).rates(rates) if others.species else rates
+        reduced = fitted(rates, others).rates(rates) if others.rows.shape[2] else rates
         rise = reduced.solution().statistics[0] - solution.statistics[0]
-        rises[s] = float(rise) if variance > 0 else 0.0
-    least = min(rises, key=lambda s: rises[s])
-    return least if rises[least] <= allowed else None
+        rises[s] = float(rise) if variances[s] > 0 else -np.inf
+    quiet = min(rises, key=lambda s: rises[s])
+    return quiet, rises[quiet] <= float(chi2.isf(FALSE_ALARM, 1)) * rates.inflation(solution, len(kept)) ** 2

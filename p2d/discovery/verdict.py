@@ -19,7 +19,7 @@ KNOWN = 0.01  # 1 - cosine with the true velocity, below which it is known
 LEAST_P = 1e-3  # probability under chance, below which held-out observables speak against the equation
 STABLE = 0.9  # share of the resampled ensembles that have to keep each of the terms
 # Kinds of doubt that speak against the terms alone, and against nothing: snapshots joined to runs count as one.
-OF_TERMS = ("rounded", "symmetry")
+OF_TERMS = ("rounded",)
 OF_NONE = ("joined",)
 
 
@@ -113,12 +113,30 @@ def judged_doubt(p_value: float) -> Doubt:
     )
 
 
+def symmetry_doubt(count: int) -> Doubt:
+    """That velocities without diffusion keep the ensemble as well."""
+    others = "another velocity" if count == 1 else f"{count} other velocities"
+    return Doubt(
+        "symmetry",
+        f"{others} without diffusion, such as that of a turning phase, keeps the ensemble as well: the velocity may "
+        "hold any share of it, which no snapshot tells; two frames at a known distance in time do",
+    )
+
+
 def few_doubt(runs: int, observables: int) -> Doubt:
     """Of runs that are no more than the observables they give weights."""
     return Doubt(
         "few",
         f"too few snapshots: {runs} independent runs cannot give weights to {observables} observables, nor tell "
         f"whether the ensemble is stationary; about {observables} are needed",
+    )
+
+
+def unsettled_text(system: str, left: float, runs: int) -> str:
+    """Of few snapshots of a named system that do not stand still."""
+    return (
+        f"not settled: the terms of {system} leave {left:.2g} of the Laplacians' power, so that something moves, or "
+        f"these are not its terms; at least {LEAST_RUNS} snapshots are needed for an equation of what moves, not {runs}"
     )
 
 

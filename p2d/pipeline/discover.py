@@ -31,12 +31,14 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
         return Outcome("discover", False, file, known.to_dict(), result=known)
     from p2d.cluster.moments import OverRay
     from p2d.discovery.discover import discover_equation, refuse_few_runs
+    from p2d.discovery.library import FREE
     from p2d.evaluate.metrics import known_system
     from p2d.show.discovery import PICTURED, draw_discovery
 
     start = time.monotonic()
     ids, _ = dataset.split(source.holdout)
-    refuse_few_runs(len(ids))
+    if config.library == FREE or not len(ids):
+        refuse_few_runs(len(ids))
     dropped = dataset.card.samples - len(dataset.living)
     if dropped:
         say(f"  {dropped} of {dataset.card.samples} patterns are uniform and left out")

@@ -21,7 +21,7 @@ DRAWS = 64  # of shifts, that say how much alike independent snapshots are
 # 32 to 128 snapshots of six Gray-Scott patterns exceeded 5.
 LARGEST, SUMMED = 7.0, 5.0
 LAGS = 4  # in the order of files
-COPIES, ALIKE = 1e-5, 0.999  # beside the spread, by which descriptors of copies may differ; correlation of copies
+COPIES, SAME = 1e-5, 1e-6  # beside the spread, by which descriptors and cells of copies may differ
 NAMED = 100  # pairs of copies, at most
 FEWEST = 8  # snapshots
 ROUNDS, SURELY = 3, 8.0  # of joining snapshots to runs; times the median likeness, at first
@@ -127,16 +127,20 @@ def measure_dependence(states: np.ndarray, grid: Grid, runs: np.ndarray) -> Depe
     copies = [(i, j) for i, j in find_copies(states, grid) if not known[i, j]]
     known[tuple(np.array(copies, int).reshape(-1, 2).T)] = True
     known |= known.T
+    others, again = ~known, sorted({j for _, j in copies})
+    others[again], others[:, again] = False, False  # a copy says nothing that the first one does not
     modes = Modes.of(states, grid)
     likeness = _likeness(modes.values)
     null = [(_likeness(values), moved) for values, moved in modes.moved(given)]
     places = np.arange(count)
-    lags = [~known & (places - places[:, None] == lag) for lag in range(1, LAGS + 1)]
-    squares = np.array([[_mean_square(r, of & moved) for of in (~known, *lags)] for r, moved in null]).T
-    surplus = np.array([_mean_square(likeness, of) for of in (~known, *lags)]) - squares.mean(axis=1)
+    lags = [others & (places - places[:, None] == lag) for lag in range(1, LAGS + 1)]
+    squares = np.array([[_mean_square(r, of & moved) for of in (others, *lags)] for r, moved in null]).T
+    surplus = np.array([_mean_square(likeness, of) for of in (others, *lags)]) - squares.mean(axis=1)
     chance = np.maximum(squares.std(axis=1), 1e-12)
     every, *near = map(float, surplus / chance)
-    joined, before = _find_runs(likeness, null, known, np.any(lags, axis=0)), _joined(known)
+    before = _joined(known)
+    joined = _find_runs(likeness, null, known, (others, np.any(lags, axis=0)))
+    said = int(before.max()) + 1
     effective = max(1.0, said / (1 + max(0.0, surplus[0]) * (said - 1)))
     are_told = joined.max() < before.max() and joined.max() + 1 <= APART * effective
     follow = max(near) > SUMMED and surplus[1:].max() > FOLLOW * surplus[0]
@@ -160,19 +164,23 @@ def unmasked(states: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:
 
 
 def _find_runs(
-    likeness: np.ndarray, null: list[tuple[np.ndarray, np.ndarray]], known: np.ndarray, near: np.ndarray
+    likeness: np.ndarray,
+    null: list[tuple[np.ndarray, np.ndarray]],
+    known: np.ndarray,
+    compared: tuple[np.ndarray, np.ndarray],
 ) -> np.ndarray:
     """Ids of runs [N]: what is known to belong together, and what is more alike than independent snapshots ever are.
 
     Args:
         null: likenesses of moved snapshots, and which pairs moved.
-        near: pairs that are near in the order; fewer than all are, and so are less alike by chance.
+        compared: all pairs that may be of one run, and those near in the order, which are fewer, and so are less alike
+            by chance.
     """
-    joined = _joined(known | (likeness > SURELY * np.median(likeness)))
+    joined = _joined(known | (compared[0] & (likeness > SURELY * np.median(likeness))))
     for _ in range(ROUNDS):
         independent = joined[:, None] != joined  # what belongs together may be alike when moved, too
         linked = known.copy()
-        for of in (~known, near):
+        for of in compared:
             largest = [r[independent & moved & of].max(initial=0) for r, moved in null]
             linked |= of & (likeness > np.mean(largest) + LARGEST * np.std(largest))
         joined = _joined(linked)
@@ -229,14 +237,13 @@ def _unmoved(states: np.ndarray, grid: Grid) -> np.ndarray:
 
 def _same_when_moved(first: np.ndarray, second: np.ndarray, grid: Grid) -> bool:
     """Whether one snapshot [C, H, W] is the other one turned, mirrored or shifted."""
-    first, second = (x - x.mean(axis=(-2, -1), keepdims=True, dtype=np.float64) for x in (first, second))
-    power = np.sqrt((first**2).sum() * (second**2).sum())
-    if not power:
-        return True
-    target = np.fft.rfft2(first).conj()
+    first, second = first.astype(np.float64), second.astype(np.float64)
+    near = SAME * (first.max() - first.min())
+    target = np.fft.rfft2(first - first.mean(axis=(-2, -1), keepdims=True)).conj()
     turns = range(4) if grid.shape[0] == grid.shape[1] else (0, 2)
     for turned in (np.rot90(x, n, (-2, -1)) for x in (second, np.flip(second, -1)) for n in turns):
         likeness = np.fft.irfft2((target * np.fft.rfft2(turned)).sum(axis=0), s=grid.shape)
-        if likeness.max() > ALIKE * power:
+        rows, columns = np.unravel_index(likeness.argmax(), grid.shape)
+        if np.abs(np.roll(turned, (-int(rows), -int(columns)), (-2, -1)) - first).max() <= near:
             return True
     return False

@@ -121,6 +121,7 @@ def _of_rounding(rounding: Rounding, species: Sequence[str]) -> Iterator[Doubt]:
         if step
     ]
     numbers = {f"step of {name}": step for name, step in zip(species, rounding.steps, strict=True)}
+    numbers["share"] = max(rounding.shares)
     yield Doubt(
         "rounded",
         f"the values are rounded: {', '.join(coarse)}; parameters are off by more than their errors and small terms "
@@ -134,7 +135,7 @@ def _of_blocks(states: np.ndarray, grid: Grid, runs: np.ndarray) -> Iterator[Dou
     if excess > 1:
         along = ("rows", "columns")[axis]
         yield Doubt(
-            "rounded",
+            "compressed",
             f"neighbouring {along} jump every 8 cells, as JPEG and mosaics of a camera leave it; Laplacians are those "
             "of the blocks; save without loss (PNG, TIFF, .npy)",
             {"excess": excess},

@@ -160,7 +160,7 @@ def block_edges(states: np.ndarray, grid: Grid, runs: np.ndarray | None = None) 
         return largest
     for axis in axes:
         energy = np.stack([_by_place(states[:, s], axis - 2) for s in range(states.shape[1])], axis=1)
-        excess = energy / np.maximum(energy.mean(axis=2, keepdims=True), 1e-300) - 1
+        excess = energy / np.maximum(energy.mean(axis=2, keepdims=True), 1e-30) - 1
         means = np.stack([np.bincount(run, excess[:, s, p]) for s in range(excess.shape[1]) for p in range(BLOCK)])
         means = means / np.bincount(run).astype(float)
         errors = means.std(axis=1, ddof=1) / np.sqrt(means.shape[1])

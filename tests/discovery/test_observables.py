@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from torch.testing import assert_close
 
+from p2d.discovery.moments import Measure
 from p2d.discovery.observables import LAP, SLOPE_X, SLOPE_Y, VALUE, Fields, Products, Smooth, products
-from p2d.fields import Grid, Mask
+from p2d.fields import Grid, Mask, Scaling
 
 BOTH = (SLOPE_X, SLOPE_Y)
 HOLE = np.ones((11, 12), bool)
@@ -119,3 +120,34 @@ def test_random_functions_are_those_of_their_name_and_do_not_see_what_has_infini
     shuffled[:, ::2, ::2] = together  # the cells that are looked at, in another order
     assert_close(values("a", plain, shuffled), values("a", plain, z), rtol=1e-12, atol=1e-12)
     assert np.abs(values("a", spread, shuffled) - values("a", spread, z)).max() > 1e-3
+
+
+SECOND = np.array([1 / 90, -3 / 20, 3 / 2, -49 / 18, 3 / 2, -3 / 20, 1 / 90])  # of sixth order
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "count", "smoothing"),
+    [
+        ("periodic", "products", 2, 0.0),
+        ("mirror both", "products", 2, 0.4),
+        ("line", "products", 1, 0.6),
+        ("masked", "products", 1, 0.0),
+        ("line", "smooth", 2, 0.0),
+        ("mirror both", "smooth", 2, 0.6),
+    ],
+)
+def test_spreads_are_the_second_differences_by_every_cell(name, kind, count, smoothing):
+    grid, own = GRIDS[name], observed(kind, count)
+    ones = (0.0,) * count, (1.0,) * count
+    measure = Measure(("lap(u)",), ("5-point",), ("u", "v")[:count], grid, Scaling(*ones), own, (), smoothing)
+    z, h = grid.masked(drawn(count, grid)), 2e-2
+    expected = np.zeros((len(own), count))
+    for place in np.ndindex(z.shape):
+        if not grid.inside(0)[place[1:]]:
+            continue
+        for n, weight in enumerate(SECOND, -3):
+            moved = z.copy()
+            moved[place] += n * h
+            expected[:, place[0]] += weight * own.values(measure.fields(measure.smooth(moved))) / h**2
+    found = own.spreads(measure.fields(measure.smooth(z)), measure.covariance)
+    assert_close(found, expected, rtol=1e-6, atol=1e-6)

@@ -9,7 +9,9 @@ from matplotlib.figure import Figure
 
 import p2d
 from p2d.discovery.result import Discovery
+from p2d.discovery.verdict import Claims
 from p2d.fields import Grid, Mask
+from p2d.snapshots.doubts import Doubt
 from p2d.systems.reading import load_system
 from p2d.systems.system import System
 
@@ -35,7 +37,7 @@ def discovery(**others) -> Discovery:
         "smoothing": 1.5,
         "rounded": False,
         "snapshots": 96,
-        "verdict": "dynamics identified (gap 1e+02), ensemble stationary (as it should)",
+        "claims": Claims(3e-4, 1.0, 1.0, 0.4),
         "unit_of_time": "reaction rate 1",
         "dropped": 3,
         "seconds": {"passes": 1.5, "fit": 0.5},
@@ -67,8 +69,7 @@ def test_it_prints_as_the_equation_with_errors_and_its_verdict():
     assert str(discovery()).splitlines() == [
         "du/dt = 0.160(2) lap(u) - 1.00(1) u v^2 + 0.0180(2) (1 - u)",
         "dv/dt = 0.0800(8) lap(v) + 1.00(1) u v^2 - 0.0670(7) v",
-        "dynamics identified (gap 1e+02), ensemble stationary (as it should), 96 snapshots; "
-        "unit of time: reaction rate 1",
+        f"{discovery().claims}, 96 snapshots; unit of time: reaction rate 1",
         "corrected for white noise of 0.0100 in u and 0.0000 in v",
         "the snapshots show the explicit steps that made them: 1.0(1) units of time each",
     ]
@@ -82,12 +83,12 @@ def test_it_prints_as_the_equation_with_errors_and_its_verdict():
 
 def test_its_repr_is_one_short_line():
     assert repr(discovery()).startswith("<Discovery du/dt = 0.160(2) lap(u)")
-    assert repr(discovery()).endswith(": dynamics identified>")
+    assert repr(discovery()).endswith(": velocity and terms known>")
     assert len(repr(discovery())) < 200 and "\n" not in repr(discovery())
 
 
 def test_notebooks_show_the_equation_and_what_it_is_worth():
-    html = discovery(verdict="too few <snapshots>")._repr_html_()
+    html = discovery(statement="too few <snapshots>")._repr_html_()
     assert html.startswith("<pre>du/dt = 0.160(2) lap(u)") and html.endswith("</p>")
     assert html.count("lap(") == 2, "each equation once"
     assert "<p>too few &lt;snapshots&gt;, 96 snapshots" in html and "<br>corrected for white noise" in html
@@ -101,6 +102,7 @@ def test_notebooks_show_the_equation_and_what_it_is_worth():
         {},
         {"frequency": None, "spectrum": (), "step": None, "z_max": None},
         {"grid": MASKED, "operator": "9-point", "directed": False},
+        {"claims": Claims(doubts=(Doubt("rounded", "it is", {"step": 0.1}),)), "statement": "static: so"},
     ],
 )
 def test_it_is_saved_and_loaded_whole(tmp_path, name, others):
@@ -121,12 +123,17 @@ def test_the_keys_of_its_json_are_those_of_files_that_there_are():
         *("equation", "error", "interval", "frequency", "gap", "spectrum", "misfit", "z_max", "unbalanced", "step"),
         *("snapshots", "verdict", "unit_of_time", "parameters", "noise", "smoothing", "rounded"),
         *("text", "sympy", "latex", "py_pde", "dropped", "seconds", "grid", "operator", "directed"),
+        *("claims", "statement", "dynamics_noise", "dynamics_noise_errors"),
     }
     assert values["parameters"] == pytest.approx(WAVES.parameters)
     assert values["text"] == "\n".join(str(discovery()).splitlines()[:2])
     for later in ("rounded", "dropped", "seconds", "grid", "operator", "directed"):  # that older files lack
         del values[later]
     assert Discovery.from_dict(values) == discovery()
+    del values["claims"], values["statement"]  # then it is known in words
+    values["verdict"] = "dynamics identified (gap 1e+02)"
+    older = Discovery.from_dict(values)
+    assert older.verdict == "dynamics identified (gap 1e+02)" and not older.claims.velocity_known
 
 
 def test_without_gray_scott_s_terms_there_are_no_parameters_of_it():

@@ -1,37 +1,59 @@
-"""What is said of an equation, by the numbers of its fit."""
+"""What is claimed of an equation, and in which words."""
 
-import numpy as np
+import json
+from dataclasses import replace
+
 import pytest
 
-from p2d.discovery.verdict import static_text, too_few_text, verdict_text
+from p2d.discovery.verdict import KNOWN, STABLE, Alternative, Claims, few_doubt, judged_doubt, static_text
+from p2d.snapshots.doubts import Doubt
 
-GOOD = {"gap": 100.0, "spectrum": np.array([1.0, 100.0]), "misfit": 0.1, "z_max": 2.0, "runs": 100}
+GOOD = Claims(velocity=3e-4, stable=1.0, fewest=1.0, p_value=0.4)
+OTHER = Alternative(("du/dt: u v^2",), ("du/dt: u^2",))
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "velocity", "terms"),
     [
-        ({}, "dynamics identified (gap 1e+02), ensemble stationary (largest |z| 2.0 of 40 held-out observables)"),
-        ({"z_max": 5.0}, "not stationary: under the best equation largest |z| 5.0"),
-        ({"misfit": 4.0}, "not stationary: "),
-        ({"gap": 5.0}, "ambiguous: 1 dynamics fit about as well (gap 5.0)"),
-        ({"gap": 5.0, "spectrum": np.array([0.5, 5.0, 19.0, 21.0])}, "ambiguous: 3 dynamics fit"),
-        ({"gap": 5.0, "runs": 63}, "too few snapshots: "),
-        ({"gap": 5.0, "runs": 63, "noisy": True}, "too noisy: "),
+        ({}, True, True),
+        ({"velocity": None}, False, False),
+        ({"velocity": 1.01 * KNOWN}, False, False),
+        ({"velocity": KNOWN}, True, True),
+        ({"fewest": STABLE - 0.01}, True, False),
+        ({"alternatives": (OTHER,)}, True, False),
+        ({"doubts": (Doubt("rounded", "."),)}, True, False),
+        ({"doubts": (Doubt("joined", "."),)}, True, True),
+        *(({"doubts": (Doubt(kind, "."),)}, False, False) for kind in ("judges", "few", "mixture", "changing")),
     ],
 )
-def test_the_verdict_begins_with_what_decides(changes, words):
-    assert verdict_text(**{**GOOD, "noisy": False, "rounded": False, **changes}).startswith(words)
+def test_each_claim_falls_by_what_speaks_against_it(changes, velocity, terms):
+    claims = replace(GOOD, **changes)
+    assert (claims.velocity_known, claims.terms_known) == (velocity, terms)
 
 
-def test_rounded_images_are_said_to_be_that():
-    plain, rounded = (verdict_text(**GOOD, noisy=False, rounded=rounded) for rounded in (False, True))
-    assert rounded.startswith(plain) and rounded.endswith("of which small terms may be artefacts")
+def test_claims_are_told_in_words_with_what_would_decide():
+    assert str(GOOD) == (
+        "velocity known (1 - cosine at most 3e-04 with 95 % confidence), terms known, "
+        "held-out observables agree (p = 0.4)"
+    )
+    several = str(replace(GOOD, alternatives=(OTHER, OTHER), p_value=1e-5))
+    assert "terms not known (2 other sets fit as well, such as with du/dt: u^2 instead of du/dt: u v^2" in several
+    assert several.endswith("held-out observables disagree (p = 1e-05)")
+    assert "of resampled ensembles 40 % have just these" in str(replace(GOOD, stable=0.4, fewest=0.4))
+    assert str(Claims()) == "velocity not known, terms not known"
 
 
-def test_too_few_runs_and_a_steady_state_are_told_with_their_numbers():
-    assert too_few_text(12, 37).startswith("too few snapshots: 12 independent runs")
-    assert too_few_text(12, 37).endswith("about 37 are needed")
+def test_claims_are_kept_as_json():
+    whole = replace(GOOD, alternatives=(OTHER,), doubts=(Doubt("rounded", "it is", {"step of u": 0.004}),))
+    values = json.loads(json.dumps(whole.to_dict()))
+    assert (values["velocity_known"], values["terms_known"]) == (True, False)
+    assert Claims.from_dict(values) == whole
+
+
+def test_doubts_and_a_steady_state_are_told_with_their_numbers():
+    assert few_doubt(12, 37).text.startswith("too few snapshots: 12 independent runs")
+    assert few_doubt(12, 37).text.endswith("about 37 are needed")
+    assert "(p = 2e-06)" in judged_doubt(2e-6).text
     for named, words in ((True, "the parameters of that"), (False, "the parameters of a")):
         told = static_text(2e-5, "Klausmeier", named=named)
         assert told.startswith("static: Laplacians are functions of the values in every cell to 2e-05 of their power")

@@ -16,15 +16,15 @@ def alone(count: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: "-".join(grid.edges))
-@pytest.mark.parametrize("count", [12, 40])
+@pytest.mark.parametrize("count", [12, 32])
 def test_independent_snapshots_are_seldom_called_dependent(grid, count):
-    results = [measure_dependence(patterns(count, SIZE, seed=seed), grid, alone(count)) for seed in range(25)]
+    results = [measure_dependence(patterns(count, SIZE, seed=seed), grid, alone(count)) for seed in range(12)]
     assert sum(result.is_seen for result in results) == 0
     assert all(result.copies == [] for result in results)
     assert np.mean([result.effective for result in results]) > 0.9 * count
     z = np.array([result.z for result in results])
-    assert abs(z[:, 1].mean()) < 0.6  # the null is what independent snapshots do
-    assert 0.5 < z[:, 1].std() < 1.6
+    assert abs(z[:, 1].mean()) < 0.9  # the null is what independent snapshots do
+    assert 0.4 < z[:, 1].std() < 1.8
 
 
 @pytest.mark.parametrize("shuffled", [False, True])

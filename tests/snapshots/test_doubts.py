@@ -17,7 +17,7 @@ def kinds(states: np.ndarray, grid: Grid = GRID, runs: np.ndarray | None = None)
 
 def test_clean_ensembles_raise_no_doubt():
     cells = np.hypot(*(np.indices((SIZE, SIZE)) - SIZE / 2)) < 14
-    for seed in range(10):
+    for seed in range(4):
         states = patterns(40, SIZE, seed).astype(np.float32)
         assert kinds(states) == []
         assert kinds(states, Grid((SIZE, SIZE), edges=("open", "open"))) == []

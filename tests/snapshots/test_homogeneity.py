@@ -12,9 +12,9 @@ GRID = Grid((SIZE, SIZE))
 DISTANCE = np.hypot(*(np.indices((SIZE, SIZE)) - SIZE // 2))
 
 
-@pytest.mark.parametrize("count", [12, 64])
+@pytest.mark.parametrize("count", [12, 40])
 def test_patterns_anywhere_are_homogeneous(count):
-    z = [measure_inhomogeneity(patterns(count, SIZE, seed, wave=0.08), GRID, np.arange(count)) for seed in range(30)]
+    z = [measure_inhomogeneity(patterns(count, SIZE, seed, wave=0.08), GRID, np.arange(count)) for seed in range(20)]
     assert max(z) < SEEN
     assert abs(np.mean(z)) < 0.6
     assert 0.6 < np.std(z) < 1.4
@@ -37,7 +37,7 @@ def test_frames_of_one_run_are_counted_once():
 
 def test_runs_that_grow_are_told_and_runs_that_wander_are_not():
     runs = np.repeat(range(24), 4)
-    p = [measure_drift(patterns(24, each=4, memory=0.9, seed=seed), GRID, runs) for seed in range(20)]
+    p = [measure_drift(patterns(24, each=4, memory=0.9, seed=seed), GRID, runs) for seed in range(12)]
     assert min(p) > BY_CHANCE
     assert 0.25 < np.mean(p) < 0.75
     growth = 1 + 0.02 * np.tile(range(4), 24)[:, None, None, None]

@@ -21,7 +21,7 @@ def kinds(states: np.ndarray) -> str:
 
 @pytest.mark.parametrize("count", [24, 64])
 def test_one_kind_is_one_kind(count):
-    assert [kinds(patterns(count, SIZE, seed)) for seed in range(30)] == [""] * 30
+    assert [kinds(patterns(count, SIZE, seed)) for seed in range(15)] == [""] * 15
 
 
 @pytest.mark.parametrize("first, second", [(32, 32), (50, 14)])

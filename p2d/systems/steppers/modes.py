@@ -52,7 +52,7 @@ def run(
     return torch.cat(parts)[..., :height, :width].float().numpy()
 
 
-def _advanced(states: Tensor, step: _Step, steps: int, grid: Grid, device: str, noise: Wiener | None) -> Tensor:
+def _advanced(states: Tensor, step: _Step, steps: int, grid: Grid, device: str, noise: Wiener | None = None) -> Tensor:
     x = grid.continued(states.to(device, torch.float64))
     for number in range(steps):
         x = step(x, _added(noise.at(noise.step + number), step, grid, device) if noise else None)

@@ -1,0 +1,60 @@
+"""What an ensemble leaves open: tests that hold their level, and faults that they see."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+import p2d
+from p2d.config import SimulateConfig
+from p2d.discovery.evidence import _tested
+from p2d.evaluate.metrics import cosine
+from p2d.snapshots.simulated import simulate_here
+from p2d.systems.reading import load_system
+
+WAVES = load_system("gray_scott").at("waves")
+
+
+@pytest.fixture(scope="module")
+def waves(tmp_path_factory) -> np.ndarray:
+    config = SimulateConfig(preset=("waves",), num_samples=72, height=64, width=64, steps=6000)
+    dataset = simulate_here(config, tmp_path_factory.mktemp("waves") / "d")
+    return dataset.states(dataset.living)[:64]
+
+
+@pytest.mark.parametrize("groups", [24, 200])
+def test_chance_alone_is_as_rare_as_its_p_value_says(groups):
+    rng = np.random.default_rng(0)
+    mixed = rng.normal(size=(48, 48)) * np.logspace(0, -3, 48)
+    p = [_tested(rng.normal(size=(groups, 48)) @ mixed.T, np.ones(groups)).p_value for _ in range(400)]
+    for level in (0.05, 0.2, 0.5):
+        # a share of 400 varies by at most 0.025
+        assert np.mean(np.array(p) < level) == pytest.approx(level, abs=0.08)
+    off = _tested(rng.normal(size=(groups, 48)) @ mixed.T + 0.8 * mixed[:, 0], np.ones(groups))
+    assert off.p_value < 1e-3
+
+
+def test_clean_snapshots_are_known_to_within_what_they_are_known_by(waves):
+    found = p2d.discover(waves)
+    own, true = (system.rate(waves.astype(np.float64)) for system in (found.system, WAVES))
+    assert found.claims.velocity_known and found.claims.terms_known and not found.claims.doubts
+    assert 1 - cosine(own, true)["cosine"] <= found.claims.velocity <= 5e-3
+    assert found.short_verdict == "velocity and terms known"
+
+
+@pytest.mark.parametrize("fault", ["blurred", "library", "blocks"])
+def test_faults_are_seen_by_the_judges(waves, fault):
+    if fault == "blurred":
+        found = p2d.discover(gaussian_filter(waves, (0, 0, 1, 1), mode="wrap"))
+    elif fault == "library":
+        found = p2d.discover(waves, degree=2)
+    else:
+        found = p2d.discover(np.repeat(np.repeat(waves[:, :, ::2, ::2], 2, axis=2), 2, axis=3))
+    assert not found.claims.velocity_known and not found.claims.terms_known
+    assert "judges" in {doubt.kind for doubt in found.claims.doubts}
+
+
+def test_rounded_snapshots_do_not_tell_terms(waves):
+    stretched = (waves - waves.min(axis=(0, 2, 3), keepdims=True)) / np.ptp(waves, axis=(0, 2, 3), keepdims=True)
+    found = p2d.discover(np.round(stretched * 255) / 256 + 0.1)
+    assert not found.claims.terms_known
+    assert "rounded" in {doubt.kind for doubt in found.claims.doubts}
