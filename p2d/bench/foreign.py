@@ -23,37 +23,20 @@ import numba
 import numpy as np
 
 @numba.njit(nogil=True, cache=True, fastmath={{"contract", "nsz"}}, error_model="numpy")
-def rates(x, c, edge, corner, out):
-    """Rates out [C, H, W] of padded fields x [C, H + 2, W + 2], whose ghost cells are filled here."""
-    count, height, width = out.shape
+def rates(state, x, c, edge, corner, out):
+    count, height, width = state.shape
     for s in range(count):
-        x[s, :, 0], x[s, :, -1] = x[s, :, width], x[s, :, 1]
-        x[s, 0], x[s, -1] = x[s, height], x[s, 1]
+        for i in range(height):
+            for j in range(width):
+                x[s, i + 1, j + 1] = state[s, i, j]
+        for i in range(1, height + 1):
+            x[s, i, 0], x[s, i, width + 1] = x[s, i, width], x[s, i, 1]
+        for j in range(width + 2):
+            x[s, 0, j], x[s, height + 1, j] = x[s, height, j], x[s, 1, j]
     middle = np.float32(4) * (edge + corner)
     for i in range(1, height + 1):
         for j in range(1, width + 1):
 {cell}
-
-@numba.njit(nogil=True, cache=True)
-def rk4(state, c, edge, corner, dt, steps):
-    count, height, width = state.shape
-    x = np.zeros((count, height + 2, width + 2), np.float32)
-    k, total = np.zeros_like(state), np.zeros_like(state)
-    half, sixth, two = np.float32(dt / 2), np.float32(dt / 6), np.float32(2)
-    for _ in range(steps):
-        x[:, 1:-1, 1:-1] = state
-        rates(x, c, edge, corner, k)
-        total[:] = k
-        x[:, 1:-1, 1:-1] = state + half * k
-        rates(x, c, edge, corner, k)
-        total += two * k
-        x[:, 1:-1, 1:-1] = state + half * k
-        rates(x, c, edge, corner, k)
-        total += two * k
-        x[:, 1:-1, 1:-1] = state + np.float32(dt) * k
-        rates(x, c, edge, corner, k)
-        total += k
-        state += sixth * total
 '''
 
 
@@ -68,9 +51,17 @@ def runge_kutta(
 ) -> np.ndarray:
     """States [N, C, H, W] after so many steps of the classical fourth-order scheme."""
     kernel, constants = _compiled(system)
+    (count, height, width), weights = states.shape[1:], _weights(grid, operator)
+    padded = np.zeros((count, height + 2, width + 2), np.float32)
+    slopes, half, whole = np.zeros((4, count, height, width), np.float32), np.float32(dt / 2), np.float32(dt)
     out = np.array(states, np.float32)
     for state in out:
-        kernel.rk4(state, constants, *_weights(grid, operator), dt, steps)
+        for _ in range(steps):
+            at = state
+            for slope, ahead in zip(slopes, (half, half, whole, whole), strict=True):
+                kernel.rates(at, padded, constants, *weights, slope)
+                at = state + ahead * slope
+            state += whole / 6 * (slopes[0] + 2 * (slopes[1] + slopes[2]) + slopes[3])
     return out
 
 
@@ -104,7 +95,7 @@ def fourier_modes(states: np.ndarray, system: System, grid: Grid, dt: float, ste
 
 
 def _compiled(system: System) -> tuple[ModuleType, np.ndarray]:
-    """The solvers of a system, compiled on their first call and kept in a cache, and its coefficients."""
+    """The rates of a system, compiled on their first call and kept in a cache, and its coefficients."""
     names = {s: f"value_{n}" for n, s in enumerate(system.species)}
     constants: list[float] = []
     lines = [f"{name} = x[{n}, i, j]" for n, name in enumerate(names.values())]

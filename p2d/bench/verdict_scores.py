@@ -30,8 +30,8 @@ class Outcome:
         held, intervals: how many 90 % intervals of true terms hold the true coefficient, of how many.
         doubts: kinds of what is doubted.
         verdict: in words.
-        seconds: that the answer took.
-        made_in: seconds that the snapshots took.
+        seconds: of CPU time that the answer took.
+        made_in: those that the snapshots took.
     """
 
     method: str
@@ -191,7 +191,7 @@ def _methods(outcomes: Sequence[Outcome], methods: list[str]) -> str:
         "wrong, not",
         "right not claimed",
     ]
-    head += ["score for knowing", "90 % intervals hold", "bound holds", "s a case"]
+    head += ["score for knowing", "90 % intervals hold", "bound holds", "CPU s a case"]
     rows = []
     for method in methods:
         own = [o for o in outcomes if o.method == method]
