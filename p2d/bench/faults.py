@@ -196,7 +196,7 @@ def two_systems(draw: Draw) -> Made:
 
 
 def _mixed(draw: Draw, first: Scene, second: Scene) -> Made:
-    """Snapshots of two scenes; no one equation is right, a velocity may be."""
+    """Snapshots of two scenes; no one equation is right, a velocity may be, and the terms are that both have."""
     one, other = plain(first), plain(second)
     states = draw.rng.permutation(np.concatenate([one["states"], other["states"]]))
     (a,), (b,) = one["truth"].judged, other["truth"].judged
@@ -204,7 +204,9 @@ def _mixed(draw: Draw, first: Scene, second: Scene) -> Made:
         np.concatenate([x[: HELD_OUT // 2], y[: HELD_OUT // 2]]) for x, y in ((a.states, b.states), (a.rates, b.rates))
     )
     judged = replace(a, **dict(zip(("states", "rates"), both, strict=True)))
-    truth = Truth(None, {}, (judged,), knowable=False, terms_knowable=False)
+    names = [{s: set(own) for s, own in (made["truth"].terms or {}).items()} for made in (one, other)]
+    terms = one["truth"].terms if names[0] == names[1] else None
+    truth = Truth(terms, one["truth"].small, (judged,), knowable=False, terms_knowable=False)
     return one | {"system": f"{one['system']} + {other['system']}", "states": states, "truth": truth}
 
 

@@ -28,12 +28,19 @@ Time (clock.py): its direction is the one under which short waves are damped; wh
 not known, and that is said. Its unit is what is known (--known 'lap(u)=0.16'), or told by frames of one run at known
 times, or that of the system that the data or the terms are known to be of; otherwise the mean square velocity is 1.
 
+Noise in the dynamics (diffusion.py, stirring.py) is one more column a species, taken in where snapshots ask for it.
+
+What is known (verdict.py) are two claims: the velocity to within a bound, and the terms. They rest on judges that the
+equation was not fitted to (judges.py), on resampled ensembles and other sets of terms (evidence.py), and on what the
+snapshots show of themselves: rounding, dependence, mixtures, change (snapshots/doubts.py). Few snapshots are taken
+apart into tiles.
+
 Where nothing moves (snapshots/static.py) snapshots tell no dynamics, but the parameters of the steady state of a system
-that is named or recognised (known.py); otherwise the equation is that nothing changes.
+that is named or recognised (known.py), of a named one from a single snapshot on; otherwise the equation is that nothing
+changes.
 
 Limits: an ensemble that a velocity without diffusion keeps as well, such as the turning phase of lambda-omega systems,
-is told up to that velocity alone. Travelling plane waves look like patterns that stand still. Of few noisy and of 8-bit
-snapshots an equation may be called identified though its terms are stand-ins for the true ones; a tied library is a
-check. Frames of one run count as one, and of more than 1,024 runs error bars are over 1,024 groups of them, so that
-memory does not grow with the number of snapshots.
+is told up to that velocity alone, and not claimed. Travelling plane waves look like patterns that stand still. A second
+parameter value some 5 % off is not always seen. Frames of one run count as one, and of more than 1,024 runs error bars
+are over 1,024 groups of them, so that memory does not grow with the number of snapshots.
 """

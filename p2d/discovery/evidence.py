@@ -27,6 +27,7 @@ RUNS_PER_COMPONENT = 3  # of the runs, for each component that is tested
 NULL = 1e-6  # share of the largest variance of a component, below which there is none
 CONFIDENCE = 0.95  # of the bound on the velocity
 WITHIN, LENGTHS = 3.0, 25  # errors of the length of explicit steps, and how many lengths within them are looked at
+SUSPECT = 4.5  # of chi-squared, that one term of twenty that is not there takes off in a third of ensembles
 OUTSIDE = 0.5  # of a unit velocity, that is none of the kept terms'
 
 
@@ -63,8 +64,8 @@ class Evidence:
     @property
     def _own_p_values(self) -> tuple[float, float]:
         judges, left = self._judged, self._left
-        both = _tested(np.concatenate([judges, left], axis=1), self._runs, self._dilution)
-        return _tested(judges, self._runs, self._dilution).p_value, both.p_value
+        both = _tested(np.concatenate([judges, left], axis=1), self._runs, self._tiles)
+        return _tested(judges, self._runs, self._tiles).p_value, both.p_value
 
     @property
     def _at_lengths(self) -> Iterator[Evidence]:
@@ -109,11 +110,11 @@ class Evidence:
 
     @cached_property
     def _test(self) -> _Test:
-        return _tested(self._judged, self._runs, self._dilution)
+        return _tested(self._judged, self._runs, self._tiles)
 
     @property
-    def _dilution(self) -> float:
-        return self.problem.uncorrected.dilution
+    def _tiles(self) -> int:
+        return self.problem.uncorrected.tiles
 
     @property
     def _runs(self) -> np.ndarray:
@@ -167,7 +168,10 @@ class Evidence:
         return mean @ basis - mean[:, self.kept] @ moved
 
     def alternatives(self) -> tuple[Alternative, ...]:
-        """Sets of no more terms that fit as well: of the resampled ensembles, and with one term exchanged."""
+        """Sets of terms that fit as well: of the resampled ensembles, with one term exchanged, and with one more.
+
+        One more term is worth a word before it has earned its place: chi-squared falls by more than SUSPECT with it.
+        """
         rates, library = self.problem.rates, self.problem.library
         weighted = self.solution.whiten(rates.mean)
         allowed = rates.allowance(self.solution, len(self.kept))
@@ -177,6 +181,12 @@ class Evidence:
             value = fit.smallest(weighted[:, list(tried)], rates.root[:, list(tried)])[0]
             if set(tried) != known and len(tried) <= len(known) and value <= least + allowed:
                 fitting.append((value, tried))
+        suspect = SUSPECT * rates.inflation(self.solution, len(self.kept)) ** 2
+        for other in sorted(set(range(rates.root.shape[1])) - known):
+            more = [*self.kept.tolist(), other]
+            value = fit.smallest(weighted[:, more], rates.root[:, more])[0]
+            if least - value > suspect:
+                fitting.append((value, tuple(sorted(more))))
         return tuple(_named(known, set(tried), library) for _, tried in sorted(fitting))
 
     def _exchanged(self, weighted: np.ndarray, bound: float) -> set[tuple[int, ...]]:
@@ -210,12 +220,13 @@ class _Test:
         return self.whiten @ effects
 
 
-def _tested(rates: np.ndarray, runs: np.ndarray, dilution: float = 1.0) -> _Test:
+def _tested(rates: np.ndarray, runs: np.ndarray, tiles: int = 1) -> _Test:
     """Whether rates [N, L], means over groups of so many runs, are 0 on average but for chance.
 
     Args:
-        dilution: how many groups tell what one would, were they independent.
+        tiles: that successive groups are of the same snapshots.
     """
+    dilution = fit.diluted(rates, tiles) if tiles > 1 else 1.0
     groups, mean = len(rates), weighted_mean(rates, runs)
     centred = rates - mean
     covariance = (centred.T * runs) @ centred / (groups - 1) / runs.sum() * dilution

@@ -75,16 +75,8 @@ class Rates:
 
     @cached_property
     def dilution(self) -> float:
-        """How many tiles tell what one would, were they independent; 1 where all are of snapshots of their own.
-
-        The variance of what a whole snapshot leaves of the best equation, over that of as many independent tiles.
-        """
-        if self.tiles == 1:
-            return 1.0
-        left = self.rows @ self.solution().coefficients
-        wholes = left.reshape(-1, self.tiles, left.shape[1]).mean(axis=1)
-        alone = left.var(axis=0, ddof=1) + np.finfo(float).tiny
-        return float(max(1.0, np.mean(wholes.var(axis=0, ddof=1) / alone) * self.tiles))
+        """How many tiles tell what one would, were they independent, of what the best equation leaves."""
+        return diluted(self.rows @ self.solution().coefficients, self.tiles) if self.tiles > 1 else 1.0
 
     def allowance(self, weights: Solution, terms: int) -> float:
         """What one of so many terms may cost when it is not there."""
@@ -114,6 +106,16 @@ class Rates:
     def resampled(self, solution: Solution, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Mean rates of bootstrap resamples, and the combination that the solution's weights find there."""
         return [(mean, smallest(solution.whiten(mean), self.root)[1]) for mean in self.means(count, seed)]
+
+
+def diluted(rates: np.ndarray, tiles: int) -> float:
+    """How many groups tell what one would, were successive tiles of a snapshot independent; at least 1.
+
+    The variance of whole snapshots' rates, over that of as many independent tiles, on average over rates [N, J].
+    """
+    wholes = rates.reshape(-1, tiles, rates.shape[1]).mean(axis=1)
+    alone = rates.var(axis=0, ddof=1) + np.finfo(float).tiny
+    return float(max(1.0, np.mean(wholes.var(axis=0, ddof=1) / alone) * tiles))
 
 
 def unseen(rates: Rates) -> list[np.ndarray]:

@@ -379,8 +379,9 @@ class Stepped:
             ]
         )
         here = measure.fields(smoothed)
-        assert measure.judges
-        own: dict[str, Products | Smooth | Judges] = {"rows": measure.observables, "held_out": measure.judges}
+        own: dict[str, Products | Smooth | Judges] = {"rows": measure.observables}
+        if measure.judges:
+            own["held_out"] = measure.judges
         flat = velocities.reshape(*velocities.shape[:2], -1)
         before = {key: observed.values(here) for key, observed in own.items()}
         rates = {key: observed.rates(here, flat) for key, observed in own.items()}

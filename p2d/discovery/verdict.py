@@ -36,7 +36,9 @@ class Alternative:
     instead: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{', '.join(self.instead) or 'nothing'} instead of {', '.join(self.without) or 'nothing'}"
+        if not self.without:
+            return f"{', '.join(self.instead)} as well"
+        return f"{', '.join(self.instead) or 'nothing'} instead of {', '.join(self.without)}"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from p2d.discovery.fit import (
     Rates,
     choose_terms,
     deletions,
+    diluted,
     eliminate,
     measure_stability,
     smallest,
@@ -276,3 +277,13 @@ def test_a_term_may_cost_the_more_the_fewer_are_fitted():
     costs = [rates.allowance(weights, terms) for terms in (37, 20, 8, 2)]
     assert costs[0] > CHANCE
     assert (np.diff(costs) > 0).all()
+
+
+def test_tiles_that_say_the_same_count_as_one():
+    rng = np.random.default_rng(0)
+    own = rng.normal(size=(400, 30))
+    assert diluted(np.repeat(own, 4, axis=0), 4) == pytest.approx(4, rel=0.02)
+    # independent: 30 ratios of variances of 100 and of 400 numbers vary by 0.14 each
+    assert diluted(own, 4) == pytest.approx(1, abs=0.1)
+    shared = np.repeat(rng.normal(size=(100, 30)), 4, axis=0)
+    assert diluted(own + shared, 4) == pytest.approx((1 / 4 + 1) / 2 * 4, rel=0.1)

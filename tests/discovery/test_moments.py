@@ -9,8 +9,8 @@ from numpy.testing import assert_array_equal
 from torch.testing import assert_close
 
 from p2d.discovery.library import free_library
-from p2d.discovery.moments import CUT_OFF, ORDERS, Measure, Rows, Stepped, Trial, refuse_not_finite
-from p2d.discovery.observables import SLOPE_X, Products, products
+from p2d.discovery.moments import CUT_OFF, ORDERS, Grams, Measure, Rows, Stepped, Trial, refuse_not_finite
+from p2d.discovery.observables import SLOPE_X, Products, Smooth, products
 from p2d.errors import UserError
 from p2d.fields import Grid, Mask, Scaling
 from p2d.snapshots.passes import Groups, Means, Sums
@@ -40,6 +40,8 @@ GRIDS = {
 def measure_of(grid: Grid, terms: tuple[str, ...] = TERMS, operator: str = "5-point", **others) -> Measure:
     own = Products(tuple(products(2, False, (SLOPE_X,) if "d(u,x)" in terms else ())))
     values = {"scaling": SCALING, "observables": own, "spread": SPREAD, **others}
+    # Those of discovery have a test of their own, and need larger grids.
+    values.setdefault("judges", Smooth(12, "held out", values["spread"]))
     return Measure(terms, (operator,), SPECIES, grid, **values)
 
 
@@ -47,6 +49,12 @@ def of_each(task: Rows | Stepped, ids: np.ndarray, states: np.ndarray) -> Means:
     """What a task finds in each of these samples."""
     groups = Groups.of(ids)
     return Sums.over(task, ids, states, groups.place, groups.share).means(groups)
+
+
+def of_tiles(measure: Measure, state: np.ndarray) -> list[dict[str, np.ndarray]]:
+    """What rows tell of each tile of a snapshot."""
+    found = Rows(measure)(0, state)
+    return [{key: found[key][n] for key in ("rows", "held_out", "gram")} for n in range(len(found["rows"]))]
 
 
 def drawn(grid: Grid, seed: int = 0) -> np.ndarray:
@@ -108,7 +116,7 @@ def test_rows_add_up_to_what_an_equation_changes_smoothed_observables_by(name, s
     measure = measure_of(grid, operator=operator, smoothing=smoothing)
     z = measure.scaled(SCALING.to_values(drawn(grid)))
     v = EVERY.rate(z, grid, operator)
-    found, c = Rows(measure)(0, SCALING.to_values(z)), of_terms(measure, EVERY)
+    (found,), c = of_tiles(measure, SCALING.to_values(z)), of_terms(measure, EVERY)
     for key, own in (("rows", measure.observables), ("held_out", measure.judges)):
         expected = slope(lambda h, own=own: own.values(measure.fields(measure.smooth(z + h * v)))) / measure.cells
         # fourth order: 1e-12 of the fifth derivative, where Laplacians change fast; rounding 1e-16 / 1e-3
@@ -118,6 +126,19 @@ def test_rows_add_up_to_what_an_equation_changes_smoothed_observables_by(name, s
     assert_close(c @ np.kron(np.eye(2), found["gram"]) @ c, power, rtol=1e-11, atol=0)
 
 
+@pytest.mark.parametrize("name", GRIDS)
+def test_tiles_together_make_up_the_whole(name):
+    grid = GRIDS[name]
+    measure, state = measure_of(grid), SCALING.to_values(drawn(grid))
+    (whole,), tiles = of_tiles(measure, state), of_tiles(dataclasses.replace(measure, tiles=2), state)
+    assert len(tiles) == 4
+    for key, values in whole.items():
+        assert_close(np.mean([tile[key] for tile in tiles], axis=0), values, rtol=1e-9, atol=1e-9)
+    grams = Grams(measure, 3)(0, state)
+    assert grams["tiles"].shape[0] == len(grams["tiles"]) == 9
+    assert_close(grams["gram"], whole["gram"], rtol=1e-9, atol=1e-12)
+
+
 def test_a_velocity_that_shifts_the_pattern_changes_no_observable():
     """Sums over cells of slopes of products are exactly 0 where these have no waves beyond the grid's."""
     grid = Grid((1, 32))
@@ -125,7 +146,7 @@ def test_a_velocity_that_shifts_the_pattern_changes_no_observable():
     x = 2 * np.pi * np.arange(32) / 32
     state = np.stack([np.sin(x) + 0.4 * np.cos(2 * x + 1), np.cos(x + 0.3) - 0.3 * np.sin(2 * x)])[:, None]
     c = of_terms(measure, System.of_terms("shift", {"u": {"d(u,x)": 1.0}, "v": {"d(v,x)": 1.0}}))
-    rows = Rows(measure)(0, state)["rows"]
+    (rows,) = Rows(measure)(0, state)["rows"]
     assert_close(rows @ c, np.zeros(len(rows)), rtol=0, atol=1e-12)
     assert np.abs(rows).max() > 0.1
 
