@@ -115,7 +115,7 @@ def _covered(case: Case, answer: Answer) -> tuple[int, int]:
         min(factor * low, factor * high) <= truth.terms[s][term] <= max(factor * low, factor * high)
         for s, own in answer.intervals.items()
         for term, (low, high) in own.items()
-        if term in truth.terms[s] and low < high
+        if np.isfinite(truth.terms[s].get(term, np.nan)) and low < high
     ]
     return sum(inside), len(inside)
 
