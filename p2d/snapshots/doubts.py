@@ -27,7 +27,8 @@ class Doubt:
     """A reason not to take an answer at its word.
 
     Attributes:
-        kind: such as 'rounded'; of `examine` 'edges', 'rounded', 'dependent', 'mixture' or 'changing'.
+        kind: such as 'rounded'; of `examine` 'edges', 'rounded', 'compressed', 'dependent', 'symmetric',
+            'mixture' or 'changing'.
         text: what the snapshots show, what it does to the answer, and what to do.
         numbers: how much, by name.
     """
@@ -174,8 +175,8 @@ def _of_mirrors(states: np.ndarray, grid: Grid) -> Iterator[Doubt]:
         signs, such = (" with its signs turned", "even powers") if turned else ("", f"first derivatives along {axis}")
         yield Doubt(
             "symmetric",
-            f"every snapshot is its own mirror image along {axis}{signs}, which hides the terms that would break it, such "
-            f"as {such}: they may be there or not; snapshots from other starts tell",
+            f"every snapshot is its own mirror image along {axis}{signs}, which hides the terms that would break it, "
+            f"such as {such}: they may be there or not; snapshots from other starts tell",
         )
 
 
