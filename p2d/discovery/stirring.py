@@ -32,13 +32,14 @@ def choose_problem(bases: list[Problem], stirred: Stirred | None, snapshots: Sna
         stirred: what noise would add; None where it is not looked for.
     """
     first = best_stirred(bases, stirred, snapshots) if stirred and promising(bases, stirred) else None
-    if first and sound(first):
+    camera = any(bases[0].measure.noise)  # where both may fit, as a kernel leaves little that could tell
+    if first and sound(first) and not camera:
         return first
     plain = choose_operator([one for each in bases for one in each.beside_symmetries()], snapshots)
     if sound(plain) and stirred and not first and _asked_for(plain, stirred):
         first = best_stirred(bases, stirred, snapshots)
         return first if first and sound(first) else plain
-    return first if first and not sound(plain) and _cost(first, plain) < _cost(plain, first) else plain
+    return first if first and (camera or not sound(plain)) and _cost(first, plain) < _cost(plain, first) else plain
 
 
 def rather_than_camera(sharp: Begun, camera: Callable[[], Begun], snapshots: Snapshots) -> Problem | None:
