@@ -306,8 +306,8 @@ class _Fitted:
             doubts = (few_doubt(self.snapshots.run_count, count), *doubts)
         if evidence.p_value < LEAST_P:
             doubts = (judged_doubt(evidence.p_value), *doubts)
-        if problem.symmetries:
-            doubts = (symmetry_doubt(len(problem.symmetries)), *doubts)
+        if problem.symmetries or not problem.damped(evidence.free):
+            doubts = (symmetry_doubt(), *doubts)
         kept, sets = tuple(evidence.kept.tolist()), evidence.stability.sets
         # What rounding makes of Laplacians is as a share of the velocity's size that is not known.
         rough = max((doubt.numbers.get("share", 0.0) for doubt in doubts if doubt.kind == "rounded"), default=0.0)

@@ -115,13 +115,12 @@ def judged_doubt(p_value: float) -> Doubt:
     )
 
 
-def symmetry_doubt(count: int) -> Doubt:
-    """That velocities without diffusion keep the ensemble as well."""
-    others = "another velocity" if count == 1 else f"{count} other velocities"
+def symmetry_doubt() -> Doubt:
+    """That a velocity without neighbours keeps the ensemble, besides the equation or as the equation."""
     return Doubt(
         "symmetry",
-        f"{others} without diffusion, such as that of a turning phase, keeps the ensemble as well: the velocity may "
-        "hold any share of it, which no snapshot tells; two frames at a known distance in time do",
+        "a velocity without Laplacians, such as that of a turning phase, keeps the ensemble by itself: any share of it "
+        "may be in the dynamics, and no snapshot tells; two frames at a known distance in time do",
     )
 
 

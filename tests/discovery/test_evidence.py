@@ -58,3 +58,17 @@ def test_rounded_snapshots_do_not_tell_terms(waves):
     found = p2d.discover(np.round(stretched * 255) / 256 + 0.1)
     assert not found.claims.terms_known
     assert "rounded" in {doubt.kind for doubt in found.claims.doubts}
+
+
+def test_an_equation_without_laplacians_is_not_claimed():
+    """Waves of all phases: u and v turn about each other, and whatever else they do is not seen."""
+    rng = np.random.default_rng(0)
+    angle = 2 * np.pi * rng.random((40, 1, 1)) + _smooth_angles(rng, 40, 24)
+    size = 0.8 + 0.1 * np.cos(_smooth_angles(rng, 40, 24))
+    found = p2d.discover(np.stack([size * np.cos(angle), size * np.sin(angle)], axis=1), operator="5-point", degree=1)
+    assert not found.claims.velocity_known and not found.claims.terms_known
+    assert "symmetry" in {doubt.kind for doubt in found.claims.doubts}
+
+
+def _smooth_angles(rng: np.random.Generator, count: int, length: int) -> np.ndarray:
+    return 3 * gaussian_filter(rng.normal(size=(count, length, length)), (0, 3, 3), mode="wrap") * 6
