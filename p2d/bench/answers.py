@@ -67,7 +67,8 @@ class Truth:
     """The right answer to a case.
 
     Attributes:
-        terms: of the true equation in the units of the snapshots; None where none in the library is right.
+        terms: of the true equation in the units of the snapshots, with coefficients of nan where two systems differ;
+            None where no equation in the library is right.
         small: those of them that an equation may do without.
         judged: what the velocity may be judged on, as seen or as it was before optics; empty of what stands still.
         knowable: whether a perfect method could know the velocity from such snapshots, given as they are.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ from p2d.bench.scenes import HELD_OUT, LEAST, Scene, presets_that
 from p2d.errors import UserError
 from p2d.fields import Edge, Grid
 from p2d.systems.system import System
+from p2d.systems.terms import Terms
 
 CUBIC = ("gray_scott", "barkley", "schnakenberg", "brusselator", "fitzhugh_nagumo")
 TWO_SPECIES = ("gray_scott", "barkley", "fitzhugh_nagumo", "schnakenberg")  # of the same names, u and v
@@ -204,10 +206,16 @@ def _mixed(draw: Draw, first: Scene, second: Scene) -> Made:
         np.concatenate([x[: HELD_OUT // 2], y[: HELD_OUT // 2]]) for x, y in ((a.states, b.states), (a.rates, b.rates))
     )
     judged = replace(a, **dict(zip(("states", "rates"), both, strict=True)))
-    names = [{s: set(own) for s, own in (made["truth"].terms or {}).items()} for made in (one, other)]
-    terms = one["truth"].terms if names[0] == names[1] else None
+    terms = _shared(one["truth"].terms, other["truth"].terms)
     truth = Truth(terms, one["truth"].small, (judged,), knowable=False, terms_knowable=False)
     return one | {"system": f"{one['system']} + {other['system']}", "states": states, "truth": truth}
+
+
+def _shared(terms: Terms | None, others: Terms | None) -> Terms | None:
+    """Terms that two systems have, nan where no one coefficient is right; None where they have not the same."""
+    if terms is None or others is None or any(terms[s].keys() != others[s].keys() for s in terms):
+        return None
+    return {s: {t: c if c == others[s][t] else math.nan for t, c in own.items()} for s, own in terms.items()}
 
 
 def transient(draw: Draw) -> Made:

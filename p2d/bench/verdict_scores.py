@@ -115,7 +115,7 @@ def _covered(case: Case, answer: Answer) -> tuple[int, int]:
         min(factor * low, factor * high) <= truth.terms[s][term] <= max(factor * low, factor * high)
         for s, own in answer.intervals.items()
         for term, (low, high) in own.items()
-        if term in truth.terms[s] and low < high
+        if np.isfinite(truth.terms[s].get(term, np.nan)) and low < high
     ]
     return sum(inside), len(inside)
 
@@ -191,11 +191,12 @@ def _methods(outcomes: Sequence[Outcome], methods: list[str]) -> str:
         "wrong, not",
         "right not claimed",
     ]
-    head += ["score for knowing", "90 % intervals hold", "bound holds", "CPU s a case"]
+    head += ["score for knowing", "90 % intervals hold", "of claimed terms", "bound holds", "CPU s a case"]
     rows = []
     for method in methods:
         own = [o for o in outcomes if o.method == method]
-        held, count = sum(o.held for o in own), sum(o.intervals for o in own)
+        sure = [o for o in own if o.terms_claimed and o.terms_right]
+        held = [_share(sum(o.held for o in some), sum(o.intervals for o in some)) for some in (own, sure)]
         bounds = [o.bound_holds for o in own if o.bound_holds is not None]
         for claim in ("velocity", "terms"):
             c = Confusion.of(own, claim)
@@ -203,7 +204,7 @@ def _methods(outcomes: Sequence[Outcome], methods: list[str]) -> str:
             rows.append(
                 [method, claim, len(own), c.right_claimed, c.right_unclaimed, c.wrong_claimed, c.wrong_unclaimed]
                 + [_percent(c.missed), f"{c.score:+.2f}"]
-                + ([_share(held, count), _share(sum(bounds), len(bounds))] if first else ["", ""])
+                + ([*held, _share(sum(bounds), len(bounds))] if first else ["", "", ""])
                 + [f"{np.mean([o.seconds for o in own]):.1f}" if first else ""]
             )
     return _markdown(head, rows)

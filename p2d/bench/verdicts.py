@@ -24,6 +24,8 @@ from p2d.bench.answers import Case
 from p2d.bench.verdict_cases import case_of, cases, dealt, numbers
 from p2d.bench.verdict_scores import Outcome, judged, tables
 from p2d.config.bench import BenchVerdictsConfig
+from p2d.errors import UserError
+from p2d.places import Remote
 from p2d.progress import say
 from p2d.runs import make_output_folder
 from p2d.threads import single_threaded
@@ -50,8 +52,10 @@ def measure(config: BenchVerdictsConfig, out: Path) -> Verdicts:
     """Answer the cases that are not answered yet, and write outcomes and tables to OUT/verdicts.
 
     Raises:
-        UserError: no such fault, no pysindy where it is asked for, or no p2d of before.
+        UserError: no such fault, no pysindy where it is asked for, no p2d of before, or a folder of an object store.
     """
+    if isinstance(out, Remote):
+        raise UserError(f"out = {out} is not possible: outcomes are added to a file as they come; give a local folder")
     if config.beside:
         answering.refuse_no_sindy()
     if config.before:

@@ -8,6 +8,7 @@ of the operators to choose from, until the length of the steps settles.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -125,9 +126,15 @@ def _examined(snapshots: Snapshots) -> tuple[Snapshots, tuple[Doubt, ...]]:
     joined = len(np.unique(examination.runs)) < len(np.unique(runs))
     if not joined or len(ids) < len(snapshots.sample_ids):
         return snapshots, examination.doubts
-    # By runs as they are error bars are right.
-    doubts = (replace(d, kind="joined") if d.kind == "dependent" else d for d in examination.doubts)
-    return snapshots.in_runs(examination.runs), tuple(doubts)
+    return snapshots.in_runs(examination.runs), tuple(map(_joined, examination.doubts))
+
+
+def _joined(doubt: Doubt) -> Doubt:
+    """What is said of snapshots that are dependent, once they count as the runs that they show."""
+    if doubt.kind != "dependent":
+        return doubt
+    seen = re.split("; error bars|, and count twice", doubt.text)[0]
+    return replace(doubt, kind="joined", text=f"{seen}; those that belong together count as one run here")
 
 
 def _tiles(snapshots: Snapshots) -> int:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -29,6 +30,7 @@ from p2d.training.randomness import stream_seed
 
 EACH = 12  # judges of a kind
 SPREAD = 0.7  # of the directions, in standardised fields
+LOOKED_AT = 16  # snapshots, whose fields' spread is taken
 STRIDE = 2  # of the rows and columns that are averages over; neighbours say nearly the same
 KINDS = ("local", "bands", "pairs", "slopes")
 SMOOTH = ("bands", "pairs")  # kinds that noise leaves something of
@@ -71,7 +73,7 @@ class Judges:
         made = {}
         for kind in kinds:
             for name, stencil in _stencils(kind, grid.shape, reach):
-                fields = _filtered(z, _symbol(stencil, grid.shape))[..., grid.inside(margin + reach)]
+                fields = _filtered(z[:LOOKED_AT], _symbol(stencil, grid.shape))[..., grid.inside(margin + reach)]
                 made[name] = tuple((fields.std(axis=(0, 2)) + np.finfo(float).tiny).tolist())
         return cls(kinds, reach, tuple(made.items()), grid, margin, kernel)
 
@@ -121,10 +123,11 @@ class Judges:
         each = self._slopes(fields).reshape(-1, phi.shape[1]) @ phi.T
         return each.reshape(len(self), -1) * self._every(fields)
 
-    def rates(self, fields: Fields, v: np.ndarray) -> np.ndarray:
-        """Rates under T velocities v [T, C, H W], sums over cells: [J, T]."""
-        each = self._slopes(fields).reshape(len(self), -1) @ v.reshape(len(v), -1).T
-        return each * self._every(fields)
+    def rates(self, fields: Fields, velocities: Sequence[Fields]) -> np.ndarray:
+        """Rates under T velocities, sums over cells: [J, T]."""
+        slopes = -fast(torch.sin, fields.directed(self) + self.drawn()[1])
+        each = [(slopes * v.directed(self)).mean(axis=1) for v in velocities]
+        return np.stack(each, axis=1) * self._every(fields)
 
     def spreads(self, fields: Fields, covariance: Covariance) -> np.ndarray:
         """Second derivatives under white noise of variance 1 in each species, sums over cells: [J, C]."""

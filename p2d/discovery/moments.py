@@ -275,7 +275,7 @@ class Rows:
             for s, value in measure.walls:
                 at, along = z[s] == (value - measure.scaling.shift[s]) / measure.scaling.scale[s], np.zeros_like(z)
                 along[s] = measure.smooth(at.astype(np.float64))
-                columns.append(own.rates(fields, along.reshape(1, len(z), -1))[:, 0])
+                columns.append(own.rates(fields, [measure.fields(along)])[:, 0])
                 along[s] = measure.smooth(at * beyond[s])
                 columns[s] = columns[s] - _bend(own, fields, measure.fields(along))
             made[key] = np.stack(columns, axis=1) / measure.cells
@@ -382,12 +382,12 @@ class Stepped:
         own: dict[str, Products | Smooth | Judges] = {"rows": measure.observables}
         if measure.judges:
             own["held_out"] = measure.judges
-        flat = velocities.reshape(*velocities.shape[:2], -1)
+        moving = [measure.fields(v) for v in velocities]
         before = {key: observed.values(here) for key, observed in own.items()}
-        rates = {key: observed.rates(here, flat) for key, observed in own.items()}
+        rates = {key: observed.rates(here, moving) for key, observed in own.items()}
         made = {key: np.zeros((len(self.trials), ORDERS, len(observed))) for key, observed in own.items()}
-        for n, (trial, v) in enumerate(zip(self.trials, velocities, strict=True)):
-            shares, along = self._shares(trial, v), measure.fields(v)
+        for n, (trial, along) in enumerate(zip(self.trials, moving, strict=True)):
+            shares = self._shares(trial, along.z)
             ahead = [[here.moved(along, share * trial.longest)] for share in shares]
             if trial.noise:
                 off = measure.fields(xi * (np.array(trial.noise) / measure.scaling.scale)[:, None, None])

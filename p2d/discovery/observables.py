@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import combinations as combinations_of_two
@@ -202,10 +202,10 @@ class Products:
         """Rates for each of M terms phi [M, H W] in each species' equation, sums over cells: [J, C M]."""
         return np.concatenate(list(self._against(fields, phi)), axis=1)
 
-    def rates(self, fields: Fields, v: np.ndarray) -> np.ndarray:
-        """Rates under T velocities v [T, C, H W], sums over cells: [J, T]."""
-        count, species = v.shape[:2]
-        each = self._against(fields, v.reshape(count * species, -1))
+    def rates(self, fields: Fields, velocities: Sequence[Fields]) -> np.ndarray:
+        """Rates under T velocities, sums over cells: [J, T]."""
+        count, species = len(velocities), len(fields.z)
+        each = self._against(fields, np.stack([v.z for v in velocities]).reshape(count * species, -1))
         return np.einsum("sjts->jt", each.reshape(species, len(self), count, species))
 
     @cached_property
@@ -318,10 +318,10 @@ class Smooth:
             [directions[:, s, None] * plain + directions[:, count + s, None] * bent for s in range(count)], axis=1
         )
 
-    def rates(self, fields: Fields, v: np.ndarray) -> np.ndarray:
-        """Rates under T velocities v [T, C, H W], sums over cells: [J, T]."""
+    def rates(self, fields: Fields, velocities: Sequence[Fields]) -> np.ndarray:
+        """Rates under T velocities, sums over cells: [J, T]."""
         directions, slopes = self._slopes(fields)
-        v = v.reshape(len(v), *fields.z.shape)
+        v = np.stack([each.z for each in velocities])
         change = np.concatenate([_some(v), _some_curved(fields.grid, v)], axis=1)
         return np.einsum("tsp,jp,js->jt", change, slopes, directions, optimize=True) / self._share(fields)
 

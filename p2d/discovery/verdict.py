@@ -19,7 +19,7 @@ KNOWN = 0.01  # 1 - cosine with the true velocity, below which it is known
 LEAST_P = 1e-3  # probability under chance, below which held-out observables speak against the equation
 STABLE = 0.9  # share of the resampled ensembles that have to keep each of the terms
 # Kinds of doubt that speak against the terms alone, and against nothing: snapshots joined to runs count as one.
-OF_TERMS = ("rounded",)
+OF_TERMS = ("rounded", "symmetric")
 OF_NONE = ("joined",)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from p2d.fields import Grid
 from p2d.snapshots import homogeneity
 from p2d.snapshots.dependence import Dependence, measure_dependence, unmasked
+from p2d.snapshots.mirrors import find_mirrors
 from p2d.snapshots.mixture import Mixture, measure_mixture
 from p2d.snapshots.optics import measure_seams
 from p2d.snapshots.rounding import Rounding, block_edges, measure_rounding
@@ -26,7 +27,8 @@ class Doubt:
     """A reason not to take an answer at its word.
 
     Attributes:
-        kind: such as 'rounded'; of `examine` 'edges', 'rounded', 'dependent', 'mixture' or 'changing'.
+        kind: such as 'rounded'; of `examine` 'edges', 'rounded', 'compressed', 'dependent', 'symmetric',
+            'mixture' or 'changing'.
         text: what the snapshots show, what it does to the answer, and what to do.
         numbers: how much, by name.
     """
@@ -88,6 +90,7 @@ def examine(states: np.ndarray, species: Sequence[str], grid: Grid, runs: np.nda
         *_of_rounding(rounding, species),
         *(_of_blocks(states, grid, dependence.runs) if not change else ()),  # cells differ then, whatever the file
         *_of_dependence(dependence, given),
+        *_of_mirrors(states, grid),
         *_of_mixture(measure_mixture(states, grid, dependence.runs)),
         *change,
     ]
@@ -165,6 +168,16 @@ def _of_dependence(dependence: Dependence, given: np.ndarray) -> Iterator[Doubt]
         f"{what}; error bars are {np.sqrt(count / worth):.1f} times too small; give run ids, or frames further apart",
         {"runs": float(told), "effective": float(worth), "z": float(max(dependence.z))},
     )
+
+
+def _of_mirrors(states: np.ndarray, grid: Grid) -> Iterator[Doubt]:
+    for axis, turned in find_mirrors(states, grid).items():
+        signs, such = (" with its signs turned", "even powers") if turned else ("", f"first derivatives along {axis}")
+        yield Doubt(
+            "symmetric",
+            f"every snapshot is its own mirror image along {axis}{signs}, which hides the terms that would break it, "
+            f"such as {such}: they may be there or not; snapshots from other starts tell",
+        )
 
 
 def _of_mixture(mixture: Mixture) -> Iterator[Doubt]:

@@ -96,7 +96,7 @@ def test_the_equation_of_any_field_is_looked_for(name, out, capsys, cluster):
     main(["discover", name, "--degree", "1", "--bootstrap", "2", "-o", str(out), "--no-tracking", "--json"])
     found = json.loads(capsys.readouterr().out)
     card = open_dataset(out / "data" / f"{name}_16x16").card
-    assert tuple(found["equation"]) == card.names and found["verdict"].startswith("too few snapshots")
+    assert tuple(found["equation"]) == card.names and not found["claims"]["velocity_known"]
     assert Grid.from_dict(found["grid"]) == card.grid and found["operator"] in ("5-point", "9-point", "spectral")
 
 

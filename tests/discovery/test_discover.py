@@ -11,7 +11,7 @@ import p2d
 from p2d.config import DiscoverConfig, SimulateConfig
 from p2d.discovery import discover, moments
 from p2d.discovery.library import choose_library, fit_parameters, free_library
-from p2d.discovery.rates import rates_of
+from p2d.discovery.rates import measure_runs, rates_of
 from p2d.discovery.result import Discovery
 from p2d.errors import UserError
 from p2d.evaluate.metrics import cosine
@@ -290,14 +290,16 @@ def test_the_energy_of_an_equation_is_the_mean_square_velocity_over_the_ranges(s
     states, grid = low + span * np.random.default_rng(0).random((3, 2, 6, 8)), Grid((6, 8))
     library, settings = choose_library(DiscoverConfig(), SPECIES, grid), DiscoverConfig(noise=("0",))
     measure = discover.choose_measure(states, SPECIES, grid, settings)
-    rates, held_out = rates_of(InMemory.of_states(states).means(moments.Rows(measure)), measure, library, "9-point")
+    rates, held_out = rates_of(
+        measure_runs(InMemory.of_states(states), moments.Rows(measure), library), measure, library, "9-point"
+    )
     c = np.random.default_rng(1).normal(size=24)
     velocity = System.of_terms("any", library.name_terms(c)).rate(states, grid, "9-point")
     velocity = measure.scaling.velocity_to_training(velocity)
     # float64 sums of large powers, which cancel
     assert_close(np.sum((rates.root @ c) ** 2), (velocity**2).sum(axis=1).mean(), rtol=1e-9, atol=0)
     fields = measure.fields(measure.scaled(states[1]))
-    expected = measure.judges.rates(fields, velocity[1].reshape(1, 2, -1))[:, 0] / 48
+    expected = measure.judges.rates(fields, [measure.fields(velocity[1])])[:, 0] / 48
     assert_close(held_out[1] @ c, expected, rtol=1e-6, atol=1e-9 * np.abs(held_out[1] * c).max())
 
 
@@ -308,7 +310,8 @@ def test_a_translation_keeps_the_ensemble_and_does_not_count():
     library = free_library(("u", "v", "d(u,x)", "d(v,x)"), SPECIES)
     config = DiscoverConfig(terms=", ".join(library.terms), operator="spectral", noise=("0",), smoothing="0")
     measure = discover.choose_measure(states, SPECIES, Grid((1, 32)), config)
-    rates, _ = rates_of(InMemory.of_states(states).means(moments.Rows(measure)), measure, library, "spectral")
+    found = measure_runs(InMemory.of_states(states), moments.Rows(measure), library)
+    rates, _ = rates_of(found, measure, library, "spectral")
     (free,) = discover.fit.unseen(rates)
     expected = library.coefficients({"u": {"d(u,x)": 1.0}, "v": {"d(v,x)": 1.0}})
     assert_close(free / np.linalg.norm(free) * np.sign(free @ expected), expected / 2**0.5, rtol=0, atol=1e-6)

@@ -31,7 +31,7 @@ def test_rates_are_derivatives_along_the_velocity(grid):
     window = None if grid.is_closed else grid.inside(1).astype(float)
     cells = z[0].size if window is None else window.sum()
     here, along = Fields(z, grid.in_cells, window), Fields(v, grid.in_cells, window)
-    rates = judges.rates(here, v.reshape(1, 2, -1))[:, 0] / cells
+    rates = judges.rates(here, [along])[:, 0] / cells
     ends = [judges.values(Fields(z + sign * 1e-4 * v, grid.in_cells, window)) / cells for sign in (1, -1)]
     assert len(judges) == EACH * len(KINDS) == len(rates)
     assert_close(rates, (ends[0] - ends[1]) / 2e-4, rtol=1e-4, atol=1e-6)  # central differences

@@ -227,7 +227,7 @@ def test_what_explicit_steps_add_is_told_to_all_orders(name, smoothing):
     z = measure.scaled(SCALING.to_values(z))
     v = measure.scaling.velocity_to_training(trial.system.rate(SCALING.to_values(z), grid))
     found = Stepped(measure, (trial, dataclasses.replace(trial, longest=2 * longest)))(0, SCALING.to_values(z))
-    here, along = (measure.fields(measure.smooth(z)), measure.smooth(v).reshape(1, 2, -1))
+    here, along = (measure.fields(measure.smooth(z)), [measure.fields(measure.smooth(v))])
     assert found["rows"].shape == (2, ORDERS, len(measure.observables))
     for key, own in (("rows", measure.observables), ("held_out", measure.judges)):
 

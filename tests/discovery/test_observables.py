@@ -48,7 +48,7 @@ def test_rates_are_the_finite_differences_of_the_values(name, kind, count):
     z, v = drawn(count, grid), drawn(count, grid, 1)
     fields = Fields(z, grid, window(grid))
     expected = slope(lambda h: own.values(Fields(z + h * v, grid, window(grid))))
-    found = own.rates(fields, np.stack([v.reshape(count, -1), 2 * v.reshape(count, -1)]))
+    found = own.rates(fields, [Fields(more * v, grid, window(grid)) for more in (1, 2)])
     # fourth order: 1e-12 times fifth derivatives, of sums of a hundred cells
     assert_close(found[:, 0], expected, rtol=1e-8, atol=1e-7)
     assert_close(found[:, 1], 2 * found[:, 0], rtol=1e-12, atol=1e-12)
@@ -66,7 +66,7 @@ def test_what_is_not_known_does_not_matter(kind):
     both = [Fields(z + share * more * elsewhere, grid, window(grid)) for share in (0.0, 5.0)]
     assert_close(own.values(both[1]), own.values(both[0]), rtol=0, atol=0)
     first, other = (
-        own.rates(f, (v + s * more * elsewhere).reshape(1, 2, -1)) for f, s in zip(both, (0, 5), strict=True)
+        own.rates(f, [Fields(v + s * more * elsewhere, grid, window(grid))]) for f, s in zip(both, (0, 5), strict=True)
     )
     assert_close(other, first, rtol=1e-12, atol=1e-12)
 
@@ -80,7 +80,8 @@ def test_a_window_sees_what_it_sees_of_a_larger_field(kind):
     z, v = drawn(2, whole), drawn(2, whole, 1)
     of_whole, of_cut = Fields(z, whole, seen), Fields(z[:, *place], cut, window(cut))
     assert_close(own.values(of_cut), own.values(of_whole), rtol=1e-12, atol=1e-12)
-    rates = own.rates(of_cut, v[:, *place].reshape(1, 2, -1)), own.rates(of_whole, v.reshape(1, 2, -1))
+    moving = Fields(v[:, *place], cut, window(cut)), Fields(v, whole, seen)
+    rates = own.rates(of_cut, moving[:1]), own.rates(of_whole, moving[1:])
     assert_close(*rates, rtol=1e-12, atol=1e-12)
 
 
