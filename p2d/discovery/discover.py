@@ -384,6 +384,7 @@ class _Fitted:
         return {
             species[s]: (float(a), float(b))
             for s, a, b in zip(problem.diffusion.stirred.species, sigma, error, strict=True)
+            if a > 0
         }
 
     def _unit(self, free: np.ndarray, draws: list[np.ndarray]) -> _Unit:

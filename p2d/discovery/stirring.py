@@ -31,15 +31,14 @@ def choose_problem(bases: list[Problem], stirred: Stirred | None, snapshots: Sna
         bases: one with each operator, before what steps add is known.
         stirred: what noise would add; None where it is not looked for.
     """
-    first = best_stirred(bases, stirred, snapshots) if stirred and promising(bases, stirred) else None
-    camera = any(bases[0].measure.noise)  # where both may fit, as a kernel leaves little that could tell
-    if first and sound(first) and not camera:
-        return first
+    best = best_stirred(bases, stirred, snapshots) if stirred and promising(bases, stirred) else None
+    # Long explicit steps promise as much: what they add is alike, and they may do without noise, by fewer terms.
     plain = choose_operator([one for each in bases for one in each.beside_symmetries()], snapshots)
-    if sound(plain) and stirred and not first and _asked_for(plain, stirred):
-        first = best_stirred(bases, stirred, snapshots)
-        return first if first and sound(first) else plain
-    return first if first and (camera or not sound(plain)) and _cost(first, plain) < _cost(plain, first) else plain
+    if not best and stirred and sound(plain) and _asked_for(plain, stirred):
+        best = best_stirred(bases, stirred, snapshots)
+    if not best or (not sound(best), _cost(best, plain)) > (not sound(plain), _cost(plain, best)):
+        return plain
+    return best
 
 
 def rather_than_camera(sharp: Begun, camera: Callable[[], Begun], snapshots: Snapshots) -> Problem | None:
@@ -85,8 +84,9 @@ def best_stirred(bases: list[Problem], stirred: Stirred, snapshots: Snapshots) -
     louder = stirred.of(tuple(s for s in stirred.species if s != quiet))
     same = [base for base in bases if base.operator == best.operator]
     fewer = best_stirred(same, louder, snapshots) if louder.species else None
-    # What is in doubt of one species is left in where the others do no better without it.
-    return best if fewer and _cost(best, best) < _cost(fewer, best) else fewer
+    # What is in doubt of one species is left in where the others do no better without it; below 0 it is none.
+    positive = _variances(best)[quiet] > 0
+    return best if fewer and positive and _cost(best, best) < _cost(fewer, best) else fewer
 
 
 def _cost(problem: Problem, other: Problem) -> tuple[bool, float]:
@@ -114,8 +114,7 @@ def _asked_for(problem: Problem, stirred: Stirred) -> bool:
 def _quietest(problem: Problem, stirred: Stirred) -> tuple[int, bool]:
     """The species whose noise the equation can do best without, and whether that is within chance."""
     kept, solution = problem.chosen
-    variances = problem.variances(problem.whole(solution.coefficients, kept))
-    rates, rises = problem.corrected.over(kept), {}
+    variances, rates, rises = _variances(problem), problem.corrected.over(kept), {}
     for s in stirred.species:
         others = stirred.of(tuple(other for other in stirred.species if other != s))
         reduced = fitted(rates, others).rates(rates) if others.rows.shape[2] else rates
@@ -123,3 +122,9 @@ def _quietest(problem: Problem, stirred: Stirred) -> tuple[int, bool]:
         rises[s] = float(rise) if variances[s] > 0 else -np.inf
     quiet = min(rises, key=lambda s: rises[s])
     return quiet, rises[quiet] <= float(chi2.isf(FALSE_ALARM, 1)) * rates.inflation(solution, len(kept)) ** 2
+
+
+def _variances(problem: Problem) -> np.ndarray:
+    """Sigma^2 of each species [C] under the best equation."""
+    kept, solution = problem.chosen
+    return problem.variances(problem.whole(solution.coefficients, kept))
