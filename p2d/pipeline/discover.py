@@ -61,8 +61,8 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
         draw_discovery(picture, discovery, truth, pictured, short_name(dataset.folder.name))
         discovery.save(file, settings=settings, learnt_from=learnt_from)  # last: it says that all is there
         claims = discovery.claims
-        known = {"velocity_bound": claims.velocity, "stable": claims.stable, "p_value": claims.p_value}
-        child.metrics({key: getattr(discovery, key) for key in ("gap", "misfit", "z_max", "unbalanced")} | known)
+        child.metrics({key: getattr(discovery, key) for key in ("gap", "misfit", "z_max", "unbalanced")})
+        child.metrics({"velocity_bound": claims.velocity, "stable": claims.stable, "p_value": claims.p_value})
         for path in (file, picture):
             child.artifact(path)
     return Outcome("discover", True, file, discovery.to_dict(), time.monotonic() - start, discovery)
