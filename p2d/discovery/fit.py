@@ -180,7 +180,7 @@ def deletions(weighted: np.ndarray, root: np.ndarray) -> tuple[float, np.ndarray
             summed = first + second + others * between
             root_of = np.sqrt((first - others * between) ** 2 + second**2 + 2 * second * (first + others * between))
             rise = np.nan_to_num(2 * first * between / (summed + root_of))
-            if np.allclose(rise, before, rtol=SETTLED, atol=0):
+            if (np.abs(rise - before) <= SETTLED * rise).all():
                 break
     return float(levels[0]), np.where(null > NULL, levels[0], levels[0] + rise)  # others stand for what is null
 

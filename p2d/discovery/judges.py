@@ -110,9 +110,12 @@ class Judges:
 
     def along(self, fields: Fields) -> np.ndarray:
         """q at the cells that are averaged over, [J, P]."""
-        waves = scipy.fft.rfft2(fields.z)
-        q = scipy.fft.irfft2((self.drawn()[0] * waves).sum(axis=1), s=self.grid.shape)
-        return q[:, self.cells()]
+        filters, waves = self.drawn()[0], scipy.fft.rfft2(fields.z)
+        q = sum((filters[:, s] * wave for s, wave in enumerate(waves[1:], 1)), start=filters[:, 0] * waves[0])
+        some, cells = _thinned(q, self.grid.shape), self.cells()
+        if some.shape[1:] == cells.shape:
+            return some[:, cells]
+        return some[:, cells[_every(cells.shape[0]), _every(cells.shape[1])]]
 
     def values(self, fields: Fields) -> np.ndarray:
         """The observables themselves, sums over cells: [J]."""
@@ -214,6 +217,28 @@ def _symbol(stencil: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     rows, columns = np.nonzero(stencil)
     np.add.at(around, (-(rows - reach) % shape[0], -(columns - reach) % shape[1]), stencil[rows, columns])
     return scipy.fft.rfft2(around)
+
+
+def _every(length: int) -> slice:
+    """Every so-manieth place of an axis of an even number of cells; all of others."""
+    return slice(None, None, STRIDE if length % STRIDE == 0 else 1)
+
+
+def _thinned(waves: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Every second row and column of fields of these waves [J, H, W / 2 + 1], where their number is even: [J, H', W'].
+
+    Waves that are alike there are added up (aliasing), so that what is transformed is a quarter as large.
+    """
+    height, width = shape
+    if width % (2 * STRIDE):
+        return scipy.fft.irfft2(waves, s=shape)[:, _every(height), _every(width)]
+    if height % STRIDE == 0:
+        waves = (waves[:, : height // STRIDE] + waves[:, height // STRIDE :]) / STRIDE
+        height //= STRIDE
+    turned = np.roll(waves[:, ::-1], 1, axis=1)[..., ::-1].conj()
+    quarter = width // (2 * STRIDE) + 1
+    folded = (waves[..., :quarter] + turned[..., :quarter]) / STRIDE
+    return scipy.fft.irfft2(folded, s=(height, width // STRIDE))
 
 
 def _filtered(z: np.ndarray, symbol: np.ndarray) -> np.ndarray:

@@ -350,6 +350,9 @@ class Stepped:
 
         -E[R(dt)],   R(dt) = (g(x + dt v) - g(x)) / dt - v . grad g = a_1 dt + a_2 dt^2 + ...
 
+    Attributes:
+        judged: whether observables that judge are looked at as well.
+
     With noise in the dynamics the scheme is x + dt v + sqrt(dt) sigma xi (Euler-Maruyama). Both signs of the same
     normal xi leave a polynomial in dt again, of which the constant is v . grad g and Ito's term, with this xi: it is
     not asked for, and with it goes most of what xi differs from sample to sample by.
@@ -357,6 +360,7 @@ class Stepped:
 
     measure: Measure
     trials: tuple[Trial, ...]
+    judged: bool = True
 
     def __call__(self, sample_id: int, state: np.ndarray) -> Findings:
         """Of one snapshot, R's coefficients over powers of the step in the longest one, for each of T trials.
@@ -380,7 +384,7 @@ class Stepped:
         )
         here = measure.fields(smoothed)
         own: dict[str, Products | Smooth | Judges] = {"rows": measure.observables}
-        if measure.judges:
+        if measure.judges and self.judged:
             own["held_out"] = measure.judges
         moving = [measure.fields(v) for v in velocities]
         before = {key: observed.values(here) for key, observed in own.items()}

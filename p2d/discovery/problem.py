@@ -215,7 +215,9 @@ def choose_operator(problems: list[Problem], snapshots: Snapshots) -> Problem:
     if any(measure.noise):
         return _stepped([best()], snapshots)[0]
     for number in range(PASSES):
-        problems = _stepped(problems, snapshots)
+        # What judges say is asked for late, as it takes time, and where it helps to choose.
+        judged = number > 0 or any(problem.symmetries for problem in problems)
+        problems = _stepped(problems, snapshots, judged=judged)
         steps = best().steps
         problems = _hopeful(problems)
         length, error = (steps.length, steps.error) if steps and steps.seen else (0.0, 0.0)
@@ -224,7 +226,9 @@ def choose_operator(problems: list[Problem], snapshots: Snapshots) -> Problem:
         if best().fits and settled and (number or not seen):
             break
         before = length
-    return best()
+    chosen = best()
+    unjudged = chosen.steps is not None and chosen.steps.held_out is None
+    return _stepped([chosen], snapshots)[0] if unjudged else chosen
 
 
 def _worths(problems: list[Problem]) -> list[tuple[bool, float]]:
@@ -243,19 +247,19 @@ def _hopeful(problems: list[Problem]) -> list[Problem]:
     return [p for p, (_, worth) in zip(problems, worths, strict=True) if bad or worth <= HOPELESS * least]
 
 
-def _stepped(problems: list[Problem], snapshots: Snapshots) -> list[Problem]:
+def _stepped(problems: list[Problem], snapshots: Snapshots, *, judged: bool = True) -> list[Problem]:
     """Problems that know what explicit steps add to the rates of their equations so far, by one more pass."""
     tried = [problem.trial for problem in problems]
     trials = tuple(trial for _, trial in tried if trial)
     if not trials:
         return problems
-    found = measure_runs(snapshots, Stepped(problems[0].measure, trials), problems[0].library)
+    found = measure_runs(snapshots, Stepped(problems[0].measure, trials, judged), problems[0].library)
     made, place, noisy = [], 0, any(problems[0].measure.noise)
     for problem, (free, trial) in zip(problems, tried, strict=True):
         if trial:
             velocity = problem.rates.root @ free
             along = problem.rates.root.T @ velocity / (velocity @ velocity)
-            rows, held_out = (found.of[key][:, place] for key in ("rows", "held_out"))
+            rows, held_out = found.of["rows"][:, place], found.of["held_out"][:, place] if judged else None
             steps = Steps(along, rows, held_out, trial.longest, not noisy, runs=found.runs)
             problem = replace(problem, steps=_measured(steps, problem))
             place += 1

@@ -24,7 +24,8 @@ class Steps:
 
     Attributes:
         along: what times free numbers [P] says how many times the velocity is the one that was stepped along.
-        rows, held_out: coefficients over powers of the step, [N, ORDERS, J] and [N, ORDERS, L], of N groups of runs.
+        rows, held_out: coefficients over powers of the step, [N, ORDERS, J] and [N, ORDERS, L], of N groups of runs;
+            the latter None where nobody has asked.
         longest: step, in the velocity's unit of time.
         exact: whether rates are corrected for the step's length; else for not knowing it, as where noise leaves of the
             rows no more than their first order.
@@ -34,7 +35,7 @@ class Steps:
 
     along: np.ndarray
     rows: np.ndarray
-    held_out: np.ndarray
+    held_out: np.ndarray | None
     longest: float
     exact: bool
     length: float = 0.0
@@ -62,12 +63,14 @@ class Steps:
 
         And by how much that may be wrong, [L], as the length is not known better.
         """
+        assert self.held_out is not None
         rates = held_out @ free + self._added(self.held_out) * (self.along @ free)
         doubt = min(self.error, self.longest) / self.longest
         return rates, doubt * np.abs((self.along @ free) * self._slope(self.held_out))
 
     def completed(self, held_out: np.ndarray) -> np.ndarray:
         """Rates [N, L, P] of observables that judge, with what steps add."""
+        assert self.held_out is not None
         return held_out + self._added(self.held_out)[:, :, None] * self.along
 
     def _added(self, coefficients: np.ndarray) -> np.ndarray:
