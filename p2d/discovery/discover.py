@@ -36,6 +36,7 @@ from p2d.discovery.verdict import (
     RUNS_PER_WEIGHT,
     SIGNIFICANT,
     Claims,
+    camera_doubt,
     few_doubt,
     judged_doubt,
     symmetry_doubt,
@@ -109,6 +110,7 @@ def discover_equation(
             for o in others
         )
         problem = rather_than_camera(begin(sharp), lambda: begin(camera), snapshots)
+        seen = (*seen, camera_doubt()) if problem else seen
     if problem is None:
         begun = begin(measure)
         if still:

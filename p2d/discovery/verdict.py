@@ -18,9 +18,9 @@ SIGNIFICANT = 3.0  # standard errors, of the step and of the variance of a patte
 KNOWN = 0.01  # 1 - cosine with the true velocity, below which it is known
 LEAST_P = 1e-3  # probability under chance, below which held-out observables speak against the equation
 STABLE = 0.9  # share of the resampled ensembles that have to keep each of the terms
-# Kinds of doubt that speak against the terms alone, and against nothing: snapshots joined to runs count as one.
+# Kinds of doubt that speak against the terms alone, and against nothing.
 OF_TERMS = ("rounded", "symmetric")
-OF_NONE = ("joined",)
+OF_NONE = ("joined", "dynamics noise")
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,15 @@ def symmetry_doubt() -> Doubt:
         "symmetry",
         "a velocity without Laplacians, such as that of a turning phase, keeps the ensemble by itself: any share of it "
         "may be in the dynamics, and no snapshot tells; two frames at a known distance in time do",
+    )
+
+
+def camera_doubt() -> Doubt:
+    """That noise in the dynamics was taken rather than a camera's."""
+    return Doubt(
+        "dynamics noise",
+        "noise in the dynamics explains the short waves better than white noise of a camera does; where a camera adds "
+        "noise too, sigma holds some of it: give --noise",
     )
 
 
