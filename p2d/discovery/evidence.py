@@ -105,8 +105,9 @@ class Evidence:
         if not effects.size:
             return None if self.problem.library.sparse else 0.0
         seen = np.linalg.svd(test.whitened(effects), compute_uv=False) ** 2
-        excess = max(test.statistic - test.count, 0.0) + 2 * np.sqrt(2 * test.count)
-        return float(excess / np.median(seen) / 2)
+        # What is seen may come from a direction that judges see less well than most; chance is as much in each.
+        excess, chance = max(test.statistic - test.count, 0.0), 2 * np.sqrt(2 * test.count)
+        return float((excess / np.median(seen) + chance / np.mean(seen)) / 2)
 
     @cached_property
     def _test(self) -> _Test:

@@ -215,11 +215,17 @@ def measure_stability(rates: Rates, kept: np.ndarray, weights: Solution, seed: i
         weighted, again = weights.whiten(mean), kept
         if sparse:  # a resampled mean varies about the mean as that does about the truth: twice the variance
             again = eliminate(weighted, rates.root, rates.degrees, lambda terms: 2 * allowed(terms))
+            if len(again) >= len(kept) and _cost(weighted, rates.root, kept) <= _cost(weighted, rates.root, again):
+                again = kept  # which fits better: the elimination did not come by it
         own = rates.root[:, again] @ smallest(weighted[:, again], rates.root[:, again])[1]
         apart.append(1 - abs(own @ velocity) / np.linalg.norm(own) / np.linalg.norm(velocity))
         sets.append(tuple(again.tolist()))
     frequency = np.bincount(np.concatenate(sets), minlength=rates.rows.shape[2]) / RESAMPLED
     return Stability(frequency, sets, np.array(apart))
+
+
+def _cost(weighted: np.ndarray, root: np.ndarray, kept: np.ndarray) -> float:
+    return smallest(weighted[:, kept], root[:, kept])[0]
 
 
 def choose_terms(rates: Rates) -> tuple[np.ndarray, Solution]:
