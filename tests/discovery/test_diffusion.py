@@ -33,7 +33,7 @@ def test_equation_noise_and_direction_of_time_of_a_linear_field_come_back(step, 
     found = told(linear_field(96, step, shape=shape), noise="auto" if not step else 0)
     assert found.terms["a"].keys() == {"lap(a)", "a"}
     assert found.terms["a"]["a"] == pytest.approx(-DECAY, abs=4 * found.errors["a"]["a"])
-    assert found.errors["a"]["a"] < 0.1 * DECAY
+    assert found.errors["a"]["a"] < 0.12 * DECAY
     if step:
         assert found.step == pytest.approx((step, 0), abs=0.2 * step)
     error = found.dynamics_noise_errors["a"]
