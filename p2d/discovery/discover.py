@@ -107,7 +107,8 @@ def discover_equation(
         return bases, stirred if stirred and observables - stirred.rows.shape[2] > free else None
 
     problem = None
-    if measure.stirred and any(measure.noise) and config.noise_levels(len(snapshots.species)) is None and not still:
+    told = any(measure.noise) and config.noise_levels(len(snapshots.species)) is None and not still
+    if measure.stirred and told and not noises.is_flat(sample, snapshots.grid, measure.noise):
         others = ({"noise": ("0",)}, {"smoothing": "0"})
         sharp, camera = (
             replace(
@@ -313,7 +314,7 @@ class _Fitted:
         if groups / problem.uncorrected.dilution < RUNS_PER_WEIGHT * fit.weighed(evidence.solution):
             doubts = (few_doubt(self.snapshots.run_count, count), *doubts)
         if evidence.p_value < LEAST_P:
-            doubts = (judged_doubt(evidence.p_value), *doubts)
+            doubts = (judged_doubt(evidence.p_value, evidence.velocity), *doubts)
         if problem.symmetries or not problem.damped(evidence.free):
             doubts = (symmetry_doubt(), *doubts)
         kept, sets = tuple(evidence.kept.tolist()), evidence.stability.sets

@@ -17,9 +17,12 @@ RUNS_PER_WEIGHT = 1.25  # runs over observables that they give weights, below wh
 SIGNIFICANT = 3.0  # standard errors, of the step and of the variance of a pattern
 KNOWN = 0.01  # 1 - cosine with the true velocity, below which it is known
 LEAST_P = 1e-3  # probability under chance, below which held-out observables speak against the equation
+# Bound below which what judges see may stand beside a known velocity: of wrong equations that they saw, 1 - cosine was
+# up to some 200 times the bound.
+SLIGHT = 3e-5
 STABLE = 0.9  # share of the resampled ensembles that have to keep each of the terms
 # Kinds of doubt that speak against the terms alone, and against nothing.
-OF_TERMS = ("rounded", "symmetric")
+OF_TERMS = ("rounded", "symmetric", "slight")
 OF_NONE = ("joined", "dynamics noise")
 
 
@@ -106,8 +109,14 @@ class Claims:
         return cls(**own | {"alternatives": others, "doubts": tuple(Doubt(**doubt) for doubt in own["doubts"])})
 
 
-def judged_doubt(p_value: float) -> Doubt:
-    """That an equation does not keep what it should."""
+def judged_doubt(p_value: float, bound: float | None) -> Doubt:
+    """That an equation does not keep what it should, by much or by little."""
+    if bound is not None and bound <= SLIGHT:
+        return Doubt(
+            "slight",
+            f"the equation does not quite keep the averages that it should (p = {p_value:.1g}), by so little that its "
+            "velocity is known all the same; small terms may be missing",
+        )
     return Doubt(
         "judges",
         f"the equation does not keep the averages that it should (p = {p_value:.1g}): the library lacks terms, "

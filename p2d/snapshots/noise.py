@@ -19,6 +19,8 @@ LEAST = 5e-3  # share of a species' spread; the steepest patterns look like as m
 # more of the spectrum is free of them, the better is the noise known.
 CUTOFFS = (0.65, 0.6, 0.55, 0.5)
 CONSISTENT = 3.0  # standard errors by which the power within a wider cut-off may differ from that within a narrower one
+FLAT = 1.15  # times the power of the shortest waves, up to which that of near ones is alike; with diffusion it is 1.3
+FEWEST_CELLS = 24  # along each axis, for enough waves of either kind
 LOOKED_AT = 64  # snapshots, at least, of a large dataset that noise is told from
 ROUNDED = 1.5 / 12**0.5  # times the step between levels: noise that rounding, of 12^(-1/2), does not explain
 # Over the root of the number of cells: half a standard error of the quantiles' ratio, in favour of more quiet cells;
@@ -105,6 +107,21 @@ def _of_short_waves(states: np.ndarray) -> tuple[float, ...]:
     centred = states - states.mean(axis=(-2, -1), keepdims=True)
     power = (np.abs(np.fft.fft2(centred)) ** 2).mean(axis=0) / wavenumber.size
     return tuple(_level(each, beyond, len(states)) for each in power)
+
+
+def is_flat(states: np.ndarray, grid: Grid, noise: tuple[float, ...]) -> bool:
+    """Whether the short waves of species that show noise are as strong as the shortest, as those of a camera are.
+
+    Noise in the dynamics is damped by diffusion, the more the shorter a wave is: by a third more at the corner of the
+    spectrum. False where it cannot be told: other grids than periodic ones, or few waves.
+    """
+    if set(grid.edges) != {"periodic"} or grid.mask or min(grid.shape) < FEWEST_CELLS:
+        return False
+    wavenumber = np.hypot(np.fft.fftfreq(grid.shape[0])[:, None], np.fft.fftfreq(grid.shape[1]))
+    shortest, near = wavenumber >= CUTOFFS[0], (wavenumber >= CUTOFFS[-1]) & (wavenumber < CUTOFFS[-2])
+    power = (np.abs(np.fft.fft2(states - states.mean(axis=(-2, -1), keepdims=True))) ** 2).mean(axis=0)
+    seen = [own for own, level in zip(power, noise, strict=True) if level]
+    return all(own[near].mean() < FLAT * own[shortest].mean() for own in seen)
 
 
 def _level(power: np.ndarray, beyond: list[np.ndarray], count: int) -> float:

@@ -53,7 +53,8 @@ def test_claims_are_kept_as_json():
 def test_doubts_and_a_steady_state_are_told_with_their_numbers():
     assert few_doubt(12, 37).text.startswith("too few snapshots: 12 independent runs")
     assert few_doubt(12, 37).text.endswith("about 37 are needed")
-    assert "(p = 2e-06)" in judged_doubt(2e-6).text
+    assert "(p = 2e-06)" in judged_doubt(2e-6, 1e-3).text
+    assert [judged_doubt(2e-6, bound).kind for bound in (None, 1e-3, 1e-5)] == ["judges", "judges", "slight"]
     for named, words in ((True, "the parameters of that"), (False, "the parameters of a")):
         told = static_text(2e-5, "Klausmeier", named=named)
         assert told.startswith("static: Laplacians are functions of the values in every cell to 2e-05 of their power")
