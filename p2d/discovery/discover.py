@@ -31,6 +31,7 @@ from p2d.discovery.result import Discovery
 from p2d.discovery.steady import Steady
 from p2d.discovery.stirring import Begun, choose_problem, rather_than_camera
 from p2d.discovery.verdict import (
+    FEWEST,
     LEAST_P,
     LEAST_RUNS,
     RUNS_PER_WEIGHT,
@@ -311,8 +312,9 @@ class _Fitted:
         """What is known, for all that the snapshots themselves show."""
         evidence, problem = self.evidence, self.problem
         groups, count, _ = problem.rates.rows.shape
-        if groups / problem.uncorrected.dilution < RUNS_PER_WEIGHT * fit.weighed(evidence.solution):
-            doubts = (few_doubt(self.snapshots.run_count, count), *doubts)
+        runs, independent = self.snapshots.run_count, groups / problem.uncorrected.dilution
+        if runs < FEWEST or independent < RUNS_PER_WEIGHT * fit.weighed(evidence.solution):
+            doubts = (few_doubt(runs, count), *doubts)
         if evidence.p_value < LEAST_P:
             doubts = (judged_doubt(evidence.p_value, evidence.velocity), *doubts)
         if problem.symmetries or not problem.damped(evidence.free):

@@ -13,6 +13,7 @@ from typing import Any
 from p2d.snapshots.doubts import Doubt
 
 LEAST_RUNS = 8  # fewer independent snapshots have no covariance to speak of
+FEWEST = 12  # runs that a claim may rest on, whatever their tiles seem to tell
 RUNS_PER_WEIGHT = 1.25  # runs over observables that they give weights, below which chi-squared of the fit tells nothing
 SIGNIFICANT = 3.0  # standard errors, of the step and of the variance of a pattern
 KNOWN = 0.01  # 1 - cosine with the true velocity, below which it is known

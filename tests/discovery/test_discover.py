@@ -209,22 +209,25 @@ def test_noise_alone_is_not_called_a_static_pattern(sigma, level):
         p2d.discover(states)
 
 
-def test_few_noisy_snapshots_are_not_said_to_tell_the_equation(waves):
+def test_what_few_noisy_snapshots_are_said_to_tell_is_so(waves):
     noisy = waves[:16] + 0.04 * np.random.default_rng(6).normal(size=(16, *waves.shape[1:]))
-    assert p2d.discover(noisy).short_verdict == "not known"
+    found = p2d.discover(noisy)
+    assert not found.claims.velocity_known or 1 - alike(found, waves) < found.claims.velocity
+    assert not found.claims.terms_known or names(found.terms) == names(TRUTH)
 
 
 @pytest.mark.parametrize("name", ["free", "gray-scott"])
-@pytest.mark.parametrize("count", [8, 12, 16])
-def test_no_more_runs_than_observables_are_called_too_few_whatever_they_seem_to_tell(waves, count, name):
+@pytest.mark.parametrize("count", [8, 11])
+def test_a_handful_of_runs_is_called_too_few_whatever_it_seems_to_tell(waves, count, name):
     told = f"too few snapshots: {count} independent runs .* about 37 are needed$"
     for some in (waves[:count], waves[-count:]):
         claims = p2d.discover(some, name, bootstrap=10).claims
         assert not claims.velocity_known and any(re.match(told, doubt.text) for doubt in claims.doubts)
 
 
-def test_as_many_runs_as_observables_are_not_called_too_few(waves):
-    assert p2d.discover(waves[:37], "gray-scott", bootstrap=10).claims.velocity_known
+def test_few_runs_tell_the_velocity_by_their_tiles(waves):
+    found = p2d.discover(waves[:16], "gray-scott", bootstrap=10)
+    assert found.claims.velocity_known and 1 - alike(found, waves) < found.claims.velocity
 
 
 @pytest.mark.parametrize("count", [0, 1, 7])
