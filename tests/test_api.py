@@ -1,6 +1,7 @@
 """p2d in Python, without Ray: arrays, datasets and their folders give the same answers; all else is refused."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from p2d.api import shaped
 from p2d.config import DiscoverConfig
 from p2d.discovery.discover import discover_equation
 from p2d.fields import Grid
-from p2d.snapshots.passes import InMemory, Means
+from p2d.snapshots.passes import InMemory
 from p2d.snapshots.store import Dataset
 from p2d.systems.reading import load_system
 
@@ -177,20 +178,8 @@ def test_snapshots_of_one_run_of_a_dataset_count_as_one(pairs):
     runs = np.array([runs[int(i)] for i in pairs.living])
     assert len(np.unique(runs)) < len(runs)
     found = p2d.discover(living, "gray-scott", bootstrap=10, runs=runs)
-
-    class Averaged(InMemory):
-        @property
-        def run_count(self) -> int:
-            return len(np.unique(runs))
-
-        def means(self, task) -> Means:
-            each = super().means(task).of
-            of = {key: np.stack([each[key][runs == run].mean(axis=0) for run in np.unique(runs)]) for key in each}
-            return Means(of, np.ones(self.run_count))
-
-    ids, times = np.arange(len(living)), np.full(len(living), np.nan)
-    of_runs = Averaged(living, ids, ids, times, pairs.card.names, pairs.card.grid)
-    expected = discover_equation(of_runs, DiscoverConfig(library="gray-scott", bootstrap=10))
+    untimed = replace(InMemory.of_dataset(pairs), times=np.full(len(living), np.nan))
+    expected = discover_equation(untimed, DiscoverConfig(library="gray-scott", bootstrap=10))
     assert found.snapshots == len(living)
     for kind in ("terms", "errors"):
         for species, terms in getattr(expected, kind).items():

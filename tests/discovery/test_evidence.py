@@ -32,7 +32,7 @@ def test_chance_alone_is_as_rare_as_its_p_value_says(groups):
         share = np.mean(np.array(p) < level)
         assert share < level + 0.08 and (groups < 100 or share > level / 3)
     off = _tested(rng.normal(size=(groups, 48)) @ mixed.T + 0.8 * mixed[:, 0], np.ones(groups))
-    assert off.p_value < 1e-3
+    assert off.p_value < (1e-2 if groups < 100 else 1e-3)
 
 
 def test_clean_snapshots_are_known_to_within_what_they_are_known_by(waves):
