@@ -22,7 +22,7 @@ def draw_discovery(path: Path, discovery: Discovery, truth: System | None, state
         states: [N, C, H, W] at which rates are compared.
     """
     panels = 1 + bool(discovery.spectrum) + (truth is not None)
-    title = f"{name}: the equation from {discovery.snapshots} snapshots"
+    title = f"{name}: the equation from {discovery.snapshots} snapshots ({discovery.short_verdict})"
     with draw_panels(path, 1, panels, title, 4.2, 3.6) as axes:
         first, *others = axes[0]
         discovery.plot(first, truth)
