@@ -25,7 +25,9 @@ from p2d.systems import writing
 
 RUNS_PER_COMPONENT = 3  # of the runs, for each component that is tested
 NULL = 1e-6  # share of the largest variance of a component, below which there is none
-CONFIDENCE = 0.95  # of the bound on the velocity
+# Of the bound on the velocity. Of 29 velocities that were claimed on generated cases 24 were within both parts; what
+# noise and a second parameter value leave is in neither, so that the bound is twice as large.
+CONFIDENCE, MARGIN = 0.95, 2.0
 WITHIN, LENGTHS = 3.0, 25  # errors of the length of explicit steps, and how many lengths within them are looked at
 SUSPECT = 4.5  # of chi-squared, that one term of twenty that is not there takes off in a third of ensembles
 OUTSIDE = 0.5  # of a unit velocity, that is none of the kept terms'
@@ -96,7 +98,7 @@ class Evidence:
         if room is None or not len(apart):
             return None
         inflation = self.problem.rates.inflation(self.solution, len(self.kept)) ** 2
-        return float(min(1.0, np.quantile(apart, CONFIDENCE) * inflation + room))
+        return float(min(1.0, MARGIN * (np.quantile(apart, CONFIDENCE) * inflation + room)))
 
     @property
     def _room(self) -> float | None:
