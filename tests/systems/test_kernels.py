@@ -50,7 +50,7 @@ def test_gray_scott_is_as_fast_as_by_hand():
 
     runs = [(by_hand._run_sample, *numbers), (generated, constants, *ends)]
     times = np.array([[seconds(*run, 2000) for run in runs] for _ in range(11)])[1:]  # the first compiles
-    hand, made = np.median(times, axis=0)
+    hand, made = np.min(times, axis=0)  # whatever runs beside them only adds
     print(f"by hand {hand * 1e3:.1f} ms, generated {made * 1e3:.1f} ms: {hand / made:.3f} times as fast")
     assert made <= hand / 0.95
 
