@@ -8,7 +8,6 @@ of the operators to choose from, until the length of the steps settles.
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -136,15 +135,7 @@ def _examined(snapshots: Snapshots) -> tuple[Snapshots, tuple[Doubt, ...]]:
     joined = len(np.unique(examination.runs)) < len(np.unique(runs))
     if not joined or len(ids) < len(snapshots.sample_ids):
         return snapshots, examination.doubts
-    return snapshots.in_runs(examination.runs), tuple(map(_joined, examination.doubts))
-
-
-def _joined(doubt: Doubt) -> Doubt:
-    """What is said of snapshots that are dependent, once they count as the runs that they show."""
-    if doubt.kind != "dependent":
-        return doubt
-    seen = re.split("; error bars|, and count twice", doubt.text)[0]
-    return replace(doubt, kind="joined", text=f"{seen}; those that belong together count as one run here")
+    return snapshots.in_runs(examination.runs), examination.joined
 
 
 def _tiles(snapshots: Snapshots) -> int:
@@ -311,20 +302,20 @@ class _Fitted:
     def claims(self, doubts: tuple[Doubt, ...]) -> Claims:
         """What is known, for all that the snapshots themselves show."""
         evidence, problem = self.evidence, self.problem
+        bound = evidence.velocity
         groups, count, _ = problem.rates.rows.shape
         runs, independent = self.snapshots.run_count, groups / problem.uncorrected.dilution
         if runs < FEWEST or independent < RUNS_PER_WEIGHT * fit.weighed(evidence.solution):
             doubts = (few_doubt(runs, count), *doubts)
         if evidence.p_value < LEAST_P:
-            doubts = (judged_doubt(evidence.p_value, evidence.velocity), *doubts)
+            doubts = (judged_doubt(evidence.p_value, bound), *doubts)
         if problem.symmetries or not problem.damped(evidence.free):
             doubts = (symmetry_doubt(), *doubts)
         kept, sets = tuple(evidence.kept.tolist()), evidence.stability.sets
         # What rounding makes of Laplacians is as a share of the velocity's size that is not known.
         rough = max((doubt.numbers.get("share", 0.0) for doubt in doubts if doubt.kind == "rounded"), default=0.0)
-        known = evidence.velocity
         return Claims(
-            velocity=None if known is None else min(1.0, known + rough**2 / 2),
+            velocity=None if bound is None else min(1.0, bound + rough**2 / 2),
             stable=sets.count(kept) / len(sets),
             fewest=float(evidence.stability.frequency[evidence.kept].min()),
             p_value=evidence.p_value,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -37,15 +36,6 @@ class Doubt:
     text: str
     numbers: dict[str, float] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
-        return {"kind": self.kind, "text": self.text, "numbers": self.numbers}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Doubt:
-        """The doubt of these JSON types."""
-        return cls(**values)
-
 
 @dataclass(frozen=True, eq=False)
 class Examination:
@@ -53,20 +43,17 @@ class Examination:
 
     Attributes:
         doubts: what is wrong with them.
+        joined: the same once they count as these runs: what is dependent is 'joined' then.
         steps: between the levels of each species, in units of its values; 0: not rounded.
         runs: which snapshots belong together, [N]: as given, and further joined where the snapshots show it.
         effective: number of independent runs that they are worth.
     """
 
     doubts: tuple[Doubt, ...]
+    joined: tuple[Doubt, ...]
     steps: tuple[float, ...]
     runs: np.ndarray
     effective: float
-
-
-def doubts(states: np.ndarray, species: Sequence[str], grid: Grid, runs: np.ndarray | None = None) -> list[Doubt]:
-    """The doubts of `examine`."""
-    return list(examine(states, species, grid, runs).doubts)
 
 
 def examine(states: np.ndarray, species: Sequence[str], grid: Grid, runs: np.ndarray | None = None) -> Examination:
@@ -80,21 +67,23 @@ def examine(states: np.ndarray, species: Sequence[str], grid: Grid, runs: np.nda
     said, given = grid, np.arange(len(states)) if runs is None else np.unique(runs, return_inverse=True)[1]
     states = grid.masked(states)
     if not np.isfinite(states).all():
-        return Examination((), (0.0,) * len(species), given, float(len(np.unique(given))))
+        return Examination((), (), (0.0,) * len(species), given, float(len(np.unique(given))))
     grid = _opened(grid, measure_seams(states, grid, given))
     dependence = measure_dependence(states, grid, given)
     rounding = measure_rounding(states, grid)
     change = list(_of_change(states, grid, dependence.runs, None if runs is None else given))
-    reasons = [
+    before = [
         *_of_seams(measure_seams(states, said, dependence.runs)),
         *_of_rounding(rounding, species),
         *(_of_blocks(states, grid, dependence.runs) if not change else ()),  # cells differ then, whatever the file
-        *_of_dependence(dependence, given),
+    ]
+    after = [
         *_of_mirrors(states, grid),
         *_of_mixture(measure_mixture(states, grid, dependence.runs)),
         *change,
     ]
-    return Examination(tuple(reasons), rounding.steps, dependence.runs, dependence.effective)
+    doubts, joined = ((*before, *_of_dependence(dependence, given, joined=joined), *after) for joined in (False, True))
+    return Examination(doubts, joined, rounding.steps, dependence.runs, dependence.effective)
 
 
 def _opened(grid: Grid, seams: tuple[float, float]) -> Grid:
@@ -145,14 +134,16 @@ def _of_blocks(states: np.ndarray, grid: Grid, runs: np.ndarray) -> Iterator[Dou
         )
 
 
-def _of_dependence(dependence: Dependence, given: np.ndarray) -> Iterator[Doubt]:
+def _of_dependence(dependence: Dependence, given: np.ndarray, *, joined: bool) -> Iterator[Doubt]:
+    """What belongs together: dependent, and what that does; or joined to runs, which makes errors right."""
+    kind, together = "joined" if joined else "dependent", "; those that belong together count as one run here"
     if dependence.copies:
         first, second = dependence.copies[0]
         others = f" and {len(dependence.copies) - 1} more pairs" * (len(dependence.copies) > 1)
+        effect = together if joined else ", and count twice; leave one of each out"
         yield Doubt(
-            "dependent",
-            f"snapshots {first} and {second}{others} are the same but for shifts, turns or mirroring, and count twice; "
-            "leave one of each out",
+            kind,
+            f"snapshots {first} and {second}{others} are the same but for shifts, turns or mirroring{effect}",
             {"copies": float(len(dependence.copies))},
         )
     if not dependence.is_seen:
@@ -162,10 +153,11 @@ def _of_dependence(dependence: Dependence, given: np.ndarray) -> Iterator[Doubt]
     what = "no ends of runs show"
     if dependence.are_told:
         what = f"they are like {told} runs ({_stretches(dependence.runs)})"
+    small = f"; error bars are {np.sqrt(count / worth):.1f} times too small; give run ids, or frames further apart"
     yield Doubt(
-        "dependent",
+        kind,
         f"{count} snapshots or runs taken as independent are as alike as frames of a run, and worth about {worth:.0f}: "
-        f"{what}; error bars are {np.sqrt(count / worth):.1f} times too small; give run ids, or frames further apart",
+        f"{what}{together if joined else small}",
         {"runs": float(told), "effective": float(worth), "z": float(max(dependence.z))},
     )
 

@@ -1,9 +1,11 @@
 """Each fault of an ensemble is put in words, and a clean one is left alone."""
 
+from dataclasses import asdict
+
 import numpy as np
 
 from p2d.fields import Grid, Mask
-from p2d.snapshots.doubts import Doubt, doubts, examine
+from p2d.snapshots.doubts import Doubt, examine
 from tests.snapshots.helpers import patterns
 
 SIZE = 32
@@ -12,7 +14,7 @@ NAMES = ("u", "v")
 
 
 def kinds(states: np.ndarray, grid: Grid = GRID, runs: np.ndarray | None = None) -> list[str]:
-    return [doubt.kind for doubt in doubts(states, NAMES, grid, runs)]
+    return [doubt.kind for doubt in examine(states, NAMES, grid, runs).doubts]
 
 
 def test_clean_ensembles_raise_no_doubt():
@@ -32,7 +34,7 @@ def test_rounding_is_told_with_its_steps():
     (doubt,) = result.doubts
     assert doubt.kind == "rounded"
     assert "0.01 apart" in doubt.text
-    assert Doubt.from_dict(doubt.to_dict()) == doubt
+    assert Doubt(**asdict(doubt)) == doubt
 
 
 def test_frames_given_as_independent_are_told_with_their_runs():
@@ -49,7 +51,7 @@ def test_copies_and_kinds_and_change_are_told():
     states = patterns(48, SIZE)
     assert kinds(np.concatenate([states, patterns(48, SIZE, 9, wave=0.15)])) == ["mixture"]
     states[5] = np.roll(states[9], 3, axis=1)
-    (doubt,) = doubts(states, NAMES, GRID, None)
+    (doubt,) = examine(states, NAMES, GRID, None).doubts
     assert doubt.text.startswith("snapshots 5 and 9 are the same")
     growth = 1 + 0.05 * np.tile(range(4), 24)[:, None, None, None]
     grown = 0.5 + (patterns(24, each=4, memory=0.9) - 0.5) * growth

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from p2d.fields import Grid
-from p2d.snapshots.doubts import doubts
+from p2d.snapshots.doubts import examine
 from p2d.snapshots.mirrors import find_mirrors
 
 
@@ -42,5 +42,5 @@ def test_what_only_seems_so_is_not():
 def test_they_are_a_doubt_that_names_what_is_hidden():
     half = waves(12, (1, 64))
     states = np.concatenate([half, -np.flip(half, -1)], axis=-1)
-    (doubt,) = [one for one in doubts(states, ("u",), Grid((1, 128))) if one.kind == "symmetric"]
+    (doubt,) = [one for one in examine(states, ("u",), Grid((1, 128))).doubts if one.kind == "symmetric"]
     assert "mirror image along x with its signs turned" in doubt.text and "even powers" in doubt.text
