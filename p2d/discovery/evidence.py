@@ -179,27 +179,23 @@ class Evidence:
         weighted = self.solution.whiten(rates.mean)
         allowed = rates.allowance(self.solution, len(self.kept))
         least, known = fit.smallest(weighted[:, self.kept], rates.root[:, self.kept])[0], set(self.kept.tolist())
-        fitting = []
-        for tried in sorted(set(self.stability.sets) | self._exchanged(weighted, least + allowed)):
+        suspect = SUSPECT * rates.inflation(self.solution, len(self.kept)) ** 2
+        exchanged, fitting = set(), []
+        for other in sorted(set(range(rates.root.shape[1])) - known):
+            more = [*self.kept.tolist(), other]
+            value, without = fit.deletions(weighted[:, more], rates.root[:, more])
+            exchanged |= {_without(more, int(i)) for i in np.flatnonzero(without[:-1] <= least + allowed)}
+            if least - value > suspect:
+                fitting.append((value, tuple(sorted(more))))
+        for tried in sorted(set(self.stability.sets) | exchanged):
             value = fit.smallest(weighted[:, list(tried)], rates.root[:, list(tried)])[0]
             if set(tried) != known and len(tried) <= len(known) and value <= least + allowed:
                 fitting.append((value, tried))
-        suspect = SUSPECT * rates.inflation(self.solution, len(self.kept)) ** 2
-        for other in sorted(set(range(rates.root.shape[1])) - known):
-            more = [*self.kept.tolist(), other]
-            value = fit.smallest(weighted[:, more], rates.root[:, more])[0]
-            if least - value > suspect:
-                fitting.append((value, tuple(sorted(more))))
         return tuple(_named(known, set(tried), library) for _, tried in sorted(fitting))
 
-    def _exchanged(self, weighted: np.ndarray, bound: float) -> set[tuple[int, ...]]:
-        """The kept terms with one other in the place of one, where the misfit is within a bound."""
-        root, made = self.problem.rates.root, set()
-        for other in set(range(root.shape[1])) - set(self.kept.tolist()):
-            more = [*self.kept.tolist(), other]
-            without = fit.deletions(weighted[:, more], root[:, more])[1][:-1]
-            made |= {tuple(sorted(set(more) - {more[i]})) for i in np.flatnonzero(without <= bound)}
-        return made
+
+def _without(terms: list[int], place: int) -> tuple[int, ...]:
+    return tuple(sorted(terms[:place] + terms[place + 1 :]))
 
 
 @dataclass(frozen=True, eq=False)
