@@ -13,6 +13,7 @@ LAYERS = [
     ["p2d.errors", "p2d.memory", "p2d.progress", "p2d.signals", "p2d.threads"],
     ["p2d.places"],
     ["p2d.fields", "p2d.runs"],
+    ["p2d.formats"],
     ["p2d.leases"],
     ["p2d.lock"],
     ["p2d.events"],
@@ -35,7 +36,7 @@ LAYERS = [
     ["p2d.cli"],
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
-ONLY = {"ray": "p2d/cluster/", "mlflow": "p2d/tracking/", "pyarrow": ("p2d/snapshots/", "p2d/places.py")}
+ONLY = {"ray": "p2d/cluster/", "mlflow": "p2d/tracking/", "pyarrow": ("p2d/snapshots/", "p2d/formats/", "p2d/places.py")}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
 
 

@@ -18,14 +18,19 @@ from pathlib import Path
 import ray
 from p2d.cluster.shards import ShardMaker, Wish, run_actors
 
+share, asked, actors, folder = float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path.cwd()
+
 class Teller(ShardMaker):
     def _entry(self, number):
-        time.sleep(1.0)  # longer than from the first actor's start to the last one's
+        (folder / f"{os.getpid()}.started").touch()
+        end = time.monotonic() + 60  # however far apart they start, the first does not do the others' work
+        while len(list(folder.glob("*.started"))) < actors and time.monotonic() < end:
+            time.sleep(0.1)
         return json.dumps({"number": number, "gpu": os.environ["CUDA_VISIBLE_DEVICES"], "pid": os.getpid()})
 
 ray.init(address="local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
-wish = Wish("cuda", int(sys.argv[2]), gpus=float(sys.argv[1]))
-print(json.dumps(list(run_actors(None, wish, Path("."), list(range(16)), Teller))))
+wish = Wish("cuda", asked, gpus=share)
+print(json.dumps(list(run_actors(None, wish, folder, list(range(16)), Teller))))
 """
 
 
@@ -33,7 +38,7 @@ print(json.dumps(list(run_actors(None, wish, Path("."), list(range(16)), Teller)
     ("share", "actors", "expected"), [(1.0, 0, {"0": 1, "1": 1}), (0.5, 0, {"0": 2, "1": 2}), (1.0, 1, {"0": 1})]
 )
 def test_actors_are_placed_on_their_gpus(tmp_path, share, actors, expected):
-    command = [sys.executable, "-c", ON_LOGICAL_GPUS, str(share), str(actors)]
+    command = [sys.executable, "-c", ON_LOGICAL_GPUS, str(share), str(actors), str(sum(expected.values()))]
     told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     entries = json.loads(told.splitlines()[-1])
     actors_of = {gpu: len({e["pid"] for e in entries if e["gpu"] == gpu}) for gpu in {e["gpu"] for e in entries}}
