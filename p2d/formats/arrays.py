@@ -1,0 +1,147 @@
+"""Arrays of NumPy and MATLAB: .npy read in place by offset, whatever the order of its axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from p2d.errors import UserError, one_line
+from p2d.formats.sources import Index, Source, refuse_type, stack_arrays
+from p2d.formats.stack import Asked, Stack
+
+BLOCK_BYTES = 2**24  # read at once
+SKIP_BYTES = 2**15  # what is not wanted is read as well where it is less than this
+MOST_HEADER_BYTES = 10_000  # numpy's own limit
+
+
+@dataclass(frozen=True)
+class NpySource(Source):
+    """An array as .npy has it.
+
+    Attributes:
+        offset: of its first value in the file.
+        fortran: whether its first axis runs fastest.
+    """
+
+    offset: int = 0
+    fortran: bool = False
+
+    def values(self, index: Index) -> np.ndarray:
+        """See Source."""
+        with self.opened() as file:
+            return read_strided(file, self.offset, np.dtype(self.dtype), self.shape, index, self.fortran)
+
+    def opened(self) -> BinaryIO:
+        """The bytes that offsets count in."""
+        return Path(self.path).open("rb", buffering=0)
+
+
+def read_strided(
+    file: BinaryIO, offset: int, dtype: np.dtype, shape: tuple[int, ...], index: Index, fortran: bool
+) -> np.ndarray:
+    """Part of an array in a file, in native byte order, in memory of its own size and a block.
+
+    Args:
+        index: a slice for each axis, with steps of 1 or more.
+
+    Raises:
+        EOFError: the file ends before.
+    """
+    if fortran:
+        return read_strided(file, offset, dtype, shape[::-1], index[::-1], False).T
+    if not shape:
+        shape, index = (1,), (slice(None),)
+    takes = [range(*part.indices(size)) for part, size in zip(index, shape, strict=True)]
+    strides = [math.prod(shape[n + 1 :]) * dtype.itemsize for n in range(len(shape))]
+    values = np.empty([len(take) for take in takes], dtype.newbyteorder("="))
+    # Axes from `axis` on are read through in one go.
+    axis = len(shape) - 1
+    while axis and (strides[axis - 1] <= SKIP_BYTES or _is_whole(takes[axis:], shape[axis:])):
+        axis -= 1
+    inner = tuple(slice(t.start, t.stop, t.step) for t in takes[axis + 1 :])
+    for outer in np.ndindex(*map(len, takes[:axis])):
+        start = offset + sum(take[n] * s for take, n, s in zip(takes[:axis], outer, strides[:axis], strict=True))
+        for first, last in _blocks(takes[axis], strides[axis]):
+            some = takes[axis][first:last]
+            block = np.empty((some[-1] + 1 - some[0], *shape[axis + 1 :]), dtype)
+            _read_into(file, start + some[0] * strides[axis], block)
+            values[(*outer, slice(first, last))] = block[(slice(None, None, some.step), *inner)]
+    return values
+
+
+def _is_whole(takes: list[range], shape: tuple[int, ...]) -> bool:
+    return all(len(take) == size for take, size in zip(takes, shape, strict=True))
+
+
+def _blocks(take: range, stride: int) -> Iterator[tuple[int, int]]:
+    """Which of the positions to read in one go."""
+    rows = max(BLOCK_BYTES // (stride * take.step), 1)
+    if take.step > 1 and stride * take.step > SKIP_BYTES:
+        rows = 1
+    for first in range(0, len(take), rows):
+        yield first, min(first + rows, len(take))
+
+
+def _read_into(file: BinaryIO, offset: int, block: np.ndarray) -> None:
+    view = block.reshape(-1).view(np.uint8).data
+    file.seek(offset)
+    done = 0
+    while done < len(view):
+        count = file.readinto(view[done:])  # type: ignore[attr-defined]
+        if not count:
+            raise EOFError(f"it ends {len(view) - done} bytes early")
+        done += count
+
+
+def npy_header(file: BinaryIO, where: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Shape, whether Fortran's order, type and length of the header.
+
+    Raises:
+        UserError: not a header of .npy, or objects.
+    """
+    npy = np.lib.format
+    try:
+        version = npy.read_magic(file)
+        read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
+        if read is None:
+            raise ValueError(f"version {version} of the format is not known")
+        shape, fortran, dtype = read(file, max_header_size=MOST_HEADER_BYTES)
+    except Exception as error:  # a damaged header shows up as any error of Python's parser
+        raise UserError(f"{where} has no header of a NumPy array that can be read: {one_line(error)}") from error
+    if any(size < 0 for size in shape):
+        raise UserError(f"{where} claims the shape {shape}, which is not possible")
+    refuse_type(dtype, where)
+    return shape, fortran, dtype, file.tell()
+
+
+def open_npy(files: list[Path], asked: Asked) -> list[Stack]:
+    """Each .npy as a stack."""
+    return [stack_arrays([_npy(path)], asked) for path in files]
+
+
+def _npy(path: Path) -> NpySource:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        shape, fortran, dtype, offset = npy_header(file, str(path))
+    refuse_length(str(path), shape, dtype, size - offset)
+    return NpySource(str(path), size, "", shape, dtype.str, (), offset, fortran)
+
+
+def refuse_length(where: str, shape: tuple[int, ...], dtype: np.dtype, length: int) -> None:
+    """Refuse a header that claims another number of bytes than there are, before memory is taken."""
+    claimed = math.prod(shape) * dtype.itemsize
+    if claimed > length:
+        raise UserError(
+            f"{where} is cut or damaged: {' x '.join(map(str, shape))} values of {dtype} take {claimed} bytes, "
+            f"and it holds {length}"
+        )
+    if claimed < length:
+        raise UserError(
+            f"{where} holds {length - claimed} bytes more than its header says: several arrays in one file are "
+            "stored with np.savez"
+        )
