@@ -111,9 +111,9 @@ class ImportConfig(Config):
         ),
     ] = ""
     bin: Annotated[int, option(help="make one pixel of n x n, their mean"), least(1)] = 1
-    scale: Annotated[
-        tuple[float, ...], option(help="values are multiplied by this, one or one a species"), FACTOR
-    ] = (1.0,)
+    scale: Annotated[tuple[float, ...], option(help="values are multiplied by this, one or one a species"), FACTOR] = (
+        1.0,
+    )
     offset: Annotated[tuple[float, ...], option(help="and then this is added, one or one a species"), REAL] = (0.0,)
     flatten: Annotated[bool, option(help="divide by the smooth surface of the mean picture: uneven illumination")] = (
         False
