@@ -104,6 +104,9 @@ def _channels(samples: list[np.ndarray], coloured: list[np.ndarray], asked: Aske
     notes = ("the alpha channel (transparency) is left out; --channels a takes it",) * transparent
     if not coloured:
         return Picker((GRAY,), notes=notes)
+    if len(asked.species) == 1:
+        told = f"{asked.species[0]} is the brightness of colours; --channels takes one of them"
+        return Picker((GRAY,), weighted=True, notes=(*notes, told))
     if len(asked.species) in (3, 4) and all(sample.shape[-1] >= len(asked.species) for sample in samples):
         return Picker(NAMES[len(asked.species)], notes=notes[: 4 - len(asked.species)])
     dark = [n for n in range(3) if not any(sample[..., n].any() for sample in coloured)]
