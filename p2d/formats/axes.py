@@ -106,7 +106,7 @@ def _fits(letters: str, sizes: tuple[int, ...], species: int) -> bool:
 def _by_shape(sizes: tuple[int, ...], known: list[str], species: int, where: str, shape: tuple[int, ...]) -> str:
     """The one order in use that fits; each rule counts only where some order keeps it."""
     usual = ORDERS.get(len(sizes), ())
-    named = [o for o in usual if all(k in ("", letter) for k, letter in zip(known, o, strict=True))] or list(usual)
+    named = [o for o in (_as_named(o, known) for o in usual) if o] or list(usual)
     fitting = [o for o in named if _fits(o, sizes, species)]
     size = {o: dict(zip(o, sizes, strict=True)) for o in fitting}
     rules = [
@@ -134,6 +134,14 @@ def _by_shape(sizes: tuple[int, ...], known: list[str], species: int, where: str
         f"{where} has shape {_text(shape)}, and its axes cannot be told: give --axes, such as "
         f"{_such_as(fitting or usual)} (N snapshots, R runs, T frames of a run, C species, H rows, W columns){beyond}"
     )
+
+
+def _as_named(order: str, known: list[str]) -> str:
+    """An order with the letters that are known, of which N may be called R or T; '' where it does not fit them."""
+    pairs = list(zip(order, known, strict=True))
+    if all(k in ("", letter) or (letter == "N" and k in "RT") for letter, k in pairs):
+        return "".join(k or letter for letter, k in pairs)
+    return ""
 
 
 def _such_as(orders: Sequence[str]) -> str:

@@ -11,7 +11,8 @@ from itertools import groupby
 from pathlib import Path
 
 from p2d.errors import UserError, nearest, one_line
-from p2d.formats.arrays import open_npy
+from p2d.formats.arrays import open_mat, open_npy, open_npz
+from p2d.formats.hdf5 import open_hdf5, open_netcdf
 from p2d.formats.stack import Asked, Stack
 
 Opener = Callable[[list[Path], Asked], list[Stack]]
@@ -56,6 +57,10 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     ".npy": Kind(open_npy, ("a NumPy array",)),
+    ".npz": Kind(open_npz, ("a zip archive",)),
+    ".mat": Kind(open_mat, ("a MATLAB file", "HDF5", "")),
+    **dict.fromkeys((".h5", ".hdf5", ".hdf"), Kind(open_hdf5, ("HDF5",))),
+    **dict.fromkeys((".nc", ".nc4", ".cdf", ".netcdf"), Kind(open_netcdf, ("HDF5", "netCDF 3"))),
 }
 
 

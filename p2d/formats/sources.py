@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,48 @@ Index = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
+class Packing:
+    """How values are stored (CF conventions, section 8.1): scale * stored + offset, and nan where stored is `fill`.
+
+    Attributes:
+        stored: type of what is stored.
+    """
+
+    stored: str
+    scale: float = 1.0
+    offset: float = 0.0
+    fill: float | None = None
+
+    @classmethod
+    def of(cls, attributes: Mapping[str, Any], stored: np.dtype) -> Packing | None:
+        """That which the attributes of an array tell; None: values are stored as they are."""
+        names = ("scale_factor", "add_offset", "_FillValue")
+        scale, offset, fill = (_number(attributes.get(name)) for name in names)
+        if fill is not None and (np.isnan(fill) or (stored.kind != "f" and scale is None and offset is None)):
+            fill = None  # whole numbers stay whole numbers: 255 of a picture is no gap
+        if not is_numeric(stored) or (scale, offset, fill) == (None, None, None):
+            return None
+        return cls(stored.str, 1.0 if scale is None else scale, offset or 0.0, fill)
+
+    @property
+    def dtype(self) -> str:
+        """Of values."""
+        return "<f4" if np.dtype(self.stored) == np.float32 and (self.scale, self.offset) == (1, 0) else "<f8"
+
+    def unpack(self, stored: np.ndarray) -> np.ndarray:
+        """The values."""
+        values = stored.astype(self.dtype) * np.dtype(self.dtype).type(self.scale) + self.offset
+        return values if self.fill is None else np.where(stored == stored.dtype.type(self.fill), np.nan, values)
+
+
+def _number(value: Any) -> float | None:
+    values = np.asarray(np.nan if value is None else value)
+    return (
+        float(values.reshape(-1)[0]) if value is not None and values.size == 1 and values.dtype.kind in "fiu" else None
+    )
+
+
+@dataclass(frozen=True)
 class Source(ABC):
     """An array in a file; it holds where that is, and no values.
 
@@ -31,6 +74,7 @@ class Source(ABC):
         name: of the array in it; '' where it is the only one.
         shape, dtype: of the array.
         names: of its dimensions, as the file has them; empty or None where it has none.
+        packing: how values are stored, where it is not as they are.
     """
 
     path: str
@@ -39,6 +83,7 @@ class Source(ABC):
     shape: tuple[int, ...]
     dtype: str
     names: tuple[str | None, ...] = ()
+    packing: Packing | None = None
 
     @abstractmethod
     def values(self, index: Index) -> np.ndarray:
@@ -52,6 +97,11 @@ class Source(ABC):
     def where(self) -> str:
         """For the user: 'run.h5: fields/u'."""
         return f"{self.path}: {self.name}" if self.name else self.path
+
+    @property
+    def dtype_name(self) -> str:
+        """For the user: 'float32'."""
+        return np.dtype(self.dtype).name
 
     def get(self, index: Index) -> np.ndarray:
         """Part of the array, checked.
@@ -69,7 +119,7 @@ class Source(ABC):
             raise UserError(f"cannot read {self.where}: {one_line(error)}; is the file whole?") from error
         if values.shape != shape:
             raise UserError(f"{self.where} is no longer what it was when it was opened: import it again")
-        return values
+        return self.packing.unpack(values) if self.packing else values
 
 
 def refuse_changed(path: str, size: int) -> None:
@@ -89,7 +139,7 @@ def is_numeric(dtype: np.dtype) -> bool:
 
 def refuse_type(dtype: np.dtype, where: str) -> None:
     """Refuse values that are not real numbers: objects are pickles, which could run code."""
-    if dtype.kind == "c":
+    if dtype.kind == "c" or {name[0] for name in dtype.names or ()} == {"r", "i"}:
         raise UserError(
             f"{where} holds complex values ({dtype}): store real and imaginary part as two arrays of real numbers, "
             "which are two species"
@@ -234,20 +284,24 @@ class ArrayStack(Stack):
         numbers = ", ".join(str(place[letter]) for letter in self.letters if letter in place)
         return f"{where}[{numbers}]" if numbers else where
 
+    def times_of_frames(self, times: np.ndarray) -> np.ndarray:
+        """The time of each row, of those of each position of the axis T, [T] or [R, T]."""
+        lengths = [len(taken) for taken in self.picked]
+        frames = list(self.picked[-1])
+        times = times[frames] if times.ndim == 1 else times[list(self.picked[0])][:, frames]
+        return np.broadcast_to(times.astype(float), lengths).reshape(-1).copy()
+
     @property
     def files(self) -> tuple[str, ...]:
         """See Stack."""
         return tuple(dict.fromkeys(source.path for source in self.sources))
 
 
-def stack_arrays(
-    sources: Sequence[Source], asked: Asked, about: About | None = None, frame_times: np.ndarray | None = None
-) -> ArrayStack:
+def stack_arrays(sources: Sequence[Source], asked: Asked, about: About | None = None) -> ArrayStack:
     """A stack of one array with all species, or of one array for each.
 
     Args:
         about: what the file says; species and bits are filled in.
-        frame_times: of each position of the axis T, or of each run and frame, [R, T].
 
     Raises:
         UserError: values that are not real numbers, arrays of different shapes, axes that cannot be told, a wrong
@@ -274,14 +328,14 @@ def stack_arrays(
     count = math.prod(map(len, picked))
     _refuse_size(count, math.prod(shape) * dtype.itemsize, where)
     axes = [letter for letter in SNAPSHOTS if letter in size]
-    bits = max(bits_of(np.dtype(source.dtype)) for source in sources)
+    bits = max(bits_of(np.dtype(s.packing.stored if s.packing else s.dtype)) for s in sources)
     return ArrayStack(
         count,
         shape,
         dtype.name,
         replace(about, species=species, bits=about.bits or bits),
         _runs(axes, picked),
-        _times(axes, picked, frame_times),
+        None,
         tuple(sources),
         letters,
         picked,
@@ -314,15 +368,3 @@ def _runs(axes: Sequence[str], picked: tuple[range, ...]) -> np.ndarray | None:
         return None
     inner = len(picked[-1])
     return np.arange(math.prod(map(len, picked))) // inner
-
-
-def _times(axes: Sequence[str], picked: tuple[range, ...], frame_times: np.ndarray | None) -> np.ndarray | None:
-    if frame_times is None or "T" not in axes:
-        return None
-    times = np.asarray(frame_times, float)
-    frames = list(picked[-1])
-    times = times[..., frames] if times.ndim == 1 else times[list(picked[0])][:, frames]
-    lengths = [len(p) for p in picked]
-    if times.ndim == 2 and len(axes) == 2:
-        return times.reshape(-1)
-    return np.broadcast_to(times, lengths).reshape(-1).copy()
