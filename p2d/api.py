@@ -32,13 +32,15 @@ def simulate(*preset: str, out: str | Path = "runs", **settings: Any) -> Dataset
     Args:
         preset: names of presets; the system's first, such as 'waves' of Gray-Scott, when none is given.
         out: output folder; the dataset goes to OUT/data/NAME.
-        settings: see SimulateConfig; dynamics_noise may be one number.
+        settings: see SimulateConfig; spacing may be a number, and dynamics_noise one.
 
     Raises:
         UserError: settings that are not possible, or differ from those of the dataset that is there.
     """
     if isinstance(noise := settings.get("dynamics_noise"), int | float):
         settings["dynamics_noise"] = (noise,)
+    if isinstance(spacing := settings.get("spacing"), int | float):
+        settings["spacing"] = f"{spacing:.17g}"
     config = SimulateConfig(preset=preset, **settings)
     return simulate_here(config, DATA.place(out, config.dataset_name))
 
