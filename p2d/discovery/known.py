@@ -68,6 +68,15 @@ class Known:
         wished = self.library.coefficients(terms)
         return parameters if np.allclose(made, wished, rtol=FIT, atol=FIT * np.abs(wished).max()) else {}
 
+    def parameters_of(self, free: np.ndarray) -> dict[str, np.ndarray]:
+        """The system's parameters, of free numbers of its library [..., P]; of ratios where it has no unit of time."""
+        library = self.library
+        of = [fit_parameters(self.system, library.name_terms(library.ties @ one)) for one in np.eye(free.shape[-1])]
+        none = fit_parameters(self.system, library.name_terms(np.zeros(len(library.ties))))
+        return {
+            name: none[name] + sum(free[..., n] * (own[name] - none[name]) for n, own in enumerate(of)) for name in none
+        }
+
 
 @functools.cache
 def known_systems(species: tuple[str, ...]) -> tuple[Known, ...]:

@@ -152,6 +152,16 @@ def few_doubt(runs: int, observables: int) -> Doubt:
     )
 
 
+def own_parameters_doubt(settled: int, count: int) -> Doubt:
+    """Of snapshots of a named system that stand still each by itself, and together are no ensemble of it."""
+    return Doubt(
+        "own parameters",
+        f"{settled} of {count} snapshots that were looked at stand still, each by itself, at parameters of its own: no "
+        "one equation has them all; --each tells the parameters of each",
+        {"settled": float(settled), "looked_at": float(count)},
+    )
+
+
 def unsettled_text(system: str, left: float, runs: int) -> str:
     """Of few snapshots of a named system that do not stand still."""
     return (

@@ -51,6 +51,7 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
         fit = time.monotonic() - start - snapshots.seconds
         seconds = {"passes": round(snapshots.seconds, 3), "fit": round(fit, 3)}
         discovery = replace(discovery, dropped=dropped, seconds=seconds)
+        discovery = discovery.in_units(dataset.card.species, dataset.card.time_unit)
         pictured, truth = dataset.states(evenly(ids, PICTURED)), known_system(dataset)
         if truth:
             system = discovery.simulated_as(truth, pictured, dataset.card.grid, f"{file.parent.name}_equation")
