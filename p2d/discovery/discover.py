@@ -87,7 +87,7 @@ def discover_equation(
     """
     few = snapshots.run_count < LEAST_RUNS
     if few and (config.library == FREE or not snapshots.run_count):
-        refuse_few_runs(snapshots.run_count)
+        refuse_few_runs(snapshots.run_count, len(snapshots.sample_ids))
     library = choose_library(config, snapshots.species, snapshots.grid)
     sample = snapshots.some(LOOKED_AT)
     snapshots, seen = _examined(snapshots)
@@ -283,12 +283,18 @@ def measure_misfits(systems: dict[str, System], snapshots: Snapshots, measure: M
     return misfits
 
 
-def refuse_few_runs(count: int) -> None:
-    """Refuse too few independent snapshots for an equation."""
+def refuse_few_runs(count: int, snapshots: int = 0) -> None:
+    """Refuse too few independent snapshots for an equation.
+
+    Args:
+        snapshots: of these runs.
+    """
     if count < LEAST_RUNS:
+        of = f" of {snapshots} snapshots" * (snapshots > count)
+        frames = ", as frames of one run follow from each other" * (snapshots > count)
         raise UserError(
-            f"{count} living runs are too few for an equation: at least {LEAST_RUNS} are needed, or one that stands "
-            "still and the name of its system, --library SYSTEM"
+            f"{count} living run{'s' * (count != 1)}{of} {'is' if count == 1 else 'are'} too few for an equation: at least {LEAST_RUNS} are "
+            f"needed{frames}; or snapshots that stand still and the name of their system, --library SYSTEM"
         )
 
 

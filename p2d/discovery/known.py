@@ -51,6 +51,12 @@ class Known:
         ((term, value),) = rest
         return f"{term_text(term)} has rate {value:g}, as in {self.title}"
 
+    @property
+    def unit_of_steady_time(self) -> str:
+        """The same where nothing moves; of a system without a unit of its own, what is 1."""
+        first, *_, last = self.library.names
+        return f"{first} = 1, as steady states tell ratios" if last else self.unit_of_time
+
     def rest(self, terms: Terms) -> float:
         """How many times what no parameter of the system multiplies stands in these terms; 0 where all has one."""
         if self.library.names[-1]:

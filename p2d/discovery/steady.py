@@ -139,10 +139,7 @@ class Steady:
         return min(fits, key=lambda one: one.left)
 
     def _others(self, known: Known | None, left: float = 0.0, named: bool = False) -> dict[str, Any]:
-        unit = "none, as nothing moves"
-        if known:
-            first = known.library.names[0]
-            unit = f"{first} = 1, as steady states tell ratios" if known.library.names[-1] else known.unit_of_time
+        unit = known.unit_of_steady_time if known else "none, as nothing moves"
         return {
             "frequency": None,
             "gap": 0.0,

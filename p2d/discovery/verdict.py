@@ -166,7 +166,8 @@ def unsettled_text(system: str, left: float, runs: int) -> str:
     """Of few snapshots of a named system that do not stand still."""
     return (
         f"not settled: the terms of {system} leave {left:.2g} of the Laplacians' power, so that something moves, or "
-        f"these are not its terms; at least {LEAST_RUNS} snapshots are needed for an equation of what moves, not {runs}"
+        f"these are not its terms; at least {LEAST_RUNS} independent snapshots are needed for an equation of what moves, "
+        f"and these are of {runs} run{'s' * (runs != 1)}"
     )
 
 
