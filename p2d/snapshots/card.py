@@ -35,6 +35,7 @@ class Card:
         grid: shape, spacing, edges and unit.
         systems: by label, with the step and the burn-in that were taken; none where they are not known.
         conditions: by label, what is known of how the samples were made, by name.
+        time_unit: of the times of the samples; '' where they have none, or it is not known.
         scaling: training sees x = (c - shift) / scale of values c; None until the dataset is complete.
         shards: what is known of each.
         dataset_hash: hash of the contents alone, the same for any chunk and number of actors.
@@ -53,6 +54,7 @@ class Card:
     chunk: int
     systems: dict[str, System] = field(default_factory=dict)
     conditions: dict[str, dict[str, float]] = field(default_factory=dict)
+    time_unit: str = ""
     scaling: Scaling | None = None
     complete: bool = False
     samples: int = 0
