@@ -45,7 +45,6 @@ class Card:
         origin: of a dataset that was not simulated, its kind (see COMMANDS) and what it was made from.
         device, seconds, software: where, in what wall time and with which packages it was made.
         written: version of the format of the shards.
-        time_unit: of the times of imported snapshots; '' where it is not known, or is that of the systems.
     """
 
     settings: dict[str, Any]
@@ -72,7 +71,6 @@ class Card:
     card_hash: str = ""
     origin: dict[str, Any] = field(default_factory=dict)
     written: int = SHARD_VERSION
-    time_unit: str = ""
 
     @property
     def command(self) -> str:
