@@ -127,13 +127,14 @@ class Command:
         return DatasetName in (*kinds, *inner)
 
 
-def stage(name: str, following: str, *fields: Field) -> Command:
-    """The row of a stage: the function of p2d.pipeline that has its name is called with its fields.
+def stage(name: str, following: str, *fields: Field, function: str = "") -> Command:
+    """The row of a stage: a function of p2d.pipeline is called with its fields.
 
     Its config's docstring says what it does.
 
     Args:
         following: the command to run next, with places for what was `given` and `made` (an Outcome).
+        function: its name, where it is not the stage's.
     """
 
     def perform(given: Any) -> None:
@@ -141,8 +142,8 @@ def stage(name: str, following: str, *fields: Field) -> Command:
 
         settings = {key: getattr(given, key) for key, *_ in fields}
         common = given.common
-        function = getattr(pipeline, name.replace("-", "_"))
-        made = function(**settings, out=common.folder, track=common.tracker())
+        perform_stage = getattr(pipeline, function or name.replace("-", "_"))
+        made = perform_stage(**settings, out=common.folder, track=common.tracker())
         if common.json:
             print(json.dumps(made.facts))
             return

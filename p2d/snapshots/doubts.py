@@ -28,13 +28,20 @@ class Doubt:
     Attributes:
         kind: such as 'rounded'; of `examine` 'edges', 'rounded', 'compressed', 'dependent', 'symmetric',
             'mixture' or 'changing'.
-        text: what the snapshots show, what it does to the answer, and what to do.
+        text: what the snapshots show; with what it does to the answer where that is not said apart.
         numbers: how much, by name.
+        meaning: what it does to the answer.
+        advice: what to do.
     """
 
     kind: str
     text: str
     numbers: dict[str, float] = field(default_factory=dict)
+    meaning: str = ""
+    advice: str = ""
+
+    def __str__(self) -> str:
+        return "; ".join(filter(None, (self.text, self.meaning, self.advice)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,15 +78,17 @@ def examine(states: np.ndarray, species: Sequence[str], grid: Grid, runs: np.nda
     grid = _opened(grid, measure_seams(states, grid, given))
     dependence = measure_dependence(states, grid, given)
     rounding = measure_rounding(states, grid)
-    change = list(_of_change(states, grid, dependence.runs, None if runs is None else given))
+    # Of far fewer snapshots than there are, what differs between places and snapshots is what these few are like.
+    few = dependence.is_seen and 2 * dependence.effective < len(np.unique(dependence.runs))
+    change = [] if few else list(_of_change(states, grid, dependence.runs, None if runs is None else given))
     before = [
         *_of_seams(measure_seams(states, said, dependence.runs)),
         *_of_rounding(rounding, species),
-        *(_of_blocks(states, grid, dependence.runs) if not change else ()),  # cells differ then, whatever the file
+        *(() if few or change else _of_blocks(states, grid, dependence.runs)),  # cells differ then, whatever the file
     ]
     after = [
         *_of_mirrors(states, grid),
-        *_of_mixture(measure_mixture(states, grid, dependence.runs)),
+        *(() if few else _of_mixture(measure_mixture(states, grid, dependence.runs))),
         *change,
     ]
     doubts, joined = ((*before, *_of_dependence(dependence, given, joined=joined), *after) for joined in (False, True))
