@@ -12,8 +12,12 @@ from pathlib import Path
 
 from p2d.errors import UserError, nearest, one_line
 from p2d.formats.arrays import open_mat, open_npy, open_npz
+from p2d.formats.films import open_films
 from p2d.formats.hdf5 import open_hdf5, open_netcdf
+from p2d.formats.pictures import open_pictures
 from p2d.formats.stack import Asked, Stack
+from p2d.formats.tiff import SUFFIXES as TIFF
+from p2d.formats.tiff import open_tiff
 
 Opener = Callable[[list[Path], Asked], list[Stack]]
 HEAD_BYTES = 1024
@@ -61,6 +65,15 @@ KINDS: dict[str, Kind] = {
     ".mat": Kind(open_mat, ("a MATLAB file", "HDF5", "")),
     **dict.fromkeys((".h5", ".hdf5", ".hdf"), Kind(open_hdf5, ("HDF5",))),
     **dict.fromkeys((".nc", ".nc4", ".cdf", ".netcdf"), Kind(open_netcdf, ("HDF5", "netCDF 3"))),
+    ".png": Kind(open_pictures, ("a PNG picture",)),
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe"), Kind(open_pictures, ("a JPEG picture",))),
+    ".bmp": Kind(open_pictures, ("a BMP picture",)),
+    **dict.fromkeys(TIFF, Kind(open_tiff, ("a TIFF picture",))),
+    **dict.fromkeys((".mp4", ".m4v"), Kind(open_films, ("an MP4 film",))),
+    ".mov": Kind(open_films, ("an MP4 film", "")),
+    ".avi": Kind(open_films, ("an AVI film",)),
+    **dict.fromkeys((".mkv", ".webm"), Kind(open_films, ("a Matroska film",))),
+    ".gif": Kind(open_films, ("a GIF",)),
 }
 
 
