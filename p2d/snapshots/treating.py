@@ -142,10 +142,11 @@ def masked_cells(config: ImportConfig, sample: Iterable[np.ndarray], shape: tupl
         return None
     rows, columns = config.cropped()
     if config.mask == "nan":
-        outside = np.any([~np.isfinite(state[:, rows, columns]).all(axis=0) for state in sample], axis=0)
+        broken = [~np.isfinite(state[:, rows, columns]).all(axis=0) for state in sample]
+        outside = np.asarray(np.stack(broken).any(axis=0))
     elif (values := _colour(config)) is not None:
         same = [(state[:, rows, columns] == values).all(axis=0) for state in sample]
-        outside = np.all(same, axis=0)
+        outside = np.asarray(np.stack(same).all(axis=0))
         if not outside.any():
             raise UserError(f"mask = {config.mask}: no pixel is that in all of the {len(same)} snapshots looked at")
     else:
@@ -158,7 +159,7 @@ def masked_cells(config: ImportConfig, sample: Iterable[np.ndarray], shape: tupl
         outside = ~cells
     if outside.all():
         raise UserError(f"mask = {config.mask} leaves no pixel")
-    return np.asarray(outside) if outside.any() else None
+    return outside if outside.any() else None
 
 
 def _colour(config: ImportConfig) -> np.ndarray | None:
@@ -186,4 +187,4 @@ def _mask_of(path: str) -> np.ndarray:
     (stack, *others) = open_stacks([path], asked)
     if others or stack.count != 1:
         raise UserError(f"the mask {path} holds {sum(s.count for s in (stack, *others))} pictures; it must hold one")
-    return np.asarray(stack.read(0, 1)[0] != 0).any(axis=0)
+    return np.asarray((stack.read(0, 1)[0] != 0).any(axis=0))
