@@ -6,17 +6,17 @@ import time
 from pathlib import Path
 
 from p2d.config.exporting import ExportConfig
-from p2d.pipeline.stage import Outcome, Tracker
+from p2d.pipeline.stage import Outcome
 from p2d.places import place
 from p2d.progress import progress, say
-from p2d.snapshots.exporting import Exported, export_dataset, made_before, snapshots_to_read
+from p2d.snapshots.exporting import Exported, export_dataset, made_before, refuse_export, snapshots_to_read
 from p2d.snapshots.store import find_dataset
 
 FOLDER = "export"  # of the output folder
 
 
-def export(config: ExportConfig, out: Path, track: Tracker) -> Outcome:
-    """Write a dataset in another format; nothing is learnt, so nothing is tracked.
+def export(config: ExportConfig, out: Path) -> Outcome:
+    """Write a dataset in another format.
 
     Raises:
         UserError: no such dataset, something else is in the place, or the format cannot hold it.
@@ -26,6 +26,7 @@ def export(config: ExportConfig, out: Path, track: Tracker) -> Outcome:
     made = made_before(dataset, config.to, where)
     if made:
         return Outcome("export", False, where, _facts(config, where, made), result=made)
+    refuse_export(dataset, config.to, where)
     say(f"export -> {where}")
     start = time.monotonic()
     with progress("export", snapshots_to_read(dataset, config.to), "snapshots") as advance:

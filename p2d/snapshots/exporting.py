@@ -83,10 +83,7 @@ def export_dataset(dataset: Dataset, to: str, where: Path, advance: Advance = la
         UserError: the format cannot hold the dataset, or the place is named as one of another format.
     """
     form = FORMATS[to]
-    parts = parts_of(dataset, form)
-    one_file = _is_file(where, form, parts)
-    for part in parts:
-        form.refuse(part.facts)
+    parts, one_file = refuse_export(dataset, to, where)
     parts = _with_ranges(dataset, parts, advance) if form.ranges else parts
     with _writing(where, one_file) as target:
         files = _write(dataset, form, parts, target, advance, one_file)
@@ -94,6 +91,20 @@ def export_dataset(dataset: Dataset, to: str, where: Path, advance: Advance = la
         if target.is_dir():
             write_json(target / LAST, {"settings": _settings(dataset, to), **vars(made)})
     return made
+
+
+def refuse_export(dataset: Dataset, to: str, where: Path) -> tuple[list[Part], bool]:
+    """What is to be written, and whether into one file.
+
+    Raises:
+        UserError: see `export_dataset`.
+    """
+    form = FORMATS[to]
+    parts = parts_of(dataset, form)
+    one_file = _is_file(where, form, parts)
+    for part in parts:
+        form.refuse(part.facts)
+    return parts, one_file
 
 
 def snapshots_to_read(dataset: Dataset, to: str) -> int:
