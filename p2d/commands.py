@@ -102,12 +102,14 @@ class Command:
         says: what it does, in a sentence.
         fields: what it is given.
         perform: does it, given these as attributes.
+        function: of p2d.pipeline that does it; '' of what is no stage.
     """
 
     name: str
     says: str
     fields: tuple[Field, ...]
     perform: Callable[[Any], None]
+    function: str = ""
 
     @functools.cached_property
     def form(self) -> type:
@@ -137,13 +139,14 @@ def stage(name: str, following: str, *fields: Field, function: str = "") -> Comm
         function: its name, where it is not the stage's.
     """
 
+    function = function or name.replace("-", "_")
+
     def perform(given: Any) -> None:
         from p2d import pipeline
 
         settings = {key: getattr(given, key) for key, *_ in fields}
         common = given.common
-        perform_stage = getattr(pipeline, function or name.replace("-", "_"))
-        made = perform_stage(**settings, out=common.folder, track=common.tracker())
+        made = getattr(pipeline, function)(**settings, out=common.folder, track=common.tracker())
         if common.json:
             print(json.dumps(made.facts))
             return
@@ -154,7 +157,7 @@ def stage(name: str, following: str, *fields: Field, function: str = "") -> Comm
         print(f"{made.stage}: {done}\nnext: {following.format(given=given, made=made)}{place}")
 
     says = next(str(kind.__doc__) for key, kind, *_ in fields if key == "config")
-    return Command(name, says, (*fields, ("common", Common)), perform)
+    return Command(name, says, (*fields, ("common", Common)), perform, function)
 
 
 def benchmark(name: str, config: type, place: type[Screen] = Place) -> Command:

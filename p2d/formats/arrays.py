@@ -18,14 +18,12 @@ from p2d.errors import UserError, one_line
 from p2d.fields import MOST_SPECIES
 from p2d.formats.containers import Container
 from p2d.formats.hdf5 import HDF5_MARK, open_hdf5
-from p2d.formats.sources import Index, Source, refuse_type, stack_arrays
+from p2d.formats.sources import BOMB_BYTES, BOMB_RATIO, Index, Source, refuse_type, stack_arrays
 from p2d.formats.stack import Asked, Stack
 
 BLOCK_BYTES = 2**24  # read at once
 SKIP_BYTES = 2**15  # what is not wanted is read as well where it is less than this
 MOST_HEADER_BYTES = 10_000  # numpy's own limit
-# A member that unpacks to more, and to more times its size, is a bomb: values of measurements hold noise.
-BOMB_BYTES, BOMB_RATIO = 2**28, 200
 MOST_UNPACKED_BYTES = 2**36
 MOST_MEMBERS = 10_000
 MOST_MATLAB_BYTES = 2**29  # of an array that is read whole

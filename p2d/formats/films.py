@@ -103,21 +103,21 @@ def _open(file: Path, asked: Asked) -> Film:
         picker = Picker((GRAY,), notes=picker.notes)
     elif deep:
         bits = 16
-    steady, note = _times(times, rate)
-    notes = [*picker.notes, note]
     if codec == "gif":
-        notes.append("a gif keeps 256 colours: values between them are lost")
+        _refuse_cut_gif(file)
+    steady, told = _times(times, rate) if len(times) > 1 else (None, ())
+    kept = ("a gif keeps 256 colours: values between them are lost",) * (codec == "gif")
     return Film(
         count=len(times),
         shape=(len(picker.channels), *shape),
         dtype=picker.dtype("uint16" if deep else "uint8"),
         about=About(
-            time_unit="s" if rate or steady[-1] else "frame",
+            time_unit="s" if told else "",
             bits=0 if picker.weighted else bits,
             lossy=codec not in EXACT,
-            notes=tuple(notes),
+            notes=(*picker.notes, *told, *kept),
         ),
-        runs=np.zeros(len(times), np.int64),
+        runs=np.zeros(len(times), np.int64) if steady is not None else None,
         times=steady,
         path=path,
         picker=picker,
@@ -125,18 +125,26 @@ def _open(file: Path, asked: Asked) -> Film:
     )
 
 
-def _times(shown: list[float | None], rate: float) -> tuple[np.ndarray, str]:
+def _refuse_cut_gif(file: Path) -> None:
+    """Refuse a gif that does not end as gifs do: decoders fill up what is missing."""
+    with file.open("rb") as stream:
+        stream.seek(-1, 2)
+        if stream.read(1) != b";":
+            raise UserError(f"{file} is cut: its end is missing")
+
+
+def _times(shown: list[float | None], rate: float) -> tuple[np.ndarray, tuple[str, ...]]:
     """When each frame is shown, from the first one on, and what the user is told of it."""
     times = np.array([np.nan if time is None else time for time in shown])
     times -= times[0]
     if not np.isfinite(times).all() or (np.diff(times) <= 0).any():
         times = np.arange(len(shown)) / (rate or 1.0)
-    if len(shown) > 1 and not rate:
-        rate = (len(shown) - 1) / times[-1]
-    return times, (
+    rate = (len(shown) - 1) / times[-1]
+    note = (
         f"times are those of the film, {rate:g} frames a second: if it runs faster or slower than what it shows, rates "
         "are in its seconds"
     )
+    return times, (note,)
 
 
 class _Decoder:

@@ -13,14 +13,12 @@ import numpy as np
 
 from p2d.errors import UserError, one_line
 from p2d.formats.containers import Container, own_name, scalar_attributes
-from p2d.formats.sources import MOST_SNAPSHOT_BYTES, Index, Packing, Source, is_numeric
+from p2d.formats.sources import BOMB_BYTES, BOMB_RATIO, MOST_SNAPSHOT_BYTES, Index, Packing, Source, is_numeric
 from p2d.formats.stack import About, Asked, Stack
 from p2d.formats.the_well import is_well, open_well
 
 HDF5_MARK = b"\x89HDF\r\n\x1a\n"
 MOST_ARRAYS = 10_000
-# More values than what is stored could hold are no measurement; an array that was never written has none.
-BOMB_BYTES, BOMB_RATIO = 2**28, 1000
 NO_COORDINATE = b"This is a netCDF dimension but not a netCDF variable"
 MATLAB_NUMBERS = {"double", "single", "logical"} | {f"{s}int{bits}" for s in ("", "u") for bits in (8, 16, 32, 64)}
 

@@ -13,7 +13,11 @@ from pathlib import Path
 from p2d.errors import UserError, nearest, one_line
 from p2d.formats.arrays import open_mat, open_npy, open_npz
 from p2d.formats.hdf5 import open_hdf5, open_netcdf
+from p2d.formats.parquets import open_parquet
 from p2d.formats.stack import Asked, Stack
+from p2d.formats.tables import open_text
+from p2d.formats.vtk import open_vti
+from p2d.formats.zarrs import open_zarr
 
 Opener = Callable[[list[Path], Asked], list[Stack]]
 HEAD_BYTES = 1024
@@ -60,6 +64,10 @@ KINDS: dict[str, Kind] = {
     ".npz": Kind(open_npz, ("a zip archive",)),
     ".mat": Kind(open_mat, ("a MATLAB file", "HDF5", "")),
     **dict.fromkeys((".h5", ".hdf5", ".hdf"), Kind(open_hdf5, ("HDF5",))),
+    **dict.fromkeys((".zarr", ".zarr.zip"), Kind(open_zarr, ("a zip archive",))),
+    ".parquet": Kind(open_parquet, ("parquet",)),
+    ".vti": Kind(open_vti, ("",)),
+    **dict.fromkeys((".csv", ".tsv", ".txt", ".dat"), Kind(open_text, ("",), sidecar=True)),
     **dict.fromkeys((".nc", ".nc4", ".cdf", ".netcdf"), Kind(open_netcdf, ("HDF5", "netCDF 3"))),
 }
 

@@ -19,6 +19,8 @@ from p2d.formats.stack import About, Asked, Stack
 
 MOST_SNAPSHOT_BYTES = 2**30
 MOST_SNAPSHOTS = 10**8
+# What unpacks to more bytes, and to more times what is stored, is a bomb or was never written: measurements hold noise.
+BOMB_BYTES, BOMB_RATIO = 2**28, 200
 Index = tuple[slice, ...]
 
 

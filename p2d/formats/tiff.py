@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,9 @@ def open_tiff(files: Sequence[Path], asked: Asked) -> list[Stack]:
         stacks.append(stack)
     if any(stack.count > 1 for stack in stacks):
         return list(stacks)
-    kinds = {(stack.shape, stack.dtype, stack.layout): stack for stack in stacks}
+    kinds: dict[Any, Pages] = {}
+    for stack in stacks:
+        kinds.setdefault((stack.shape, stack.dtype, stack.layout), stack)
     if len(kinds) > 1:
         listed = [f"{' x '.join(map(str, s.shape))} of {s.dtype}: {s.places[0]}" for s in kinds.values()]
         more = f"; and {len(listed) - LISTED} kinds more" * (len(listed) > LISTED)
@@ -115,18 +117,36 @@ def open_tiff(files: Sequence[Path], asked: Asked) -> list[Stack]:
 
 @contextmanager
 def _opened(file: Path) -> Iterator[Any]:
-    """A TiffFile; what tifffile logs is left out, as what is wrong is raised."""
+    """A TiffFile.
+
+    Raises:
+        UserError: it cannot be read, or a tag lies beyond its end, which tifffile only logs.
+    """
     tifffile = optional("tifffile", "TIFF files")
-    logger = logging.getLogger("tifffile")
-    level = logger.level
-    with reading(file), file.open("rb") as stream:
-        logger.setLevel(logging.CRITICAL + 1)
-        try:
-            # A path where there is one: the metadata of an OME-TIFF may lead to files beside it.
-            with tifffile.TiffFile(stream if as_remote(file) else str(file)) as tiff:
-                yield tiff
-        finally:
-            logger.setLevel(level)
+    with ExitStack() as stack:
+        stack.enter_context(reading(file))
+        messages = stack.enter_context(_logged())
+        # A path where there is one: the metadata of an OME-TIFF may lead to files beside it.
+        source = stack.enter_context(file.open("rb")) if as_remote(file) else str(file)
+        tiff = stack.enter_context(tifffile.TiffFile(source))
+        if any("invalid value offset" in message for message in messages):
+            raise UserError(f"{file} is cut or damaged: parts of its header lie beyond its end")
+        yield tiff
+
+
+@contextmanager
+def _logged() -> Iterator[list[str]]:
+    """What tifffile logs while the block runs, which nobody else is told of."""
+    logger, messages = logging.getLogger("tifffile"), []
+    handler, propagate = logging.Handler(), logger.propagate
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield messages
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
 
 
 def _open(file: Path, asked: Asked) -> tuple[Pages, set[Path]]:
@@ -137,7 +157,8 @@ def _open(file: Path, asked: Asked) -> tuple[Pages, set[Path]]:
         reader = PageReader(tiff, layout, str(file))
         reader.refuse_cut()
         count = layout.snapshots * layout.parts
-        channels, picker, names = _species(reader, count, facts, asked, _is_coloured(tiff))
+        coloured = int(tiff.series[0].keyframe.photometric) == RGB and layout.samples > 1
+        channels, picker, names = _species(reader, count, facts, asked, coloured)
         others = {Path(page.parent.filehandle.path).resolve() for s in tiff.series for page in s.pages if page}
     dtype = picker.dtype(layout.dtype) if picker else layout.dtype
     runs, frames = layout.runs_and_frames()
@@ -167,10 +188,6 @@ def _open(file: Path, asked: Asked) -> tuple[Pages, set[Path]]:
     return stack, others
 
 
-def _is_coloured(tiff: Any) -> bool:
-    return int(tiff.series[0].keyframe.photometric) == RGB
-
-
 def _layout(tiff: Any, asked: Asked, file: str) -> Layout:
     """How the snapshots of a file lie in it.
 
@@ -189,10 +206,11 @@ def _layout(tiff: Any, asked: Asked, file: str) -> Layout:
         raise UserError(f"{file} holds {page.dtype}, and must hold real numbers")
     letters = [(axis, length) for axis, length in zip(one.axes, one.shape, strict=True) if length > 1 or axis in "YX"]
     axes, shape = "".join(axis for axis, _ in letters), tuple(length for _, length in letters)
-    outer = sum(axis not in IN_PAGE for axis in axes)
-    if any(axis in IN_PAGE for axis in axes[:outer]) or page.ndim - page.shape.count(1) > len(axes) - outer:
-        raise UserError(f"{file} has axes {one.axes}, whose pages are not rows and columns; save it as TCYX")
     axes = choose_axes(axes, shape, asked, file)
+    outer = sum(axis not in IN_PAGE for axis in axes)
+    in_page = math.prod(shape[outer:])
+    if any(axis in IN_PAGE for axis in axes[:outer]) or (one.dataoffset is None and in_page != page.size):
+        raise UserError(f"{file} has axes {one.axes}, whose pages are not rows and columns; save it as TCYX")
     colours = "" if "S" not in axes else "last" if axes.endswith("S") else "first"
     dtype = np.dtype(page.dtype).newbyteorder("=").name
     return Layout(axes[:outer], shape[:outer], shape[outer:], colours, dtype, len(series))
@@ -252,16 +270,19 @@ class PageReader:
         """
         number = self.layout.page_number(snapshot, channel)
         series = self.tiff.series[part] if part < len(self.tiff.series) else None
-        if series is None or math.prod(series.keyframe.shape) != math.prod(self.layout.page):
+        size = math.prod(self.layout.page)
+        if (
+            series is None
+            or series.keyframe.dtype is None
+            or (series.dataoffset is None and series.keyframe.size != size)
+        ):
             raise UserError(f"{self.file} has changed while it was read")
-        offset = series.dataoffset
+        offset, stored = series.dataoffset, series.keyframe.dtype.newbyteorder(self.tiff.byteorder)
         if offset is not None:
-            nbytes = series.keyframe.nbytes
-            if offset + (number + 1) * nbytes > self.tiff.filehandle.size:
+            offset += number * size * stored.itemsize
+            if offset + size * stored.itemsize > self.tiff.filehandle.size:
                 raise self._cut()
-            stored = series.keyframe.dtype.newbyteorder(self.tiff.byteorder)
-            size = math.prod(self.layout.page)
-            values = self.tiff.filehandle.read_array(stored, count=size, offset=offset + number * nbytes)
+            values = self.tiff.filehandle.read_array(stored, count=size, offset=offset)
         else:
             values = self._segments(series, number).asarray(maxworkers=1)
         values = values.reshape(self.layout.page).astype(self.layout.dtype, copy=False)
@@ -271,12 +292,12 @@ class PageReader:
 
     def refuse_cut(self) -> None:
         """Refuse a file that lacks data of any page."""
-        pages = math.prod(self.layout.lengths)
+        pages, size = math.prod(self.layout.lengths), math.prod(self.layout.page)
         for series in self.tiff.series:
             if series.dataoffset is None:
                 for number in range(pages):
                     self._segments(series, number)
-            elif series.dataoffset + pages * series.keyframe.nbytes > self.tiff.filehandle.size:
+            elif series.dataoffset + pages * size * series.keyframe.dtype.itemsize > self.tiff.filehandle.size:
                 raise self._cut()
 
     def _segments(self, series: Any, number: int) -> Any:
@@ -295,11 +316,11 @@ class PageReader:
 
 
 def _refuse_cut_chain(tiff: Any, file: Path) -> None:
-    """Refuse a file whose last page leads to one beyond its end; tifffile leaves those out."""
-    at = tiff.pages.next_page_offset
+    """Refuse a file whose last page leads to one that cannot be read; tifffile leaves those out."""
+    at, length = tiff.pages.next_page_offset, tiff.tiff.offsetsize
     if at is None:
         return
     tiff.filehandle.seek(at)
-    pointer = tiff.filehandle.read(tiff.tiff.offsetsize)
-    if int.from_bytes(pointer if tiff.byteorder == ">" else pointer[::-1], "big") >= tiff.filehandle.size:
-        raise UserError(f"{file} is cut: pages that it leads to lie beyond its end")
+    pointer = tiff.filehandle.read(length)
+    if len(pointer) < length or any(pointer):
+        raise UserError(f"{file} is cut or damaged: not all pages that it leads to are there")

@@ -101,7 +101,7 @@ def choose_axes(axes: str, shape: tuple[int, ...], asked: Asked, file: str) -> s
         UserError: a third dimension, axes that cannot be told, or --axes that do not fit.
     """
     told = "".join(SAME.get(letter, letter) for letter in asked.axes.upper())
-    fixed = sum(axis in IN_PAGE for axis in axes)
+    fixed = 3 if axes.endswith(COLOURS) else 2  # colours that are planes may also be something else
     if told:
         if len(told) != len(axes) or told[len(axes) - fixed :].replace("C", "S") != axes[len(axes) - fixed :]:
             raise UserError(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -25,19 +23,19 @@ def import_files(config: ImportConfig, out: Path, track: Tracker) -> Outcome:
     Raises:
         UserError: files that cannot be read, do not go together or hold no pattern; nothing of these is left.
     """
-    if os.environ.get("RAY_ADDRESS"):  # whose workers have working directories of their own
-        config = dataclasses.replace(config, sources=tuple(map(os.path.abspath, config.sources)))
     sources = Sources.of(config)
     before = sources.made_before(out)
     if before and sources.is_finished(before):
         return _outcome(False, open_dataset(before))
-    from p2d.cluster.shards import Wish, make, refuse
+    from p2d.cluster.shards import Wish, is_here, make, refuse
 
     start = time.monotonic()
     ready = look_at(sources)
     folder = DATA.place(out, ready.name)
     wish = Wish("cpu", config.workers, small=sources.bytes < SMALL, name="workers")
-    refuse(wish, len(sources.labels(ready.chunk)), folder)
+    shards = len(sources.labels(ready.chunk))
+    refuse(wish, shards, folder)
+    ready = ready if is_here(wish, shards) else ready.anywhere()
     with stage(track, "import", folder, {**config.to_dict(), "files": ready.files}) as child:
         with progress("import", len(sources.rows), "snapshots") as advance, writing(folder, ready.card()) as card:
             dataset = make(ready.maker(card.chunk), wish, folder, card, sources.labels(card.chunk), advance)

@@ -295,6 +295,12 @@ class Import:
         """How many are read."""
         return len({name for stack in self.sources.stacks for name in stack.files})
 
+    def anywhere(self) -> Import:
+        """The same with files by their full paths, for processes that work in other folders."""
+        full = tuple(os.path.abspath(os.path.expanduser(source)) for source in self.sources.config.sources)
+        stacks = tuple(open_stacks(full, self.sources.config.asked()))
+        return replace(self, sources=replace(self.sources, stacks=stacks))
+
     def maker(self, chunk: int) -> Imported:
         """Makes shards of so many snapshots."""
         return Imported(self.sources.stacks, Plan(self.sources.rows, chunk), self.treatment, self.species, self.grid)

@@ -71,11 +71,11 @@ BAD_INPUT = {
     "unknown unit": (["import", "x", "--spacing", "0.65um2"], "spacing = 0.65um2 is not possible"),
     "misspelt unit": (
         ["import", "x", "--spacing", "3 micro"],
-        "unknown unit 'micro' of spacing = 3 micro (did you mean",
+        "unknown unit 'micro' of spacing = 3 micro",
     ),
     "unit of time": (
         ["import", "x", "--interval", "5 um"],
-        "unknown unit 'um' of interval = 5 um (did you mean 'us'?)",
+        "unknown unit 'um' of interval = 5 um (did you mean 'us'",
     ),
     "unknown edges": (["import", "x", "--edges", "opne"], "unknown edges 'opne' (did you mean 'open'?)"),
     "crop in another form": (["import", "x", "--crop", "10:20"], "crop = 10:20 is not possible: it must be ROW:ROW"),

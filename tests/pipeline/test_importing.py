@@ -43,7 +43,7 @@ def test_the_stage_makes_what_python_makes_and_finds_it_again(files):
 def test_a_damaged_dataset_says_how_it_is_mended_and_is(files):
     folder = stage(files).where
     (folder / "shard-00000.parquet").unlink()
-    with pytest.raises(UserError, match="lacks its shard shard-00000.parquet; run the same p2d import again"):
+    with pytest.raises(UserError, match=r"lacks its shard shard-00000.parquet; run the same p2d import again"):
         p2d.open_dataset(folder)
     with pytest.raises(UserError, match="was not simulated but imported; the same p2d import restores it"):
         pipeline.verify("film", files / "runs", True)

@@ -130,7 +130,7 @@ def test_files_that_have_changed_are_another_dataset(file):
     changed = waves()
     changed[0, 0, 0, 0] += 1
     np.save(file, changed)
-    with pytest.raises(UserError, match="was made with other settings: files.sources"):
+    with pytest.raises(UserError, match=r"was made with other settings: files\.sources"):
         bring(file)
     assert bring(file, name="changed").states()[0, 0, 0, 0] == changed[0, 0, 0, 0]
 
@@ -251,5 +251,5 @@ def test_several_files_of_one_size_are_one_dataset_and_of_several_are_listed(fil
     assert bring(*(f"folder/p{n}.npy" for n in range(3)), axes="NCHW").card == made.card
     assert Sources.of(ImportConfig(("folder/*.npy",), axes="NCHW")).config.own_name == "folder"
     np.save("folder/small.npy", waves(4, height=8))
-    with pytest.raises(UserError, match="16 x 20.*8 x 20"):
+    with pytest.raises(UserError, match=r"16 x 20.*8 x 20"):
         bring("folder", name="mixed", axes="NCHW")
