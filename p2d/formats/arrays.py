@@ -18,6 +18,7 @@ from p2d.errors import UserError, one_line
 from p2d.fields import MOST_SPECIES
 from p2d.formats.containers import Container
 from p2d.formats.hdf5 import HDF5_MARK, open_hdf5
+from p2d.formats.own import KEY, MOST_BYTES
 from p2d.formats.sources import BOMB_BYTES, BOMB_RATIO, Index, Source, refuse_type, stack_arrays
 from p2d.formats.stack import Asked, Stack
 
@@ -186,7 +187,17 @@ def refuse_length(where: str, shape: tuple[int, ...], dtype: np.dtype, length: i
 
 def open_npz(files: list[Path], asked: Asked) -> list[Stack]:
     """Each .npz as a stack."""
-    return [Container(str(path), _members(path)).stack(asked) for path in files]
+    return [Container(str(path), _members(path), own=_own_text(path)).stack(asked) for path in files]
+
+
+def _own_text(path: Path) -> str:
+    """What p2d noted of an array that it exported; '' where nothing."""
+    with zipfile.ZipFile(path) as archive:
+        name = f"{KEY}.npy"
+        if name not in archive.namelist() or archive.getinfo(name).file_size > 4 * MOST_BYTES:
+            return ""
+        with archive.open(name) as file:
+            return str(np.lib.format.read_array(file, allow_pickle=False))
 
 
 def _members(path: Path) -> dict[str, Source]:

@@ -12,10 +12,14 @@ from pathlib import Path
 
 from p2d.errors import UserError, nearest, one_line
 from p2d.formats.arrays import open_mat, open_npy, open_npz
+from p2d.formats.films import open_films
 from p2d.formats.hdf5 import open_hdf5, open_netcdf
 from p2d.formats.parquets import open_parquet
+from p2d.formats.pictures import open_pictures
 from p2d.formats.stack import Asked, Stack
 from p2d.formats.tables import open_text
+from p2d.formats.tiff import SUFFIXES as TIFF
+from p2d.formats.tiff import open_tiff
 from p2d.formats.vtk import open_vti
 from p2d.formats.zarrs import open_zarr
 
@@ -69,6 +73,15 @@ KINDS: dict[str, Kind] = {
     ".vti": Kind(open_vti, ("",)),
     **dict.fromkeys((".csv", ".tsv", ".txt", ".dat"), Kind(open_text, ("",), sidecar=True)),
     **dict.fromkeys((".nc", ".nc4", ".cdf", ".netcdf"), Kind(open_netcdf, ("HDF5", "netCDF 3"))),
+    ".png": Kind(open_pictures, ("a PNG picture",)),
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe"), Kind(open_pictures, ("a JPEG picture",))),
+    ".bmp": Kind(open_pictures, ("a BMP picture",)),
+    **dict.fromkeys(TIFF, Kind(open_tiff, ("a TIFF picture",))),
+    **dict.fromkeys((".mp4", ".m4v"), Kind(open_films, ("an MP4 film",))),
+    ".mov": Kind(open_films, ("an MP4 film", "")),
+    ".avi": Kind(open_films, ("an AVI film",)),
+    **dict.fromkeys((".mkv", ".webm"), Kind(open_films, ("a Matroska film",))),
+    ".gif": Kind(open_films, ("a GIF",)),
 }
 
 

@@ -80,7 +80,8 @@ def choose_edges(states: np.ndarray, grid: Grid) -> tuple[Edge, Edge]:
         seam, beside = _seam(x)
         if seam < JOINED < np.median(windows) and beside > QUIET:
             edges[axis] = "periodic"
-    return edges[0], edges[1]
+    rows, columns = (edges[1 - axis] if grid.shape[axis] == 1 else edges[axis] for axis in (0, 1))
+    return rows, columns
 
 
 def _seam(x: np.ndarray) -> tuple[float, float]:
