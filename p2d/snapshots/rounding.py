@@ -150,7 +150,7 @@ def block_edges(states: np.ndarray, grid: Grid, runs: np.ndarray | None = None) 
         The largest deviation beside its error over what chance leaves in 1 of 10,000 ensembles (above 1: blocks), the
         axis (0: rows) and the place modulo 8 after which a block begins.
     """
-    from scipy.stats import t as student  # on use: the command line must start without it
+    from scipy.special import stdtrit  # on use: the command line must start without it
 
     runs = np.arange(len(states)) if runs is None else runs
     _, run = np.unique(runs, return_inverse=True)
@@ -165,7 +165,7 @@ def block_edges(states: np.ndarray, grid: Grid, runs: np.ndarray | None = None) 
         means = means / np.bincount(run).astype(float)
         errors = means.std(axis=1, ddof=1) / np.sqrt(means.shape[1])
         z = means.mean(axis=1) / np.maximum(errors, 1e-12)
-        bound = student.isf(BY_CHANCE / (z.size * len(axes)), means.shape[1] - 1)
+        bound = -stdtrit(means.shape[1] - 1, BY_CHANCE / (z.size * len(axes)))
         best = int(np.argmax(z))
         largest = max(largest, (float(z[best] / bound), axis, (best % BLOCK + 2) % BLOCK))
     return largest
