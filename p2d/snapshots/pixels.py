@@ -15,9 +15,9 @@ LOOKED_AT = 64  # snapshots
 LEAST = 2e-3  # share of the pixels at an end of the range that is worth a word
 SAME, STEP = 1e-6, 1e-4  # of the range: of one value; to the next pixel of what was cut off, where rest has 1e-5
 # Of values on levels (of 8 bits), steps tell less. What was cut off goes on outwards in steps that are twice the first
-# as a mean, states at rest in ever smaller ones inwards: 0.26 to 0.50 of seven cut off patterns, 0.67 and more of rest.
+# as a mean, states at rest in ever smaller ones inwards: 0.26 to 0.50 of seven patterns (0.57 of a film), 0.67 and more of rest.
 # And it leaves more at the last level than at each of the next three.
-FIRST_STEP, MORE = 0.55, 2.5
+FIRST_STEP, MORE = 0.6, 2.5
 CONSTANT, VARYING = 1e-3, 0.3  # beside the usual standard deviation of a cell: the same in all snapshots; a neighbour's
 HOT, SHARE, BY_CHANCE = 0.1, 0.02, 1e-3  # of the spread, beside neighbours; of cells, at most; and how often by chance
 FEWEST = 6  # snapshots that constant and hot pixels are told from
