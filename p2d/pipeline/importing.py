@@ -32,7 +32,8 @@ def import_files(config: ImportConfig, out: Path, track: Tracker) -> Outcome:
     start = time.monotonic()
     ready = look_at(sources)
     folder = DATA.place(out, ready.name)
-    wish = Wish("cpu", config.workers, small=sources.bytes < SMALL, name="workers")
+    small = sources.bytes < SMALL or config.workers == 1
+    wish = Wish("cpu", config.workers, small=small, name="workers")
     shards = len(sources.labels(ready.chunk))
     refuse(wish, shards, folder)
     ready = ready if is_here(wish, shards) else ready.anywhere()

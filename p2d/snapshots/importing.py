@@ -43,6 +43,7 @@ READ_BYTES = 2**24  # as stored, at a time, where values are not taken as they a
 LOOKED_AT, LOOKED_AT_BYTES = 256, 2**26  # snapshots, and their states, that are surveyed
 FEWEST_LOOKED_AT = 4
 END_BYTES = 2**16  # of the first and last bytes of a file, which it is known by
+COARSE = 1e-4  # steps of stored values beside their standard deviation from which on the user is told
 FILES_LISTED = 16  # in a card; more are known by one hash
 
 
@@ -250,6 +251,7 @@ class Import:
         species: with the ranges of what was looked at.
         grid: of the dataset.
         survey: what was found.
+        notes: what the user is to know of the making.
     """
 
     sources: Sources
@@ -257,6 +259,7 @@ class Import:
     species: tuple[Species, ...]
     grid: Grid
     survey: Survey
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -277,7 +280,7 @@ class Import:
             "files": self.files,
             "bits": max(a.bits for a in about),
             "lossy": any(a.lossy for a in about),
-            "notes": list(self.sources.notes),
+            "notes": [*self.sources.notes, *self.notes],
             "survey": self.survey.to_dict(),
         }
         return cards.Card(
@@ -345,7 +348,7 @@ def look_at(sources: Sources) -> Import:
     treatment = replace(treatment, repeated=surveyed.repeated)
     mask = Mask.of(treatment.cells) if treatment.cells is not None else None
     grid = replace(grid, shape=treatment.shape_of(shape), edges=surveyed.edges, mask=mask)
-    return Import(sources, treatment, ranges, grid, surveyed)
+    return Import(sources, treatment, ranges, grid, surveyed, _rounding_notes(sources, states, names))
 
 
 def _grid(sources: Sources, shape: tuple[int, int], treatment: Treatment) -> tuple[Grid, bool]:
@@ -372,6 +375,20 @@ def _grid(sources: Sources, shape: tuple[int, int], treatment: Treatment) -> tup
     both: tuple[Edge, Edge] = (edges[0], edges[-1]) if edges else ("open", "open")
     mask = Mask.of(treatment.cells) if treatment.cells is not None else None
     return Grid(shape, spacing, both, unit, mask), known
+
+
+def _rounding_notes(sources: Sources, states: np.ndarray, names: Sequence[str]) -> tuple[str, ...]:
+    """What is lost of values of 64 bits that vary little beside their size, for the user; mostly nothing."""
+    if all(np.dtype(stack.dtype).itemsize <= 4 for stack in sources.stacks):
+        return ()
+    steps = np.spacing(np.abs(states).max(axis=(0, 2, 3)))
+    spread, mean = states.std(axis=(0, 2, 3), dtype=np.float64), states.mean(axis=(0, 2, 3), dtype=np.float64)
+    return tuple(
+        f"{name} varies by {std:.3g} around {middle:.6g}, which 32 bits hold in steps of {step:.2g}: take the most of "
+        f"it off with --offset {-middle:.4g}"
+        for name, step, std, middle in zip(names, steps.tolist(), spread.tolist(), mean.tolist(), strict=True)
+        if step > COARSE * std
+    )
 
 
 def _ranges(states: np.ndarray, names: Sequence[str], units: tuple[str, ...], grid: Grid) -> tuple[Species, ...]:

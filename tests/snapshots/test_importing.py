@@ -61,7 +61,10 @@ def test_values_come_as_they_are_with_what_is_said_of_them(file):
     assert np.isnan(made.times(made.sample_ids)).all()
     assert verify(made.folder) == []
     told = report_text(made)
-    assert "24 snapshots of activator (mM), inhibitor (mM) on 16 x 20 pixels of 0.65 um, open (y) and mirror (x) edges" in told
+    assert (
+        "24 snapshots of activator (mM), inhibitor (mM) on 16 x 20 pixels of 0.65 um, open (y) and mirror (x) edges"
+        in told
+    )
     table = read_table(made.folder / shard_name(0))
     assert_array_equal(np.stack(table["averages"].to_pylist()), averages(waves(), card.grid))
 
@@ -194,6 +197,15 @@ def test_what_is_too_large_for_32_bits_can_be_scaled(file):
     stored = 1e39 * waves(dtype=np.float64)
     np.save(file, stored)
     assert_array_equal(bring(file, scale=1e-39).states(), (stored * 1e-39).astype(np.float32))
+
+
+def test_what_32_bits_lose_is_told_with_what_helps(file):
+    stored = 1e6 + waves(dtype=np.float64)
+    np.save(file, stored)
+    assert "around 1e+06, which 32 bits hold in steps of 0.062" in report_text(bring(file))
+    made = bring(file, offset=-1e6, name="taken off")
+    assert "32 bits" not in report_text(made)
+    assert_array_equal(made.states(), (stored - 1e6).astype(np.float32))
 
 
 def test_uniform_snapshots_are_kept_and_not_learnt_from(file):
