@@ -12,10 +12,11 @@ from p2d.config import ImportConfig
 from p2d.errors import DataError, UserError
 from p2d.fields import Grid
 from p2d.observables import averages
-from p2d.snapshots import importing
+from p2d.snapshots import importing, sources
 from p2d.snapshots.files import read_table
-from p2d.snapshots.importing import Sources, fingerprint, report_text
+from p2d.snapshots.importing import report_text
 from p2d.snapshots.shards import shard_name
+from p2d.snapshots.sources import Sources, fingerprint
 from p2d.snapshots.verify import verify
 
 SHAPE = (24, 2, 16, 20)
@@ -37,8 +38,8 @@ def file(tmp_path, monkeypatch):
     return "plates.npy"
 
 
-def bring(*sources, **settings):
-    return p2d.import_files(*sources, **({"edges": "open"} | settings))
+def bring(*files, **settings):
+    return p2d.import_files(*files, **({"edges": "open"} | settings))
 
 
 def no_dataset():
@@ -219,7 +220,7 @@ def test_uniform_snapshots_are_kept_and_not_learnt_from(file):
 
 
 def test_a_crop_of_periodic_data_is_open_unless_the_user_says_otherwise(file, monkeypatch):
-    monkeypatch.setattr(importing, "open_stacks", periodic_stacks(importing.open_stacks))
+    monkeypatch.setattr(sources, "open_stacks", periodic_stacks(sources.open_stacks))
     assert bring(file, crop="2:12,:", edges=()).card.grid.edges == ("open", "periodic")
     assert bring(file, edges=(), name="all").card.grid.edges == ("periodic", "periodic")
     assert bring(file, crop="2:12,:", edges="mirror", name="wall").card.grid.edges == ("mirror", "mirror")
@@ -237,7 +238,7 @@ def periodic_stacks(opening):
 
 
 def test_names_that_cannot_stand_in_equations_are_told(file, monkeypatch):
-    monkeypatch.setattr(importing, "open_stacks", periodic_stacks(importing.open_stacks))
+    monkeypatch.setattr(sources, "open_stacks", periodic_stacks(sources.open_stacks))
     made = bring(file)
     assert made.card.names == ("u", "v")
     assert "note: the species are called u (A b) and v (v), as equations need" in report_text(made)
