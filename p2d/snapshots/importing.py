@@ -338,7 +338,7 @@ def report_text(dataset: store.Dataset) -> str:
     lines.append(
         f"{card.samples:,} snapshots of {species} on {cells}{length}, {edges} edges"
         + (f", {int(grid.mask.cells.sum()):,} of them inside the mask" if grid.mask else "")
-        + (f"; of {runs:,} runs" if runs < card.samples else "")
+        + (f"; of {runs:,} run{'s' * (runs > 1)}" if runs < card.samples else "")
     )
     lines += [f"condition {label}: {ensemble.samples:,} snapshots" for label, ensemble in _known(card)]
     dead = card.samples - card.alive

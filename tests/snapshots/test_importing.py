@@ -39,7 +39,7 @@ def file(tmp_path, monkeypatch):
 
 
 def bring(*files, **settings):
-    return p2d.import_files(*files, **({"edges": "open"} | settings))
+    return p2d.import_files(files, **({"edges": "open"} | settings))
 
 
 def no_dataset():
@@ -235,6 +235,17 @@ def periodic_stacks(opening):
         ]
 
     return stacks
+
+
+def test_uneven_light_is_taken_out(file):
+    i, j = np.mgrid[-1:1:16j, -1:1:20j]
+    surface = 1 + 0.1 * i - 0.05 * j
+    patterns = 5 + waves(200)
+    np.save(file, patterns * surface)
+    made = bring(file, flatten=True)
+    # The mean of 200 waves of variance 1.1 around 5 is itself uneven by 1.5 %.
+    assert_allclose(made.states(), patterns, rtol=0.02)
+    assert_allclose(bring(file, name="as it is").states(), patterns * surface, rtol=1e-6)
 
 
 def test_names_that_cannot_stand_in_equations_are_told(file, monkeypatch):
