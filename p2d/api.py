@@ -153,7 +153,8 @@ def discover(
     if isinstance(snapshots, str | Path | Remote):
         snapshots = open_dataset(snapshots)
     if isinstance(snapshots, Dataset):
-        return discover_equation(InMemory.of_dataset(snapshots), config)
+        card = snapshots.card
+        return discover_equation(InMemory.of_dataset(snapshots), config).in_units(card.species, card.time_unit)
     if isinstance(snapshots, Snapshots):
         return discover_equation(snapshots, config)
     states, names = shaped(np.asarray(snapshots), species)

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from p2d.errors import UserError, nearest
+from p2d.formats.array_stack import ArrayStack, stack_arrays
 from p2d.formats.axes import LETTER_OF
 from p2d.formats.own import about_own, read_own
-from p2d.formats.sources import ArrayStack, Source, is_numeric, stack_arrays
+from p2d.formats.sources import Source, is_numeric
 from p2d.formats.stack import About, Asked
 
 MOST_NAMES = 12  # listed for the user

@@ -35,6 +35,7 @@ class Card:
         grid: shape, spacing, edges and unit.
         systems: by label, with the step and the burn-in that were taken; none where they are not known.
         conditions: by label, what is known of how the samples were made, by name.
+        time_unit: of the times of the samples; '' where they have none, or it is not known.
         scaling: training sees x = (c - shift) / scale of values c; None until the dataset is complete.
         shards: what is known of each.
         dataset_hash: hash of the contents alone, the same for any chunk and number of actors.
@@ -44,7 +45,6 @@ class Card:
         origin: of a dataset that was not simulated, its kind (see COMMANDS) and what it was made from.
         device, seconds, software: where, in what wall time and with which packages it was made.
         written: version of the format of the shards.
-        time_unit: of the times of imported snapshots; '' where it is not known, or is that of the systems.
     """
 
     settings: dict[str, Any]
@@ -53,6 +53,7 @@ class Card:
     chunk: int
     systems: dict[str, System] = field(default_factory=dict)
     conditions: dict[str, dict[str, float]] = field(default_factory=dict)
+    time_unit: str = ""
     scaling: Scaling | None = None
     complete: bool = False
     samples: int = 0
@@ -70,7 +71,6 @@ class Card:
     card_hash: str = ""
     origin: dict[str, Any] = field(default_factory=dict)
     written: int = SHARD_VERSION
-    time_unit: str = ""
 
     @property
     def command(self) -> str:
