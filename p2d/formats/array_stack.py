@@ -110,9 +110,12 @@ class ArrayStack(Stack):
     def _of(self, source: Source, first: int, last: int) -> np.ndarray:
         species = 1 if len(self.sources) > 1 else self.shape[0]
         dtype = np.dtype(self.dtype)
+        boxes = list(pieces(tuple(map(len, self.picked)), first, last))
+        if len(boxes) == 1:
+            return np.ascontiguousarray(self._arranged(source.get(self._index(boxes[0]))), dtype)
         values = np.empty((last - first, species, *self.shape[1:]), dtype)
         row = 0
-        for box in pieces(tuple(map(len, self.picked)), first, last):
+        for box in boxes:
             part = self._arranged(source.get(self._index(box)))
             values[row : row + len(part)] = part
             row += len(part)

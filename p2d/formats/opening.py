@@ -114,9 +114,6 @@ def _opened(files: list[Path], asked: Asked) -> list[Stack]:
             refuse_content(path, suffix)
         try:
             stacks += kind.open(paths, asked)
-        except ImportError as error:
-            name = error.name or one_line(error)
-            raise UserError(f'reading {paths[0]} needs {name}, which is missing: pip install "p2d[data]"') from error
         except OSError as error:
             raise UserError(f"cannot read {error.filename or paths[0]}: {error.strerror or one_line(error)}") from error
     return stacks

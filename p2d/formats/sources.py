@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from p2d.errors import UserError, one_line
+from p2d.errors import UserError
+from p2d.formats.reading import reading
 
 MOST_SNAPSHOT_BYTES = 2**30
 MOST_SNAPSHOTS = 10**8
@@ -108,12 +109,8 @@ class Source(ABC):
         """
         refuse_changed(self.path, self.size)
         shape = tuple(len(range(*part.indices(size))) for part, size in zip(index, self.shape, strict=True))
-        try:
+        with reading(self.where):
             values = self.values(index)
-        except UserError:
-            raise
-        except Exception as error:  # a damaged file shows up as any error of the library that reads it
-            raise UserError(f"cannot read {self.where}: {one_line(error)}; is the file whole?") from error
         if values.shape != shape:
             raise UserError(f"{self.where} is no longer what it was when it was opened: import it again")
         return self.packing.unpack(values) if self.packing else values

@@ -1,5 +1,7 @@
 """HDF5, netCDF and The Well: datasets by name, with the lengths, times, edges and conditions that they declare."""
 
+import gc
+
 import h5py
 import numpy as np
 import pytest
@@ -87,6 +89,7 @@ def test_packed_values_are_unpacked(tmp_path):
     assert stack.about.bits == 16 and stack.dtype == "float64"
 
 
+@pytest.mark.filterwarnings("ignore:Cannot close a netcdf_file")
 def test_netcdf_3(tmp_path):
     with netcdf_file(tmp_path / "a.nc", "w") as file:
         for name, size in (("time", None), ("y", 16), ("x", 16)):
@@ -101,7 +104,8 @@ def test_netcdf_3(tmp_path):
     content = (tmp_path / "a.nc").read_bytes()
     for n in range(40):
         same_or_refused(tmp_path / "b.nc", mutated(content, np.random.default_rng(n)))
-    assert "cut" in refused_cut(tmp_path / "c.nc", content[:20000]) or "whole" in refused(tmp_path / "c.nc")
+    gc.collect()  # scipy warns where a damaged file is let go
+    assert "cut" in refused_cut(tmp_path / "c.nc", content[:20000]) or "damaged" in refused(tmp_path / "c.nc")
 
 
 def refused_cut(path, content):
@@ -171,7 +175,7 @@ def test_cut_and_mutated_files_are_user_errors(tmp_path):
     content = write(tmp_path / "a.h5", u=FIELD.astype(np.float32)).read_bytes()
     path = tmp_path / "b.h5"
     path.write_bytes(content[: len(content) // 2])
-    assert str(path) in refused(path) and "whole" in refused(path)
+    assert str(path) in refused(path) and "damaged" in refused(path)
     path.write_bytes(b"\0" * 100)
     assert "does not begin as HDF5" in refused(path)
     head = 2048  # where the structure is

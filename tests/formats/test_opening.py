@@ -125,4 +125,4 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, missing):
         (path / "zarr.json").write_text("{}")
     else:
         path.write_bytes(b"\x89HDF\r\n\x1a\n")
-    assert f'needs {missing}, which is missing: pip install "p2d[data]"' in refused(path)
+    assert f'need the package {missing}: pip install "p2d[data]"' in refused(path)
