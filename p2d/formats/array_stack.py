@@ -219,8 +219,8 @@ def _picked(size: dict[str, int], asked: Asked, where: str) -> tuple[range, ...]
 def _refuse_size(count: int, snapshot_bytes: int, where: str) -> None:
     if snapshot_bytes > MOST_SNAPSHOT_BYTES:
         raise UserError(
-            f"one snapshot of {where} takes {snapshot_bytes / 2**30:.3g} GiB; up to "
-            f"{MOST_SNAPSHOT_BYTES // 2**30} GiB are read: are the axes right?"
+            f"one snapshot of {where} takes {snapshot_bytes / 2**20:.0f} MiB; up to "
+            f"{MOST_SNAPSHOT_BYTES // 2**20} MiB are read: are the axes right?"
         )
     if count > MOST_SNAPSHOTS:
         raise UserError(f"{where} holds {count} snapshots; up to {MOST_SNAPSHOTS} are read: are the axes right?")

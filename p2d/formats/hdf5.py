@@ -123,7 +123,7 @@ def refuse_storage(dataset: Any, where: str) -> None:
     if dataset.chunks and math.prod(dataset.chunks) * itemsize > MOST_SNAPSHOT_BYTES:
         raise UserError(
             f"{where} is stored in chunks of {' x '.join(map(str, dataset.chunks))}, above "
-            f"{MOST_SNAPSHOT_BYTES // 2**30} GiB each: store it in smaller ones with h5repack"
+            f"{MOST_SNAPSHOT_BYTES // 2**20} MiB each: store it in smaller ones with h5repack"
         )
     claimed, stored = math.prod(dataset.shape) * itemsize, dataset.id.get_storage_size()
     if claimed > max(BOMB_BYTES, BOMB_RATIO * stored):

@@ -13,10 +13,10 @@ import numpy as np
 from p2d.errors import UserError
 from p2d.formats.reading import reading
 
-MOST_SNAPSHOT_BYTES = 2**30
+MOST_SNAPSHOT_BYTES = 2**28
 MOST_SNAPSHOTS = 10**8
 # What unpacks to more bytes, and to more times what is stored, is a bomb or was never written: measurements hold noise.
-BOMB_BYTES, BOMB_RATIO = 2**28, 200
+BOMB_BYTES, BOMB_RATIO = 2**28, 1000
 Index = tuple[slice, ...]
 
 

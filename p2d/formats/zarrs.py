@@ -106,7 +106,7 @@ def _refuse_claims(array: Any, where: str, stored: int) -> None:
     if math.prod(array.chunks) * itemsize > MOST_SNAPSHOT_BYTES:
         raise UserError(
             f"{where} is stored in chunks of {' x '.join(map(str, array.chunks))}, above "
-            f"{MOST_SNAPSHOT_BYTES // 2**30} GiB each: store it in smaller ones"
+            f"{MOST_SNAPSHOT_BYTES // 2**20} MiB each: store it in smaller ones"
         )
     claimed = math.prod(array.shape) * itemsize
     if claimed > max(BOMB_BYTES, BOMB_RATIO * stored):
