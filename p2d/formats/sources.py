@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -114,6 +115,11 @@ class Source(ABC):
         if values.shape != shape:
             raise UserError(f"{self.where} is no longer what it was when it was opened: import it again")
         return self.packing.unpack(values) if self.packing else values
+
+
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """A key that sorts a2 before a10."""
+    return [(0, int(p), p) if p.isdecimal() else (1, 0, p.lower()) for p in re.split(r"(\d+)", text) if p]
 
 
 def refuse_changed(path: str, size: int) -> None:

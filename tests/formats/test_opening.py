@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from p2d.errors import UserError
-from p2d.formats.opening import natural, open_stacks
+from p2d.formats.opening import open_stacks
+from p2d.formats.sources import natural
 from p2d.formats.stack import Asked
 
 
