@@ -102,12 +102,14 @@ class Command:
         says: what it does, in a sentence.
         fields: what it is given.
         perform: does it, given these as attributes.
+        function: of p2d.pipeline that does it; '' of what is no stage.
     """
 
     name: str
     says: str
     fields: tuple[Field, ...]
     perform: Callable[[Any], None]
+    function: str = ""
 
     @functools.cached_property
     def form(self) -> type:
@@ -138,25 +140,26 @@ def stage(name: str, following: str, *fields: Field, function: str = "", place: 
         place: its options beside those of the fields; with Common, it is tracked.
     """
 
+    function = function or name.replace("-", "_")
+
     def perform(given: Any) -> None:
         from p2d import pipeline
 
         settings = {key: getattr(given, key) for key, *_ in fields}
         common = given.common
-        perform_stage = getattr(pipeline, function or name.replace("-", "_"))
         tracked = {"track": common.tracker()} if isinstance(common, Common) else {}
-        made = perform_stage(**settings, out=common.folder, **tracked)
+        made = getattr(pipeline, function)(**settings, out=common.folder, **tracked)
         if common.json:
             print(json.dumps(made.facts))
             return
         if made.result is not None:
             print(made.result)
         done = f"made {made.where} in {made.seconds:.0f} s" if made.made else f"nothing to do, {made.where} is there"
-        place = "" if common.out == "runs" else f" -o {common.out}"
-        print(f"{made.stage}: {done}\nnext: {following.format(given=given, made=made)}{place}")
+        out = "" if common.out == "runs" else f" -o {common.out}"
+        print(f"{made.stage}: {done}\nnext: {following.format(given=given, made=made)}{out}")
 
     says = next(str(kind.__doc__) for key, kind, *_ in fields if key == "config")
-    return Command(name, says, (*fields, ("common", place)), perform)
+    return Command(name, says, (*fields, ("common", place)), perform, function)
 
 
 def benchmark(name: str, config: type, place: type[Screen] = Place) -> Command:
