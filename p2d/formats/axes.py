@@ -16,12 +16,12 @@ SAME = {"Y": "H", "X": "W"}  # other letters for an axis
 SNAPSHOTS = "RNT"  # outermost first: frames of a run lie beside each other
 # Names of dimensions in files of others.
 NAMES = {
-    "N": ("n", "snapshot", "snapshots", "image", "index"),
+    "N": ("snapshot", "snapshots", "image", "index"),
     "R": ("run", "runs", "sample", "trajectory", "traj", "ensemble", "member", "realization", "batch", "simulation"),
     "T": ("t", "time", "times", "frame", "frames", "step", "steps"),
     "C": ("c", "channel", "channels", "species", "component", "components", "variable"),
-    "H": ("y", "lat", "latitude", "row", "rows", "height", "h"),
-    "W": ("x", "lon", "longitude", "col", "column", "columns", "width", "w"),
+    "H": ("y", "lat", "latitude", "row", "rows", "height"),
+    "W": ("x", "lon", "longitude", "col", "column", "columns", "width"),
     "Z": ("z", "depth", "lev", "level", "altitude"),
 }
 LETTER_OF = {name: letter for letter, names in NAMES.items() for name in names}

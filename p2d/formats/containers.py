@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from p2d.errors import UserError, nearest
+from p2d.fields import MOST_SPECIES
 from p2d.formats.array_stack import ArrayStack, stack_arrays
 from p2d.formats.axes import LETTER_OF
 from p2d.formats.own import about_own, read_own
-from p2d.formats.sources import Source, is_numeric
+from p2d.formats.sources import Index, Source, is_numeric, natural
 from p2d.formats.stack import About, Asked
 
 MOST_NAMES = 12  # listed for the user
@@ -58,7 +61,7 @@ class Container:
         coordinates = self.coordinates()
         chosen = [_with_names(source, coordinates) for source in chosen]
         names = tuple(map(own_name, (source.name for source in chosen))) if len(chosen) > 1 else ()
-        conditions = self.about.conditions or self._conditions()
+        conditions = self._conditions() | self.about.conditions
         about = replace(self.about, species=self.about.species or names, conditions=conditions)
         stack = with_coordinates(stack_arrays(chosen, asked, about), coordinates)
         return self._with_conditions(stack)
@@ -88,8 +91,8 @@ class Container:
             UserError: a name that is not there, none that could be meant, or several.
         """
         if asked.arrays:
-            return [self.arrays[self._called(name)] for name in asked.arrays]
-        fields = [s for s in self.arrays.values() if self._is_field(s)]
+            return [self._called(name) for name in asked.arrays]
+        fields = self._fields()
         by_name = {own_name(s.name).lower(): s for s in fields}
         species = [name.lower() for name in asked.species] or ["u", "v"]
         told = bool(asked.species) or set(by_name) == {"u", "v"}
@@ -107,28 +110,40 @@ class Container:
 
     def coordinates(self) -> dict[str, Coordinate]:
         """Those of axes, by the name of the axis."""
-        named = [s for s in self.arrays.values() if self._is_coordinate(s) and s.shape]
+        named = [s for s in self.arrays.values() if is_coordinate(s) and s.shape]
         small = [s for s in named if _length(s) == np.prod(s.shape) and _length(s) <= MOST_COORDINATES]
         return {
             own_name(s.name): Coordinate(_all_of(s).reshape(-1).astype(float), self.units.get(s.name, ""))
             for s in small
         }
 
-    def _called(self, name: str) -> str:
-        short = [known for known in self.arrays if own_name(known) == name]
-        if name in self.arrays or len(short) == 1:
-            return name if name in self.arrays else short[0]
+    def _fields(self) -> list[Source]:
+        """Arrays that may be species. Many of one shape whose names differ in numbers are snapshots of one."""
+        long = [s for s in self.arrays.values() if sum(size != 1 for size in s.shape) > 1]
+        fields = [s for s in long if np.dtype(s.dtype).kind in "fiubc"]
+        most = max((len(s.shape) for s in fields if not is_coordinate(s)), default=0)
+        fields = [s for s in fields if not (is_coordinate(s) and len(s.shape) < most)]  # X and Y of a mesh
+        alike: dict[tuple[str, tuple[int, ...]], list[Source]] = {}
+        for source in fields:
+            alike.setdefault((re.sub(r"\d+", "*", source.name), source.shape), []).append(source)
+        return [
+            one
+            for (name, _), some in alike.items()
+            for one in ([series_of(name, some)] if len(some) > MOST_SPECIES else some)
+        ]
+
+    def _called(self, name: str) -> Source:
+        if name in self.arrays:
+            return self.arrays[name]
+        short = [s for s in (*self._fields(), *self.arrays.values()) if name in (s.name, own_name(s.name))]
+        if short and (len(short) == 1 or isinstance(short[0], SeriesSource) or short[0] is short[1]):
+            return short[0]
         raise UserError(f"{self.where} has no array {name!r}{nearest(name, self.arrays)}{self._listed()}")
-
-    def _is_coordinate(self, source: Source) -> bool:
-        return LETTER_OF.get(own_name(source.name).lower(), "N") in "THWZ" and is_numeric(np.dtype(source.dtype))
-
-    def _is_field(self, source: Source) -> bool:
-        long = sum(size != 1 for size in source.shape)
-        return long > 1 and np.dtype(source.dtype).kind in "fiubc" and not self._is_coordinate(source)
 
     def _conditions(self) -> dict[str, float]:
         single = [s for s in self.arrays.values() if np.prod(s.shape) == 1 and is_numeric(np.dtype(s.dtype))]
+        names = Counter(own_name(s.name) for s in single)  # what several groups have is no condition of all
+        single = [s for s in single if names[own_name(s.name)] == 1 and not is_coordinate(s)]
         values = {own_name(s.name): float(_all_of(s).reshape(-1)[0]) for s in single[:MOST_NAMES]}
         return {name: value for name, value in values.items() if name.isidentifier() and np.isfinite(value)}
 
@@ -142,7 +157,7 @@ class Container:
         values = {
             own_name(s.name): _all_of(s).reshape(-1)[taken].astype(float)
             for s in self.arrays.values()
-            if np.prod(s.shape) == size[letter] and is_numeric(np.dtype(s.dtype)) and not self._is_coordinate(s)
+            if np.prod(s.shape) == size[letter] and is_numeric(np.dtype(s.dtype)) and not is_coordinate(s)
         }
         same = {name: float(v[0]) for name, v in values.items() if np.isfinite(v[0]) and (v == v[0]).all()}
         notes = stack.about.notes
@@ -159,6 +174,34 @@ class Container:
         shapes = [f"{s.name} ({' x '.join(map(str, s.shape)) or '1'} {s.dtype_name})" for s in self.arrays.values()]
         more = f" and {len(shapes) - MOST_NAMES} more" if len(shapes) > MOST_NAMES else ""
         return f"; it holds {', '.join(shapes[:MOST_NAMES])}{more}" if shapes else "; it holds nothing that is read"
+
+
+@dataclass(frozen=True)
+class SeriesSource(Source):
+    """Arrays of one shape as one with an axis more, the first.
+
+    Attributes:
+        parts: the arrays, in order.
+    """
+
+    parts: tuple[Source, ...] = ()
+
+    def values(self, index: Index) -> np.ndarray:
+        """See Source."""
+        return np.stack([part.get(index[1:]) for part in self.parts[index[0]]])
+
+
+def series_of(name: str, parts: Sequence[Source]) -> SeriesSource:
+    """Arrays in the natural order of their names."""
+    parts = sorted(parts, key=lambda part: natural(part.name))
+    one, dtype = parts[0], np.result_type(*(np.dtype(part.dtype) for part in parts))
+    names = (None, *one.names) if one.names else ()
+    return SeriesSource(one.path, one.size, name, (len(parts), *one.shape), dtype.str, names, parts=tuple(parts))
+
+
+def is_coordinate(source: Source) -> bool:
+    """Whether an array is called as a coordinate is."""
+    return LETTER_OF.get(own_name(source.name).lower(), "N") in "THWZ" and is_numeric(np.dtype(source.dtype))
 
 
 def own_name(name: str) -> str:

@@ -17,8 +17,9 @@ from xml.etree.ElementTree import Element, TreeBuilder
 
 import numpy as np
 
-from p2d.errors import UNREADABLE, UserError, one_line
+from p2d.errors import UserError
 from p2d.formats.containers import Container
+from p2d.formats.reading import reading
 from p2d.formats.sources import MOST_SNAPSHOT_BYTES, Index, Source
 from p2d.formats.stack import About, Asked, Stack
 
@@ -83,10 +84,8 @@ def read_image(path: str, size: int) -> Image:
     """
     if size > MOST_BYTES:
         raise UserError(f"{path} has {size} bytes; .vti files are read up to {MOST_BYTES}")
-    try:
+    with reading(path):
         return _image(path, Path(path).read_bytes())
-    except UNREADABLE as error:
-        raise UserError(f"cannot read {path}: {one_line(error)}; is the file whole?") from error
 
 
 def _image(path: str, content: bytes) -> Image:
@@ -154,10 +153,7 @@ def _tree(path: str, text: bytes) -> Element:
     parser.StartDoctypeDeclHandler = refuse
     parser.EntityDeclHandler = refuse
     parser.buffer_text = True
-    try:
-        parser.Parse(text, True)
-    except expat.ExpatError as error:
-        raise UserError(f"cannot read {path}: {one_line(error)}; is the file whole?") from error
+    parser.Parse(text, True)
     return builder.close()
 
 
