@@ -19,6 +19,7 @@ LAYERS = [
     ["p2d.events"],
     ["p2d.systems"],
     ["p2d.config"],
+    ["p2d.pairwise"],
     ["p2d.observables"],
     ["p2d.snapshots"],
     ["p2d.training"],
