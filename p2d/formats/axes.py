@@ -17,7 +17,7 @@ SNAPSHOTS = "RNT"  # outermost first: frames of a run lie beside each other
 # Names of dimensions in files of others.
 NAMES = {
     "N": ("snapshot", "snapshots", "image", "index"),
-    "R": ("run", "runs", "sample", "trajectory", "traj", "ensemble", "member", "realization", "batch", "simulation"),
+    "R": ("run", "runs", "run_id", "sample", "trajectory", "traj", "ensemble", "member", "simulation"),
     "T": ("t", "time", "times", "frame", "frames", "step", "steps"),
     "C": ("c", "channel", "channels", "species", "component", "components", "variable"),
     "H": ("y", "lat", "latitude", "row", "rows", "height"),
