@@ -15,8 +15,8 @@ LOOKED_AT = 64  # snapshots
 LEAST = 2e-3  # share of the pixels at an end of the range that is worth a word
 SAME, STEP = 1e-6, 1e-4  # of the range: of one value; to the next pixel of what was cut off, where rest has 1e-5
 # Of values on levels (of 8 bits), steps tell less. What was cut off goes on outwards in steps that are twice the first
-# as a mean, states at rest in ever smaller ones inwards: 0.26 to 0.50 of seven patterns (0.57 of a film), 0.67 and more of rest.
-# And it leaves more at the last level than at each of the next three.
+# as a mean, states at rest are reached in ever smaller ones: the first over the next is 0.26 to 0.50 of seven patterns
+# that were cut off, 0.57 of a film, and 0.67 and more of rest. And it leaves more at the last level than at the next.
 FIRST_STEP, MORE = 0.6, 2.5
 CONSTANT, VARYING = 1e-3, 0.3  # beside the usual standard deviation of a cell: the same in all snapshots; a neighbour's
 HOT, SHARE, BY_CHANCE = 0.1, 0.02, 1e-3  # of the spread, beside neighbours; of cells, at most; and how often by chance
