@@ -125,10 +125,12 @@ def _draw_lengths(axes: np.ndarray, view: View, scales: int = 1) -> None:
         place.tick_params(labelsize=7)
 
 
-def draw_states(path: Path, states: np.ndarray, view: View, title: str, columns: int = 0) -> None:
+def draw_states(
+    path: Path, states: np.ndarray, view: View, title: str, columns: int = 0, several: int = SEVERAL
+) -> None:
     """States [N, C, H, W] side by side, four to eight a row by default, on one scale a species.
 
-    Of several species the first eight states, in rows of their own; fields of one dimension as a stack.
+    Of several species the first eight states, or `several`, in rows of their own; fields of one dimension as a stack.
     """
     title = f"{title}: {view.names}"
     if view.is_line:
@@ -139,7 +141,7 @@ def draw_states(path: Path, states: np.ndarray, view: View, title: str, columns:
                 _draw_bar(np.array([[place]]), view.limits(states[:, s]), view.label(s))
         return
     one = len(view.shown) == 1
-    states = states if one else states[:SEVERAL]
+    states = states if one else states[:several]
     columns = columns or min(4 if one and len(states) <= 16 else 8, len(states))
     rows = -(-len(states) // columns)
     with draw_panels(path, rows * len(view.shown), columns, title, *_panel_size(view), bars=1) as axes:
