@@ -29,8 +29,7 @@ class RunConfig:
     show: Show = ""
 
     def __post_init__(self) -> None:
-        edges = self.simulate.edges * (3 - len(self.simulate.edges))
-        for name, edge in zip(("height", "width"), edges, strict=True):
+        for name, edge in zip(("height", "width"), self.simulate.both_edges, strict=True):
             fits_unet(name, getattr(self.simulate, name), self.score.downsampling, edge)
         self.source()
 

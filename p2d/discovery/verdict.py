@@ -152,6 +152,16 @@ def few_doubt(runs: int, observables: int) -> Doubt:
     )
 
 
+def film_doubt(runs: int, frames: int) -> Doubt:
+    """Of few films, whose frames were taken for an ensemble."""
+    return Doubt(
+        "film",
+        f"{frames} frames of {runs} run{'s' * (runs != 1)} stand for an ensemble, as is right of a long film of what goes "
+        f"on for ever: errors are too small and nothing is claimed; {LEAST_RUNS} runs or more would do, {FEWEST} for a "
+        "claim",
+    )
+
+
 def own_parameters_doubt(settled: int, count: int) -> Doubt:
     """Of snapshots of a named system that stand still each by itself, and together are no ensemble of it."""
     return Doubt(
