@@ -2,6 +2,7 @@
 
 from p2d.config.base import Config, DatasetName, of_each, option, refuse_other_settings, settings_hash
 from p2d.config.generate import DenoiseConfig, SampleConfig
+from p2d.config.importing import ImportConfig
 from p2d.config.learn import (
     Activation,
     DiscoverConfig,
@@ -29,6 +30,7 @@ __all__ = [
     "EvaluateConfig",
     "FlowConfig",
     "FlowSource",
+    "ImportConfig",
     "ModelConfig",
     "PlanConfig",
     "RolloutConfig",

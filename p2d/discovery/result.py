@@ -213,7 +213,7 @@ class Discovery:
             writing.text(self.terms, self.errors),
             f"{self.verdict}, {self.snapshots} snapshot{'s' * (self.snapshots != 1)}; "
             f"unit of time: {self.unit_of_time}",
-            *(doubt.text for doubt in self.claims.doubts),
+            *map(str, self.claims.doubts),
         ]
         if self.units_text:
             lines.append(self.units_text)

@@ -21,6 +21,7 @@ from p2d.systems.system import System
 FORMAT = "p2d dataset"
 VERSION = 4
 SHARD_VERSION = 3  # of the format of the shards
+COMMANDS = {"generated": "sample", "denoised": "denoise", "imported": "import"}  # by kind of the origin
 PACKAGES = ("p2d", "numpy", "numba", "pyarrow", "torch", "ray")
 
 
@@ -41,7 +42,7 @@ class Card:
         complete: False while the dataset is being written.
         samples, alive, dead_share: snapshots, those whose pattern lives, and the share of those that have died out.
         ensembles: of each system, see observables.Ensemble.
-        origin: of a dataset that was not simulated, its kind ('generated', 'denoised') and what it was made from.
+        origin: of a dataset that was not simulated, its kind (see COMMANDS) and what it was made from.
         device, seconds, software: where, in what wall time and with which packages it was made.
         written: version of the format of the shards.
     """
@@ -70,6 +71,11 @@ class Card:
     card_hash: str = ""
     origin: dict[str, Any] = field(default_factory=dict)
     written: int = SHARD_VERSION
+
+    @property
+    def command(self) -> str:
+        """The command that makes it."""
+        return f"p2d {COMMANDS.get(self.origin.get('kind', ''), 'simulate')}"
 
     @property
     def names(self) -> tuple[str, ...]:

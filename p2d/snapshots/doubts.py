@@ -28,13 +28,20 @@ class Doubt:
     Attributes:
         kind: such as 'rounded'; of `examine` 'edges', 'rounded', 'compressed', 'dependent', 'symmetric',
             'mixture' or 'changing'.
-        text: what the snapshots show, what it does to the answer, and what to do.
+        text: what the snapshots show; with what it does to the answer where that is not said apart.
         numbers: how much, by name.
+        meaning: what it does to the answer.
+        advice: what to do.
     """
 
     kind: str
     text: str
     numbers: dict[str, float] = field(default_factory=dict)
+    meaning: str = ""
+    advice: str = ""
+
+    def __str__(self) -> str:
+        return "; ".join(filter(None, (self.text, self.meaning, self.advice)))
 
 
 @dataclass(frozen=True, eq=False)
