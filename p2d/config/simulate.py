@@ -49,8 +49,8 @@ class SimulateConfig(Config):
     edges: Annotated[
         tuple[Edge, ...],
         option(
-            help="periodic or mirror (no flux), of both axes or of y and x; periodic when empty, or those of the data that "
-            "an --equation is of, and walls where these are open"
+            help="periodic or mirror (no flux), of both axes or of y and x; periodic when empty, or those of the data "
+            "that an --equation is of, and walls where these are open"
         ),
     ] = ()
     operator: Annotated[Operator, option(help="Laplacian")] = "5-point"

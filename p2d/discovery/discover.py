@@ -164,15 +164,15 @@ def steady_state(snapshots: Snapshots, config: DiscoverConfig) -> SteadyState:
 
 
 def _doubted_as_steady(discovery: Discovery, snapshots: Snapshots, config: DiscoverConfig) -> Discovery:
-    """An equation that fits badly, with the doubt that half of the snapshots, or more, stand still, at parameters of their own."""
+    """An equation that fits badly, with the doubt where half of the snapshots, or more, stand still by themselves."""
     looked_at = evenly(snapshots.sample_ids, STEADY_AT)
     states = snapshots.states_of(looked_at)
     each = (InMemory.of_states(state[None], snapshots.species, snapshots.grid) for state in states)
     settled = sum(steady_state(one, config).is_settled for one in each)
     if 2 * settled < len(states):
         return discovery
-    claims = discovery.claims
-    return replace(discovery, claims=replace(claims, doubts=(own_parameters_doubt(settled, len(states)), *claims.doubts)))
+    doubts = (own_parameters_doubt(settled, len(states)), *discovery.claims.doubts)
+    return replace(discovery, claims=replace(discovery.claims, doubts=doubts))
 
 
 def _examined(snapshots: Snapshots) -> tuple[Snapshots, tuple[Doubt, ...]]:

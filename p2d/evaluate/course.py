@@ -90,9 +90,10 @@ class Course:
         """Its row of the rollout's table."""
         mean, largest, decorrelated = self.ratio_mean, self.ratio_largest, self.decorrelation_time
         blown_up = self.blown_up is not None
+        end = "" if largest is None else f"{largest:.2f}"
         return [
             "" if mean is None else f"{mean:.2f}",
-            f"blown up by {clock.number(self.blown_up)}" if self.blown_up is not None else "" if largest is None else f"{largest:.2f}",
+            end if self.blown_up is None else f"blown up by {clock.number(self.blown_up)}",
             "" if decorrelated is None else clock.number(decorrelated),
             f"{self.cosine[-1]:.4f}" if self.cosine and not blown_up else "",
             f"{self.step * (clock.step or 1):.2g}" if self.step else "",
@@ -134,7 +135,7 @@ class Rollout(Stored):
     courses: dict[str, Course]
     starts: tuple[int, ...] = ()
     inputs: Json = field(default_factory=dict)
-    clock: Clock = Clock()
+    clock: Clock = field(default_factory=Clock)
 
     def __str__(self) -> str:
         head = (self.clock.text(self.times[-1]), "distance", "largest", "decorrelated", "cosine", "step")

@@ -106,7 +106,8 @@ def _discover_each(config: DiscoverConfig, source: Source, dataset: Dataset, fil
     if not len(dataset.living):
         raise UserError(f"{dataset.folder} has no living snapshot: all are uniform")
     with stage(track, "discover", file, {**config.to_dict(), **source.to_dict()}) as child:
-        system, here = Known(load_system(config.library), library), replace(dataset, folder=shared_folder(dataset.folder))
+        system = Known(load_system(config.library), library)
+        here = replace(dataset, folder=shared_folder(dataset.folder))
         mapper = choose_mapper(source.workers, file.parent)
         with progress("discover", len(dataset.living), "snapshots") as advance:
 

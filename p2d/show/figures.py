@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import matplotlib
@@ -254,7 +254,7 @@ class Film:
     frames: dict[str, np.ndarray]
     view: View
     title: str
-    clock: Clock = Clock()
+    clock: Clock = field(default_factory=Clock)
 
     def limits(self, s: int) -> Limits:
         """Of the values of a species."""
