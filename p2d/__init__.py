@@ -23,6 +23,7 @@ _HOMES = {
     "System": "p2d.systems.system",
     "UserError": "p2d.errors",
     "discover": "p2d.api",
+    "export": "p2d.api",
     "import_files": "p2d.api",
     "open_dataset": "p2d.snapshots.store",
     "simulate": "p2d.api",

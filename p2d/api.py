@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from p2d.config import DiscoverConfig, ImportConfig, SimulateConfig
+from p2d.config.exporting import To
 from p2d.config.learn import Extra
 from p2d.discovery.discover import discover_equation
 from p2d.discovery.result import Discovery
-from p2d.errors import UserError
+from p2d.errors import UserError, refuse_unknown
 from p2d.fields import MOST_SPECIES, Edge, Grid, Mask, Operator, Species
-from p2d.places import Remote
+from p2d.places import Remote, place
 from p2d.runs import DATA
+from p2d.snapshots.exporting import Exported, export_dataset, made_before
 from p2d.snapshots.importing import import_here
 from p2d.snapshots.passes import SPECIES, InMemory, Snapshots
 from p2d.snapshots.simulated import alive, simulate_here
@@ -62,6 +64,25 @@ def import_files(*sources: str | Path, out: str | Path = "runs", **settings: Any
     }
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
     return import_here(ImportConfig(tuple(map(str, sources)), **given), out)
+
+
+def export(dataset: Dataset | str | Path, where: str | Path, to: To = "npz") -> Exported:
+    """Write a dataset in a format of other programs, as `p2d export` does.
+
+    Args:
+        dataset: or its folder.
+        where: a file or a folder that is not there yet.
+        to: 'well' (HDF5 as The Well has it), 'npz', 'png', 'tiff' or 'zarr'.
+
+    Returns:
+        What was written, which prints as a text.
+
+    Raises:
+        UserError: another format, one that cannot hold the dataset, or something is there already.
+    """
+    refuse_unknown("format", to, get_args(To))
+    opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
+    return made_before(opened, to, place(where)) or export_dataset(opened, to, place(where))
 
 
 def discover(

@@ -129,7 +129,7 @@ class Command:
         return DatasetName in (*kinds, *inner)
 
 
-def stage(name: str, following: str, *fields: Field, function: str = "") -> Command:
+def stage(name: str, following: str, *fields: Field, function: str = "", place: type[Place] = Common) -> Command:
     """The row of a stage: a function of p2d.pipeline is called with its fields.
 
     Its config's docstring says what it does.
@@ -137,6 +137,7 @@ def stage(name: str, following: str, *fields: Field, function: str = "") -> Comm
     Args:
         following: the command to run next, with places for what was `given` and `made` (an Outcome).
         function: its name, where it is not the stage's.
+        place: its options beside those of the fields; with Common, it is tracked.
     """
 
     function = function or name.replace("-", "_")
@@ -146,18 +147,19 @@ def stage(name: str, following: str, *fields: Field, function: str = "") -> Comm
 
         settings = {key: getattr(given, key) for key, *_ in fields}
         common = given.common
-        made = getattr(pipeline, function)(**settings, out=common.folder, track=common.tracker())
+        tracked = {"track": common.tracker()} if isinstance(common, Common) else {}
+        made = getattr(pipeline, function)(**settings, out=common.folder, **tracked)
         if common.json:
             print(json.dumps(made.facts))
             return
         if made.result is not None:
             print(made.result)
         done = f"made {made.where} in {made.seconds:.0f} s" if made.made else f"nothing to do, {made.where} is there"
-        place = "" if common.out == "runs" else f" -o {common.out}"
-        print(f"{made.stage}: {done}\nnext: {following.format(given=given, made=made)}{place}")
+        out = "" if common.out == "runs" else f" -o {common.out}"
+        print(f"{made.stage}: {done}\nnext: {following.format(given=given, made=made)}{out}")
 
     says = next(str(kind.__doc__) for key, kind, *_ in fields if key == "config")
-    return Command(name, says, (*fields, ("common", Common)), perform, function)
+    return Command(name, says, (*fields, ("common", place)), perform, function)
 
 
 def benchmark(name: str, config: type, place: type[Screen] = Place) -> Command:

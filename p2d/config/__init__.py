@@ -1,6 +1,7 @@
 """The settings of every stage: one frozen dataclass each, checked on construction, to and from JSON."""
 
 from p2d.config.base import Config, DatasetName, of_each, option, refuse_other_settings, settings_hash
+from p2d.config.exporting import ExportConfig
 from p2d.config.generate import DenoiseConfig, SampleConfig
 from p2d.config.importing import ImportConfig
 from p2d.config.learn import (
@@ -28,6 +29,7 @@ __all__ = [
     "DenoiseConfig",
     "DiscoverConfig",
     "EvaluateConfig",
+    "ExportConfig",
     "FlowConfig",
     "FlowSource",
     "ImportConfig",

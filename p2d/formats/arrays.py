@@ -1,4 +1,4 @@
-"""Arrays of NumPy and MATLAB: .npy and .npz read in place by offset, whatever the order of their axes."""
+"""Arrays of NumPy: .npy and .npz read in place by offset, whatever the order of their axes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ import numpy as np
 
 from p2d.errors import UserError, one_line
 from p2d.fields import MOST_SPECIES
+from p2d.formats.array_stack import stack_arrays
 from p2d.formats.containers import Container
-from p2d.formats.hdf5 import HDF5_MARK, open_hdf5
-from p2d.formats.sources import BOMB_BYTES, BOMB_RATIO, Index, Source, refuse_type, stack_arrays
+from p2d.formats.own import KEY, MOST_BYTES
+from p2d.formats.sources import BOMB_BYTES, BOMB_RATIO, Index, Source, refuse_type
 from p2d.formats.stack import Asked, Stack
 
 BLOCK_BYTES = 2**24  # read at once
@@ -26,7 +27,6 @@ SKIP_BYTES = 2**15  # what is not wanted is read as well where it is less than t
 MOST_HEADER_BYTES = 10_000  # numpy's own limit
 MOST_UNPACKED_BYTES = 2**36
 MOST_MEMBERS = 10_000
-MOST_MATLAB_BYTES = 2**29  # of an array that is read whole
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def read_strided(
     if fortran:
         return read_strided(file, offset, dtype, shape[::-1], index[::-1], False).T
     if not shape:
-        shape, index = (1,), (slice(None),)
+        return read_strided(file, offset, dtype, (1,), (slice(None),), False).reshape(())
     takes = [range(*part.indices(size)) for part, size in zip(index, shape, strict=True)]
     strides = [math.prod(shape[n + 1 :]) * dtype.itemsize for n in range(len(shape))]
     values = np.empty([len(take) for take in takes], dtype.newbyteorder("="))
@@ -186,7 +186,17 @@ def refuse_length(where: str, shape: tuple[int, ...], dtype: np.dtype, length: i
 
 def open_npz(files: list[Path], asked: Asked) -> list[Stack]:
     """Each .npz as a stack."""
-    return [Container(str(path), _members(path)).stack(asked) for path in files]
+    return [Container(str(path), _members(path), own=_own_text(path)).stack(asked) for path in files]
+
+
+def _own_text(path: Path) -> str:
+    """What p2d noted of an array that it exported; '' where nothing."""
+    with zipfile.ZipFile(path) as archive:
+        name = f"{KEY}.npy"
+        if name not in archive.namelist() or archive.getinfo(name).file_size > 4 * MOST_BYTES:
+            return ""
+        with archive.open(name) as file:
+            return str(np.lib.format.read_array(file, allow_pickle=False))
 
 
 def _members(path: Path) -> dict[str, Source]:
@@ -238,69 +248,3 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, size: i
     if begin + info.file_size > size:
         raise UserError(f"{where} is cut: its values end behind the file")
     return NpySource(str(path), size, name, shape, dtype.str, (), None, begin + offset, fortran)
-
-
-@dataclass(frozen=True)
-class MatlabSource(Source):
-    """An array of a MATLAB file before version 7.3, which is read whole."""
-
-    def values(self, index: Index) -> np.ndarray:
-        """See Source."""
-        return _matlab(self.path, self.size, self.name)[index]
-
-
-@lru_cache(maxsize=MOST_SPECIES)
-def _matlab(path: str, size: int, name: str) -> np.ndarray:
-    from scipy.io import loadmat
-
-    return np.asarray(loadmat(path, variable_names=[name], appendmat=False, mat_dtype=True)[name])
-
-
-# Of MATLAB's classes those that hold numbers; cells, structures, objects and functions are left alone.
-MATLAB_TYPES = {"double": "f8", "single": "f4", "logical": "u1"} | {
-    f"{sign}int{bits}": f"{sign or 'i'}{bits // 8}" for sign in ("", "u") for bits in (8, 16, 32, 64)
-}
-
-
-def open_mat(files: list[Path], asked: Asked) -> list[Stack]:
-    """Each .mat as a stack; those of version 7.3 are HDF5."""
-    return [
-        stack for path in files for stack in (open_hdf5([path], asked) if _is_hdf5(path) else _open_mat(path, asked))
-    ]
-
-
-def _is_hdf5(path: Path) -> bool:
-    with path.open("rb") as file:
-        return HDF5_MARK in file.read(1024)
-
-
-def _open_mat(path: Path, asked: Asked) -> list[Stack]:
-    from scipy.io import whosmat
-
-    size = path.stat().st_size
-    try:
-        variables = whosmat(str(path), appendmat=False)
-    except Exception as error:  # a damaged file shows up as any error
-        raise UserError(f"cannot read {path}: {one_line(error)}; is the file whole?") from error
-    arrays: dict[str, Source] = {}
-    for name, shape, kind in variables:
-        if kind not in MATLAB_TYPES:
-            continue
-        dtype = np.dtype(MATLAB_TYPES[kind])
-        claimed = math.prod(shape) * dtype.itemsize
-        if min(shape, default=0) < 0 or claimed > MOST_MATLAB_BYTES or claimed > max(BOMB_RATIO * size, 2**20):
-            raise UserError(
-                f"{path}: {name} claims the shape {' x '.join(map(str, shape))}, {claimed} bytes in a file of {size}; "
-                f"up to {MOST_MATLAB_BYTES} are read: store it with -v7.3, or as .npy"
-            )
-        arrays[name] = MatlabSource(str(path), size, name, tuple(map(int, shape)), dtype.str)
-    container = Container(str(path), arrays)
-    for source in container.choose(asked):
-        _refuse_other(source)
-    return [container.stack(asked)]
-
-
-def _refuse_other(source: Source) -> None:
-    """Refuse an array that is not as its file lists it: complex values show up only when it is read."""
-    values = source.get((slice(None),) * len(source.shape))
-    refuse_type(values.dtype, source.where)

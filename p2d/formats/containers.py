@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from p2d.errors import UserError, nearest
+from p2d.formats.array_stack import ArrayStack, stack_arrays
 from p2d.formats.axes import LETTER_OF
-from p2d.formats.sources import ArrayStack, Source, is_numeric, stack_arrays
+from p2d.formats.own import about_own, read_own
+from p2d.formats.sources import Source, is_numeric
 from p2d.formats.stack import About, Asked
 
 MOST_NAMES = 12  # listed for the user
@@ -39,15 +41,19 @@ class Container:
         arrays: by name.
         units: of arrays that have one.
         about: what the file itself says.
+        own: the text that p2d wrote into it, see own.py; '' in files of others.
     """
 
     where: str
     arrays: dict[str, Source]
     units: dict[str, str] = field(default_factory=dict)
     about: About = field(default_factory=About)
+    own: str = ""
 
     def stack(self, asked: Asked) -> ArrayStack:
         """The stack of the arrays that are asked for, or of the only ones that can be meant."""
+        if self.own and not asked.arrays:
+            return self._exported(asked)
         chosen = self.choose(asked)
         coordinates = self.coordinates()
         chosen = [_with_names(source, coordinates) for source in chosen]
@@ -56,6 +62,24 @@ class Container:
         about = replace(self.about, species=self.about.species or names, conditions=conditions)
         stack = with_coordinates(stack_arrays(chosen, asked, about), coordinates)
         return self._with_conditions(stack)
+
+    def _exported(self, asked: Asked) -> ArrayStack:
+        """The stack of arrays that p2d exported.
+
+        Raises:
+            UserError: arrays that are not there, or do not belong together.
+        """
+        about = about_own(read_own(self.own, self.where), self.about, self.where)
+        if not self.arrays.keys() >= {"states", "runs", "times"}:
+            raise UserError(f"{self.where} lacks states, runs or times, which p2d exports together{self._listed()}")
+        stack = stack_arrays([self.arrays["states"]], replace(asked, axes="NCHW"), about)
+        runs, times = (_all_of(self.arrays[name]).reshape(-1) for name in ("runs", "times"))
+        (taken,) = stack.picked
+        if not len(runs) == len(times) == self.arrays["states"].shape[0]:
+            raise UserError(f"{self.where} holds {len(runs)} runs and {len(times)} times for other states")
+        own = np.unique(runs[taken], return_inverse=True)[1].astype(np.int64)
+        known = np.isfinite(times).any()
+        return replace(stack, runs=own, times=times[taken].astype(float) if known else None)
 
     def choose(self, asked: Asked) -> list[Source]:
         """The arrays that are the species.

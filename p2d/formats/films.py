@@ -27,7 +27,6 @@ CONTAINERS = {
     ".webm": "matroska",
     ".gif": "gif",
 }
-SUFFIXES = tuple(CONTAINERS)
 EXACT = (
     "rawvideo",
     "ffv1",

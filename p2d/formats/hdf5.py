@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,12 @@ HDF5_MARK = b"\x89HDF\r\n\x1a\n"
 MOST_ARRAYS = 10_000
 NO_COORDINATE = b"This is a netCDF dimension but not a netCDF variable"
 MATLAB_NUMBERS = {"double", "single", "logical"} | {f"{s}int{bits}" for s in ("", "u") for bits in (8, 16, 32, 64)}
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a file is HDF5, as newer ones of netCDF and MATLAB are; something else may stand before it."""
+    with path.open("rb") as file:
+        return HDF5_MARK in file.read(1024)
 
 
 @contextmanager
@@ -141,9 +148,7 @@ class Netcdf3Source(Source):
 
     def values(self, index: Index) -> np.ndarray:
         """See Source."""
-        from scipy.io import netcdf_file
-
-        with netcdf_file(self.path, "r", mmap=True) as file:
+        with _netcdf3(self.path) as file:
             return np.array(file.variables[self.name].data[index])  # a copy: the map is closed
 
 
@@ -151,20 +156,24 @@ def open_netcdf(files: list[Path], asked: Asked) -> list[Stack]:
     """Each netCDF file as a stack: version 4 is HDF5."""
     stacks: list[Stack] = []
     for path in files:
-        with path.open("rb") as file:
-            is_hdf5 = HDF5_MARK in file.read(1024)
-        stacks += open_hdf5([path], asked) if is_hdf5 else [_netcdf3(path).stack(asked)]
+        stacks += open_hdf5([path], asked) if is_hdf5(path) else [_container3(path).stack(asked)]
     return stacks
 
 
-def _netcdf3(path: Path) -> Container:
+def _netcdf3(path: str) -> Any:
+    """A netCDF 3 file, mapped: no more is read than is looked at."""
     from scipy.io import netcdf_file
 
+    warnings.filterwarnings("ignore", "Cannot close a netcdf_file")  # of a damaged one
+    return netcdf_file(path, "r", mmap=True)
+
+
+def _container3(path: Path) -> Container:
     size = path.stat().st_size
     arrays: dict[str, Source] = {}
     units: dict[str, str] = {}
     try:
-        with netcdf_file(str(path), "r", mmap=True) as file:
+        with _netcdf3(str(path)) as file:
             for name, variable in file.variables.items():
                 dtype, attributes = variable.data.dtype, variable._attributes
                 packing = Packing.of(attributes, dtype)

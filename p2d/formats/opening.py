@@ -6,16 +6,23 @@ import glob
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
 from p2d.errors import UserError, nearest, one_line
-from p2d.formats.arrays import open_mat, open_npy, open_npz
+from p2d.formats.array_stack import join_species
+from p2d.formats.arrays import open_npy, open_npz
+from p2d.formats.films import open_films
 from p2d.formats.hdf5 import open_hdf5, open_netcdf
+from p2d.formats.matlab import open_mat
 from p2d.formats.parquets import open_parquet
+from p2d.formats.pictures import open_pictures
 from p2d.formats.stack import Asked, Stack
 from p2d.formats.tables import open_text
+from p2d.formats.tiff import SUFFIXES as TIFF
+from p2d.formats.tiff import open_tiff
 from p2d.formats.vtk import open_vti
 from p2d.formats.zarrs import open_zarr
 
@@ -69,6 +76,15 @@ KINDS: dict[str, Kind] = {
     ".vti": Kind(open_vti, ("",)),
     **dict.fromkeys((".csv", ".tsv", ".txt", ".dat"), Kind(open_text, ("",), sidecar=True)),
     **dict.fromkeys((".nc", ".nc4", ".cdf", ".netcdf"), Kind(open_netcdf, ("HDF5", "netCDF 3"))),
+    ".png": Kind(open_pictures, ("a PNG picture",)),
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe"), Kind(open_pictures, ("a JPEG picture",))),
+    ".bmp": Kind(open_pictures, ("a BMP picture",)),
+    **dict.fromkeys(TIFF, Kind(open_tiff, ("a TIFF picture",))),
+    **dict.fromkeys((".mp4", ".m4v"), Kind(open_films, ("an MP4 film",))),
+    ".mov": Kind(open_films, ("an MP4 film", "")),
+    ".avi": Kind(open_films, ("an AVI film",)),
+    **dict.fromkeys((".mkv", ".webm"), Kind(open_films, ("a Matroska film",))),
+    ".gif": Kind(open_films, ("a GIF",)),
 }
 
 
@@ -85,6 +101,12 @@ def open_stacks(sources: Sequence[str | Path], asked: Asked) -> list[Stack]:
     files = [path for source in sources for path in files_of(source)]
     if not files:
         raise UserError("no file is named: give files, folders or globs, such as plates/*.tif")
+    stacks = _species_each(files, asked) or _opened(files, asked)
+    refuse_mixed(stacks)
+    return stacks
+
+
+def _opened(files: list[Path], asked: Asked) -> list[Stack]:
     stacks: list[Stack] = []
     for suffix, some in groupby(files, suffix_of):
         kind, paths = KINDS[suffix], list(some)
@@ -97,8 +119,23 @@ def open_stacks(sources: Sequence[str | Path], asked: Asked) -> list[Stack]:
             raise UserError(f'reading {paths[0]} needs {name}, which is missing: pip install "p2d[data]"') from error
         except OSError as error:
             raise UserError(f"cannot read {error.filename or paths[0]}: {error.strerror or one_line(error)}") from error
-    refuse_mixed(stacks)
     return stacks
+
+
+def _species_each(files: list[Path], asked: Asked) -> list[Stack]:
+    """The one stack of as many files as species, each of which holds one of them; none where they do not.
+
+    That is so where they are called as species are, or where they make no sense otherwise.
+    """
+    if not len(files) == len(asked.species) > 1:
+        return []
+    if [path.name.partition(".")[0] for path in files] != list(asked.species):
+        with suppress(UserError):
+            return _opened(files, asked)
+    with suppress(UserError):
+        parts = [_opened([f], replace(asked, species=(name,))) for f, name in zip(files, asked.species, strict=True)]
+        return [join_species([part for some in parts for part in some])] if len(parts) == len(files) else []
+    return []
 
 
 def natural(text: str) -> list[tuple[int, int, str]]:
@@ -219,7 +256,7 @@ def refuse_content(path: Path, suffix: str) -> None:
 
 def refuse_mixed(stacks: Sequence[Stack]) -> None:
     """Refuse stacks of different sizes or species: all of a dataset are alike."""
-    for what, key in (("sizes", _size_text), ("species", lambda s: " ".join(s.about.species))):
+    for what, key in (("sizes", _size_text), ("species", _species_text), ("spacings", _spacing_text)):
         example = {key(stack): stack.files[0] for stack in reversed(stacks)}
         counts = Counter(dict.fromkeys(example, 0))
         for stack in stacks:
@@ -227,6 +264,14 @@ def refuse_mixed(stacks: Sequence[Stack]) -> None:
         if len(example) > 1:
             some = "; ".join(f"{text} ({count}, such as {example[text]})" for text, count in counts.most_common(5))
             raise UserError(f"the files are of {len(example)} {what}: {some}; import those of one alone")
+
+
+def _species_text(stack: Stack) -> str:
+    return " ".join(stack.about.species)
+
+
+def _spacing_text(stack: Stack) -> str:
+    return f"{stack.about.spacing:.6g} {stack.about.unit}".strip() if stack.about.spacing else "none known"
 
 
 def _size_text(stack: Stack) -> str:

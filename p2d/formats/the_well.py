@@ -15,8 +15,10 @@ import numpy as np
 
 from p2d.errors import UserError, refuse_unknown
 from p2d.fields import MOST_SPECIES, Edge
+from p2d.formats.array_stack import ArrayStack, chosen, stack_arrays
 from p2d.formats.containers import MOST_COORDINATES, Container, Coordinate, own_name, spacing_of
-from p2d.formats.sources import ArrayStack, Source, chosen, is_numeric, stack_arrays
+from p2d.formats.own import KEY, about_own, read_own
+from p2d.formats.sources import Source, is_numeric
 from p2d.formats.stack import About, Asked, Stack
 
 AXES = {1: "W", 2: "HW"}
@@ -54,6 +56,9 @@ def open_well(file: Any, container: Container, asked: Asked) -> list[Stack]:
     edges, at_edges = _edges(file, dimensions)
     species = tuple(GRAY_SCOTT[n] if set(names) == set(GRAY_SCOTT) else n for n in names)
     about = About(species, spacing, unit, edges, notes=(*notes, *uneven, *at_edges))
+    exported = read_own(_text(file.attrs[KEY]), container.where) if KEY in file.attrs else {}
+    if exported:
+        about = about_own(exported, replace(about, notes=()), container.where)
     own = replace(asked, axes=letters, arrays=())
     constants, of_run = _scalars(file, letters)
     runs = chosen(asked.trajectories, sources[0].shape[0], "--trajectories") if "R" in letters else None
@@ -61,7 +66,7 @@ def open_well(file: Any, container: Container, asked: Asked) -> list[Stack]:
     for values, some in _alike(of_run, runs):
         one = replace(own, trajectories=some or own.trajectories)
         stack = stack_arrays(sources, one, replace(about, conditions=constants | values))
-        stacks.append(_timed(stack, file))
+        stacks.append(_timed(stack, file) if exported.get("has_times", True) else stack)
     return stacks
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from p2d.errors import UserError
+from p2d.errors import UNREADABLE, UserError, one_line
 from p2d.fields import MOST_SPECIES
 from p2d.formats.colours import Picker, choose_channels
 from p2d.formats.naming import naming_note, runs_of
+from p2d.formats.own import about_own, read_own
 from p2d.formats.reading import optional, reading
 from p2d.formats.stack import About, Asked, Stack
 from p2d.formats.tiff_facts import TiffFacts, facts_of
@@ -162,6 +163,7 @@ def _open(file: Path, asked: Asked) -> tuple[Pages, set[Path]]:
         others = {Path(page.parent.filehandle.path).resolve() for s in tiff.series for page in s.pages if page}
     dtype = picker.dtype(layout.dtype) if picker else layout.dtype
     runs, frames = layout.runs_and_frames()
+    times = frames * (facts.interval or 1.0) if frames is not None else None
     notes = (*facts.notes, *(picker.notes if picker else ()))
     if frames is not None and not facts.interval:
         notes = (*notes, "the time between frames is not told: times are numbers of frames")
@@ -179,13 +181,33 @@ def _open(file: Path, asked: Asked) -> tuple[Pages, set[Path]]:
         dtype=dtype,
         about=about,
         runs=runs,
-        times=frames * (facts.interval or 1.0) if frames is not None else None,
+        times=times,
         places=(uri(file),),
         layout=layout,
         channels=channels,
         picker=picker,
     )
-    return stack, others
+    return _exported(stack, facts.own, str(file)) if facts.own else stack, others
+
+
+def _exported(stack: Pages, texts: tuple[str, ...], file: str) -> Pages:
+    """A stack with what p2d noted when it exported these snapshots.
+
+    Raises:
+        UserError: it is damaged, or of other snapshots.
+    """
+    noted = [read_own(text, file) for text in texts]
+    try:
+        runs = [int(run) for one in noted for run in one["runs"]]
+        times = [math.nan if time is None else float(time) for one in noted for time in one["times"]]
+    except UNREADABLE as error:
+        raise UserError(f"{file}: what p2d noted there is damaged ({one_line(error)}); export it again") from error
+    if not len(runs) == len(times) == stack.count:
+        raise UserError(f"{file} holds {stack.count} snapshots, and p2d noted {len(runs)} there; export it again")
+    about = about_own(noted[0], replace(stack.about, notes=()), file)
+    own = np.unique(runs, return_inverse=True)[1].astype(np.int64)
+    known = np.isfinite(times).any()
+    return replace(stack, about=about, runs=own, times=np.array(times) if known else None)
 
 
 def _layout(tiff: Any, asked: Asked, file: str) -> Layout:

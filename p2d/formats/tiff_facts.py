@@ -8,6 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from p2d.errors import UserError
+from p2d.formats.own import KEY
 
 MICRONS = ("µm", "μm", "um", "micron", "microns", "micrometer", r"\u00B5m")
 INCH, CENTIMETER = 2, 3  # ResolutionUnit
@@ -30,6 +31,7 @@ class TiffFacts:
         names: of channels.
         interval, time_unit: from frame to frame.
         notes: for the user.
+        own: the texts that p2d wrote into it, one for each image, see own.py.
     """
 
     spacing: float = 0.0
@@ -38,6 +40,7 @@ class TiffFacts:
     interval: float = 0.0
     time_unit: str = ""
     notes: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
 
 
 def facts_of(tiff: Any) -> TiffFacts:
@@ -66,14 +69,16 @@ def texts_of(element: ElementTree.Element, name: str) -> list[ElementTree.Elemen
 
 
 def _ome(text: str) -> TiffFacts:
-    pixels = texts_of(ome_tree(text), "Pixels")[0]
+    tree = ome_tree(text)
+    own = tuple(entry.text or "" for entry in texts_of(tree, "M") if entry.get("K") == KEY)
+    pixels = texts_of(tree, "Pixels")[0]
     sizes = [_number(pixels.get(f"PhysicalSize{axis}")) for axis in "XY"]
     units = [_unit(pixels.get(f"PhysicalSize{axis}Unit", "um")) for axis in "XY"]
     names = tuple(channel.get("Name", "") for channel in texts_of(pixels, "Channel"))
     interval = _number(pixels.get("TimeIncrement"))
     time_unit = pixels.get("TimeIncrementUnit", "s") if interval else ""
     spacing, unit, notes = _square(sizes, units)
-    return TiffFacts(spacing, unit, names if all(names) else (), interval, time_unit, notes)
+    return TiffFacts(spacing, unit, names if all(names) else (), interval, time_unit, notes, own)
 
 
 def _imagej(metadata: dict[str, Any], sizes: list[float]) -> TiffFacts:

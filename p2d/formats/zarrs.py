@@ -14,6 +14,7 @@ import numpy as np
 
 from p2d.errors import UserError, one_line
 from p2d.formats.containers import Container, scalar_attributes
+from p2d.formats.own import KEY
 from p2d.formats.sources import BOMB_BYTES, BOMB_RATIO, MOST_SNAPSHOT_BYTES, Index, Packing, Source, is_numeric
 from p2d.formats.stack import About, Asked, Stack
 
@@ -75,11 +76,12 @@ def _container(path: Path) -> Container:
                         f"{array.fill_value} there"
                     )
         conditions = scalar_attributes(dict(root.attrs))
+        own = str(root.attrs.get(KEY, ""))
     except (UserError, ImportError):
         raise
     except Exception as error:  # a damaged store shows up as any error
         raise UserError(f"cannot read {path}: {one_line(error)}; is it whole?") from error
-    return Container(str(path), arrays, units, About(conditions=conditions, notes=tuple(notes)))
+    return Container(str(path), arrays, units, About(conditions=conditions, notes=tuple(notes)), own)
 
 
 def _source(array: Any, name: str, path: Path, size: int) -> ZarrSource:

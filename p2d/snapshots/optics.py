@@ -14,10 +14,11 @@ from p2d.fields import Edge, Grid
 
 RUNS, BY_CHANCE = 6, 1e-4  # fewest runs that it is told from; how often edges that join may seem not to
 APART = 1.25  # times the differences between neighbours elsewhere
-# Third differences across edges over the largest elsewhere. Of 1 to 32 snapshots of seven Gray-Scott patterns edges that
-# join had at most 1.5; windows cut from larger fields had 2.2 and more but where nothing was at the edge of the only
-# one, so there must be as much near edges as this share of what there is elsewhere.
+# Third differences across edges over the largest elsewhere. Of 1 to 32 snapshots of seven Gray-Scott patterns those
+# that join had at most 1.5; windows cut from larger fields had 2.2 and more but where nothing was at the edge of the
+# only one. So there must be as much near edges as this share of what there is elsewhere, and no background.
 JOINED, QUIET = 1.8, 0.25
+ALIKE, MOSTLY, ELSEWHERE = 0.01, 0.5, 0.8  # share of the range, of an edge's cells, and of that share in all cells
 # Beside differences of neighbours (root mean square), those of a last row from the first that it repeats, where edges
 # that join have 1; and how much a row varies, at least, that is not held at a value.
 REPEATED, VARIES = 1e-3, 0.1
@@ -34,13 +35,13 @@ def measure_seams(states: np.ndarray, grid: Grid, runs: np.ndarray) -> tuple[flo
     Returns:
         Their ratio from row to row and from column to column; 1 unless it is more than chance makes of edges that join.
     """
-    from scipy.stats import t as student  # on use: the command line must start without it
+    from scipy.special import stdtrit  # on use: the command line must start without it
 
     _, run = np.unique(runs, return_inverse=True)
     ratios = [1.0, 1.0]
     if run.max() + 1 < RUNS or grid.mask is not None:
         return ratios[0], ratios[1]
-    bound = student.isf(BY_CHANCE / 2 / states.shape[1], run.max())
+    bound = -stdtrit(run.max(), BY_CHANCE / 2 / states.shape[1])
     for axis in (axis for axis in (0, 1) if grid.edges[axis] == "periodic" and grid.shape[axis] > 2):
         across = np.abs(np.take(states, 0, axis - 2) - np.take(states, -1, axis - 2)).mean(axis=-1)
         within = np.abs(np.diff(states, axis=axis - 2)).mean(axis=(-2, -1))
@@ -78,9 +79,21 @@ def choose_edges(states: np.ndarray, grid: Grid) -> tuple[Edge, Edge]:
         length = x.shape[-1]
         windows = [_seam(x[..., start : start + length // 2])[0] for start in (0, length // 4, length // 2)]
         seam, beside = _seam(x)
-        if seam < JOINED < np.median(windows) and beside > QUIET:
+        if seam < JOINED < np.median(windows) and beside > QUIET and not any(map(_has_frame, np.moveaxis(x, 1, 0))):
             edges[axis] = "periodic"
-    return edges[0], edges[1]
+    rows, columns = (edges[1 - axis] if grid.shape[axis] == 1 else edges[axis] for axis in (0, 1))
+    return rows, columns
+
+
+def _has_frame(x: np.ndarray) -> bool:
+    """Whether an end of the last axis of values [N, ..., L] is mostly of one value that is rarer elsewhere."""
+    width = ALIKE * (x.max() - x.min())
+    for end in (x[..., 0], x[..., -1]):
+        value = np.median(end)
+        share = (np.abs(end - value) <= width).mean()
+        if share > MOSTLY and (np.abs(x - value) <= width).mean() < ELSEWHERE * share:
+            return True
+    return False
 
 
 def _seam(x: np.ndarray) -> tuple[float, float]:

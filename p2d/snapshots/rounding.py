@@ -151,7 +151,7 @@ def block_edges(states: np.ndarray, grid: Grid, runs: np.ndarray | None = None) 
         The largest deviation beside its error over what chance leaves in 1 of 10,000 ensembles (above 1: blocks), the
         axis (0: rows) and the place modulo 8 after which a block begins.
     """
-    from scipy.stats import t as student  # on use: the command line must start without it
+    from scipy.special import stdtrit  # on use: the command line must start without it
 
     runs = np.arange(len(states)) if runs is None else runs
     _, run = np.unique(runs, return_inverse=True)
@@ -167,7 +167,7 @@ def block_edges(states: np.ndarray, grid: Grid, runs: np.ndarray | None = None) 
         z = _scores(means.mean(axis=1))
         # The edges of blocks are in all of them; what walls do to a pattern is beside the walls.
         z = np.where(np.median(means.mean(axis=3), axis=1) > means.mean(axis=(1, 3)) / 2, z, 0.0)
-        bound = student.isf(BY_CHANCE / (z.size * len(axes)), len(size) - 1)
+        bound = -stdtrit(len(size) - 1, BY_CHANCE / (z.size * len(axes)))
         best = int(np.argmax(z))
         largest = max(largest, (float(z.flat[best] / bound), axis, (best % BLOCK + NEAR + 2) % BLOCK))
     return largest

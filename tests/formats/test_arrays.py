@@ -1,7 +1,7 @@
 """Arrays are read in place: the values that numpy wrote, in memory as much as is asked for."""
 
-import pickle
 import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -9,15 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2d.errors import UserError
-from p2d.formats.opening import open_stacks
-from p2d.formats.stack import Asked
+
+from .helpers import mutated, opened, refused, same_or_refused
 
 LETTERS = {"N": 5, "C": 2, "H": 9, "W": 11, "R": 3, "T": 4}
-
-
-def opened(path, **asked):
-    (stack,) = open_stacks([path], Asked(**asked))
-    return pickle.loads(pickle.dumps(stack))
 
 
 def canonical(array, axes):
@@ -135,3 +130,58 @@ def test_a_large_file_is_read_in_bounded_memory(tmp_path, axes, shape):
     tracemalloc.stop()
     assert values.shape == (16, 1, 128, 128)
     assert values[0, 0, *((0, 0) if axes == "NHW" else (64, 0))] == 7 and values.sum() == 7
+
+
+U, V = np.random.default_rng(0).random((2, 30, 12, 12)).astype(np.float32)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_npz_stored_and_compressed(tmp_path, save):
+    save(tmp_path / "a.npz", U=U, V=np.asfortranarray(V), F=0.03, a=np.arange(30), note=np.array({}, dtype=object))
+    stack = opened(tmp_path / "a.npz")
+    expected = np.stack([U, V], 1)
+    for first, last in ((20, 25), (3, 9), (0, 30)):  # forwards and back
+        np.testing.assert_array_equal(stack.read(first, last), expected[first:last])
+    assert stack.about.species == ("U", "V") and stack.about.conditions == {"F": 0.03}
+    assert "a differ from snapshot to snapshot" in stack.about.notes[0]
+    assert opened(tmp_path / "a.npz", trajectories="7").about.conditions == {"F": 0.03, "a": 7}
+    assert opened(tmp_path / "a.npz", arrays=("V",), species=("w",)).about.species == ("w",)
+    assert "did you mean 'V'" in refused(tmp_path / "a.npz", arrays=("VV",))
+    assert "must be of one shape" in refused(tmp_path / "a.npz", arrays=("U", "a"))
+
+
+def test_npz_takes_arrays_that_are_called_as_the_species(tmp_path):
+    np.savez(tmp_path / "a.npz", b=U, a=V, c=U)
+    stack = opened(tmp_path / "a.npz", species=("a", "b"))
+    np.testing.assert_array_equal(stack.read(0, 2), np.stack([V, U], 1)[:2])
+    told = refused(tmp_path / "a.npz")
+    assert "b (30 x 12 x 12 float32), a (30" in told and "such as --arrays b a" in told
+
+
+def test_npz_coordinates_give_axes_spacing_and_times(tmp_path):
+    np.savez(tmp_path / "a.npz", c=np.zeros((40, 25)), x=np.arange(40) * 0.5, t=np.arange(25) * 2.0)
+    stack = opened(tmp_path / "a.npz", times="5:")
+    assert (stack.letters, stack.count, stack.about.spacing) == ("WT", 20, 0.5) and stack.times[0] == 10
+
+
+def test_bombs_are_refused(tmp_path):
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("u.npy", "w") as member:
+        npy = {"descr": "<f4", "fortran_order": False, "shape": (300, 512, 512)}
+        np.lib.format.write_array_header_1_0(member, npy)
+        for _ in range(300):
+            member.write(bytes(2**20))
+    assert path.stat().st_size < 2**20 and "no measured values do" in refused(path)
+
+
+def test_cut_and_mutated_npz(tmp_path):
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "a.npz", u=U)
+        content = (tmp_path / "a.npz").read_bytes()
+        path = tmp_path / "b.npz"
+        path.write_bytes(content[:-100])
+        assert str(path) in refused(path) and "whole" in refused(path)
+        ends = content[:300] + content[-200:]
+        for n in range(40):
+            changed = mutated(ends, np.random.default_rng(n))
+            same_or_refused(path, changed[:300] + content[300:-200] + changed[300:])

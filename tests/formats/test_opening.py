@@ -96,3 +96,33 @@ def test_a_file_that_may_not_be_read(tmp_path):
 
 def test_stores_are_told_to_be_copied(tmp_path):
     assert "copy the files here" in refused("s3://bucket/a.npy")
+
+
+def test_files_of_one_species_each_are_joined(tmp_path):
+    rng = np.random.default_rng(0)
+    u, v = rng.random((2, 9, 12, 12)).astype(np.float32)
+    np.save(tmp_path / "u.npy", u), np.save(tmp_path / "w.npy", v.astype(float))
+    (stack,) = open_stacks([tmp_path / "u.npy", tmp_path / "w.npy"], Asked(species=("u", "v")))
+    stack = pickle.loads(pickle.dumps(stack))
+    np.testing.assert_array_equal(stack.read(2, 8), np.stack([u, v], 1)[2:8])
+    assert stack.about.species == ("u", "v") and len(stack.files) == 2 and stack.dtype == "float64"
+    np.save(tmp_path / "w.npy", v[:5])
+    assert "no axis holds the 2 species" in refused(tmp_path / "u.npy", tmp_path / "w.npy", species=("u", "v"))
+
+
+def test_two_files_of_two_species_are_not_joined(tmp_path):
+    for name in "ab":
+        save(tmp_path / f"{name}.npy", 9, 2, 12, 12)
+    assert [stack.count for stack in open_stacks([tmp_path], Asked(species=("u", "v")))] == [9, 9]
+
+
+@pytest.mark.parametrize("missing", ["h5py", "zarr"])
+def test_a_missing_package_is_named(tmp_path, monkeypatch, missing):
+    monkeypatch.setitem(__import__("sys").modules, missing, None)
+    path = tmp_path / {"h5py": "a.h5", "zarr": "a.zarr"}[missing]
+    if missing == "zarr":
+        path.mkdir()
+        (path / "zarr.json").write_text("{}")
+    else:
+        path.write_bytes(b"\x89HDF\r\n\x1a\n")
+    assert f'needs {missing}, which is missing: pip install "p2d[data]"' in refused(path)

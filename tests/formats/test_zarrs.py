@@ -38,6 +38,7 @@ def test_folders(tmp_path, version):
     assert about.conditions == {"F": 0.03} and stack.times[:3].tolist() == [0, 6, 12]
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_archives_and_single_arrays(tmp_path):
     with zarr.storage.ZipStore(tmp_path / "a.zarr.zip", mode="w") as store:
         write(None, 3, store)
