@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from p2d.errors import UserError
+from p2d.formats import py_pde
 from p2d.formats.containers import Container, own_name, scalar_attributes
 from p2d.formats.reading import optional, reading
 from p2d.formats.sources import BOMB_BYTES, BOMB_RATIO, MOST_SNAPSHOT_BYTES, Index, Packing, Source, is_numeric
@@ -87,7 +88,10 @@ def container_of(file: Any, path: Path) -> Container:
         return True if len(arrays) >= MOST_ARRAYS else None
 
     file.visititems(visit)
-    return Container(str(path), arrays, units, About(conditions=scalar_attributes(dict(file.attrs))))
+    about = About(conditions=scalar_attributes(dict(file.attrs)))
+    if py_pde.KEY in file.attrs:
+        about = py_pde.about_pde(_text(file.attrs[py_pde.KEY]), str(path))
+    return Container(str(path), arrays, units, about)
 
 
 def _holds_values(dataset: Any) -> bool:

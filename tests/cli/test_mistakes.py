@@ -17,7 +17,7 @@ MISTAKES = {
     "of a stage of run": ("run --flow.hiden 8", "(did you mean '--flow.hidden'?)"),
     "negated": ("train-score --no-augmen", "(did you mean '--no-augment'?)"),
     "as it was typed": ("train-score -p waves", "unknown option '-p' of p2d train-score\n"),
-    "not of this command": ("run -m waves", "unknown option '-m' of p2d run\n"),
+    "not of this command": ("simulate -m waves", "unknown option '-m' of p2d simulate\n"),
     "before a required one": ("sample --scor waves", "unknown option '--scor' of p2d sample (did you mean '--score'?)"),
     "of a benchmark": ("bench flow --seed 3", "unknown option '--seed' of p2d bench flow (did you mean '--seeds'?)"),
     "of no command": ("--vresion", "unknown option '--vresion' of p2d\n"),
