@@ -19,7 +19,7 @@ import numpy as np
 from p2d.errors import UserError, one_line
 from p2d.fields import MOST_SPECIES
 from p2d.formats.array_stack import stack_arrays
-from p2d.formats.containers import Container
+from p2d.formats.containers import Container, open_container
 from p2d.formats.own import KEY, MOST_BYTES
 from p2d.formats.reading import reading
 from p2d.formats.sources import BOMB_BYTES, BOMB_RATIO, Index, Source, refuse_type
@@ -216,7 +216,7 @@ def refuse_length(where: str, shape: tuple[int, ...], dtype: np.dtype, length: i
 
 def open_npz(files: list[Path], asked: Asked) -> list[Stack]:
     """Each .npz as a stack."""
-    return [Container(str(path), _members(path), own=_own_text(path)).stack(asked) for path in files]
+    return [open_container(Container(str(path), _members(path), own=_own_text(path)), asked) for path in files]
 
 
 def _own_text(path: Path) -> str:
