@@ -118,8 +118,6 @@ class ArrayStack(Stack):
         row = 0
         for box in boxes:
             part = self._arranged(source.get(self._index(box)))
-            if len(part) == len(values) and part.dtype == dtype:
-                return part
             values[row : row + len(part)] = part
             row += len(part)
         return values
