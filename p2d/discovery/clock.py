@@ -94,9 +94,10 @@ def measure_clock(snapshots: Snapshots, system: System, measure: Measure, operat
     frames = snapshots.states_of(looked_at)  # at once, as a shard holds many
     for pair, tau in zip(pairs, times, strict=True):
         states = measure.smooth(frames[np.searchsorted(looked_at, pair)].astype(np.float64))
-        velocity = system.rate(states, grid, operator)
+        own = snapshots.conditions.at(system, int(pair[0])) if snapshots.conditions else system
+        velocity = own.rate(states, grid, operator)
         nearby = TOUCHED / np.abs(scaling.velocity_to_training(velocity)[..., inside]).max()
-        ahead, behind = (system.rate(states + sign * nearby * velocity, grid, operator) for sign in (1, -1))
+        ahead, behind = (own.rate(states + sign * nearby * velocity, grid, operator) for sign in (1, -1))
         acceleration = (ahead - behind) / (2 * nearby)
         for found, values in (
             (changes, states[1] - states[0]),

@@ -15,16 +15,17 @@ import numpy as np
 
 from p2d.config import DiscoverConfig
 from p2d.discovery import clock, fit, observables
+from p2d.discovery.across import Across, turned_name
 from p2d.discovery.coordinates import expanded, ranged, standardised
 from p2d.discovery.diffusion import Stirred
 from p2d.discovery.evidence import Evidence
 from p2d.discovery.fit import Rates
 from p2d.discovery.judges import Judges
 from p2d.discovery.known import Known, named
-from p2d.discovery.library import FREE, choose_library, free_library
+from p2d.discovery.library import FREE, Library, choose_library, free_library
 from p2d.discovery.moments import CUT_OFF, SMOOTHING, Measure, Rows, extrapolate
 from p2d.discovery.observables import ENUMERATED, Products, Smooth
-from p2d.discovery.problem import Problem
+from p2d.discovery.problem import Problem, choose_operator
 from p2d.discovery.rates import measure_runs, rates_of
 from p2d.discovery.result import Discovery
 from p2d.discovery.steady import Steady
@@ -88,10 +89,12 @@ def discover_equation(
         refuse_few_runs(snapshots.run_count)
     library = choose_library(config, snapshots.species, snapshots.grid)
     sample = snapshots.some(LOOKED_AT)
+    if snapshots.conditions:
+        return _across_conditions(snapshots, config, library, sample, measure)
     snapshots, seen = _examined(snapshots)
     _refuse_still_species(sample, snapshots.species, snapshots.grid)
     measure = measure or choose_measure(sample, snapshots.species, snapshots.grid, config)
-    measure = replace(measure, tiles=_tiles(snapshots))
+    measure = replace(measure, tiles=_tiles(snapshots.grid, snapshots.run_count))
     imbalance, error = _imbalance(sample, measure)
     still = imbalance < static.STATIC + error
     if few or (still and not any(measure.noise)):
@@ -126,22 +129,79 @@ def discover_equation(
     return _Fitted(problem, snapshots, config, system).discovery(imbalance, seen)
 
 
-def _examined(snapshots: Snapshots) -> tuple[Snapshots, tuple[Doubt, ...]]:
-    """What speaks against the snapshots; and these in runs as they show them, where all of them could be looked at."""
-    ids = evenly(snapshots.sample_ids, EXAMINED)
+def _across_conditions(
+    snapshots: Snapshots, config: DiscoverConfig, library: Library, sample: np.ndarray, measure: Measure | None
+) -> Discovery:
+    """The equation that holds across known conditions.
+
+    Raises:
+        UserError: a library of a system, few runs of some condition, or one under which nothing moves.
+    """
+    assert snapshots.conditions is not None
+    if not library.sparse:
+        raise UserError(
+            f"--across takes a free library, or terms of one's own, not {config.library}, whose free numbers are its "
+            "own parameters; leave --library out, or give --terms"
+        )
+    _refuse_still_species(sample, snapshots.species, snapshots.grid)
+    measure = measure or choose_measure(sample, snapshots.species, snapshots.grid, config)
+    seen: list[Doubt] = []
+    runs, imbalances, fewest = np.zeros(len(snapshots.sample_ids), np.int64), [], snapshots.run_count
+    strata, parts = (each(snapshots.sample_ids) for each in (snapshots.conditions.strata, snapshots.conditions.parts))
+    snapshots.groups  # noqa: B018 - refuses runs of several conditions
+    for part in range(parts.max() + 1):
+        own = snapshots.sample_ids[parts == part]
+        where = snapshots.conditions.where(own)
+        count = len(np.unique(snapshots.runs_of(own)))
+        if count < LEAST_RUNS:
+            raise UserError(f"{count} living runs of {where} are too few: at least {LEAST_RUNS} are needed of each")
+        doubts, joined = _examined_part(snapshots, own)
+        runs[parts == part] = joined + runs.max() + 1
+        fewest = min(fewest, len(np.unique(joined)))
+        one = len(np.unique(strata[parts == part])) == 1
+        seen += [replace(d, text=f"of {where}: {d.text}") for d in doubts if one or d.kind != "mixture"]
+        imbalance, error = _imbalance(snapshots.states_of(evenly(own, LOOKED_AT)), measure)
+        if imbalance < static.STATIC + error:
+            raise UserError(
+                f"nothing moves at {where}, so that no velocity can be told there: leave it out, or take each condition "
+                "by itself"
+            )
+        imbalances.append(imbalance)
+    # What is alike under different conditions is no run.
+    snapshots = snapshots.in_runs(np.unique(np.stack([runs, strata]), axis=1, return_inverse=True)[1].reshape(-1))
+    measure = replace(measure, tiles=_tiles(snapshots.grid, fewest), stirred=False, walls=())
+    first = measure_runs(snapshots, Rows(measure), library)
+    _refuse_noise_alone(first, measure)
+    across = Across.of(snapshots, library, len(measure.tile_masks))
+    problems = [Problem.of(library, measure, first, o, sample[:DAMPED_AT], across) for o in measure.operators]
+    return _Fitted(choose_operator(problems, snapshots), snapshots, config, None).discovery(
+        min(imbalances), tuple(seen)
+    )
+
+
+def _examined_part(snapshots: Snapshots, own: np.ndarray) -> tuple[tuple[Doubt, ...], np.ndarray]:
+    """What speaks against some of the snapshots, and the runs that they are of, [N]."""
+    ids = evenly(own, EXAMINED)
     runs = snapshots.runs_of(ids)
     given = len(np.unique(runs)) < len(ids)
     examination = examine(snapshots.states_of(ids), snapshots.species, snapshots.grid, runs if given else None)
     joined = len(np.unique(examination.runs)) < len(np.unique(runs))
-    if not joined or len(ids) < len(snapshots.sample_ids):
-        return snapshots, examination.doubts
-    return snapshots.in_runs(examination.runs), examination.joined
+    if not joined or len(ids) < len(own):
+        return examination.doubts, np.unique(snapshots.runs_of(own), return_inverse=True)[1]
+    return examination.joined, examination.runs
 
 
-def _tiles(snapshots: Snapshots) -> int:
+def _examined(snapshots: Snapshots) -> tuple[Snapshots, tuple[Doubt, ...]]:
+    """What speaks against the snapshots; and these in runs as they show them, where all of them could be looked at."""
+    doubts, runs = _examined_part(snapshots, snapshots.sample_ids)
+    joined = len(np.unique(runs)) < len(np.unique(snapshots.runs_of(snapshots.sample_ids)))
+    return (snapshots.in_runs(runs) if joined else snapshots), doubts
+
+
+def _tiles(grid: Grid, runs: int) -> int:
     """Along each axis, that snapshots are taken apart into: of few, so that they give weights to all observables."""
-    along = [n for n in snapshots.grid.shape if n > 1]
-    wished = math.ceil((FEW_RUNS / max(snapshots.run_count, 1)) ** (1 / max(len(along), 1)))
+    along = [n for n in grid.shape if n > 1]
+    wished = math.ceil((FEW_RUNS / max(runs, 1)) ** (1 / max(len(along), 1)))
     return max(1, min(wished, MOST_TILES, min(along, default=1) // SMALLEST_TILE))
 
 
@@ -357,6 +417,7 @@ class _Fitted:
             directed=directed or unit.directed or bool(noise),
             dynamics_noise={s: sigma for s, (sigma, _) in noise.items()},
             dynamics_noise_errors={s: error for s, (_, error) in noise.items()},
+            conditions=self.snapshots.conditions.known if self.snapshots.conditions else {},
         )
 
     def _resampled(self, subset: Rates, solution: fit.Solution, free: np.ndarray) -> tuple[list[np.ndarray], bool]:
@@ -394,16 +455,26 @@ class _Fitted:
             if a > 0
         }
 
+    def _turning(self, weights: np.ndarray, condition: str, free: np.ndarray) -> bool:
+        """Whether the one coefficient with weights [C K] turns with a condition."""
+        library = self.problem.library
+        s, k = divmod(int(weights.argmax()), len(library.terms))
+        return free[library.place(library.species[s], turned_name(library.terms[k], condition))] != 0
+
     def _unit(self, free: np.ndarray, draws: list[np.ndarray]) -> _Unit:
         """The unit of time: what is known, or told by the times of frames, or of the system; otherwise a convention."""
         library, measure, every = self.problem.library, self.problem.measure, [free, *draws]
         if self.config.known:
             weights, value, words = clock.known_place(self.config.known, library)
             sizes = [float(weights @ (library.ties @ own)) for own in every]
+            turning = {name: self._turning(weights, name, free) for name in library.conditions}
+            if any(turning.values()):
+                name = max(turning, key=lambda n: turning[n])
+                raise UserError(f"known = {self.config.known!r}: that turns with {name}; name a term that does not")
             if not sizes[0]:
                 raise UserError(f"known = {self.config.known!r}: the equation has no such term; name one it has")
             return _Unit(f"{words}, as given", [value / size for size in sizes], directed=True)
-        found = System.of_terms("found", library.name_terms(library.ties @ free))
+        found = self.problem.system(free)
         timed = clock.measure_clock(self.snapshots, found, measure, self.problem.operator)
         if timed and timed.tells:
             rng = np.random.Generator(np.random.Philox(self.config.seed))
@@ -413,7 +484,7 @@ class _Fitted:
             return _Unit(told, (timed.factor + timed.error * off).tolist(), directed=True)
         known = Known.of(self.system) if self.system else named(found.terms)
         if known and known.rest(found.terms) > 0:
-            sizes = [known.rest(library.name_terms(library.ties @ own)) for own in every]
+            sizes = [known.rest(self.problem.system(own).terms) for own in every]
             return _Unit(known.unit_of_time, [1 / size for size in sizes])
         if self.system:
             states = self.snapshots.some(DAMPED_AT).astype(np.float64)
