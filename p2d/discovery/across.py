@@ -162,6 +162,12 @@ class Together(Rates):
         own: Any = super().over(kept)
         return replace(own, middle=self.middle[:, kept], number=self.number[kept], power=self.power[kept])
 
+    def alike(self, one: np.ndarray, other: np.ndarray) -> float:
+        """Cosine of the velocities of two equations [P], on average over the parts, in each of either sign and size."""
+        both = np.stack([self.root @ one, self.root @ other])
+        parts = (both[:, self.of_root == part] for part in range(self.parts.max() + 1))
+        return float(np.mean([abs(fit.cosine(*own)) for own in parts]))
+
     def beside(self, free: np.ndarray) -> Together:
         """The same where a velocity has no size."""
         own: Any = super().beside(free)

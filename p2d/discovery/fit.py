@@ -101,6 +101,10 @@ class Rates:
             systematic=systematic,
         )
 
+    def alike(self, one: np.ndarray, other: np.ndarray) -> float:
+        """Cosine of the velocities of two equations [P], of either sign."""
+        return abs(cosine(self.root @ one, self.root @ other))
+
     def beside(self, free: np.ndarray) -> Rates:
         """The same where a velocity has no size."""
         return replace(self, root=without(self.root, free))
@@ -236,7 +240,7 @@ def measure_stability(rates: Rates, kept: np.ndarray, weights: Solution, seed: i
             if len(again) >= len(kept) and _cost(weighted, rates.size, kept) <= _cost(weighted, rates.size, again):
                 again = kept  # which fits better: the elimination did not come by it
         own = rates.root[:, again] @ smallest(weighted[:, again], rates.size[:, again])[1]
-        apart.append(1 - abs(_cosine(own, velocity)))
+        apart.append(1 - abs(cosine(own, velocity)))
         sets.append(tuple(again.tolist()))
     frequency = np.bincount(np.concatenate(sets), minlength=rates.rows.shape[2]) / RESAMPLED
     return Stability(frequency, sets, np.array(apart))
@@ -257,8 +261,8 @@ def choose_terms(rates: Rates) -> tuple[np.ndarray, Solution]:
         again = rates.over(fewer).solution()
         # Weights at another equation may not bear out what those before promised; noisy ensembles do that.
         lost = again.statistics[0] - full.statistics[0]
-        alike = _cosine(rates.root @ full.coefficients, rates.root[:, fewer] @ again.coefficients)
-        if lost > rates.inflation(again, len(fewer)) ** 2 * surprising(len(every) - len(fewer)) or abs(alike) < ALIKE:
+        alike = rates.alike(full.coefficients, np.eye(len(every))[:, fewer] @ again.coefficients)
+        if lost > rates.inflation(again, len(fewer)) ** 2 * surprising(len(every) - len(fewer)) or alike < ALIKE:
             break
         unchanged = np.array_equal(fewer, kept)
         kept, weights = fewer, again
@@ -267,7 +271,8 @@ def choose_terms(rates: Rates) -> tuple[np.ndarray, Solution]:
     return kept, weights
 
 
-def _cosine(one: np.ndarray, other: np.ndarray) -> float:
+def cosine(one: np.ndarray, other: np.ndarray) -> float:
+    """Of two vectors."""
     return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
 
 
