@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from p2d.systems.system import System
 
 MOST = 256  # different conditions; of more, combine those that are alike
-PARTS = 3  # that the values of a condition are parted in, at most, to look at rates in each
+PARTS = (3, 2, 1)  # that the values of one condition, two, and more are parted in, at most, to look at rates in each
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,13 +146,14 @@ class Conditions:
     def parts(self, sample_ids: np.ndarray) -> np.ndarray:
         """Which part of the conditions each of these samples is in, [N]: each different one, or neighbouring ones.
 
-        The values of each condition are parted in three stretches, where it has more.
+        The values of each condition are parted in stretches, where it has more.
         """
+        most = PARTS[min(len(self.names), len(PARTS)) - 1]
         code = np.zeros(len(self.distinct), np.int64)
         for own in self.distinct.T:
             values, place = np.unique(own, return_inverse=True)
-            count = min(len(values), PARTS)
-            code = code * PARTS + (np.arange(len(values)) * count // len(values))[place]
+            count = min(len(values), most)
+            code = code * most + (np.arange(len(values)) * count // len(values))[place]
         return np.unique(code, return_inverse=True)[1][self.strata(sample_ids)]
 
     def at(self, system: System, sample_id: int) -> System:
