@@ -87,9 +87,8 @@ class Across:
 
     def rates(self, rows: np.ndarray) -> np.ndarray:
         """Rates [N, K J, P'] of these [N, J, P] of the base, those of other parts than its own being 0."""
-        return self.stacked((rows[:, :, self._columns[0]] * self.by_power(self.values)[:, None]).swapaxes(1, 2)).swapaxes(
-            1, 2
-        )
+        own = rows[:, :, self._columns[0]] * self.by_power(self.values)[:, None]
+        return self.stacked(own.swapaxes(1, 2)).swapaxes(1, 2)
 
     def stacked(self, values: np.ndarray) -> np.ndarray:
         """Values [N, ..., K J] of these [N, ..., J] of observables."""

@@ -89,6 +89,8 @@ def discover_equation(
         refuse_few_runs(snapshots.run_count)
     library = choose_library(config, snapshots.species, snapshots.grid)
     sample = snapshots.some(LOOKED_AT)
+    if config.across and not snapshots.conditions:
+        raise UserError(f"nothing is known of {' and '.join(config.across)} of these snapshots; give their conditions")
     if snapshots.conditions:
         return _across_conditions(snapshots, config, library, sample, measure)
     snapshots, seen = _examined(snapshots)
@@ -134,49 +136,57 @@ def _across_conditions(
 ) -> Discovery:
     """The equation that holds across known conditions.
 
+    Noise in the dynamics is not looked for: it may differ with the conditions as well.
+
     Raises:
         UserError: a library of a system, few runs of some condition, or one under which nothing moves.
     """
-    assert snapshots.conditions is not None
     if not library.sparse:
         raise UserError(
-            f"--across takes a free library, or terms of one's own, not {config.library}, whose free numbers are its "
-            "own parameters; leave --library out, or give --terms"
+            f"across = {' '.join(config.across)} is not possible with the library {config.library}, whose free numbers "
+            "are its own parameters; take a free one, or give --terms"
         )
     _refuse_still_species(sample, snapshots.species, snapshots.grid)
     measure = measure or choose_measure(sample, snapshots.species, snapshots.grid, config)
-    seen: list[Doubt] = []
-    runs, imbalances, fewest = np.zeros(len(snapshots.sample_ids), np.int64), [], snapshots.run_count
-    strata, parts = (each(snapshots.sample_ids) for each in (snapshots.conditions.strata, snapshots.conditions.parts))
-    snapshots.groups  # noqa: B018 - refuses runs of several conditions
-    for part in range(parts.max() + 1):
-        own = snapshots.sample_ids[parts == part]
-        where = snapshots.conditions.where(own)
-        count = len(np.unique(snapshots.runs_of(own)))
-        if count < LEAST_RUNS:
-            raise UserError(f"{count} living runs of {where} are too few: at least {LEAST_RUNS} are needed of each")
-        doubts, joined = _examined_part(snapshots, own)
-        runs[parts == part] = joined + runs.max() + 1
-        fewest = min(fewest, len(np.unique(joined)))
-        one = len(np.unique(strata[parts == part])) == 1
-        seen += [replace(d, text=f"of {where}: {d.text}") for d in doubts if one or d.kind != "mixture"]
-        imbalance, error = _imbalance(snapshots.states_of(evenly(own, LOOKED_AT)), measure)
-        if imbalance < static.STATIC + error:
-            raise UserError(
-                f"nothing moves at {where}, so that no velocity can be told there: leave it out, or take each condition "
-                "by itself"
-            )
-        imbalances.append(imbalance)
-    # What is alike under different conditions is no run.
-    snapshots = snapshots.in_runs(np.unique(np.stack([runs, strata]), axis=1, return_inverse=True)[1].reshape(-1))
+    snapshots, fewest, imbalance, doubts = _examined_parts(snapshots, measure)
     measure = replace(measure, tiles=_tiles(snapshots.grid, fewest), stirred=False, walls=())
     first = measure_runs(snapshots, Rows(measure), library)
     _refuse_noise_alone(first, measure)
     across = Across.of(snapshots, library, len(measure.tile_masks))
     problems = [Problem.of(library, measure, first, o, sample[:DAMPED_AT], across) for o in measure.operators]
-    return _Fitted(choose_operator(problems, snapshots), snapshots, config, None).discovery(
-        min(imbalances), tuple(seen)
-    )
+    return _Fitted(choose_operator(problems, snapshots), snapshots, config, None).discovery(imbalance, doubts)
+
+
+def _examined_parts(snapshots: Snapshots, measure: Measure) -> tuple[Snapshots, int, float, tuple[Doubt, ...]]:
+    """Snapshots of several conditions, looked at part by part of these.
+
+    Returns:
+        The same in runs as they show them, the fewest runs of a part, the least that its Laplacians are unbalanced by,
+        and what speaks against them.
+    """
+    conditions, ids = snapshots.conditions, snapshots.sample_ids
+    assert conditions is not None
+    snapshots.groups  # noqa: B018 - refuses runs of several conditions
+    strata, parts = conditions.strata(ids), conditions.parts(ids)
+    runs, doubts, counts, imbalances = np.zeros_like(ids), [], [], []
+    for part in np.unique(parts):
+        own = ids[parts == part]
+        where = conditions.where(own)
+        count = len(np.unique(snapshots.runs_of(own)))
+        if count < LEAST_RUNS:
+            raise UserError(f"{count} living runs of {where} are too few: at least {LEAST_RUNS} are needed of each")
+        against, joined = _examined_part(snapshots, own)
+        imbalance, error = _imbalance(snapshots.states_of(evenly(own, LOOKED_AT)), measure)
+        if imbalance < static.STATIC + error:
+            raise UserError(f"nothing moves at {where}, so that no velocity can be told there; leave it out")
+        alike = len(np.unique(strata[parts == part])) == 1  # else they are a mixture, as is known
+        doubts += [replace(d, text=f"of {where}: {d.text}") for d in against if alike or d.kind != "mixture"]
+        runs[parts == part] = joined + runs.max() + 1
+        counts.append(len(np.unique(joined)))
+        imbalances.append(imbalance)
+    # What is alike under different conditions is no run.
+    runs = np.unique(np.stack([runs, strata]), axis=1, return_inverse=True)[1].reshape(-1)
+    return snapshots.in_runs(runs), min(counts), min(imbalances), tuple(doubts)
 
 
 def _examined_part(snapshots: Snapshots, own: np.ndarray) -> tuple[tuple[Doubt, ...], np.ndarray]:

@@ -47,7 +47,8 @@ class Library:
     @property
     def degrees(self) -> list[int]:
         """Of what each free number stands for, the highest degree."""
-        of_terms = np.array([expressions.degree(term, (*self.species, *self.conditions)) for term in self.terms] * len(self.species))
+        names = (*self.species, *self.conditions)
+        of_terms = np.array([expressions.degree(term, names) for term in self.terms] * len(self.species))
         return [int(of_terms[column != 0].max()) for column in self.ties.T]
 
     @property

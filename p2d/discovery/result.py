@@ -157,7 +157,7 @@ class Discovery:
             if name not in self.conditions:
                 known = f"known: {', '.join(self.conditions)}" if self.conditions else "it was fitted across none"
                 raise UserError(f"the equation has no condition {name!r}{nearest(name, self.conditions)}; {known}")
-        return self.system.at(**conditions)
+        return self.system.at("", **conditions)
 
     def beyond(self, conditions: Mapping[str, float]) -> str:
         """What has to be said of conditions outside of those that the equation was fitted at; '' of others."""

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from p2d.config.base import values_set
 from p2d.config.simulate import SimulateConfig, Simulation
 from p2d.errors import UserError
 from p2d.pipeline.stage import Outcome, Tracker, stage
@@ -46,14 +47,20 @@ def simulate(config: SimulateConfig, out: Path, track: Tracker) -> Outcome:
 
 def resolve_simulation(config: SimulateConfig, out: Path) -> Simulation:
     """What the settings come to, with the equation and the dataset of initial states that they name."""
-    return with_starts(config.simulation(_equation(config.equation, out) if config.equation else None), out)
+    return with_starts(config.simulation(_equation(config, out) if config.equation else None), out)
 
 
-def _equation(name: str, out: Path) -> System:
-    """The system that was discovered under this name."""
+def _equation(config: SimulateConfig, out: Path) -> System:
+    """The system that was discovered under the name that is given; what of --set it was not fitted at is said."""
     from p2d.discovery.result import Discovery
 
-    return Discovery.load(EQUATION.find(out, name)).system
+    discovery = Discovery.load(EQUATION.find(out, config.equation))
+    for name, values in values_set(config.set).items():
+        for value in values:
+            discovery.at(**{name: value})
+            if beyond := discovery.beyond({name: value}):
+                say(f"  {beyond}")
+    return discovery.system
 
 
 def dataset_facts(dataset: Dataset) -> dict[str, Any]:

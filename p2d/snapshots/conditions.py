@@ -47,7 +47,9 @@ class Conditions:
         return made
 
     @classmethod
-    def of_arrays(cls, given: Mapping[str, Any], sample_ids: np.ndarray, count: int, taken: Sequence[str]) -> Conditions:
+    def of_arrays(
+        cls, given: Mapping[str, Any], sample_ids: np.ndarray, count: int, taken: Sequence[str]
+    ) -> Conditions:
         """Those of an array of so many snapshots, by name, each [count]; of the samples at these places.
 
         Args:
@@ -181,7 +183,21 @@ class _Same:
 
 @lru_cache(maxsize=MOST)
 def _at(same: _Same, names: tuple[str, ...], values: tuple[float, ...]) -> System:
-    return same.system.at(**dict(zip(names, values, strict=True)))
+    return same.system.at("", **dict(zip(names, values, strict=True)))
+
+
+def nearest_label(known: Mapping[str, Mapping[str, float]], wanted: Mapping[str, float]) -> str:
+    """The label whose conditions are nearest to these, each over the range of all labels.
+
+    Raises:
+        UserError: no label has all of these.
+    """
+    having = {label: own for label, own in known.items() if wanted.keys() <= own.keys()}
+    if not having:
+        raise UserError(f"no snapshots of a known {' and '.join(wanted)} are there; name a dataset that has some")
+    table = np.array([[own[name] for name in wanted] for own in having.values()])
+    off = (table - np.array(list(wanted.values()))) / np.maximum(np.ptp(table, axis=0), np.finfo(float).tiny)
+    return list(having)[int((off**2).sum(axis=1).argmin())]
 
 
 def refuse_condition_name(name: str, taken: Sequence[str]) -> None:
@@ -189,4 +205,3 @@ def refuse_condition_name(name: str, taken: Sequence[str]) -> None:
     expressions.refuse_name(name, "condition")
     if name in taken:
         raise UserError(f"condition {name!r} has the name of a species; call it otherwise")
-

@@ -290,7 +290,9 @@ class System:
         return cls(**made)
 
     @classmethod
-    def of_terms(cls, name: str, terms: Terms, conditions: Mapping[str, float] | None = None, **settings: Any) -> System:
+    def of_terms(
+        cls, name: str, terms: Terms, conditions: Mapping[str, float] | None = None, **settings: Any
+    ) -> System:
         """The system of these terms, whose parameters are their coefficients: u_1, u_2, ... of species u.
 
         Args:
