@@ -15,7 +15,7 @@ import numpy as np
 
 from p2d.config import DiscoverConfig
 from p2d.discovery import clock, fit, observables
-from p2d.discovery.across import Across, turned_name
+from p2d.discovery.across import Across, Together, turned_name
 from p2d.discovery.coordinates import expanded, ranged, standardised
 from p2d.discovery.diffusion import Stirred
 from p2d.discovery.evidence import Evidence
@@ -41,6 +41,7 @@ from p2d.discovery.verdict import (
     few_doubt,
     judged_doubt,
     symmetry_doubt,
+    untied_doubt,
 )
 from p2d.errors import UserError
 from p2d.fields import Grid, Operator
@@ -158,7 +159,7 @@ def _across_conditions(
 
 
 def _examined_parts(snapshots: Snapshots, measure: Measure) -> tuple[Snapshots, int, float, tuple[Doubt, ...]]:
-    """Snapshots of several conditions, looked at part by part of these.
+    """Snapshots of several conditions, looked at condition by condition, or part by part of them where they are many.
 
     Returns:
         The same in runs as they show them, the fewest runs of a part, the least that its Laplacians are unbalanced by,
@@ -168,25 +169,32 @@ def _examined_parts(snapshots: Snapshots, measure: Measure) -> tuple[Snapshots, 
     assert conditions is not None
     snapshots.groups  # noqa: B018 - refuses runs of several conditions
     strata, parts = conditions.strata(ids), conditions.parts(ids)
-    runs, doubts, counts, imbalances = np.zeros_like(ids), [], [], []
-    for part in np.unique(parts):
-        own = ids[parts == part]
+    given = snapshots.runs_of(ids)
+    counts = _runs_in(given, parts)
+    if counts.min() < LEAST_RUNS:
+        where = conditions.where(ids[parts == counts.argmin()])
+        raise UserError(f"{counts.min()} living runs of {where} are too few: at least {LEAST_RUNS} are needed of each")
+    alone = _runs_in(given, strata).min() >= LEAST_RUNS
+    runs, doubts, imbalances = np.zeros_like(ids), [], []
+    for part in range((strata if alone else parts).max() + 1):
+        own = ids[(strata if alone else parts) == part]
         where = conditions.where(own)
-        count = len(np.unique(snapshots.runs_of(own)))
-        if count < LEAST_RUNS:
-            raise UserError(f"{count} living runs of {where} are too few: at least {LEAST_RUNS} are needed of each")
         against, joined = _examined_part(snapshots, own)
         imbalance, error = _imbalance(snapshots.states_of(evenly(own, LOOKED_AT)), measure)
         if imbalance < static.STATIC + error:
             raise UserError(f"nothing moves at {where}, so that no velocity can be told there; leave it out")
-        alike = len(np.unique(strata[parts == part])) == 1  # else they are a mixture, as is known
-        doubts += [replace(d, text=f"of {where}: {d.text}") for d in against if alike or d.kind != "mixture"]
-        runs[parts == part] = joined + runs.max() + 1
-        counts.append(len(np.unique(joined)))
+        # Several conditions are a mixture, as is known, and what is alike under different ones is no run.
+        against = tuple(d for d in against if alone or d.kind not in ("mixture", "joined"))
+        doubts += [replace(doubt, text=f"of {where}: {doubt.text}") for doubt in against]
+        runs[np.isin(ids, own)] = joined + runs.max() + 1
         imbalances.append(imbalance)
-    # What is alike under different conditions is no run.
     runs = np.unique(np.stack([runs, strata]), axis=1, return_inverse=True)[1].reshape(-1)
-    return snapshots.in_runs(runs), min(counts), min(imbalances), tuple(doubts)
+    return snapshots.in_runs(runs), int(_runs_in(runs, parts).min()), min(imbalances), tuple(doubts)
+
+
+def _runs_in(runs: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    """How many runs each part of the snapshots holds."""
+    return np.bincount(np.unique(np.stack([runs, parts]), axis=1)[1])
 
 
 def _examined_part(snapshots: Snapshots, own: np.ndarray) -> tuple[tuple[Doubt, ...], np.ndarray]:
@@ -381,6 +389,8 @@ class _Fitted:
             doubts = (judged_doubt(evidence.p_value, bound), *doubts)
         if problem.symmetries or not problem.damped(evidence.free):
             doubts = (symmetry_doubt(), *doubts)
+        if isinstance(rates := problem.rates, Together) and not rates.over(evidence.kept).tied:
+            doubts = (untied_doubt(), *doubts)
         kept, sets = tuple(evidence.kept.tolist()), evidence.stability.sets
         # What rounding makes of Laplacians is as a share of the velocity's size that is not known.
         rough = max((doubt.numbers.get("share", 0.0) for doubt in doubts if doubt.kind == "rounded"), default=0.0)

@@ -36,7 +36,7 @@ OLDER |= {"directed": True, "grid": None, "operator": "5-point", "claims": Claim
 OLDER |= {"dynamics_noise": {}, "dynamics_noise_errors": {}, "conditions": {}}
 UNDIRECTED = "the direction of time is not known, as no term that damps short waves is kept"
 INTERVAL = (5.0, 95.0)  # percentiles
-LISTED = 6  # values of a condition, at most
+LISTED = 6  # values of a condition, or terms that it turns, at most
 SAME_TIME = 0.1  # relative, within which the unit of time is taken for that of the true system
 KEYS = {
     "terms": "equation",
@@ -183,8 +183,9 @@ class Discovery:
                 for s, terms in self.turned[name].items()
                 for term in terms
             ]
+            told = ", ".join(parts[:LISTED]) + f" and {len(parts) - LISTED} more terms" * (len(parts) > LISTED)
             others = "; no other term is seen to depend on it" if parts else ""
-            lines.append(f"{name} turns {', '.join(parts) or 'nothing that is seen'}{others} ({_fitted_at(values)})")
+            lines.append(f"{name} turns {told or 'nothing that is seen'}{others} ({_fitted_at(values)})")
             if len(values) == 2:
                 lines.append(
                     f"from two values of {name} it cannot be told whether terms follow it along a straight line, nor "
@@ -274,7 +275,7 @@ class Discovery:
         return f"<pre>{escape(equation)}</pre><p>{remarks}</p>"
 
     def _repr_latex_(self) -> str:
-        return self.system._repr_latex_()
+        return writing.latex_lines(self.terms, self.conditions)
 
     def plot(self, axes: Axes | None = None, truth: System | None = None) -> Axes:
         """Draw each coefficient, with its 90 % interval, over that of the truth (or itself, where that is not known).

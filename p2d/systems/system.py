@@ -335,9 +335,9 @@ class System:
         return text(self.terms)
 
     def _repr_latex_(self) -> str:
-        from p2d.systems.writing import latex
+        from p2d.systems.writing import latex_lines
 
-        return r"$$\begin{aligned}" + r"\\".join(latex(self.terms).values()).replace("=", "&=") + r"\end{aligned}$$"
+        return latex_lines(self.terms)
 
 
 def _ends(ends: Any) -> Any:

@@ -91,6 +91,12 @@ def latex(terms: Terms, conditions: Iterable[str] = ()) -> dict[str, str]:
     return {s: rf"\partial_t {s} = {side}" for s, side in right.items()}
 
 
+def latex_lines(terms: Terms, conditions: Iterable[str] = ()) -> str:
+    """The equations below each other, as notebooks show them."""
+    lines = r"\\".join(latex(terms, conditions).values()).replace("=", "&=")
+    return rf"$$\begin{{aligned}}{lines}\end{{aligned}}$$"
+
+
 def _products(
     terms: Terms, functions: Mapping[str, Callable[..., Any]], conditions: Iterable[str]
 ) -> dict[str, list[Any]]:
