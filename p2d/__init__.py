@@ -1,6 +1,7 @@
 """p2d, Pattern to Dynamics: from snapshots of a pattern, without time order, to the dynamics that keep it going.
 
     dataset = p2d.simulate("waves", num_samples=128)         # or p2d.open_dataset(path)
+    dataset = p2d.import_files("plates", spacing="0.65um")   # of your own files
     discovery = p2d.discover(dataset)
     print(discovery)                                         # the equation with error bars, and what it is worth
     velocity = p2d.Flow.load("runs/flow/waves")(states)
@@ -22,6 +23,8 @@ _HOMES = {
     "System": "p2d.systems.system",
     "UserError": "p2d.errors",
     "discover": "p2d.api",
+    "export": "p2d.api",
+    "import_files": "p2d.api",
     "open_dataset": "p2d.snapshots.store",
     "simulate": "p2d.api",
 }

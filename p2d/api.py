@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from p2d.config import DiscoverConfig, SimulateConfig
+from p2d.config import DiscoverConfig, ImportConfig, SimulateConfig
+from p2d.config.exporting import To
 from p2d.config.learn import Extra
 from p2d.discovery.discover import discover_equation
 from p2d.discovery.result import Discovery
-from p2d.errors import UserError
+from p2d.errors import UserError, refuse_unknown
 from p2d.fields import MOST_SPECIES, Edge, Grid, Mask, Operator, Species
-from p2d.places import Remote
+from p2d.places import Remote, place
 from p2d.runs import DATA
 from p2d.snapshots.conditions import Conditions
+from p2d.snapshots.exporting import Exported, export_dataset, made_before
+from p2d.snapshots.importing import import_here
 from p2d.snapshots.passes import SPECIES, InMemory, Snapshots
 from p2d.snapshots.simulated import alive, simulate_here
 from p2d.snapshots.store import Dataset, open_dataset
@@ -31,15 +35,55 @@ def simulate(*preset: str, out: str | Path = "runs", **settings: Any) -> Dataset
     Args:
         preset: names of presets; the system's first, such as 'waves' of Gray-Scott, when none is given.
         out: output folder; the dataset goes to OUT/data/NAME.
-        settings: see SimulateConfig; dynamics_noise may be one number.
+        settings: see SimulateConfig; spacing may be a number, and dynamics_noise one.
 
     Raises:
         UserError: settings that are not possible, or differ from those of the dataset that is there.
     """
     if isinstance(noise := settings.get("dynamics_noise"), int | float):
         settings["dynamics_noise"] = (noise,)
+    if isinstance(spacing := settings.get("spacing"), int | float):
+        settings["spacing"] = f"{spacing:.17g}"
     config = SimulateConfig(preset=preset, **settings)
     return simulate_here(config, DATA.place(out, config.dataset_name))
+
+
+def import_files(*sources: str | Path, out: str | Path = "runs", **settings: Any) -> Dataset:
+    """Make a dataset of your own files in this process: the same bytes as `p2d import` writes; or open it.
+
+    Args:
+        sources: files, folders or globs.
+        out: output folder; the dataset goes to OUT/data/NAME.
+        settings: see ImportConfig; what may be several may be one here. What was found stands in card.origin.
+
+    Raises:
+        UserError: files that cannot be read, do not go together or hold no pattern, or settings that do not fit them.
+    """
+    several = {f.name for f in fields(ImportConfig) if isinstance(f.default, tuple)}
+    given: dict[str, Any] = {
+        k: (v,) if k in several and isinstance(v, str | int | float) else v for k, v in settings.items()
+    }
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    return import_here(ImportConfig(tuple(map(str, sources)), **given), out)
+
+
+def export(dataset: Dataset | str | Path, where: str | Path, to: To = "npz") -> Exported:
+    """Write a dataset in a format of other programs, as `p2d export` does.
+
+    Args:
+        dataset: or its folder.
+        where: a file or a folder that is not there yet.
+        to: 'well' (HDF5 as The Well has it), 'npz', 'png', 'tiff' or 'zarr'.
+
+    Returns:
+        What was written, which prints as a text.
+
+    Raises:
+        UserError: another format, one that cannot hold the dataset, or something is there already.
+    """
+    refuse_unknown("format", to, get_args(To))
+    opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
+    return made_before(opened, to, place(where)) or export_dataset(opened, to, place(where))
 
 
 def discover(
@@ -115,7 +159,8 @@ def discover(
     if isinstance(snapshots, str | Path | Remote):
         snapshots = open_dataset(snapshots)
     if isinstance(snapshots, Dataset):
-        return discover_equation(InMemory.of_dataset(snapshots, across=config.across), config)
+        card, own = snapshots.card, InMemory.of_dataset(snapshots, across=config.across)
+        return discover_equation(own, config).in_units(card.species, card.time_unit)
     if isinstance(snapshots, Snapshots):
         return discover_equation(snapshots, config)
     states, names = shaped(np.asarray(snapshots), species)

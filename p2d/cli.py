@@ -116,6 +116,8 @@ TABLE = (
         systems,
     ),
     stage("simulate", "p2d discover {given.config.dataset_name}", ("config", config.SimulateConfig)),
+    stage("import", "p2d discover {made.where.name}", ("config", config.ImportConfig), function="import_files"),
+    stage("export", "p2d import {made.where}", ("config", config.ExportConfig), place=Place),
     Command(
         "verify",
         "Re-read a whole dataset and name every shard that is missing, cut, altered or foreign; exit code 1 if any is.",

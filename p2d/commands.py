@@ -102,12 +102,14 @@ class Command:
         says: what it does, in a sentence.
         fields: what it is given.
         perform: does it, given these as attributes.
+        function: of p2d.pipeline that does it; '' of what is no stage.
     """
 
     name: str
     says: str
     fields: tuple[Field, ...]
     perform: Callable[[Any], None]
+    function: str = ""
 
     @functools.cached_property
     def form(self) -> type:
@@ -127,33 +129,37 @@ class Command:
         return DatasetName in (*kinds, *inner)
 
 
-def stage(name: str, following: str, *fields: Field) -> Command:
-    """The row of a stage: the function of p2d.pipeline that has its name is called with its fields.
+def stage(name: str, following: str, *fields: Field, function: str = "", place: type[Place] = Common) -> Command:
+    """The row of a stage: a function of p2d.pipeline is called with its fields.
 
     Its config's docstring says what it does.
 
     Args:
         following: the command to run next, with places for what was `given` and `made` (an Outcome).
+        function: its name, where it is not the stage's.
+        place: its options beside those of the fields; with Common, it is tracked.
     """
+
+    function = function or name.replace("-", "_")
 
     def perform(given: Any) -> None:
         from p2d import pipeline
 
         settings = {key: getattr(given, key) for key, *_ in fields}
         common = given.common
-        function = getattr(pipeline, name.replace("-", "_"))
-        made = function(**settings, out=common.folder, track=common.tracker())
+        tracked = {"track": common.tracker()} if isinstance(common, Common) else {}
+        made = getattr(pipeline, function)(**settings, out=common.folder, **tracked)
         if common.json:
             print(json.dumps(made.facts))
             return
         if made.result is not None:
             print(made.result)
         done = f"made {made.where} in {made.seconds:.0f} s" if made.made else f"nothing to do, {made.where} is there"
-        place = "" if common.out == "runs" else f" -o {common.out}"
-        print(f"{made.stage}: {done}\nnext: {following.format(given=given, made=made)}{place}")
+        out = "" if common.out == "runs" else f" -o {common.out}"
+        print(f"{made.stage}: {done}\nnext: {following.format(given=given, made=made)}{out}")
 
     says = next(str(kind.__doc__) for key, kind, *_ in fields if key == "config")
-    return Command(name, says, (*fields, ("common", Common)), perform)
+    return Command(name, says, (*fields, ("common", place)), perform, function)
 
 
 def benchmark(name: str, config: type, place: type[Screen] = Place) -> Command:

@@ -34,6 +34,10 @@ class UserError(Exception):
     """
 
 
+class DataError(UserError):
+    """Data of a user's that cannot be used as they are, which shows when they are read."""
+
+
 def refuse_unknown(what: str, name: str | int, known: Collection[str | int]) -> None:
     """Refuse a name, or a number that stands for one, that is not known, with the nearest one."""
     if name not in known:

@@ -20,6 +20,7 @@ FALSE_ALARMS = 1 / 3000  # share of stationary ensembles that are called changin
 FEWEST = 8  # runs below which a z-score says nothing
 ROUNDING = 1e-9  # relative: differences of averages below it are none
 DIGITS = 9  # of means and standard deviations on a card
+TOGETHER = 2**15  # values that are averaged at a time, so that they stay in a core's cache
 
 
 def names(species: tuple[str, ...]) -> tuple[str, ...]:
@@ -45,20 +46,50 @@ def averages(states: np.ndarray, grid: Grid, tile: tuple[int, int] | None = None
     Returns:
         float64 [N T, K], see `names`, of T tiles.
     """
-    height, width = tile or grid.shape
-    mean = np.mean if grid.is_closed else np.nanmean
-    unknown = np.where(grid.inside(0), 0.0, np.nan), np.where(grid.inside(1), 0.0, np.nan)
-    made = []
-    for state in states:
-        fields = state.astype(np.float64) + unknown[0]
-        squares = [sum((grid.shifted(f, *by) - f) ** 2 for by in ((1, 0), (0, 1))) / grid.spacing**2 for f in fields]
-        squares = [square + unknown[1] for square in squares]
-        pairs = [a * b for a, b in itertools.combinations(fields, 2)]
-        every = np.stack([*fields, *(f * f for f in fields), *squares, *pairs])
-        rows, columns = every.shape[1] // height, every.shape[2] // width
-        tiles = mean(every.reshape(len(every), rows, height, columns, width), axis=(2, 4))
-        made.append(tiles.reshape(len(every), -1).T)
-    return np.concatenate(made)
+    shape, known = tile or grid.shape, [None, None] if grid.is_closed else [grid.inside(0), grid.inside(1)]
+    per = max(1, TOGETHER // math.prod(states.shape[1:]))
+    return np.concatenate([_averages(states[n : n + per], grid, shape, *known) for n in range(0, len(states), per)])
+
+
+def _averages(
+    states: np.ndarray, grid: Grid, tile: tuple[int, int], cells: np.ndarray | None, inner: np.ndarray | None
+) -> np.ndarray:
+    """See `averages`, of a few states.
+
+    Args:
+        cells, inner: those whose values, and whose neighbours', are known, bool [H, W]; None: all.
+    """
+    fields = states.astype(np.float64)
+    if cells is not None:
+        fields = np.where(cells, fields, 0.0)
+    squares = _forward(fields, -2, grid) ** 2 + _forward(fields, -1, grid) ** 2
+    if grid.spacing != 1:
+        squares /= grid.spacing**2
+    means = [_means(fields, tile, cells), _means(fields * fields, tile, cells)]
+    means.append(_means(squares if inner is None else np.where(inner, squares, 0.0), tile, inner))
+    pairs = itertools.combinations(range(fields.shape[1]), 2)
+    means += [_means(fields[:, a : a + 1] * fields[:, b : b + 1], tile, cells) for a, b in pairs]
+    return np.concatenate(means, axis=-1).reshape(-1, sum(each.shape[-1] for each in means))
+
+
+def _forward(fields: np.ndarray, axis: int, grid: Grid) -> np.ndarray:
+    """What the next cell along an axis has more than each, of fields [..., H, W]; 0 at a wall."""
+    made = np.empty_like(fields)
+    values, differences = np.moveaxis(fields, axis, 0), np.moveaxis(made, axis, 0)
+    np.subtract(values[1:], values[:-1], out=differences[:-1])
+    periodic = grid.edges[axis] == "periodic"
+    np.subtract(values[0] if periodic else values[-1], values[-1], out=differences[-1])
+    return made
+
+
+def _means(fields: np.ndarray, tile: tuple[int, int], known: np.ndarray | None) -> np.ndarray:
+    """Means [N, T, C] over tiles of fields [N, C, H, W] that are 0 where they are not known; nan of a tile of those."""
+    count, species, (height, width) = *fields.shape[:2], tile
+    tiles = fields.shape[2] // height, height, fields.shape[3] // width, width
+    sums = fields.reshape(count, species, *tiles).sum(axis=(3, 5))
+    cells = height * width if known is None else known.reshape(tiles).sum(axis=(1, 3))
+    with np.errstate(invalid="ignore"):  # of no cells
+        return (sums / cells).reshape(count, species, -1).swapaxes(1, 2)
 
 
 @dataclass(frozen=True)

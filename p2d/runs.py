@@ -125,7 +125,7 @@ class Kind:
         return self.place(out, own) if self.holds(self.place(out, own)) else None
 
 
-DATA = Kind("dataset", "data", "p2d simulate")
+DATA = Kind("dataset", "data", "p2d simulate or p2d import")
 SCORE = Kind("score model", "score", "p2d train-score", "config.json")
 FLOW = Kind("flow model", "flow", "p2d train-flow", "config.json")
 EQUATION = Kind("equation", "discover", "p2d discover", "equation.json", is_file=True)

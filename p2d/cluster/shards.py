@@ -17,7 +17,7 @@ from p2d import places
 from p2d.cluster import placement, runtime
 from p2d.cluster.mapping import over_tasks
 from p2d.config.simulate import SimulateConfig, Simulation
-from p2d.errors import UserError
+from p2d.errors import DataError, UserError
 from p2d.progress import Advance
 from p2d.snapshots import store
 from p2d.snapshots import writing as shards
@@ -124,7 +124,7 @@ class ShardMaker:
                 samples = self.samples()(number)
             return json.dumps({"number": number, **write_shard(self.folder, number, samples)})
         except UserError as error:
-            return json.dumps({"error": str(error)})
+            return json.dumps({"error": str(error), "data": isinstance(error, DataError)})
 
 
 def run_actors(
@@ -154,7 +154,7 @@ def run_actors(
     for row in results.iter_rows():
         entry = json.loads(row["entry"])
         if "error" in entry:
-            raise UserError(entry["error"])
+            raise (DataError if entry["data"] else UserError)(entry["error"])
         yield entry
 
 

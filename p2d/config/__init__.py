@@ -1,7 +1,9 @@
 """The settings of every stage: one frozen dataclass each, checked on construction, to and from JSON."""
 
 from p2d.config.base import Config, DatasetName, of_each, option, refuse_other_settings, settings_hash
+from p2d.config.exporting import ExportConfig
 from p2d.config.generate import DenoiseConfig, SampleConfig
+from p2d.config.importing import ImportConfig
 from p2d.config.learn import (
     Activation,
     DiscoverConfig,
@@ -27,8 +29,10 @@ __all__ = [
     "DenoiseConfig",
     "DiscoverConfig",
     "EvaluateConfig",
+    "ExportConfig",
     "FlowConfig",
     "FlowSource",
+    "ImportConfig",
     "ModelConfig",
     "PlanConfig",
     "RolloutConfig",

@@ -11,7 +11,8 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -20,6 +21,7 @@ import tyro
 from p2d.errors import UserError, nearest, refuse_other_types, refuse_unknown
 
 HOW: dict[str, Any] = {"how": True}
+NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 ConfigT = TypeVar("ConfigT", bound="Config")
 
 
@@ -91,6 +93,29 @@ def of_each(name: str, values: tuple[float, ...], species: int) -> tuple[float, 
         told = " ".join(f"{value:g}" for value in values)
         raise UserError(f"{name} = {told} is not possible: give one for all {species} species, or one for each")
     return values * species if len(values) == 1 else values
+
+
+def quantity(name: str, text: str, units: Mapping[str, Sequence[str]] | None, such: str) -> tuple[float, str]:
+    """A number and its unit, which may be left out.
+
+    Args:
+        units: those that are known, each with other words for it; None: any.
+        such: an example.
+
+    Raises:
+        UserError: another form, or an unknown unit (with the nearest one).
+    """
+    number = re.fullmatch(rf"\s*({NUMBER})\s*([^\W\d_]*)\s*", text)
+    if number is None:
+        raise UserError(f"{name} = {text} is not possible: a number with or without a unit, such as {such}")
+    value, unit = float(number[1]), number[2]
+    if units is None or not unit:
+        return value, unit
+    own = {word: known for known, others in units.items() for word in (known, *others)}
+    if unit not in own:
+        known = ", ".join(units)
+        raise UserError(f"unknown unit {unit!r} of {name} = {text}{nearest(unit, own)}; known: {known}, or none")
+    return value, own[unit]
 
 
 @dataclass(frozen=True)

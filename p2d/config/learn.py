@@ -284,13 +284,26 @@ class DiscoverConfig(Config):
     ] = ()
     bootstrap: Annotated[int, option(help="resamples of the snapshots for the error bars"), least(2)] = 100
     seed: Annotated[int, option(help="seed of the resamples"), least(0)] = 0
+    each: Annotated[
+        bool,
+        option(
+            help="the parameters of each snapshot by itself, with errors, and whether it stands still: for snapshots "
+            "that are each of their own; needs --library SYSTEM"
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.each and self.library == "free":
+            raise UserError("--each tells parameters of a system that stands still: name it, as --library klausmeier")
         for value in (*self.noise, self.smoothing):
             _number_or_auto("noise" if value in self.noise else "smoothing", value)
         if self.terms:
             expressions.refuse_unreadable(self.terms)
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that decide what comes out; what each snapshot tells is a result of its own."""
+        return {key: value for key, value in super().identity().items() if key != "each"}
 
     def noise_levels(self, species: int) -> tuple[float, ...] | None:
         """The white noise of each species as numbers; None: to be told from the snapshots.

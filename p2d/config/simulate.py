@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 
-from p2d.config.base import HOW, SIGMAS, Config, at_least, of_each, option, values_set
+from p2d.config.base import HOW, SIGMAS, Config, at_least, of_each, option, quantity, values_set
 from p2d.errors import UserError, refuse_unknown
 from p2d.fields import Edge, Grid, Operator, Species
 from p2d.systems import initial, stability
@@ -24,7 +24,6 @@ from p2d.systems.wiener import Wiener
 Device = Literal["auto", "cpu", "cuda"]
 LARGEST_SEED = 2**63 - 1  # as the shards' column holds it
 LABELS_IN_A_NAME = 3
-NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
 
 @dataclass(frozen=True)
@@ -198,12 +197,7 @@ class SimulateConfig(Config):
             if len(own) > 1:
                 raise UserError(f"the systems have spacings of {' and '.join(map(str, own))}; give one --spacing")
             return own[0], ""
-        number = re.fullmatch(rf"\s*({NUMBER})\s*([^\W\d_]*)\s*", self.spacing)
-        if number is None:
-            raise UserError(
-                f"spacing = {self.spacing} is not possible: a number with or without a unit, such as 0.65um"
-            )
-        return float(number[1]), number[2]
+        return quantity("spacing", self.spacing, None, "0.65um")
 
     @property
     def dataset_name(self) -> str:

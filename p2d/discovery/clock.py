@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from p2d.discovery.library import Library
-from p2d.discovery.moments import Measure
+from p2d.discovery.moments import Measure, extrapolate
+from p2d.discovery.verdict import LEAST_RUNS, SIGNIFICANT
 from p2d.errors import UserError
 from p2d.fields import REACH, Grid, Operator, Scaling
-from p2d.snapshots.passes import Snapshots
+from p2d.snapshots.passes import Findings, Snapshots
 from p2d.systems import expressions
 from p2d.systems.system import System
 
@@ -76,8 +77,8 @@ class Clock:
 
     @property
     def tells(self) -> bool:
-        """Whether the frames are close enough."""
-        return abs(self.cosine) >= ALIKE
+        """Whether the frames are close enough, and more than noise."""
+        return abs(self.cosine) >= ALIKE and abs(self.factor) >= SIGNIFICANT * self.error
 
 
 def measure_clock(snapshots: Snapshots, system: System, measure: Measure, operator: Operator) -> Clock | None:
@@ -85,34 +86,63 @@ def measure_clock(snapshots: Snapshots, system: System, measure: Measure, operat
     pairs, times = snapshots.pairs(PAIRS)
     if not len(pairs):
         return None
-    grid, scaling = snapshots.grid, measure.scaling
-    inside = grid.inside(2 * system.reach * max(REACH[operator], 1) + measure.kernel_radius)
-    changes: list[np.ndarray] = []
-    moved: list[np.ndarray] = []
-    bent: list[np.ndarray] = []
     looked_at = np.unique(pairs)
     frames = snapshots.states_of(looked_at)  # at once, as a shard holds many
+    each = []
     for pair, tau in zip(pairs, times, strict=True):
-        states = measure.smooth(frames[np.searchsorted(looked_at, pair)].astype(np.float64))
         own = snapshots.conditions.at(system, int(pair[0])) if snapshots.conditions else system
-        velocity = own.rate(states, grid, operator)
+        products = _Products(own, measure, operator, float(tau))
+        each.append(extrapolate(measure, int(pair[0]), frames[np.searchsorted(looked_at, pair)], products)["products"])
+    runs = np.unique(snapshots.runs_of(pairs[:, 0]), return_inverse=True)[1]
+    of_runs = np.zeros((runs.max() + 1, 4))
+    np.add.at(of_runs, runs, np.stack(each))
+    return _clock_of(of_runs if len(of_runs) >= LEAST_RUNS else np.stack(each), len(pairs))
+
+
+@dataclass(frozen=True)
+class _Products:
+    """Of two successive frames z [2, C, H, W], what the factor is found from, see the head of this file.
+
+    As observables do, it sees frames and velocities through the kernel, and values from which these come without it.
+    """
+
+    system: System
+    measure: Measure
+    operator: Operator
+    tau: float
+
+    def __call__(self, z: np.ndarray) -> Findings:
+        """Products [4] of the mean velocity's part with the change, the acceleration's and itself, and |change|^2."""
+        measure, scaling, grid = self.measure, self.measure.scaling, self.measure.grid
+        states = scaling.to_values(z)
+        velocity = self.system.rate(states, grid, self.operator)
+        reach = 2 * self.system.reach * max(REACH[self.operator], 1) + measure.kernel_radius
+        inside = grid.inside(reach)
         nearby = TOUCHED / np.abs(scaling.velocity_to_training(velocity)[..., inside]).max()
-        ahead, behind = (own.rate(states + sign * nearby * velocity, grid, operator) for sign in (1, -1))
+        ahead, behind = (self.system.rate(states + s * nearby * velocity, grid, self.operator) for s in (1, -1))
         acceleration = (ahead - behind) / (2 * nearby)
-        for found, values in (
-            (changes, states[1] - states[0]),
-            (moved, tau * velocity.mean(axis=0)),
-            (bent, tau**2 / 12 * (acceleration[0] - acceleration[1])),
-        ):
-            found.append(scaling.velocity_to_training(values)[:, inside].ravel())
-    change, along, across = (np.stack(found) for found in (changes, moved, bent))
-    factor = float((change * along).sum() / (along**2).sum())
-    cosine = factor * float(np.linalg.norm(along) / np.linalg.norm(change))
+        parts = (
+            z[1] - z[0],
+            scaling.velocity_to_training(self.tau * velocity.mean(axis=0)),
+            scaling.velocity_to_training(self.tau**2 / 12 * (acceleration[0] - acceleration[1])),
+        )
+        change, along, across = (measure.smooth(part)[:, inside].ravel() for part in parts)
+        return {"products": np.array([along @ change, along @ across, along @ along, change @ change])}
+
+
+def _clock_of(products: np.ndarray, pairs: int) -> Clock:
+    """The clock of products [R, 4] that are independent."""
+    changed, bent, moved, power = products.sum(axis=0)
+    if moved <= 0 or power <= 0:  # noise is extrapolated to none, and nothing is left
+        return Clock(0.0, np.inf, pairs, 0.0)
+    factor = float(changed / moved)
+    cosine = factor * float(np.sqrt(moved / power))
     for _ in range(ROUNDS):
-        factor = float(((change - factor**2 * across) * along).sum() / (along**2).sum())
-    left = change - factor * along - factor**2 * across
-    error = np.sqrt(((left * along).sum(axis=1) ** 2).sum()) / (along**2).sum()
-    return Clock(factor, float(error), len(pairs), cosine)
+        factor = float((changed - factor**2 * bent) / moved)
+    left = products @ np.array([1.0, -(factor**2), -factor, 0.0])
+    # What frames of one run leave is one draw; that of all adds up to none, which takes one degree of freedom.
+    error = np.sqrt((left**2).sum() * len(left) / max(len(left) - 1, 1)) / moved
+    return Clock(factor, float(error), pairs, cosine)
 
 
 def known_place(text: str, library: Library) -> tuple[np.ndarray, float, str]:

@@ -28,7 +28,7 @@ from p2d.discovery.observables import ENUMERATED, Products, Smooth
 from p2d.discovery.problem import Problem, choose_operator
 from p2d.discovery.rates import measure_runs, rates_of
 from p2d.discovery.result import Discovery
-from p2d.discovery.steady import Steady
+from p2d.discovery.steady import Steady, SteadyState
 from p2d.discovery.stirring import Begun, choose_problem, rather_than_camera
 from p2d.discovery.verdict import (
     FEWEST,
@@ -40,6 +40,7 @@ from p2d.discovery.verdict import (
     camera_doubt,
     few_doubt,
     judged_doubt,
+    own_parameters_doubt,
     symmetry_doubt,
     untied_doubt,
 )
@@ -50,7 +51,7 @@ from p2d.snapshots import noise as noises
 from p2d.snapshots import static
 from p2d.snapshots.doubts import Doubt, examine
 from p2d.snapshots.noise import LOOKED_AT
-from p2d.snapshots.passes import Findings, Means, Snapshots
+from p2d.snapshots.passes import Findings, InMemory, Means, Snapshots
 from p2d.snapshots.rounding import is_rounded
 from p2d.snapshots.store import evenly
 from p2d.systems import expressions
@@ -66,6 +67,7 @@ FEW_RUNS, MOST_TILES = 48, 2
 # same systems had standard deviations of 0.7 to 1.4, 1.13 together.
 WIDER = 1.15
 SMALLEST_TILE = 20  # cells along an axis
+STEADY_AT = 12  # snapshots, at most, of which each may stand still by itself
 DAMPED_AT = 8  # snapshots that are looked at for what damps
 EXAMINED = 256  # snapshots, at most, that are looked at for what speaks against them
 SURE = 0.95  # share of the resampled ensembles in which short waves are damped
@@ -87,7 +89,7 @@ def discover_equation(
     """
     few = snapshots.run_count < LEAST_RUNS
     if few and (config.library == FREE or not snapshots.run_count):
-        refuse_few_runs(snapshots.run_count)
+        refuse_few_runs(snapshots.run_count, len(snapshots.sample_ids))
     library = choose_library(config, snapshots.species, snapshots.grid)
     sample = snapshots.some(LOOKED_AT)
     if config.across and not snapshots.conditions:
@@ -129,7 +131,37 @@ def discover_equation(
         if still:
             return Steady(snapshots, measure, config, max(imbalance, error), system).discovery(library)
         problem = choose_problem(*begun, snapshots)
-    return _Fitted(problem, snapshots, config, system).discovery(imbalance, seen)
+    discovery = _Fitted(problem, snapshots, config, system).discovery(imbalance, seen)
+    if config.library == FREE or discovery.claims.velocity_known:
+        return discovery
+    return _doubted_as_steady(discovery, snapshots, config)
+
+
+def steady_state(snapshots: Snapshots, config: DiscoverConfig) -> SteadyState:
+    """The steady state of the system that settings name, on few snapshots.
+
+    Raises:
+        UserError: see `discover_equation`.
+    """
+    library = choose_library(config, snapshots.species, snapshots.grid)
+    sample = snapshots.some(LOOKED_AT)
+    _refuse_still_species(sample, snapshots.species, snapshots.grid)
+    measure = choose_measure(sample, snapshots.species, snapshots.grid, config)
+    state = Steady(snapshots, measure, config, 0.0, None).state(library)
+    assert state is not None  # of a named system
+    return state
+
+
+def _doubted_as_steady(discovery: Discovery, snapshots: Snapshots, config: DiscoverConfig) -> Discovery:
+    """An equation that fits badly, with the doubt that half of the snapshots, or more, stand still, at parameters of their own."""
+    looked_at = evenly(snapshots.sample_ids, STEADY_AT)
+    states = snapshots.states_of(looked_at)
+    each = (InMemory.of_states(state[None], snapshots.species, snapshots.grid) for state in states)
+    settled = sum(steady_state(one, config).is_settled for one in each)
+    if 2 * settled < len(states):
+        return discovery
+    claims = discovery.claims
+    return replace(discovery, claims=replace(claims, doubts=(own_parameters_doubt(settled, len(states)), *claims.doubts)))
 
 
 def _across_conditions(
@@ -329,12 +361,18 @@ def measure_misfits(systems: dict[str, System], snapshots: Snapshots, measure: M
     return misfits
 
 
-def refuse_few_runs(count: int) -> None:
-    """Refuse too few independent snapshots for an equation."""
+def refuse_few_runs(count: int, snapshots: int = 0) -> None:
+    """Refuse too few independent snapshots for an equation.
+
+    Args:
+        snapshots: of these runs.
+    """
     if count < LEAST_RUNS:
+        of = f" of {snapshots} snapshots" * (snapshots > count)
+        frames = ", as frames of one run follow from each other" * (snapshots > count)
         raise UserError(
-            f"{count} living runs are too few for an equation: at least {LEAST_RUNS} are needed, or one that stands "
-            "still and the name of its system, --library SYSTEM"
+            f"{count} living run{'s' * (count != 1)}{of} {'is' if count == 1 else 'are'} too few for an equation: at least {LEAST_RUNS} are "
+            f"needed{frames}; or snapshots that stand still and the name of their system, --library SYSTEM"
         )
 
 
@@ -434,6 +472,7 @@ class _Fitted:
             snapshots=len(self.snapshots.sample_ids),
             claims=self.claims(doubts),
             unit_of_time=unit.name,
+            timed=unit.timed,
             directed=directed or unit.directed or bool(noise),
             dynamics_noise={s: sigma for s, (sigma, _) in noise.items()},
             dynamics_noise_errors={s: error for s, (_, error) in noise.items()},
@@ -501,7 +540,7 @@ class _Fitted:
             off = np.concatenate([[0.0], rng.standard_normal(len(draws))])
             sure = 100 * timed.error / abs(timed.factor)
             told = f"that of {timed.pairs} pairs of frames at known times, to {sure:.2g} %"
-            return _Unit(told, (timed.factor + timed.error * off).tolist(), directed=True)
+            return _Unit(told, (timed.factor + timed.error * off).tolist(), directed=True, timed=True)
         known = Known.of(self.system) if self.system else named(found.terms)
         if known and known.rest(found.terms) > 0:
             sizes = [known.rest(self.problem.system(own).terms) for own in every]
@@ -525,8 +564,10 @@ class _Unit:
         name: in words.
         factors: to multiply the free numbers by, and those of each resample.
         directed: whether it tells the direction of time as well.
+        timed: whether it is that of the times of frames.
     """
 
     name: str
     factors: list[float]
     directed: bool = False
+    timed: bool = False

@@ -51,6 +51,12 @@ class Known:
         ((term, value),) = rest
         return f"{term_text(term)} has rate {value:g}, as in {self.title}"
 
+    @property
+    def unit_of_steady_time(self) -> str:
+        """The same where nothing moves; of a system without a unit of its own, what is 1."""
+        first, *_, last = self.library.names
+        return f"{first} = 1, as steady states tell ratios" if last else self.unit_of_time
+
     def rest(self, terms: Terms) -> float:
         """How many times what no parameter of the system multiplies stands in these terms; 0 where all has one."""
         if self.library.names[-1]:
@@ -67,6 +73,15 @@ class Known:
         made = self.library.coefficients(self.system.at("", **parameters).terms)
         wished = self.library.coefficients(terms)
         return parameters if np.allclose(made, wished, rtol=FIT, atol=FIT * np.abs(wished).max()) else {}
+
+    def parameters_of(self, free: np.ndarray) -> dict[str, np.ndarray]:
+        """The system's parameters, of free numbers of its library [..., P]; of ratios where it has no unit of time."""
+        library = self.library
+        of = [fit_parameters(self.system, library.name_terms(library.ties @ one)) for one in np.eye(free.shape[-1])]
+        none = fit_parameters(self.system, library.name_terms(np.zeros(len(library.ties))))
+        return {
+            name: none[name] + sum(free[..., n] * (own[name] - none[name]) for n, own in enumerate(of)) for name in none
+        }
 
 
 @functools.cache

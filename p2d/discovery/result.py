@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from html import escape
@@ -18,7 +18,7 @@ from p2d.discovery.library import Library
 from p2d.discovery.moments import Measure
 from p2d.discovery.verdict import Claims
 from p2d.errors import UNREADABLE, UserError, nearest, one_line, refuse_other_types
-from p2d.fields import Grid, Operator
+from p2d.fields import Grid, Operator, Species
 from p2d.places import place
 from p2d.runs import read_json, write_json
 from p2d.systems import writing
@@ -33,7 +33,8 @@ COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#e
 # What those of before do not tell.
 OLDER: Json = {"rounded": False, "dropped": 0, "seconds": {}, "system": None}
 OLDER |= {"directed": True, "grid": None, "operator": "5-point", "claims": Claims().to_dict()}
-OLDER |= {"dynamics_noise": {}, "dynamics_noise_errors": {}, "conditions": {}}
+OLDER |= {"dynamics_noise": {}, "dynamics_noise_errors": {}, "timed": False, "time_unit": "", "value_units": {}}
+OLDER |= {"conditions": {}}
 UNDIRECTED = "the direction of time is not known, as no term that damps short waves is kept"
 INTERVAL = (5.0, 95.0)  # percentiles
 LISTED = 6  # values of a condition, or terms that it turns, at most
@@ -69,6 +70,9 @@ class Discovery:
         claims: what of it is known.
         statement: what else has to be said first: that nothing moves.
         unit_of_time: in words.
+        timed: whether it is that of the times of frames.
+        time_unit: then, of these; '' where it has no name.
+        value_units: of species' values, by name, where they have some.
         directed: whether the direction of time is known: some term damps short waves.
         grid: of the snapshots: lengths are in its unit.
         operator: of the Laplacians and slopes, with which rates are those of the snapshots.
@@ -99,6 +103,9 @@ class Discovery:
     claims: Claims
     unit_of_time: str
     statement: str = ""
+    timed: bool = False
+    time_unit: str = ""
+    value_units: dict[str, str] = field(default_factory=dict)
     directed: bool = True
     grid: Grid | None = None
     operator: Operator = "5-point"
@@ -241,14 +248,33 @@ class Discovery:
             return "velocity and terms known"
         return "velocity known" if self.claims.velocity_known else "not known"
 
+    def in_units(self, species: Iterable[Species], time_unit: str) -> Discovery:
+        """The same with what the data's values and times are in."""
+        values = {s.name: s.unit for s in species if s.unit}
+        return replace(self, value_units=values, time_unit=time_unit if self.timed else "")
+
+    @property
+    def units_text(self) -> str:
+        """What coefficients are in: 'lengths in um, times in min, a in nM'; '' where that is cells."""
+        words = []
+        if self.grid and self.grid.unit:
+            words.append(f"lengths in {self.grid.unit}")
+        elif self.grid and self.grid.spacing != 1:
+            words.append(f"lengths in units of which a cell is {self.grid.spacing:g}")
+        if self.time_unit:
+            words.append(f"times in {self.time_unit}")
+        return ", ".join([*words, *(f"{name} in {unit}" for name, unit in self.value_units.items())])
+
     def __str__(self) -> str:
         lines = [
             writing.text(self.terms, self.errors, self.conditions),
             f"{self.verdict}, {self.snapshots} snapshot{'s' * (self.snapshots != 1)}; "
             f"unit of time: {self.unit_of_time}",
             *self._turning,
-            *(doubt.text for doubt in self.claims.doubts),
+            *map(str, self.claims.doubts),
         ]
+        if self.units_text:
+            lines.append(self.units_text)
         if not self.directed:
             lines.append(UNDIRECTED)
         if self.operator != "5-point":

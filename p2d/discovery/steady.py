@@ -40,6 +40,38 @@ class _Balanced:
 
 
 @dataclass(frozen=True, eq=False)
+class SteadyState:
+    """A system that nearly stands still on some snapshots.
+
+    Attributes:
+        known: the system.
+        left: what its terms add up to beside its Laplacians, in mean square; the largest of all species.
+        operator: of the Laplacians, with which it is least.
+        measure: how the terms were measured.
+        free: the free numbers [P] of its library.
+        draws: those of resamples.
+    """
+
+    known: Known
+    left: float
+    operator: Operator
+    measure: Measure
+    free: np.ndarray
+    draws: list[np.ndarray]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether its terms balance."""
+        return self.left <= SETTLED
+
+    @property
+    def parameters(self) -> dict[str, tuple[float, float]]:
+        """The system's parameters, each with its standard deviation over the resamples."""
+        every = self.known.parameters_of(np.stack([self.free, *self.draws]))
+        return {name: (float(own[0]), float(own[1:].std())) for name, own in every.items()}
+
+
+@dataclass(frozen=True, eq=False)
 class Steady:
     """Where nothing moves: the parameters of the steady state of a system, named or recognised."""
 
@@ -51,24 +83,37 @@ class Steady:
 
     def discovery(self, library: Library) -> Discovery:
         """The result; of no system nothing but that nothing moves."""
+        state = self.state(library)
+        if state is None:
+            nothing, measure = free_library(("1",), self.snapshots.species), self.measure
+            still = np.zeros(len(self.snapshots.species))
+            return Discovery.of(nothing, measure, measure.operators[0], still, [still], **self._others(None))
+        named = self.system is not None or self.config.library != FREE
+        others = self._others(state.known, state.left, named=named)
+        tied = state.known.library
+        return Discovery.of(tied, state.measure, state.operator, state.free, state.draws, **others)
+
+    def state(self, library: Library) -> SteadyState | None:
+        """The system with its parameters; None where none is named, and none of the catalogue balances."""
         own = Known.of(self.system) if self.system else None
         if self.config.library != FREE:
             own = Known(load_system(self.config.library), library)
         tried = [own] if own else list(known_systems(self.snapshots.species))
         measure, grams, weights = self._products(tried)
-        fits = [self._fit(known, measure, weighted_mean(grams, weights)) for known in tried]
+        whole = weighted_mean(grams, weights)
+        fits = [self._fit(known, measure, whole) for known in tried]
         if own is None:  # recognised are those that are as balanced as anything can be
             fits = [one for one in fits if one.left <= AS_BALANCED * self.imbalance]
         if not fits:
-            nothing = free_library(("1",), self.snapshots.species)
-            still = np.zeros(len(self.snapshots.species))
-            return Discovery.of(nothing, measure, measure.operators[0], still, [still], **self._others(None))
+            return None
         best = min(fits, key=lambda one: one.left)
         tied = best.known.library
         resampled = fit.resamples(len(grams), self.config.bootstrap, self.config.seed, weights)
         draws = [_balanced(weighted_mean(grams, often), measure, tied, best.operator) for often in resampled]
-        others = self._others(best.known, best.left, named=own is not None)
-        return Discovery.of(tied, measure, best.operator, best.free, draws, **others)
+        unknown = _unknown(root_of(whole, measure, tied, best.operator), best.free, len(tied.species))
+        off = np.random.Generator(np.random.Philox(key=[self.config.seed, 1])).standard_normal((len(draws), len(unknown)))
+        draws = [draw + by * unknown for draw, by in zip(draws, off, strict=True)]
+        return SteadyState(best.known, best.left, best.operator, measure, best.free, draws)
 
     def _products(self, tried: list[Known]) -> tuple[Measure, np.ndarray, np.ndarray]:
         """How the terms of these systems are measured, and their mean products by groups, which weigh so much."""
@@ -94,10 +139,7 @@ class Steady:
         return min(fits, key=lambda one: one.left)
 
     def _others(self, known: Known | None, left: float = 0.0, named: bool = False) -> dict[str, Any]:
-        unit = "none, as nothing moves"
-        if known:
-            first = known.library.names[0]
-            unit = f"{first} = 1, as steady states tell ratios" if known.library.names[-1] else known.unit_of_time
+        unit = known.unit_of_steady_time if known else "none, as nothing moves"
         return {
             "frequency": None,
             "gap": 0.0,
@@ -123,6 +165,23 @@ def _balanced(gram: np.ndarray, measure: Measure, tied: Library, operator: Opera
         free = fit.smallest(root, np.diag(np.sqrt((root**2).sum(axis=0))))[1]
         return free / (free[0] or 1.0)
     return np.array([*np.linalg.lstsq(root[:, :-1], -root[:, -1])[0], 1.0])
+
+
+def _unknown(root: np.ndarray, free: np.ndarray, species: int) -> np.ndarray:
+    """Standard deviations of the free numbers from what no term explains, [P].
+
+    What is left in an equation, such as slow change or another stencil, is no noise: it is alike in all cells, and does
+    not average out. It is taken to be as large along the terms that are fitted as along the other functions of a cell
+    that are measured: the errors of least squares, with these functions for observations.
+    """
+    varied = np.arange(len(free)) != (len(free) - 1 if free[-1] == 1 else 0)
+    fitted = root[:, varied].reshape(species, -1, int(varied.sum()))
+    count = (fitted != 0).any(axis=1).sum(axis=1)
+    left = np.linalg.norm((root @ free).reshape(species, -1), axis=1) / np.sqrt(np.maximum(fitted.shape[1] - count, 1))
+    inverse = np.linalg.pinv(root[:, varied]).reshape(-1, *fitted.shape[:2])
+    made = np.zeros(len(free))
+    made[varied] = np.linalg.norm(np.linalg.norm(inverse, axis=2) * left, axis=1)
+    return made
 
 
 def _unbalanced(gram: np.ndarray, measure: Measure, tied: Library, operator: Operator, free: np.ndarray) -> float:

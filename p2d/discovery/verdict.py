@@ -162,11 +162,22 @@ def few_doubt(runs: int, observables: int) -> Doubt:
     )
 
 
+def own_parameters_doubt(settled: int, count: int) -> Doubt:
+    """Of snapshots of a named system that stand still each by itself, and together are no ensemble of it."""
+    return Doubt(
+        "own parameters",
+        f"{settled} of {count} snapshots that were looked at stand still, each by itself, at parameters of its own: no "
+        "one equation has them all; --each tells the parameters of each",
+        {"settled": float(settled), "looked_at": float(count)},
+    )
+
+
 def unsettled_text(system: str, left: float, runs: int) -> str:
     """Of few snapshots of a named system that do not stand still."""
     return (
         f"not settled: the terms of {system} leave {left:.2g} of the Laplacians' power, so that something moves, or "
-        f"these are not its terms; at least {LEAST_RUNS} snapshots are needed for an equation of what moves, not {runs}"
+        f"these are not its terms; at least {LEAST_RUNS} independent snapshots are needed for an equation of what moves, "
+        f"and these are of {runs} run{'s' * (runs != 1)}"
     )
 
 

@@ -2,7 +2,9 @@
 
 from p2d.pipeline.discover import discover
 from p2d.pipeline.evaluate import evaluate
+from p2d.pipeline.exporting import export
 from p2d.pipeline.generate import denoise, sample
+from p2d.pipeline.importing import import_files
 from p2d.pipeline.learn import train_flow, train_score
 from p2d.pipeline.rollout import rollout
 from p2d.pipeline.run import run
@@ -18,6 +20,8 @@ __all__ = [
     "denoise",
     "discover",
     "evaluate",
+    "export",
+    "import_files",
     "rollout",
     "run",
     "sample",

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from p2d.config import DiscoverConfig, Source, refuse_other_settings
 from p2d.discovery.result import Discovery
+from p2d.discovery.verdict import LEAST_RUNS
+from p2d.errors import UserError
+from p2d.evaluate.each import SteadyStates, fit_each
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
 from p2d.runs import EQUATION, read_json, remove_unfinished, short_name
@@ -19,7 +26,7 @@ PASSES = 4  # as a rule: of rates, and of what steps add until their length sett
 
 
 def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) -> Outcome:
-    """Find the equation of a dataset into OUT/discover/NAME: equation.json, and a figure.
+    """Find the equation of a dataset into OUT/discover/NAME: equation.json, and a figure; or --each into each.json.
 
     Raises:
         UserError: too few living snapshots, samples that are no concentrations, an equation of other settings there.
@@ -27,6 +34,8 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
     dataset = find_dataset(source.dataset, out)
     file = EQUATION.place(out, source.name or short_name(dataset.folder.name))
     settings = {**config.identity(), "dataset_hash": dataset.card.dataset_hash, "holdout": source.holdout}
+    if config.each:
+        return _discover_each(config, source, dataset, file.with_name("each.json"), track)
     if file.exists():
         refuse_other_settings(f"the equation {file}", read_json(file, "settings")["settings"], settings)
         known = Discovery.load(file)
@@ -38,9 +47,10 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
     from p2d.show.discovery import PICTURED, draw_discovery
 
     start = time.monotonic()
-    ids, _ = dataset.split(source.holdout)
-    if config.library == FREE or not len(ids):
-        refuse_few_runs(len(ids))
+    ids = _fitted(dataset, source.holdout)
+    runs = len(np.unique(dataset.runs(ids)))
+    if config.library == FREE or not runs:
+        refuse_few_runs(runs, len(ids))
     dropped = dataset.card.samples - len(dataset.living)
     if dropped:
         say(f"  {dropped} of {dataset.card.samples} patterns are uniform and left out")
@@ -53,6 +63,7 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
         fit = time.monotonic() - start - snapshots.seconds
         seconds = {"passes": round(snapshots.seconds, 3), "fit": round(fit, 3)}
         discovery = replace(discovery, dropped=dropped, seconds=seconds)
+        discovery = discovery.in_units(dataset.card.species, dataset.card.time_unit)
         pictured, truth = dataset.states(evenly(ids, PICTURED)), known_system(dataset)
         if like := truth or _middle_system(dataset, discovery):
             system = discovery.simulated_as(like, pictured, dataset.card.grid, f"{file.parent.name}_equation")
@@ -75,3 +86,48 @@ def _middle_system(dataset: Dataset, discovery: Discovery) -> System | None:
     if not (discovery.conditions and dataset.card.systems):
         return None
     return dataset.card.systems.get(nearest_label(dataset.card.conditions, discovery.middle))
+
+
+def _fitted(dataset: Dataset, holdout: float) -> np.ndarray:
+    """Sample ids that an equation is fitted to; of runs that are too few for one all, as a steady state needs no more."""
+    living = dataset.living
+    return living if len(np.unique(dataset.runs(living))) < LEAST_RUNS else dataset.split(holdout)[0]
+
+
+def _discover_each(config: DiscoverConfig, source: Source, dataset: Dataset, file: Path, track: Tracker) -> Outcome:
+    """The parameters of each snapshot by itself, into OUT/discover/NAME/each.json.
+
+    Raises:
+        UserError: no living snapshot, a system that does not fit the species, or a result of other settings there.
+    """
+    settings = {**config.identity(), "dataset_hash": dataset.card.dataset_hash}
+    if file.exists():
+        known = SteadyStates.load(file)
+        refuse_other_settings(f"the result {file}", known.settings, settings)
+        return Outcome("discover", False, file, known.to_dict(), result=known)
+    from p2d.cluster.mapping import choose_mapper
+    from p2d.cluster.runtime import shared_folder
+    from p2d.discovery.known import Known
+    from p2d.discovery.library import choose_library
+    from p2d.systems.reading import load_system
+
+    start, card = time.monotonic(), dataset.card
+    library = choose_library(config, card.names, card.grid)  # refused before anything is made
+    if not len(dataset.living):
+        raise UserError(f"{dataset.folder} has no living snapshot: all are uniform")
+    with stage(track, "discover", file, {**config.to_dict(), **source.to_dict()}) as child:
+        system, here = Known(load_system(config.library), library), replace(dataset, folder=shared_folder(dataset.folder))
+        mapper = choose_mapper(source.workers, file.parent)
+        with progress("discover", len(dataset.living), "snapshots") as advance:
+
+            def each(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+                for row in mapper(function, items):
+                    advance(1)
+                    yield row
+
+            made = replace(fit_each(here, system, config, each), settings=settings)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        made.save(file)
+        child.metrics({"settled": float(made.settled)})
+        child.artifact(file)
+    return Outcome("discover", True, file, made.to_dict(), time.monotonic() - start, made)

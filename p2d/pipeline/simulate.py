@@ -96,8 +96,7 @@ def verify(name: str, out: Path, repair: bool) -> tuple[Path, list[Fault]]:
         if card.shards.knows(fault.name):  # it may be as large and as old as the card says, by which it would be kept
             (folder / fault.name).unlink(missing_ok=True)
     if card.origin:
-        command = {"generated": "sample", "denoised": "denoise"}[card.origin["kind"]]
-        raise UserError(f"{folder} was not simulated but {card.origin['kind']}; the same p2d {command} restores it")
+        raise UserError(f"{folder} was not simulated but {card.origin['kind']}; the same {card.command} restores it")
     simulation = Simulation.of_settings(card.settings, card.chunk)
     config = SimulateConfig.from_dict({"device": card.device or "auto"})
     for fault in faults:

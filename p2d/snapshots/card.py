@@ -21,6 +21,7 @@ from p2d.systems.system import System
 FORMAT = "p2d dataset"
 VERSION = 4
 SHARD_VERSION = 3  # of the format of the shards
+COMMANDS = {"generated": "sample", "denoised": "denoise", "imported": "import"}  # by kind of the origin
 PACKAGES = ("p2d", "numpy", "numba", "pyarrow", "torch", "ray")
 
 
@@ -34,13 +35,14 @@ class Card:
         grid: shape, spacing, edges and unit.
         systems: by label, with the step and the burn-in that were taken; none where they are not known.
         conditions: by label, what is known of how the samples were made, by name.
+        time_unit: of the times of the samples; '' where they have none, or it is not known.
         scaling: training sees x = (c - shift) / scale of values c; None until the dataset is complete.
         shards: what is known of each.
         dataset_hash: hash of the contents alone, the same for any chunk and number of actors.
         complete: False while the dataset is being written.
         samples, alive, dead_share: snapshots, those whose pattern lives, and the share of those that have died out.
         ensembles: of each system, see observables.Ensemble.
-        origin: of a dataset that was not simulated, its kind ('generated', 'denoised') and what it was made from.
+        origin: of a dataset that was not simulated, its kind (see COMMANDS) and what it was made from.
         device, seconds, software: where, in what wall time and with which packages it was made.
         written: version of the format of the shards.
     """
@@ -51,6 +53,7 @@ class Card:
     chunk: int
     systems: dict[str, System] = field(default_factory=dict)
     conditions: dict[str, dict[str, float]] = field(default_factory=dict)
+    time_unit: str = ""
     scaling: Scaling | None = None
     complete: bool = False
     samples: int = 0
@@ -68,6 +71,11 @@ class Card:
     card_hash: str = ""
     origin: dict[str, Any] = field(default_factory=dict)
     written: int = SHARD_VERSION
+
+    @property
+    def command(self) -> str:
+        """The command that makes it."""
+        return f"p2d {COMMANDS.get(self.origin.get('kind', ''), 'simulate')}"
 
     @property
     def names(self) -> tuple[str, ...]:

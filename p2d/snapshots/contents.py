@@ -17,13 +17,14 @@ from p2d.snapshots.ledger import Ledger, Mapper
 
 def contents(folder: Path, card: Card, ledger: Ledger, normalize: bool, each: Mapper) -> dict[str, Any]:
     """What a card says of all snapshots together."""
+    is_made = card.origin and card.origin["kind"] != "imported"  # by a model, with the ranges of what it learnt from
     samples, alive = (int(column.sum()) for column in (ledger.shards.rows, ledger.shards.alive))
     ensembles = _ensembles(ledger, card)
     return {
         "samples": samples,
         "alive": alive,
         "dead_share": round(1 - alive / samples, 6),
-        "species": card.species if card.origin else ranged(card, ledger.low, ledger.high),
+        "species": card.species if is_made else ranged(card, ledger.low, ledger.high),
         "ensembles": ensembles,
         "scaling": card.scaling or _scaling(card, list(ensembles.values()), normalize),
         "dataset_hash": ledger.hash.of(folder, len(ledger.shards), each),

@@ -28,13 +28,20 @@ class Doubt:
     Attributes:
         kind: such as 'rounded'; of `examine` 'edges', 'rounded', 'compressed', 'dependent', 'symmetric',
             'mixture' or 'changing'.
-        text: what the snapshots show, what it does to the answer, and what to do.
+        text: what the snapshots show; with what it does to the answer where that is not said apart.
         numbers: how much, by name.
+        meaning: what it does to the answer.
+        advice: what to do.
     """
 
     kind: str
     text: str
     numbers: dict[str, float] = field(default_factory=dict)
+    meaning: str = ""
+    advice: str = ""
+
+    def __str__(self) -> str:
+        return "; ".join(filter(None, (self.text, self.meaning, self.advice)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,18 +75,21 @@ def examine(states: np.ndarray, species: Sequence[str], grid: Grid, runs: np.nda
     states = grid.masked(states)
     if not np.isfinite(states).all():
         return Examination((), (), (0.0,) * len(species), given, float(len(np.unique(given))))
-    grid = _opened(grid, measure_seams(states, grid, given))
+    seams = measure_seams(states, grid, given)
+    grid = _opened(grid, seams)
     dependence = measure_dependence(states, grid, given)
     rounding = measure_rounding(states, grid)
-    change = list(_of_change(states, grid, dependence.runs, None if runs is None else given))
+    # Of far fewer snapshots than there are, what differs between places and snapshots is what these few are like.
+    few = dependence.is_seen and 2 * dependence.effective < len(np.unique(dependence.runs))
+    change = [] if few else list(_of_change(states, grid, dependence.runs, None if runs is None else given))
     before = [
-        *_of_seams(measure_seams(states, said, dependence.runs)),
+        *(_of_seams(measure_seams(states, said, dependence.runs)) if max(seams) > 1 else ()),
         *_of_rounding(rounding, species),
-        *(_of_blocks(states, grid, dependence.runs) if not change else ()),  # cells differ then, whatever the file
+        *(() if few or change else _of_blocks(states, grid, dependence.runs)),  # cells differ then, whatever the file
     ]
     after = [
         *_of_mirrors(states, grid),
-        *_of_mixture(measure_mixture(states, grid, dependence.runs)),
+        *(() if few else _of_mixture(measure_mixture(states, grid, dependence.runs))),
         *change,
     ]
     doubts, joined = ((*before, *_of_dependence(dependence, given, joined=joined), *after) for joined in (False, True))
@@ -97,8 +107,10 @@ def _of_seams(seams: tuple[float, float]) -> Iterator[Doubt]:
         yield Doubt(
             "edges",
             f"the edges are said to be periodic but do not join: values differ {max(seams):.1f} times as much across "
-            "them as between neighbours; Laplacians there are wrong; say that they are open",
+            "them as between neighbours",
             {"ratio": max(seams)},
+            "Laplacians there are wrong",
+            "say that they are open",
         )
 
 
@@ -116,9 +128,10 @@ def _of_rounding(rounding: Rounding, species: Sequence[str]) -> Iterator[Doubt]:
     numbers["share"] = max(rounding.shares)
     yield Doubt(
         "rounded",
-        f"the values are rounded: {', '.join(coarse)}; parameters are off by more than their errors and small terms "
-        "may be artefacts; save 16 bits or floats, of the whole range",
+        f"the values are rounded: {', '.join(coarse)}",
         numbers,
+        "parameters are off by more than their errors and small terms may be artefacts",
+        "save 16 bits or floats, of the whole range",
     )
 
 
@@ -128,23 +141,25 @@ def _of_blocks(states: np.ndarray, grid: Grid, runs: np.ndarray) -> Iterator[Dou
         along = ("rows", "columns")[axis]
         yield Doubt(
             "compressed",
-            f"neighbouring {along} jump every 8 cells, as JPEG and mosaics of a camera leave it; Laplacians are those "
-            "of the blocks; save without loss (PNG, TIFF, .npy)",
+            f"neighbouring {along} jump every 8 cells, as JPEG and mosaics of a camera leave it",
             {"excess": excess},
+            "Laplacians are those of the blocks",
+            "save without loss (PNG, TIFF, .npy)",
         )
 
 
 def _of_dependence(dependence: Dependence, given: np.ndarray, *, joined: bool) -> Iterator[Doubt]:
     """What belongs together: dependent, and what that does; or joined to runs, which makes errors right."""
-    kind, together = "joined" if joined else "dependent", "; those that belong together count as one run here"
+    kind, together = "joined" if joined else "dependent", ("those that belong together count as one run here", "")
     if dependence.copies:
         first, second = dependence.copies[0]
         others = f" and {len(dependence.copies) - 1} more pairs" * (len(dependence.copies) > 1)
-        effect = together if joined else ", and count twice; leave one of each out"
+        effect = together if joined else ("they count twice", "leave one of each out")
         yield Doubt(
             kind,
-            f"snapshots {first} and {second}{others} are the same but for shifts, turns or mirroring{effect}",
+            f"snapshots {first} and {second}{others} are the same but for shifts, turns or mirroring",
             {"copies": float(len(dependence.copies))},
+            *effect,
         )
     if not dependence.is_seen:
         return
@@ -153,12 +168,13 @@ def _of_dependence(dependence: Dependence, given: np.ndarray, *, joined: bool) -
     what = "no ends of runs show"
     if dependence.are_told:
         what = f"they are like {told} runs ({_stretches(dependence.runs)})"
-    small = f"; error bars are {np.sqrt(count / worth):.1f} times too small; give run ids, or frames further apart"
+    times = f"error bars are {np.sqrt(count / worth):.1f} times too small"
     yield Doubt(
         kind,
         f"{count} snapshots or runs taken as independent are as alike as frames of a run, and worth about {worth:.0f}: "
-        f"{what}{together if joined else small}",
+        f"{what}",
         {"runs": float(told), "effective": float(worth), "z": float(max(dependence.z))},
+        *(together if joined else (times, "give run ids, or frames further apart")),
     )
 
 
@@ -167,8 +183,9 @@ def _of_mirrors(states: np.ndarray, grid: Grid) -> Iterator[Doubt]:
         signs, such = (" with its signs turned", "even powers") if turned else ("", f"first derivatives along {axis}")
         yield Doubt(
             "symmetric",
-            f"every snapshot is its own mirror image along {axis}{signs}, which hides the terms that would break it, "
-            f"such as {such}: they may be there or not; snapshots from other starts tell",
+            f"every snapshot is its own mirror image along {axis}{signs}",
+            meaning=f"that hides the terms that would break it, such as {such}: they may be there or not",
+            advice="take snapshots from other starts",
         )
 
 
@@ -184,24 +201,27 @@ def _of_mixture(mixture: Mixture) -> Iterator[Doubt]:
         parts = f"{second} of {len(mixture.second)} snapshots are of another kind than the others ({names})"
     yield Doubt(
         "mixture",
-        f"{parts}: two systems, parameters or instruments, of which one equation is neither, or a system with two "
-        "kinds of states; fit each part by itself, and believe what both give",
+        parts,
         {"p": mixture.p, "second": float(second)},
+        "they are of two systems, parameters or instruments, of which one equation is neither, or of a system with two "
+        "kinds of states",
+        "fit each part by itself, and believe what both give",
     )
 
 
 def _of_change(states: np.ndarray, grid: Grid, runs: np.ndarray, given: np.ndarray | None) -> Iterator[Doubt]:
     z = homogeneity.measure_inhomogeneity(states, grid, runs)
-    remedy = "the ensemble is not stationary, and diffusion and growth as fitted are in part change; let it run longer"
+    effect = ("it is not stationary, and diffusion and growth as fitted are in part change", "let it run longer")
     if z > homogeneity.SEEN:
         yield Doubt(
             "changing",
-            f"cells differ on average over all runs, as where the initial states are not forgotten; {remedy}",
+            "cells differ on average over all runs, as where the initial states are not forgotten",
             {"z": z},
+            *effect,
         )
     p = 1.0 if given is None else homogeneity.measure_drift(states, grid, given)
     if p <= homogeneity.BY_CHANCE:
-        yield Doubt("changing", f"runs change from their first to their last snapshot; {remedy}", {"p": p})
+        yield Doubt("changing", "runs change from their first to their last snapshot", {"p": p}, *effect)
 
 
 def _stretches(runs: np.ndarray) -> str:

@@ -167,7 +167,7 @@ def table_of(data: bytes) -> pa.Table:
 
 def _unreadable(path: Path, error: Exception) -> UserError:
     told = (str(error).splitlines() or [type(error).__name__])[0]
-    return UserError(f"{path} cannot be read ({told}); run the same p2d simulate again to restore it")
+    return UserError(f"{path} cannot be read ({told}); the same command that made it restores it")
 
 
 @dataclass(frozen=True)

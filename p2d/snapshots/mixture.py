@@ -116,7 +116,7 @@ def _change(features: np.ndarray) -> tuple[int, float]:
 
 def _gap(features: np.ndarray) -> float:
     """How often features [N, F] of one kind have as empty a gap between two halves, along a direction of others."""
-    from scipy.stats import binom  # on use: the command line must start without it
+    from scipy.special import bdtr  # on use: the command line must start without it
 
     count, worst = len(features), 0.0
     white = whitened(features, count // PER_FEATURE)
@@ -130,7 +130,7 @@ def _gap(features: np.ndarray) -> float:
             windows += [(np.abs(score - middle - by * third * 2) <= third).sum() for by in (-1, 0, 1)]
         # One hump has at least as many in the middle as on the emptier side.
         beside = min(windows[0], windows[2])
-        worst = max(worst, float(binom.cdf(windows[1], windows[1] + beside, 0.5)))
+        worst = max(worst, float(bdtr(windows[1], windows[1] + beside, 0.5)))
     return worst
 
 

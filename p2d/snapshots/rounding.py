@@ -26,6 +26,7 @@ FEW = 3  # levels, that values must have
 DENSE, WIDE = 10, 4.0  # values a level, where a gap is one of levels; widest gap beside the usual one, if not the ends'
 BLOCK = 8  # cells of a JPEG block; those of halved colours and of mosaics are in phase with it
 RUNS, BY_CHANCE = 6, 1e-4  # fewest runs that blocks are told from, and how often a clean ensemble may seem to have any
+NEAR = BLOCK // 2  # cells away, that a place is held against
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def block_edges(states: np.ndarray, grid: Grid, runs: np.ndarray | None = None) 
         The largest deviation beside its error over what chance leaves in 1 of 10,000 ensembles (above 1: blocks), the
         axis (0: rows) and the place modulo 8 after which a block begins.
     """
-    from scipy.stats import t as student  # on use: the command line must start without it
+    from scipy.special import stdtrit  # on use: the command line must start without it
 
     runs = np.arange(len(states)) if runs is None else runs
     _, run = np.unique(runs, return_inverse=True)
@@ -159,24 +160,36 @@ def block_edges(states: np.ndarray, grid: Grid, runs: np.ndarray | None = None) 
     if run.max() + 1 < RUNS:
         return largest
     for axis in axes:
-        energy = np.stack([_by_place(states[:, s], axis - 2) for s in range(states.shape[1])], axis=1)
-        excess = energy / np.maximum(energy.mean(axis=2, keepdims=True), 1e-30) - 1
-        means = np.stack([np.bincount(run, excess[:, s, p]) for s in range(excess.shape[1]) for p in range(BLOCK)])
-        means = means / np.bincount(run).astype(float)
-        errors = means.std(axis=1, ddof=1) / np.sqrt(means.shape[1])
-        z = means.mean(axis=1) / np.maximum(errors, 1e-12)
-        bound = student.isf(BY_CHANCE / (z.size * len(axes)), means.shape[1] - 1)
+        excess = np.stack([_excess(states[:, s], axis - 2) for s in range(states.shape[1])], axis=1)
+        size = np.bincount(run)
+        means = np.stack([np.bincount(run, column) for column in excess.reshape(len(run), -1).T]) / size
+        means = means.reshape(*excess.shape[1:], len(size))  # [C, blocks, 8, runs]
+        z = _scores(means.mean(axis=1))
+        # The edges of blocks are in all of them; what walls do to a pattern is beside the walls.
+        z = np.where(np.median(means.mean(axis=3), axis=1) > means.mean(axis=(1, 3)) / 2, z, 0.0)
+        bound = -stdtrit(len(size) - 1, BY_CHANCE / (z.size * len(axes)))
         best = int(np.argmax(z))
-        largest = max(largest, (float(z[best] / bound), axis, (best % BLOCK + 2) % BLOCK))
+        largest = max(largest, (float(z.flat[best] / bound), axis, (best % BLOCK + NEAR + 2) % BLOCK))
     return largest
 
 
-def _by_place(fields: np.ndarray, axis: int) -> np.ndarray:
-    """Root third differences of fields [N, H, W] along an axis, by the place of the first modulo 8: means [N, 8].
+def _scores(values: np.ndarray) -> np.ndarray:
+    """Means over the last axis beside their errors."""
+    errors = values.std(axis=-1, ddof=1) / np.sqrt(values.shape[-1])
+    return values.mean(axis=-1) / np.maximum(errors, 1e-12)
 
-    Roots, as steep fronts would drown out the quiet cells, where edges of blocks are seen best.
+
+def _excess(fields: np.ndarray, axis: int) -> np.ndarray:
+    """Root third differences of fields [N, H, W] along an axis over those nearby, less one: means [N, blocks, 8].
+
+    Roots, as steep fronts would drown out the quiet cells, where edges of blocks are seen best. Those nearby, as near
+    walls all differ.
     """
     x = np.moveaxis(fields, axis, 1).astype(np.float32)
     jumps = x[:, 3:] - x[:, :-3] - 3 * (x[:, 2:-1] - x[:, 1:-2])
-    sizes = np.sqrt(np.abs(jumps)).mean(axis=2)
-    return np.stack([sizes[:, place::BLOCK].mean(axis=1) for place in range(BLOCK)], axis=1)
+    sizes = np.sqrt(np.abs(jumps)).mean(axis=2, dtype=np.float64)
+    windows = np.lib.stride_tricks.sliding_window_view(sizes, 2 * NEAR + 1, axis=1)
+    nearby = (windows.sum(axis=2) - windows[..., NEAR]) / (2 * NEAR)
+    excess = windows[..., NEAR] / np.maximum(nearby, 1e-30) - 1
+    blocks = excess.shape[1] // BLOCK
+    return excess[:, : blocks * BLOCK].reshape(len(x), blocks, BLOCK)

@@ -223,11 +223,11 @@ def open_dataset(path: str | Path) -> Dataset:
     folder = place(path)
     card = load_card(folder)
     if not card.complete:
-        raise UserError(f"the dataset {folder} is unfinished; run the same p2d simulate again to finish it")
+        raise UserError(f"the dataset {folder} is unfinished; run the same {card.command} again to finish it")
     lacking = np.flatnonzero(~shards_there(folder, len(card.shards)))
     if len(lacking):
         name = shard_name(int(lacking[0]))
-        raise UserError(f"{folder} lacks its shard {name}; run the same p2d simulate again to restore it")
+        raise UserError(f"{folder} lacks its shard {name}; run the same {card.command} again to restore it")
     return Dataset(folder, card)
 
 

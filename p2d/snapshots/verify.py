@@ -38,7 +38,7 @@ def verify(folder: Path) -> list[Fault]:
     """
     card = load_card(folder)
     if not card.complete:
-        return [Fault("card.json", "says that the dataset is unfinished; run the same p2d simulate again")]
+        return [Fault("card.json", f"says that the dataset is unfinished; run the same {card.command} again")]
     faults, whole = [], _Whole(DatasetHash())
     check = ShardCheck(folder, card)
     for shard in in_threads(check, range(len(card.shards))):

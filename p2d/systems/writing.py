@@ -10,6 +10,8 @@ import numpy as np
 from p2d.systems import expressions
 from p2d.systems.terms import Terms
 
+LEAST_PLAIN, LARGEST_PLAIN, LARGEST_ERROR = 1e-3, 1e5, 100.0  # of numbers and errors written without an exponent
+
 
 def text(terms: Terms, errors: Terms | None = None, conditions: Iterable[str] = ()) -> str:
     """One line a species: 'du/dt = 0.160(1) lap(u) - 1 u v^2', the error of a number's last digits in brackets.
@@ -47,9 +49,17 @@ def _merged(
 
 
 def number_text(value: float, error: float) -> str:
-    """0.16012 +- 0.0013 as '0.160(1)'; a value that is fixed, without brackets."""
+    """0.16012 +- 0.0013 as '0.160(1)', 2.031e-5 +- 4e-7 as '2.03(4)e-05'; a value that is fixed, without brackets."""
     if error <= 1e-12 * abs(value) or not np.isfinite(error):
         return f"{value:g}"
+    size = max(abs(value), error)
+    if LEAST_PLAIN <= size < LARGEST_PLAIN and error < LARGEST_ERROR:
+        return _bracketed(value, error)
+    exponent = int(np.floor(np.log10(size)))
+    return f"{_bracketed(value / 10.0**exponent, error / 10.0**exponent)}e{exponent:+03d}"
+
+
+def _bracketed(value: float, error: float) -> str:
     digits = max(0, -int(np.floor(np.log10(error))))
     return f"{value:.{digits}f}({max(1, round(error * 10**digits))})"
 

@@ -65,6 +65,26 @@ BAD_INPUT = {
     "weights that are not looked at": (["sweep", "--objective", "stationarity", "--sym", "0"], "sym is not for"),
     "unknown metric": (["sweep", "--metric", "cosin"], "did you mean 'cosine'?"),
     "missing dataset of a sweep": (["sweep", "-m", "nothing"], "there is no dataset 'nothing'"),
+    "nothing to import": (["import"], "import needs files or folders, before all options"),
+    "missing file to import": (["import", "plates.npy"], "there is no file plates.npy"),
+    "an empty folder": (["import", "."], "the folder . is empty"),
+    "unknown unit": (["import", "x", "--spacing", "0.65um2"], "spacing = 0.65um2 is not possible"),
+    "misspelt unit": (
+        ["import", "x", "--spacing", "3 micro"],
+        "unknown unit 'micro' of spacing = 3 micro",
+    ),
+    "unit of time": (
+        ["import", "x", "--interval", "5 um"],
+        "unknown unit 'um' of interval = 5 um (did you mean 'us'",
+    ),
+    "unknown edges": (["import", "x", "--edges", "opne"], "unknown edges 'opne' (did you mean 'open'?)"),
+    "crop in another form": (["import", "x", "--crop", "10:20"], "crop = 10:20 is not possible: it must be ROW:ROW"),
+    "a crop of nothing": (["import", "x", "--crop", "20:10,:"], "crop = 20:10,: is not possible"),
+    "no number of a condition": (["import", "x", "--condition", "F=low"], "condition = F=low is not possible"),
+    "a species twice": (["import", "x", "--species", "u", "u"], "a name stands twice"),
+    "no name of a species": (["import", "x", "--species", "c-di"], "'c-di' cannot stand in an equation"),
+    "no regular expression": (["import", "x", "--runs-from", "(a"], "runs_from = (a is no regular expression"),
+    "bins of nothing": (["import", "x", "--bin", "0"], "bin = 0"),
     "port of ui without runs": (["ui"], "there are no tracked runs"),
 }
 

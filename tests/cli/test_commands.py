@@ -23,7 +23,7 @@ TAKE_A_DATASET += ["bench score", "bench denoise", "bench flow", "bench discover
 
 @pytest.mark.parametrize("row", STAGES, ids=lambda row: row.name)
 def test_a_stage_is_called_with_what_its_row_gives(row):
-    function = getattr(pipeline, row.name.replace("-", "_"))
+    function = getattr(pipeline, row.function)
     given = {name for name, *_ in row.fields} - {"common"}
     of_others = {"scaling"}  # that other stages give
     assert inspect.signature(function).parameters.keys() - of_others == given | {"out", "track"}

@@ -37,6 +37,13 @@ def test_rounding_is_told_with_its_steps():
     assert Doubt(**asdict(doubt)) == doubt
 
 
+def test_of_a_shuffled_film_no_more_is_told_than_that():
+    few, time = patterns(5, 40, seed=1), np.linspace(0, 5, 96, endpoint=False)
+    weights = np.maximum(0, 1 - np.abs((time[:, None] - np.arange(5) + 2.5) % 5 - 2.5))
+    frames = np.tensordot(weights, few, 1)[np.random.default_rng(0).permutation(96)]
+    assert kinds(frames, Grid((40, 40))) == ["dependent"]
+
+
 def test_frames_given_as_independent_are_told_with_their_runs():
     states = patterns(10, each=6, memory=0.95)
     result = examine(states, NAMES, GRID)

@@ -140,3 +140,8 @@ def test_patterns_and_their_rounding_have_no_blocks():
     assert block_edges(rounded(patterns(24, SIZE), 255), GRID)[0] < 1
     # frames of one run are one
     assert block_edges(np.repeat(patterns(8, SIZE), 16, axis=0), GRID, np.repeat(range(8), 16))[0] < 1
+
+
+def test_what_walls_do_to_a_pattern_is_no_edge_of_blocks():
+    stronger = 1 + np.exp(-np.arange(48) / 2)[:, None]
+    assert block_edges(patterns(64, 48) * stronger, Grid((48, 48), edges=("mirror", "open")))[0] < 1

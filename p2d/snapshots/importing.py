@@ -1,0 +1,552 @@
+"""From stacks of others' snapshots to a dataset: what one importing process does, without Ray."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from p2d.config import of_each
+from p2d.config.importing import ImportConfig
+from p2d.errors import DataError, UserError
+from p2d.fields import MOST_SPECIES, Edge, Grid, Mask, Species
+from p2d.formats.opening import open_stacks
+from p2d.formats.stack import Stack
+from p2d.observables import averages
+from p2d.places import as_remote
+from p2d.runs import DATA, is_name, short_name
+from p2d.snapshots import card as cards
+from p2d.snapshots import schema, store
+from p2d.snapshots import writing as shards
+from p2d.snapshots.labelling import Rows, list_rows
+from p2d.snapshots.simulated import ALIVE_SHARE
+from p2d.snapshots.survey import Stored, Survey, survey
+from p2d.snapshots.treating import Treatment, masked_cells, refuse_crop
+from p2d.systems import expressions
+from p2d.threads import in_threads
+
+IMPORTED = "imported"  # kind of the origin
+SHARD_BYTES = 2**26  # of the states of a shard, about
+READ_BYTES = 2**24  # as stored, at a time, where values are not taken as they are
+LOOKED_AT, LOOKED_AT_BYTES = 256, 2**26  # snapshots, and their states, that are surveyed
+FEWEST_LOOKED_AT = 4
+END_BYTES = 2**16  # of the first and last bytes of a file, which it is known by
+FILES_LISTED = 16  # in a card; more are known by one hash
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """What is to be imported, before any of it is read.
+
+    Attributes:
+        config: as asked.
+        stacks: what the files hold, all of one size.
+        rows: the snapshots that are taken, in order.
+        files: what all files are known by.
+    """
+
+    config: ImportConfig
+    stacks: tuple[Stack, ...]
+    rows: Rows
+    files: dict[str, Any]
+
+    @classmethod
+    def of(cls, config: ImportConfig) -> Sources:
+        """The snapshots that a config names.
+
+        Raises:
+            UserError: files that cannot be opened, or do not go together, or what is said of them does not fit.
+        """
+        stacks = tuple(open_stacks(config.sources, config.asked()))
+        shape = refuse_mixed(stacks)
+        refuse_crop(config, (shape[1], shape[2]))
+        rows = list_rows(stacks, config)
+        if not len(rows):
+            raise UserError(f"{config.sources[0]} holds no snapshots")
+        beside = {
+            key: fingerprint([name])
+            for key in ("table", "mask")
+            if (name := getattr(config, key)) and os.path.isfile(name)
+        }
+        files = list(dict.fromkeys(name for stack in stacks for name in stack.files))
+        return cls(config, stacks, rows, {"sources": fingerprint(files), **beside})
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What decides the dataset's contents, as JSON types."""
+        return json.loads(json.dumps({**self.config.identity(), "files": self.files}))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of a snapshot as stored."""
+        return self.stacks[0].shape
+
+    @property
+    def bytes(self) -> int:
+        """Of all snapshots as they will be stored, about."""
+        return len(self.rows) * 4 * int(np.prod(self.shape)) // self.config.bin**2
+
+    @property
+    def species(self) -> tuple[str, ...]:
+        """Names of the species: as asked, or as the files say where these can stand in equations.
+
+        Raises:
+            UserError: another number of names than of species, or no names where there are more than two.
+        """
+        names, count = self.config.species or self.stacks[0].about.species, self.shape[0]
+        if not self.config.species:
+            try:
+                for name in names:
+                    expressions.refuse_name(name, "species")
+            except UserError:
+                names = ()
+        names = names or ("u", "v")[:count]
+        if len(names) != count or count > MOST_SPECIES:
+            told = " ".join(names) if self.config.species else ""
+            raise UserError(
+                f"the snapshots have {count} species{f', not {len(names)} ({told})' if told else ''}; "
+                f"name each with --species, of up to {MOST_SPECIES}"
+            )
+        return names
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user is to know of the files."""
+        own = []
+        named = self.stacks[0].about.species
+        if not self.config.species and named and self.species != named:
+            other = " and ".join(f"{new} ({old})" for new, old in zip(self.species, named, strict=True))
+            own = [f"the species are called {other}, as equations need; --species names them otherwise"]
+        return (*dict.fromkeys(note for stack in self.stacks for note in stack.about.notes), *own)
+
+    def made_before(self, out: str | Path) -> Path | None:
+        """The folder of the dataset that the same import has made, or has begun to make, if there is one."""
+        own = self.config.name
+        names = [own] if own else [n for n in DATA.names(out) if short_name(n) == self.config.own_name]
+        for name in filter(is_name, names):
+            folder = DATA.place(out, name)
+            if (folder / "card.json").is_file():
+                try:
+                    card = cards.load_card(folder)
+                except UserError:
+                    continue
+                if card.origin.get("kind") == IMPORTED and card.settings == self.settings:
+                    return folder
+        return None
+
+    def labels(self, chunk: int) -> shards.ShardLabels:
+        """The labels of the rows of each shard of so many snapshots."""
+        plan = Plan(self.rows, chunk)
+        return shards.ShardLabels(len(plan), partial(labels_of, plan))
+
+    def is_finished(self, folder: Path) -> bool:
+        """Whether the folder holds this very dataset, complete and whole."""
+        return shards.is_finished(folder, self.settings, lambda card: self.labels(card.chunk))
+
+
+def refuse_mixed(stacks: Sequence[Stack]) -> tuple[int, int, int]:
+    """The shape of the snapshots of all stacks.
+
+    Raises:
+        UserError: there are several.
+    """
+    counts: Counter[tuple[int, int, int]] = Counter()
+    for stack in stacks:
+        counts[stack.shape] += stack.count
+    if len(counts) != 1:
+        listed = "; ".join(
+            f"{count} of {c} x {h} x {w}, such as {next(s for s in stacks if s.shape == (c, h, w)).name_of(0)}"
+            for (c, h, w), count in counts.most_common(6)
+        )
+        raise UserError(f"all snapshots must be of one size (species x rows x columns), there are {listed or 'none'}")
+    return next(iter(counts))
+
+
+def fingerprint(files: Sequence[str]) -> dict[str, Any]:
+    """What files are known by: names below the folder of all, sizes, and a hash of first and last bytes.
+
+    Of many files it is how many, their size in all, and one hash.
+    """
+    top = os.path.dirname(os.path.commonpath([os.path.abspath(f) for f in files]) + ("/" if len(files) > 1 else ""))
+    known = dict(zip((os.path.relpath(f, top) for f in files), in_threads(_ends_of, files), strict=True))
+    if len(known) <= FILES_LISTED:
+        return {name: [size, digest] for name, (size, digest) in known.items()}
+    digest = hashlib.blake2b(json.dumps(list(known.items())).encode(), digest_size=16).hexdigest()
+    return {"files": len(known), "bytes": sum(size for size, _ in known.values()), "hash": digest}
+
+
+def _ends_of(file: str) -> tuple[int, str]:
+    """Size of a file and hash of its first and last bytes; of a folder, of the names and sizes of what is in it."""
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        if os.path.isdir(file):
+            inside = sorted(p for p in Path(file).rglob("*") if p.is_file())
+            sizes = [p.stat().st_size for p in inside]
+            names = [[str(p.relative_to(file)), size] for p, size in zip(inside, sizes, strict=True)]
+            digest.update(json.dumps(names).encode())
+            return sum(sizes), digest.hexdigest()
+        with open(file, "rb") as data:
+            size = data.seek(0, os.SEEK_END)
+            for start in (0, max(0, size - END_BYTES)):
+                data.seek(start)
+                digest.update(data.read(END_BYTES))
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror or error}") from error
+    return size, digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The shards of an import: whole snapshots in order, `chunk` a shard but for the last of each label."""
+
+    rows: Rows
+    chunk: int
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        """The first row of each shard, and one more than the last row of all."""
+        ends = np.flatnonzero(np.diff(self.rows.label, append=-1)) + 1
+        first = np.concatenate([[0], ends[:-1]])
+        each = [np.arange(start, end, self.chunk) for start, end in zip(first.tolist(), ends.tolist(), strict=True)]
+        return np.concatenate([*each, ends[-1:]])
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def __getitem__(self, number: int) -> tuple[int, int]:
+        """The first row of a shard, and one more than its last."""
+        first, last = self._starts[number : number + 2].tolist()
+        return first, last
+
+
+def labels_of(plan: Plan, number: int) -> schema.Labels:
+    """Labels of the rows of the shard of a number."""
+    first, last = plan[number]
+    rows = plan.rows
+    label = list(rows.conditions)[int(rows.label[first])]
+    ids = np.arange(first, last, dtype=np.int64)
+    return schema.Labels(ids, rows.run[first:last], np.zeros_like(ids), rows.time[first:last], 0, label)
+
+
+@dataclass(frozen=True, eq=False)
+class Import:
+    """An import that is ready to be made.
+
+    Attributes:
+        sources: what is imported.
+        treatment: what is done to it.
+        species: with the ranges of what was looked at.
+        grid: of the dataset.
+        survey: what was found.
+    """
+
+    sources: Sources
+    treatment: Treatment
+    species: tuple[Species, ...]
+    grid: Grid
+    survey: Survey
+
+    @property
+    def name(self) -> str:
+        """The folder's name under OUT/data."""
+        config = self.sources.config
+        return config.name or f"{config.own_name}_{self.grid.shape[0]}x{self.grid.shape[1]}"
+
+    @property
+    def chunk(self) -> int:
+        """Rows of a shard."""
+        return max(1, SHARD_BYTES // (4 * len(self.species) * self.grid.shape[0] * self.grid.shape[1]))
+
+    def card(self) -> cards.Card:
+        """The dataset's first card."""
+        about = [stack.about for stack in self.sources.stacks]
+        origin = {
+            "kind": IMPORTED,
+            "files": self.files,
+            "bits": max(a.bits for a in about),
+            "lossy": any(a.lossy for a in about),
+            "notes": list(self.sources.notes),
+            "survey": self.survey.to_dict(),
+        }
+        return cards.Card(
+            settings=self.sources.settings,
+            species=self.species,
+            grid=self.grid,
+            chunk=self.chunk,
+            conditions={label: values for label, values in self.sources.rows.conditions.items() if values},
+            origin=origin,
+            generator="imported: values as they were stored, in float32",
+            time_unit=self.sources.rows.time_unit,
+        )
+
+    @property
+    def files(self) -> int:
+        """How many are read."""
+        return len({name for stack in self.sources.stacks for name in stack.files})
+
+    def anywhere(self) -> Import:
+        """The same with files by their full paths, for processes that work in other folders."""
+        full = tuple(os.path.abspath(os.path.expanduser(source)) for source in self.sources.config.sources)
+        stacks = tuple(open_stacks(full, self.sources.config.asked()))
+        return replace(self, sources=replace(self.sources, stacks=stacks))
+
+    def maker(self, chunk: int) -> Imported:
+        """Makes shards of so many snapshots."""
+        return Imported(self.sources.stacks, Plan(self.sources.rows, chunk), self.treatment, self.species, self.grid)
+
+
+def look_at(sources: Sources) -> Import:
+    """Look at some snapshots: which cells there are, what edges, what the user is to know.
+
+    Raises:
+        UserError: values that are not finite or all the same, or settings that do not fit the snapshots.
+    """
+    config, (count, *size), rows = sources.config, sources.shape, sources.rows
+    shape = (size[0], size[1])
+    names = sources.species
+    treatment = Treatment(
+        crop=config.cropped(),
+        bin=config.bin,
+        scale=of_each("scale", config.scale, count),
+        offset=of_each("offset", config.offset, count),
+    )
+    left = treatment.shape_of(shape)
+    most = min(LOOKED_AT, max(FEWEST_LOOKED_AT, LOOKED_AT_BYTES // (4 * count * left[0] * left[1])))
+    ids = store.evenly(np.arange(len(rows)), most)
+    stored = (sources.stacks[rows.stack[n]].read(rows.row[n], rows.row[n] + 1)[0] for n in ids.tolist())
+    outside = masked_cells(config, stored, shape)
+    treatment = replace(treatment, outside=outside)
+    reader = Reader(sources.stacks, rows, treatment, names)
+    states = np.concatenate([reader.states(n, n + 1, left) for n in ids.tolist()])
+    for broken in np.flatnonzero(~np.isfinite(states).all(axis=(1, 2, 3))).tolist():
+        reader.refuse_broken(int(ids[broken]))
+    if config.flatten:
+        from p2d.snapshots.illumination import fit_surface
+
+        treatment = replace(treatment, surface=fit_surface(states))
+        states = states / treatment.surface
+    grid, known = _grid(sources, left, treatment)
+    ranges = _ranges(states, names, config.unit, grid)
+    about = [stack.about for stack in sources.stacks]
+    how = Stored(known, max(a.bits for a in about), any(a.lossy for a in about), len(rows))
+    runs = rows.run[ids] if rows.has_runs else None
+    times = rows.time[ids] if np.isfinite(rows.time).any() else None
+    surveyed = survey(states, names, grid, runs, times, how)
+    treatment = replace(treatment, repeated=surveyed.repeated)
+    mask = Mask.of(treatment.cells) if treatment.cells is not None else None
+    grid = replace(grid, shape=treatment.shape_of(shape), edges=surveyed.edges, mask=mask)
+    return Import(sources, treatment, ranges, grid, surveyed)
+
+
+def _grid(sources: Sources, shape: tuple[int, int], treatment: Treatment) -> tuple[Grid, bool]:
+    """The grid as far as the user or the files say what it is, and whether they say what its edges are."""
+    config = sources.config
+    spacing, unit = config.length()
+    if not spacing:
+        told = sorted({(stack.about.spacing, stack.about.unit) for stack in sources.stacks})
+        if len(told) > 1:
+            each = " and ".join(f"{length:g} {unit}" if length else "unknown" for length, unit in told)
+            raise UserError(f"the files have spacings of {each}; give one --spacing")
+        spacing, unit = told[0]
+    spacing = spacing * config.bin if spacing else 1.0
+    edges: tuple[Edge, ...] | None = config.edges
+    if not edges:
+        ends = {stack.about.edges for stack in sources.stacks}
+        edges = ends.pop() if len(ends) == 1 else None
+        cropped = [
+            len(range(*part.indices(size))) < size
+            for part, size in zip(config.cropped(), sources.shape[1:], strict=True)
+        ]
+        edges = edges and tuple("open" if cut else edge for cut, edge in zip(cropped, edges, strict=True))
+    known = bool(edges)
+    both: tuple[Edge, Edge] = (edges[0], edges[-1]) if edges else ("open", "open")
+    mask = Mask.of(treatment.cells) if treatment.cells is not None else None
+    return Grid(shape, spacing, both, unit, mask), known
+
+
+def _ranges(states: np.ndarray, names: Sequence[str], units: tuple[str, ...], grid: Grid) -> tuple[Species, ...]:
+    """The species with the ranges of some states.
+
+    Raises:
+        UserError: another number of units, or states that are all uniform.
+    """
+    inside = states[..., grid.inside(0)]
+    low, high, spread = inside.min(axis=(0, 2)), inside.max(axis=(0, 2)), inside.std(axis=2, dtype=np.float64)
+    if (spread <= ALIVE_SHARE * (high - low)).all():
+        values = ", ".join(
+            f"{name} {a:g}" + (f" to {b:g}" if b > a else "") for name, a, b in zip(names, low, high, strict=True)
+        )
+        raise UserError(
+            f"every one of the {len(states)} snapshots looked at is constant ({values}): there is no pattern in them"
+        )
+    if len(units) not in (0, 1, len(names)):
+        raise UserError(f"unit = {' '.join(units)} is not possible: give one for all {len(names)} species, or for each")
+    each = units * len(names) if len(units) == 1 else units or ("",) * len(names)
+    ends = zip(names, each, low.tolist(), high.tolist(), strict=True)
+    return tuple(Species(name, unit, a, b) for name, unit, a, b in ends)
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """Reads snapshots of an import and treats them, in bounded memory.
+
+    Attributes:
+        names: of the species, by which a value that cannot be kept is told.
+    """
+
+    stacks: tuple[Stack, ...]
+    rows: Rows
+    treatment: Treatment
+    names: tuple[str, ...]
+
+    def states(self, first: int, last: int, shape: tuple[int, int]) -> np.ndarray:
+        """Rows first to last as they are to be, float32 [N, C, h, w].
+
+        Raises:
+            DataError: a file that cannot be read, or a value inside the mask that is not finite or beyond float32.
+        """
+        parts: np.ndarray | None = None
+        for start, end in self._stretches(first, last):
+            stack, row = self.stacks[self.rows.stack[start]], int(self.rows.row[start])
+            try:
+                stored = stack.read(row, row + end - start)
+            except UserError as error:
+                raise DataError(str(error)) from error
+            with np.errstate(over="ignore", invalid="ignore"):
+                treated = self.treatment.of(stored).astype(np.float32, copy=False)
+            if (start, end) == (first, last):
+                return treated
+            parts = np.empty((last - first, len(self.names), *shape), np.float32) if parts is None else parts
+            parts[start - first : end - first] = treated
+        assert parts is not None  # of one row or more
+        return parts
+
+    def _stretches(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """Rows that follow each other in a stack, as many as are read at a time."""
+        stack, row = self.rows.stack[first:last], self.rows.row[first:last]
+        ends = np.flatnonzero((np.diff(stack) != 0) | (np.diff(row) != 1)) + 1
+        bounds = [0, *ends.tolist(), last - first]
+        for start, end in itertools.pairwise(bounds):
+            one = self.stacks[stack[start]]
+            each = int(np.prod(one.shape)) * np.dtype(one.dtype).itemsize
+            most = max(1, (SHARD_BYTES if self.treatment.is_exact else READ_BYTES) // each)
+            for part in range(start, end, most):
+                yield first + part, first + min(part + most, end)
+
+    def refuse_broken(self, n: int) -> None:
+        """Tell where a value of a row is that cannot be kept.
+
+        Raises:
+            DataError: there is one.
+        """
+        stack, row = self.stacks[self.rows.stack[n]], int(self.rows.row[n])
+        broken = self.treatment.broken_in(stack.read(row, row + 1)[0])
+        if broken:
+            species, y, x, value = broken
+            if np.isfinite(value):
+                what, help = f"{value:g}, beyond what 32 bits can hold", "make it smaller with --scale"
+            else:
+                what, help = f"{value:g}", "mend the file, or leave out such pixels with --mask nan, or a mask file"
+            raise DataError(f"{stack.name_of(row)}: {self.names[species]} at row {y}, column {x} is {what}; {help}")
+
+
+@dataclass(frozen=True, eq=False)
+class Imported:
+    """Makes the shards of an import, see snapshots/writing.py."""
+
+    stacks: tuple[Stack, ...]
+    plan: Plan
+    treatment: Treatment
+    species: tuple[Species, ...]
+    grid: Grid
+
+    def on(self, device: str, threads: int, tell: Callable[[int], None]) -> Callable[[int], schema.Samples]:
+        """Reads and treats the snapshots of the shard of a number."""
+        names = tuple(species.name for species in self.species)
+        reader = Reader(self.stacks, self.plan.rows, self.treatment, names)
+        spans = np.array([species.span for species in self.species])
+
+        def samples(number: int) -> schema.Samples:
+            first, last = self.plan[number]
+            states = reader.states(first, last, self.grid.shape)
+            observed = averages(states, self.grid)
+            mean, square = observed[:, : len(names)], observed[:, len(names) : 2 * len(names)]
+            for broken in np.flatnonzero(~np.isfinite(mean).all(axis=1)).tolist():
+                reader.refuse_broken(first + broken)
+            spread = np.sqrt(np.maximum(square - mean**2, 0.0))
+            alive = (spread > ALIVE_SHARE * spans).any(axis=1)
+            tell(last - first)
+            return schema.Samples(labels_of(self.plan, number), states, alive, observed, observed)
+
+        return samples
+
+
+@contextmanager
+def writing(folder: Path, first_card: cards.Card) -> Iterator[cards.Card]:
+    """Be the one writer of a new or unfinished dataset while the block runs, see snapshots/writing.py.
+
+    Where the data are such that it cannot be finished, nothing of it is left.
+    """
+    complete = True
+    try:
+        with shards.writing(folder, first_card) as card:
+            complete = card.complete
+            yield card
+    except DataError:
+        if not complete:
+            store_folder = as_remote(folder)
+            shutil.rmtree(folder) if store_folder is None else store_folder.remove_below()
+        raise
+
+
+def import_here(config: ImportConfig, out: str | Path) -> store.Dataset:
+    """Import in this process, without Ray: for small data, notebooks and tests."""
+    sources = Sources.of(config)
+    before = sources.made_before(out)
+    if before and sources.is_finished(before):
+        return store.open_dataset(before)
+    ready = look_at(sources)
+    folder = DATA.place(out, ready.name)
+    with writing(folder, ready.card()) as card:
+        samples = ready.maker(card.chunk).on("cpu", 1, lambda _: None)
+        return shards.make(folder, card, sources.labels(card.chunk), shards.written_here(folder, samples), "cpu")
+
+
+def report_text(dataset: store.Dataset) -> str:
+    """What was found in the files of an imported dataset, and what was made of them, for the screen."""
+    card = dataset.card
+    grid, origin = card.grid, card.origin
+    height, width = grid.shape
+    cells = f"{height} x {width} pixels" if height > 1 else f"{width} pixels"
+    length = f" of {grid.spacing:g} {grid.unit}".rstrip() if grid.unit or grid.spacing != 1 else ""
+    edges = grid.edges[0] if len(set(grid.edges)) == 1 else f"{grid.edges[0]} (y) and {grid.edges[1]} (x)"
+    runs = len(np.unique(dataset.runs(dataset.sample_ids)))
+    lines = [str(Survey.from_dict(origin["survey"])), *(f"note: {note}" for note in origin["notes"])]
+    lines.append(
+        f"{card.samples:,} snapshots of {', '.join(card.names)} on {cells}{length}, {edges} edges"
+        + (f", {int(grid.mask.cells.sum()):,} of them inside the mask" if grid.mask else "")
+        + (f"; of {runs:,} runs" if runs < card.samples else "")
+    )
+    for species in card.species:
+        unit = f" {species.unit}" if species.unit else ""
+        lines.append(f"{species.name}: {species.low:g} to {species.high:g}{unit}")
+    lines += [f"condition {label}: {ensemble.samples:,} snapshots" for label, ensemble in _known(card)]
+    dead = card.samples - card.alive
+    if dead:
+        lines.append(f"{dead:,} snapshots are uniform, and are left out of what is learnt")
+    return "\n".join(filter(None, lines))
+
+
+def _known(card: cards.Card) -> list[tuple[str, Any]]:
+    return [(label, ensemble) for label, ensemble in card.ensembles.items() if label in card.conditions]
