@@ -101,24 +101,31 @@ class Across:
         """Of each of the library's coefficients, what one of the base's [C K] is with the conditions of the middle."""
         return coefficients[self._columns[0]] * self.by_power(self.conditions.centre)
 
-    def together(self, rates: Rates, first: Means, measure: Measure, operator: Operator) -> Together:
-        """Rates of the library of these of the base."""
-        centre, spread = self.conditions.centre, self.conditions.distinct.std(axis=0)
-        held = np.ones(len(self.parts)) if first.runs is None else first.runs
+    def roots(self, first: Means, measure: Measure, operator: Operator) -> list[np.ndarray]:
+        """Of each part, [R, P] whose |A c|^2 is the mean square velocity there, of what a pass has found."""
+        grams = (
+            weighted_mean(first.of["gram"][own], first.runs[own])
+            for own in (self.parts == n for n in range(self.count))
+        )
+        return [root_of(gram, measure, self.base, operator) for gram in grams]
+
+    def together(self, rates: Rates, roots: list[np.ndarray]) -> Together:
+        """Rates of the library of these of the base, and of a root of the mean square velocity of each part."""
+        held = np.ones(len(self.parts)) if rates.runs is None else rates.runs
+        spread, (number, power) = self.conditions.distinct.std(axis=0), self._columns
         velocities, middles, turned = [], [], []
-        for part in range(self.count):
-            own, share = self.parts == part, held[self.parts == part].sum() / held.sum()
-            gram = weighted_mean(first.of["gram"][own], held[own])
-            bare = np.sqrt(share) * root_of(gram, measure, self.base, operator)[:, self._columns[0]]
-            bare = bare.reshape(len(self.base.species), -1, bare.shape[1])
+        for part, root in enumerate(roots):
+            own = self.parts == part
+            bare = np.sqrt(held[own].sum() / held.sum()) * root[:, number]
+            bare = bare.reshape(len(self.base.species), -1, len(number))
             velocities.append(bare * self.by_power(weighted_mean(self.values[own], held[own])))
-            middles.append(bare * self.by_power(centre))
-            turned += [ASIDE * bare * (self._columns[1] == 1 + q) * own for q, own in enumerate(spread)]
-        sizes = [np.full(v.shape[1], part) for part, v in enumerate(velocities)]
+            middles.append(bare * self.by_power(self.conditions.centre))
+            turned += [ASIDE * by * bare * (power == 1 + q) for q, by in enumerate(spread)]
 
         def flat(each: list[np.ndarray]) -> np.ndarray:
-            return np.concatenate(each, axis=1).reshape(-1, len(self._columns[0]))
+            return np.concatenate(each, axis=1).reshape(-1, len(number))
 
+        of_root = np.repeat(np.arange(len(roots)), [v.shape[1] for v in velocities])
         return Together(
             rows=self.rates(rates.rows),
             root=flat(velocities),
@@ -127,9 +134,9 @@ class Across:
             tiles=rates.tiles,
             middle=np.concatenate([flat(middles), flat(turned)]),
             parts=self.parts,
-            of_root=np.tile(np.concatenate(sizes), len(self.base.species)),
-            number=self._columns[0],
-            power=self._columns[1],
+            of_root=np.tile(of_root, len(self.base.species)),
+            number=number,
+            power=power,
         )
 
 

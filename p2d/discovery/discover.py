@@ -161,7 +161,9 @@ def _doubted_as_steady(discovery: Discovery, snapshots: Snapshots, config: Disco
     if 2 * settled < len(states):
         return discovery
     claims = discovery.claims
-    return replace(discovery, claims=replace(claims, doubts=(own_parameters_doubt(settled, len(states)), *claims.doubts)))
+    return replace(
+        discovery, claims=replace(claims, doubts=(own_parameters_doubt(settled, len(states)), *claims.doubts))
+    )
 
 
 def _across_conditions(
@@ -179,6 +181,7 @@ def _across_conditions(
             f"across = {' '.join(config.across)} is not possible with the library {config.library}, whose free numbers "
             "are its own parameters; take a free one, or give --terms"
         )
+    _refuse_few_of_each(snapshots)
     _refuse_still_species(sample, snapshots.species, snapshots.grid)
     measure = measure or choose_measure(sample, snapshots.species, snapshots.grid, config)
     snapshots, fewest, imbalance, doubts = _examined_parts(snapshots, measure)
@@ -199,14 +202,8 @@ def _examined_parts(snapshots: Snapshots, measure: Measure) -> tuple[Snapshots, 
     """
     conditions, ids = snapshots.conditions, snapshots.sample_ids
     assert conditions is not None
-    snapshots.groups  # noqa: B018 - refuses runs of several conditions
     strata, parts = conditions.strata(ids), conditions.parts(ids)
-    given = snapshots.runs_of(ids)
-    counts = _runs_in(given, parts)
-    if counts.min() < LEAST_RUNS:
-        where = conditions.where(ids[parts == counts.argmin()])
-        raise UserError(f"{counts.min()} living runs of {where} are too few: at least {LEAST_RUNS} are needed of each")
-    alone = _runs_in(given, strata).min() >= LEAST_RUNS
+    alone = _runs_in(snapshots.runs_of(ids), strata).min() >= LEAST_RUNS
     runs, doubts, imbalances = np.zeros_like(ids), [], []
     for part in range((strata if alone else parts).max() + 1):
         own = ids[(strata if alone else parts) == part]
@@ -222,6 +219,18 @@ def _examined_parts(snapshots: Snapshots, measure: Measure) -> tuple[Snapshots, 
         imbalances.append(imbalance)
     runs = np.unique(np.stack([runs, strata]), axis=1, return_inverse=True)[1].reshape(-1)
     return snapshots.in_runs(runs), int(_runs_in(runs, parts).min()), min(imbalances), tuple(doubts)
+
+
+def _refuse_few_of_each(snapshots: Snapshots) -> None:
+    """Refuse conditions of few runs, and runs of several conditions."""
+    conditions, ids = snapshots.conditions, snapshots.sample_ids
+    assert conditions is not None
+    snapshots.groups  # noqa: B018 - refuses the latter
+    parts = conditions.parts(ids)
+    counts = _runs_in(snapshots.runs_of(ids), parts)
+    if counts.min() < LEAST_RUNS:
+        few, where = counts.min(), conditions.where(ids[parts == counts.argmin()])
+        raise UserError(f"{few} living runs of {where} are too few: at least {LEAST_RUNS} are needed of each")
 
 
 def _runs_in(runs: np.ndarray, parts: np.ndarray) -> np.ndarray:

@@ -71,7 +71,7 @@ class Problem:
         rates, held_out = rates_of(first, measure, library, operator)
         damping = clock.damping(library, some, measure.scaling, measure.grid, operator)
         if across:
-            rates, held_out = across.together(rates, first, measure, operator), across.rates(held_out)
+            rates, held_out = across.together(rates, across.roots(first, measure, operator)), across.rates(held_out)
             library, damping = across.library, across.at_centre(damping)
         made = cls(library, measure, operator, rates, held_out, damping, across=across)
         for free in fit.unseen(rates):
