@@ -196,7 +196,8 @@ def nearest_label(known: Mapping[str, Mapping[str, float]], wanted: Mapping[str,
     if not having:
         raise UserError(f"no snapshots of a known {' and '.join(wanted)} are there; name a dataset that has some")
     table = np.array([[own[name] for name in wanted] for own in having.values()])
-    off = (table - np.array(list(wanted.values()))) / np.maximum(np.ptp(table, axis=0), np.finfo(float).tiny)
+    ranges = np.ptp(table, axis=0)
+    off = (table - np.array(list(wanted.values()))) / np.where(ranges > 0, ranges, 1.0)
     return list(having)[int((off**2).sum(axis=1).argmin())]
 
 
