@@ -79,6 +79,14 @@ def verify(given: Any) -> None:
         sys.exit(FAULTY)
 
 
+def info(given: Any) -> None:
+    """The card and the findings, and where the contact sheet is."""
+    from p2d import pipeline
+
+    known = pipeline.info(given.dataset, given.place.folder)
+    print(json.dumps(known.to_dict()) if given.place.json else known)
+
+
 def status(given: Any) -> None:
     """A table of the results, with the events of those that are named."""
     from p2d.pipeline.status import status as read_status
@@ -118,6 +126,12 @@ TABLE = (
     stage("simulate", "p2d discover {given.config.dataset_name}", ("config", config.SimulateConfig)),
     stage("import", "p2d discover {made.where.name}", ("config", config.ImportConfig), function="import_files"),
     stage("export", "p2d import {made.where}", ("config", config.ExportConfig), place=Place),
+    Command(
+        "info",
+        "Say what a dataset is: its card, what its snapshots show and what that means, and a contact sheet of them.",
+        (("dataset", config.DatasetName), ("place", Place)),
+        info,
+    ),
     Command(
         "verify",
         "Re-read a whole dataset and name every shard that is missing, cut, altered or foreign; exit code 1 if any is.",

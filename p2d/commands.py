@@ -139,7 +139,6 @@ def stage(name: str, following: str, *fields: Field, function: str = "", place: 
         function: its name, where it is not the stage's.
         place: its options beside those of the fields; with Common, it is tracked.
     """
-
     function = function or name.replace("-", "_")
 
     def perform(given: Any) -> None:

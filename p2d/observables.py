@@ -20,7 +20,7 @@ FALSE_ALARMS = 1 / 3000  # share of stationary ensembles that are called changin
 FEWEST = 8  # runs below which a z-score says nothing
 ROUNDING = 1e-9  # relative: differences of averages below it are none
 DIGITS = 9  # of means and standard deviations on a card
-TOGETHER = 2**15  # values that are averaged at a time, so that they stay in a core's cache
+TOGETHER = 2**15  # values whose averages over tiles are taken at a time, so that they stay in a core's cache
 
 
 def names(species: tuple[str, ...]) -> tuple[str, ...]:
@@ -46,9 +46,29 @@ def averages(states: np.ndarray, grid: Grid, tile: tuple[int, int] | None = None
     Returns:
         float64 [N T, K], see `names`, of T tiles.
     """
-    shape, known = tile or grid.shape, [None, None] if grid.is_closed else [grid.inside(0), grid.inside(1)]
+    known = [None, None] if grid.is_closed else [grid.inside(0), grid.inside(1)]
+    if tile is None:
+        return _averages_at_once(states, grid, *known)
     per = max(1, TOGETHER // math.prod(states.shape[1:]))
-    return np.concatenate([_averages(states[n : n + per], grid, shape, *known) for n in range(0, len(states), per)])
+    return np.concatenate([_averages(states[n : n + per], grid, tile, *known) for n in range(0, len(states), per)])
+
+
+def _averages_at_once(states: np.ndarray, grid: Grid, cells: np.ndarray | None, inner: np.ndarray | None) -> np.ndarray:
+    """See `_averages`, over all of the grid."""
+    from p2d.pairwise import field_sums  # on use: numba takes a while to load
+
+    known, inside = (
+        np.empty(0, bool) if places is None or places.all() else places.reshape(-1) for places in (cells, inner)
+    )
+    wraps = grid.edges[0] == "periodic", grid.edges[1] == "periodic"
+    sums = field_sums(np.ascontiguousarray(states), known, inside, wraps, float(grid.spacing) ** 2)
+    count = np.full(sums.shape[1], float(math.prod(grid.shape)))
+    if cells is not None and inner is not None:
+        species = states.shape[1]
+        count[:] = cells.sum()
+        count[2 * species : 3 * species] = inner.sum()
+    with np.errstate(invalid="ignore"):  # of no cells
+        return sums / count
 
 
 def _averages(

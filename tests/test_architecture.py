@@ -19,6 +19,7 @@ LAYERS = [
     ["p2d.events"],
     ["p2d.systems"],
     ["p2d.config"],
+    ["p2d.pairwise"],
     ["p2d.observables"],
     ["p2d.snapshots"],
     ["p2d.training"],
@@ -36,7 +37,8 @@ LAYERS = [
     ["p2d.cli"],
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
-ONLY = {"ray": "p2d/cluster/", "mlflow": "p2d/tracking/", "pyarrow": ("p2d/snapshots/", "p2d/formats/", "p2d/places.py")}
+ARROW = ("p2d/snapshots/", "p2d/formats/", "p2d/places.py")
+ONLY = {"ray": "p2d/cluster/", "mlflow": "p2d/tracking/", "pyarrow": ARROW}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
 
 

@@ -10,7 +10,7 @@ from scipy import stats
 from torch.testing import assert_close
 
 from p2d import observables
-from p2d.fields import Grid
+from p2d.fields import Grid, Mask
 from p2d.observables import FEWEST, Change, Ensemble, Sums, averages, largest_z, names
 
 MODES = [(16, 24, 1, 0), (16, 24, 0, 5), (15, 9, 3, 2), (1, 12, 0, 1), (64, 64, 7, 30)]
@@ -40,6 +40,18 @@ def by_name(observed: np.ndarray, species: tuple[str, ...] = SPECIES) -> dict[st
 
 
 # Averages
+
+
+@pytest.mark.parametrize("edges", [("periodic", "periodic"), ("mirror", "periodic"), ("open", "mirror")])
+@pytest.mark.parametrize("shape", [(1, 16, 24), (3, 40, 25), (2, 1, 300), (1, 2, 1)])
+def test_averages_in_one_pass_are_to_the_last_bit_those_of_tiles(shape, edges):
+    states = np.random.default_rng(0).normal(3, 1, (4, *shape)).astype(np.float32)
+    cells = np.random.default_rng(1).random(shape[1:]) < 0.9
+    for mask in (None, Mask.of(cells)):
+        for dtype, spacing in ((np.float32, 1.0), (np.float64, 0.3)):
+            grid = Grid(shape[1:], spacing, edges, mask=mask)
+            once, tiles = averages(states.astype(dtype), grid), averages(states.astype(dtype), grid, shape[1:])
+            np.testing.assert_array_equal(once, tiles)
 
 
 @pytest.mark.parametrize(("height", "width", "rows", "columns"), MODES)

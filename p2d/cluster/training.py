@@ -19,7 +19,6 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from p2d.cluster import placement, runtime, storage
 from p2d.cluster.reports import OnEpoch, Reports, StopFile, fit
 from p2d.cluster.stream import open_data
-from p2d.config import ScoreConfig, fits_unet
 from p2d.errors import UserError, unwritable
 from p2d.events import note
 from p2d.progress import say
@@ -44,14 +43,9 @@ def train(job: TrainJob, on_epoch: OnEpoch) -> None:
         on_epoch: called in this process after every epoch.
 
     Raises:
-        UserError: a grid that the U-Net cannot take, more workers than the machine holds, or whatever the training
-            itself finds wrong with its input. Of a training that breaks down, the last good model is kept, in
-            FOLDER_stopped, and the message says so.
+        UserError: more workers than the machine holds, or whatever the training itself finds wrong with its input. Of a
+            training that breaks down, the last good model is kept, in FOLDER_stopped, and the message says so.
     """
-    if isinstance(job.config, ScoreConfig):
-        grid = job.dataset.card.grid
-        for name, size, edge in zip(("height", "width"), grid.shape, grid.edges, strict=True):
-            fits_unet(name, size, job.config.downsampling, edge)
     runtime.start()
     runtime.refuse_unshared(job.folder)
     placing = _place(job)

@@ -18,7 +18,7 @@ from p2d.config.learn import (
 )
 from p2d.config.plan import PlanConfig
 from p2d.config.rollout import RolloutConfig, RolloutSource
-from p2d.config.run import RunConfig, fits_unet
+from p2d.config.run import RunConfig
 from p2d.config.simulate import SimulateConfig
 from p2d.config.sweep import SweepConfig
 
@@ -45,7 +45,6 @@ __all__ = [
     "SweepConfig",
     "TrainSource",
     "check_alpha",
-    "fits_unet",
     "of_each",
     "option",
     "refuse_other_settings",

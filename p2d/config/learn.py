@@ -144,11 +144,6 @@ class ScoreConfig(Config):
         known = super().identity()
         return known | {"data_noise": known["data_noise"][0]} if len(self.data_noise) == 1 else known
 
-    @property
-    def downsampling(self) -> int:
-        """Periodic axes must be multiples of this: 2 for the stem, 2 more for each further level."""
-        return 2 ** len(self.channels)
-
 
 # Passes over the training snapshots, by default. Stationarity solves for its last layer, training-free has no weights.
 PASSES: dict[Objective, int] = {"stationarity": 1, "continuity": 8, "training-free": 0}

@@ -62,6 +62,11 @@ class RolloutConfig(Config):
 
     sample: Annotated[int, option(help="sample id of the snapshot that is shown"), least(0)] = 0
     steps: Annotated[int, option("-n", help="steps of the simulator that the rollout is as long as"), least(1)] = 1000
+    time: Annotated[
+        float,
+        option(help="how long it is in the equation's unit of time instead, where the true system is not known"),
+        FINITE,
+    ] = 0.0
     frames: Annotated[int, option(help="frames that are kept and measured, beside the start"), least(1)] = 40
     ensemble: Annotated[
         int, option(help="snapshots that are rolled out, and measured, the shown one among them"), least(1)

@@ -1,8 +1,8 @@
-"""Settings of the whole way from simulation to report."""
+"""Settings of the whole way from simulation, or a dataset that is there, to report."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated
 
 import tyro
@@ -11,14 +11,20 @@ from p2d.config.base import Show, option
 from p2d.config.learn import DiscoverConfig, FlowConfig, ScoreConfig, TrainSource
 from p2d.config.simulate import SimulateConfig
 from p2d.errors import UserError
-from p2d.fields import Edge
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything, sized for a laptop: simulate, train-score, train-flow, discover, evaluate."""
+    """Everything, sized for a laptop: simulate (or --dataset), train-score, train-flow, discover, evaluate."""
 
     simulate: Annotated[SimulateConfig, tyro.conf.arg(name="")] = field(default_factory=SimulateConfig)
+    dataset: Annotated[
+        str,
+        option(
+            help="a dataset that is there, by its name under OUT/data or its path, such as an imported one: nothing is "
+            "simulated [-m]"
+        ),
+    ] = ""
     score: ScoreConfig = field(default_factory=ScoreConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     discover: DiscoverConfig = field(default_factory=DiscoverConfig)
@@ -29,22 +35,16 @@ class RunConfig:
     show: Show = ""
 
     def __post_init__(self) -> None:
-        edges = self.simulate.edges * (3 - len(self.simulate.edges))
-        for name, edge in zip(("height", "width"), edges, strict=True):
-            fits_unet(name, getattr(self.simulate, name), self.score.downsampling, edge)
+        usual = SimulateConfig()
+        of_simulation = [f.name for f in fields(usual) if getattr(self.simulate, f.name) != getattr(usual, f.name)]
+        if self.dataset and of_simulation:
+            option_name = of_simulation[0].replace("_", "-")
+            raise UserError(
+                f"--{option_name} is a setting of a simulation, and the dataset {self.dataset} is there; leave one out"
+            )
         self.source()
 
     def source(self) -> TrainSource:
-        """What the later stages work on: the dataset that the first one makes."""
-        return TrainSource(dataset=self.simulate.dataset_name, holdout=self.holdout, workers=self.workers)
-
-
-def fits_unet(name: str, size: int, multiple: int, edge: Edge = "periodic") -> None:
-    """Refuse a height or width that the U-Net cannot halve often enough, with the nearest sizes that work.
-
-    One dimension (1) is not halved, and edges that are not periodic are carried on to a size that can be.
-    """
-    if size > 1 and edge == "periodic" and size % multiple:
-        below = size // multiple * multiple
-        near = f"{below} or {below + multiple}" if below else str(multiple)
-        raise UserError(f"{name} = {size} does not fit the U-Net: it must be a multiple of {multiple}, such as {near}")
+        """What the later stages work on: the dataset that is there, or that the first one makes."""
+        name = self.dataset or self.simulate.dataset_name
+        return TrainSource(dataset=name, holdout=self.holdout, workers=self.workers)

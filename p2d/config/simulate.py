@@ -49,9 +49,13 @@ class SimulateConfig(Config):
     height: Annotated[int, option(help="grid rows; 1: one dimension")] = 128
     width: Annotated[int, option(help="grid columns")] = 128
     spacing: Annotated[str, option(help="from cell to cell, such as 0.5 or 0.65um; the system's own when empty")] = ""
-    edges: Annotated[tuple[Edge, ...], option(help="periodic or mirror (no flux), of both axes or of y and x")] = (
-        "periodic",
-    )
+    edges: Annotated[
+        tuple[Edge, ...],
+        option(
+            help="periodic or mirror (no flux), of both axes or of y and x; periodic when empty, or those of the data "
+            "that an --equation is of, and walls where these are open"
+        ),
+    ] = ()
     operator: Annotated[Operator, option(help="Laplacian")] = "5-point"
     integrator: Annotated[
         Integrator, option(help="forward Euler, or etdrk4: fourth order, for stiff systems and continuum-true data")
@@ -109,7 +113,7 @@ class SimulateConfig(Config):
                 not (math.isfinite(self.dt) and self.dt >= 0)
             ),
             f"edges = {' '.join(self.edges)} is not possible: give one for both axes, or those of y and x": (
-                len(self.edges) not in (1, 2)
+                len(self.edges) > 2
             ),
             "several snapshots a run need --interval, the steps from one to the next (say 1000)": (
                 self.snapshots_per_run > 1 and not self.interval
@@ -140,8 +144,7 @@ class SimulateConfig(Config):
         """
         systems = self._chosen(equation) if equation else self._systems()
         length, unit = self._spacing(systems)
-        edges = self.edges * 2 if len(self.edges) == 1 else self.edges
-        grid = Grid((self.height, self.width), length, (edges[0], edges[1]), unit)
+        grid = Grid((self.height, self.width), length, self.both_edges, unit)
         resolved = {}
         for label, system in systems.items():
             if self.initial in ("", *initial.KINDS):
@@ -198,6 +201,12 @@ class SimulateConfig(Config):
                 raise UserError(f"the systems have spacings of {' and '.join(map(str, own))}; give one --spacing")
             return own[0], ""
         return quantity("spacing", self.spacing, None, "0.65um")
+
+    @property
+    def both_edges(self) -> tuple[Edge, Edge]:
+        """Of y and x."""
+        edges = self.edges or ("periodic",)
+        return edges[0], edges[-1]
 
     @property
     def dataset_name(self) -> str:

@@ -39,6 +39,7 @@ from p2d.discovery.verdict import (
     Claims,
     camera_doubt,
     few_doubt,
+    film_doubt,
     judged_doubt,
     own_parameters_doubt,
     symmetry_doubt,
@@ -85,18 +86,24 @@ def discover_equation(
         system: that the snapshots are known to be of: its unit of time is taken, and where nothing moves its terms.
 
     Raises:
-        UserError: fewer than 8 runs, unless a system is named, nothing but noise, or what is not finite.
+        UserError: fewer than 8 snapshots, unless a system is named, nothing but noise, or what is not finite.
     """
-    few = snapshots.run_count < LEAST_RUNS
-    if few and (config.library == FREE or not snapshots.run_count):
-        refuse_few_runs(snapshots.run_count, len(snapshots.sample_ids))
     library = choose_library(config, snapshots.species, snapshots.grid)
+<<<<<<< HEAD
     sample = snapshots.some(LOOKED_AT)
     if config.across and not snapshots.conditions:
         raise UserError(f"nothing is known of {' and '.join(config.across)} of these snapshots; give their conditions")
     if snapshots.conditions:
         return _across_conditions(snapshots, config, library, sample, measure)
+=======
+    sample, given = snapshots.some(LOOKED_AT), snapshots
+    few = snapshots.run_count < LEAST_RUNS and _is_of_few(snapshots, config)
+    is_film = snapshots.run_count < LEAST_RUNS and not few
+    if is_film:
+        snapshots = snapshots.in_runs(np.arange(len(snapshots.sample_ids)))
+>>>>>>> main
     snapshots, seen = _examined(snapshots)
+    seen = (film_doubt(given.run_count, len(given.sample_ids)), *seen) if is_film else seen
     _refuse_still_species(sample, snapshots.species, snapshots.grid)
     measure = measure or choose_measure(sample, snapshots.species, snapshots.grid, config)
     measure = replace(measure, tiles=_tiles(snapshots.grid, snapshots.run_count))
@@ -131,10 +138,24 @@ def discover_equation(
         if still:
             return Steady(snapshots, measure, config, max(imbalance, error), system).discovery(library)
         problem = choose_problem(*begun, snapshots)
-    discovery = _Fitted(problem, snapshots, config, system).discovery(imbalance, seen)
+    discovery = _Fitted(problem, snapshots, given, config, system).discovery(imbalance, seen)
     if config.library == FREE or discovery.claims.velocity_known:
         return discovery
     return _doubted_as_steady(discovery, snapshots, config)
+
+
+def _is_of_few(snapshots: Snapshots, config: DiscoverConfig) -> bool:
+    """Whether few runs show a steady state of the system that is named; or, of many frames, are films to be fitted.
+
+    Raises:
+        UserError: neither.
+    """
+    frames = len(snapshots.sample_ids)
+    if frames and config.library != FREE:
+        return frames < LEAST_RUNS or steady_state(snapshots, config).is_settled
+    if frames < LEAST_RUNS:
+        refuse_few_runs(snapshots.run_count)
+    return False
 
 
 def steady_state(snapshots: Snapshots, config: DiscoverConfig) -> SteadyState:
@@ -153,17 +174,22 @@ def steady_state(snapshots: Snapshots, config: DiscoverConfig) -> SteadyState:
 
 
 def _doubted_as_steady(discovery: Discovery, snapshots: Snapshots, config: DiscoverConfig) -> Discovery:
-    """An equation that fits badly, with the doubt that half of the snapshots, or more, stand still, at parameters of their own."""
+    """An equation that fits badly, with the doubt where half of the snapshots, or more, stand still by themselves."""
     looked_at = evenly(snapshots.sample_ids, STEADY_AT)
     states = snapshots.states_of(looked_at)
     each = (InMemory.of_states(state[None], snapshots.species, snapshots.grid) for state in states)
     settled = sum(steady_state(one, config).is_settled for one in each)
     if 2 * settled < len(states):
         return discovery
+<<<<<<< HEAD
     claims = discovery.claims
     return replace(
         discovery, claims=replace(claims, doubts=(own_parameters_doubt(settled, len(states)), *claims.doubts))
     )
+=======
+    doubts = (own_parameters_doubt(settled, len(states)), *discovery.claims.doubts)
+    return replace(discovery, claims=replace(discovery.claims, doubts=doubts))
+>>>>>>> main
 
 
 def _across_conditions(
@@ -370,18 +396,13 @@ def measure_misfits(systems: dict[str, System], snapshots: Snapshots, measure: M
     return misfits
 
 
-def refuse_few_runs(count: int, snapshots: int = 0) -> None:
-    """Refuse too few independent snapshots for an equation.
-
-    Args:
-        snapshots: of these runs.
-    """
+def refuse_few_runs(count: int) -> None:
+    """Refuse too few independent snapshots for an equation."""
     if count < LEAST_RUNS:
-        of = f" of {snapshots} snapshots" * (snapshots > count)
-        frames = ", as frames of one run follow from each other" * (snapshots > count)
         raise UserError(
-            f"{count} living run{'s' * (count != 1)}{of} {'is' if count == 1 else 'are'} too few for an equation: at least {LEAST_RUNS} are "
-            f"needed{frames}; or snapshots that stand still and the name of their system, --library SYSTEM"
+            f"{count} living run{'s are' if count != 1 else ' is'} too few for an equation: at least {LEAST_RUNS} are "
+            "needed, or as many frames of a film; or one snapshot that stands still and the name of its system, "
+            "--library SYSTEM"
         )
 
 
@@ -411,6 +432,7 @@ class _Fitted:
 
     problem: Problem
     snapshots: Snapshots
+    films: Snapshots  # in runs as they were given, whose frames at known times tell the unit of time
     config: DiscoverConfig
     system: System | None
 
@@ -542,8 +564,13 @@ class _Fitted:
             if not sizes[0]:
                 raise UserError(f"known = {self.config.known!r}: the equation has no such term; name one it has")
             return _Unit(f"{words}, as given", [value / size for size in sizes], directed=True)
+<<<<<<< HEAD
         found = self.problem.system(free)
         timed = clock.measure_clock(self.snapshots, found, measure, self.problem.operator)
+=======
+        found = System.of_terms("found", library.name_terms(library.ties @ free))
+        timed = clock.measure_clock(self.films, found, measure, self.problem.operator)
+>>>>>>> main
         if timed and timed.tells:
             rng = np.random.Generator(np.random.Philox(self.config.seed))
             off = np.concatenate([[0.0], rng.standard_normal(len(draws))])

@@ -79,9 +79,7 @@ class Known:
         library = self.library
         of = [fit_parameters(self.system, library.name_terms(library.ties @ one)) for one in np.eye(free.shape[-1])]
         none = fit_parameters(self.system, library.name_terms(np.zeros(len(library.ties))))
-        return {
-            name: none[name] + sum(free[..., n] * (own[name] - none[name]) for n, own in enumerate(of)) for name in none
-        }
+        return {name: none[name] + free @ np.array([own[name] - none[name] for own in of]) for name in none}
 
 
 @functools.cache

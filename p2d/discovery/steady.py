@@ -111,8 +111,8 @@ class Steady:
         resampled = fit.resamples(len(grams), self.config.bootstrap, self.config.seed, weights)
         draws = [_balanced(weighted_mean(grams, often), measure, tied, best.operator) for often in resampled]
         unknown = _unknown(root_of(whole, measure, tied, best.operator), best.free, len(tied.species))
-        off = np.random.Generator(np.random.Philox(key=[self.config.seed, 1])).standard_normal((len(draws), len(unknown)))
-        draws = [draw + by * unknown for draw, by in zip(draws, off, strict=True)]
+        rng = np.random.Generator(np.random.Philox(key=[self.config.seed, 1]))
+        draws = [draw + unknown * rng.standard_normal(len(unknown)) for draw in draws]
         return SteadyState(best.known, best.left, best.operator, measure, best.free, draws)
 
     def _products(self, tried: list[Known]) -> tuple[Measure, np.ndarray, np.ndarray]:

@@ -162,6 +162,16 @@ def few_doubt(runs: int, observables: int) -> Doubt:
     )
 
 
+def film_doubt(runs: int, frames: int) -> Doubt:
+    """Of few films, whose frames were taken for an ensemble."""
+    return Doubt(
+        "film",
+        f"{frames} frames of {runs} run{'s' * (runs != 1)} stand for an ensemble, as is right of a long film of what "
+        f"goes on for ever: errors are too small and nothing is claimed; {LEAST_RUNS} runs or more would do, {FEWEST} "
+        "for a claim",
+    )
+
+
 def own_parameters_doubt(settled: int, count: int) -> Doubt:
     """Of snapshots of a named system that stand still each by itself, and together are no ensemble of it."""
     return Doubt(
@@ -176,8 +186,8 @@ def unsettled_text(system: str, left: float, runs: int) -> str:
     """Of few snapshots of a named system that do not stand still."""
     return (
         f"not settled: the terms of {system} leave {left:.2g} of the Laplacians' power, so that something moves, or "
-        f"these are not its terms; at least {LEAST_RUNS} independent snapshots are needed for an equation of what moves, "
-        f"and these are of {runs} run{'s' * (runs != 1)}"
+        f"these are not its terms; at least {LEAST_RUNS} independent snapshots are needed for an equation of what "
+        f"moves, and these are of {runs} run{'s' * (runs != 1)}"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,38 @@ from p2d.evaluate.tables import table_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class Clock:
+    """How times of a rollout, which are counted in steps, are shown.
+
+    Attributes:
+        step: units of time in a step; 0: they are shown in steps.
+        unit: of time; '' where it has no name.
+        steps: what a step is.
+    """
+
+    step: float = 0.0
+    unit: str = ""
+    steps: str = "steps of the simulator"
+
+    @property
+    def label(self) -> str:
+        """Of an axis: 'time (min)'."""
+        return f"time ({self.unit or 'units'})" if self.step else self.steps
+
+    def of(self, times: Sequence[float]) -> list[float]:
+        """Times in steps as they are shown."""
+        return [time * (self.step or 1) for time in times]
+
+    def number(self, time: float) -> str:
+        """A time in steps, as a number."""
+        return f"{time * self.step:.3g}" if self.step else f"{time:.0f}"
+
+    def text(self, time: float) -> str:
+        """A time in steps, with its unit: '3.2 min', '200 steps'."""
+        return f"{self.number(time)} {self.unit or 'units of time' if self.step else 'steps'}"
 
 
 @dataclass(frozen=True)
@@ -54,16 +86,17 @@ class Course:
         """When the correlation with the start first falls to 1/e; None: it does not."""
         return decorrelation_time([float(t) for t in self.times[: len(self.correlation)]], list(self.correlation))
 
-    def cells(self) -> list[str]:
+    def cells(self, clock: Clock) -> list[str]:
         """Its row of the rollout's table."""
         mean, largest, decorrelated = self.ratio_mean, self.ratio_largest, self.decorrelation_time
         blown_up = self.blown_up is not None
+        end = "" if largest is None else f"{largest:.2f}"
         return [
             "" if mean is None else f"{mean:.2f}",
-            f"blown up by {self.blown_up:.0f}" if blown_up else "" if largest is None else f"{largest:.2f}",
-            "" if decorrelated is None else f"{decorrelated:.0f}",
+            end if self.blown_up is None else f"blown up by {clock.number(self.blown_up)}",
+            "" if decorrelated is None else clock.number(decorrelated),
             f"{self.cosine[-1]:.4f}" if self.cosine and not blown_up else "",
-            f"{self.step:.2g}" if self.step else "",
+            f"{self.step * (clock.step or 1):.2g}" if self.step else "",
         ]
 
     def to_dict(self) -> Json:
@@ -95,23 +128,25 @@ class Rollout(Stored):
         courses: by the kind of dynamics.
         starts: their sample ids, the shown one first.
         inputs: what it was made from, to know it again.
+        clock: how times are shown.
     """
 
     times: tuple[int, ...]
     courses: dict[str, Course]
     starts: tuple[int, ...] = ()
     inputs: Json = field(default_factory=dict)
+    clock: Clock = field(default_factory=Clock)
 
     def __str__(self) -> str:
-        head = (f"{self.times[-1]} steps", "distance", "largest", "decorrelated", "cosine", "step")
-        rows = ((kind, *course.cells()) for kind, course in self.courses.items())
+        head = (self.clock.text(self.times[-1]), "distance", "largest", "decorrelated", "cosine", "step")
+        rows = ((kind, *course.cells(self.clock)) for kind, course in self.courses.items())
         return (
             f"{table_text(head, rows)}\n"
             "distance: energy distance of the ensemble to the data's; floor: that of as many of the data's snapshots"
         )
 
     def __repr__(self) -> str:
-        return f"<Rollout over {self.times[-1]} steps: {', '.join(self.courses)}>"
+        return f"<Rollout over {self.clock.text(self.times[-1])}: {', '.join(self.courses)}>"
 
     def plot(self, axes: Sequence[Axes] | None = None) -> Sequence[Axes]:
         """Draw how far ensembles go from the data over time, and how they lose the memory of their start.
@@ -126,11 +161,11 @@ class Rollout(Stored):
         distance, memory = axes
         for kind, course in self.courses.items():
             for place, curve in ((distance, course.ratio), (memory, course.correlation)):
-                place.plot(self.times[: len(curve)], curve, label=kind, linewidth=1.3)
+                place.plot(self.clock.of(self.times[: len(curve)]), curve, label=kind, linewidth=1.3)
         distance.set_title("energy distance to the data / its floor", fontsize=9)
         memory.set_title("correlation with the start", fontsize=9)
         for place in axes:
-            place.set_xlabel("steps of the simulator", fontsize=8)
+            place.set_xlabel(self.clock.label, fontsize=8)
             place.grid(alpha=0.3)
             place.tick_params(labelsize=8)
         distance.set_yscale("log")
@@ -146,11 +181,12 @@ class Rollout(Stored):
     def to_dict(self) -> Json:
         """As JSON types, without frames."""
         courses = {kind: course.to_dict() for kind, course in self.courses.items()}
-        return {"times": list(self.times), **courses, "inputs": self.inputs, "starts": list(self.starts)}
+        others = {"inputs": self.inputs, "starts": list(self.starts), "clock": asdict(self.clock)}
+        return {"times": list(self.times), **courses, **others}
 
     @classmethod
     def from_dict(cls, values: Json) -> Rollout:
         """The rollout of these JSON types."""
-        others = {key: values[key] for key in ("times", "inputs", "starts")}
+        others = {key: values.get(key, {}) for key in ("times", "inputs", "starts", "clock")}
         courses = {k: Course.from_dict(v, values["times"]) for k, v in values.items() if k not in others}
-        return cls(tuple(values["times"]), courses, tuple(values["starts"]), values["inputs"])
+        return cls(tuple(values["times"]), courses, tuple(values["starts"]), values["inputs"], Clock(**others["clock"]))

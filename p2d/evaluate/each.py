@@ -1,4 +1,4 @@
-"""The steady state of a named system on each snapshot by itself: parameters with errors, and whether it stands still."""
+"""A named system on each snapshot by itself: its parameters with errors, and whether the snapshot stands still."""
 
 from __future__ import annotations
 

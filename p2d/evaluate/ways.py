@@ -61,6 +61,7 @@ class Subject:
         alpha: signal level at which states are carried, where there is a corrector.
         noise: whether the corrector adds the noise of Langevin dynamics.
         step: of Heun's method, in steps of the simulator; 0: the largest that is stable.
+        pace: the flow's units of time in a step, where they are known; 0: see the head of this file.
     """
 
     flow: Flow
@@ -73,6 +74,7 @@ class Subject:
     alpha: float = 0.99
     noise: bool = True
     step: float = 0.0
+    pace: float = 0.0
     seed: int = 0
     grid: Grid = PERIODIC
     operator: Operator = "5-point"
@@ -222,6 +224,8 @@ def _corrected(velocity: Drift | None, score: ScoreModel, alpha: float, speed: f
 @torch.no_grad()
 def time_scale(subject: Subject, x: Tensor) -> float:
     """The flow's units of time in a step of the simulator; its direction of time is left as it is."""
+    if subject.pace:
+        return subject.pace
     if subject.system is None:
         return UNKNOWN_RATE / stiffest_rate(subject.flow.field, x[:RATE_STATES])
     grid, flow = subject.starts_grid, subject.flow

@@ -110,10 +110,15 @@ class ArrayStack(Stack):
     def _of(self, source: Source, first: int, last: int) -> np.ndarray:
         species = 1 if len(self.sources) > 1 else self.shape[0]
         dtype = np.dtype(self.dtype)
+        boxes = list(pieces(tuple(map(len, self.picked)), first, last))
+        if len(boxes) == 1:
+            return np.ascontiguousarray(self._arranged(source.get(self._index(boxes[0]))), dtype)
         values = np.empty((last - first, species, *self.shape[1:]), dtype)
         row = 0
-        for box in pieces(tuple(map(len, self.picked)), first, last):
+        for box in boxes:
             part = self._arranged(source.get(self._index(box)))
+            if len(part) == len(values) and part.dtype == dtype:
+                return part
             values[row : row + len(part)] = part
             row += len(part)
         return values
@@ -216,8 +221,8 @@ def _picked(size: dict[str, int], asked: Asked, where: str) -> tuple[range, ...]
 def _refuse_size(count: int, snapshot_bytes: int, where: str) -> None:
     if snapshot_bytes > MOST_SNAPSHOT_BYTES:
         raise UserError(
-            f"one snapshot of {where} takes {snapshot_bytes / 2**30:.3g} GiB; up to "
-            f"{MOST_SNAPSHOT_BYTES // 2**30} GiB are read: are the axes right?"
+            f"one snapshot of {where} takes {snapshot_bytes / 2**20:.0f} MiB; up to "
+            f"{MOST_SNAPSHOT_BYTES // 2**20} MiB are read: are the axes right?"
         )
     if count > MOST_SNAPSHOTS:
         raise UserError(f"{where} holds {count} snapshots; up to {MOST_SNAPSHOTS} are read: are the axes right?")

@@ -19,6 +19,7 @@ from p2d.fields import MOST_SPECIES
 from p2d.formats.array_stack import stack_arrays
 from p2d.formats.containers import Container
 from p2d.formats.own import KEY, MOST_BYTES
+from p2d.formats.reading import reading
 from p2d.formats.sources import BOMB_BYTES, BOMB_RATIO, Index, Source, refuse_type
 from p2d.formats.stack import Asked, Stack
 
@@ -105,9 +106,14 @@ def read_strided(
         start = offset + sum(take[n] * s for take, n, s in zip(takes[:axis], outer, strides[:axis], strict=True))
         for first, last in _blocks(takes[axis], strides[axis]):
             some = takes[axis][first:last]
+            target = values[(*outer, slice(first, last))]
+            whole = some.step == 1 and _is_whole(takes[axis + 1 :], shape[axis + 1 :])
+            if whole and dtype.isnative and target.flags.c_contiguous:
+                _read_into(file, start + some[0] * strides[axis], target)
+                continue
             block = np.empty((some[-1] + 1 - some[0], *shape[axis + 1 :]), dtype)
             _read_into(file, start + some[0] * strides[axis], block)
-            values[(*outer, slice(first, last))] = block[(slice(None, None, some.step), *inner)]
+            target[...] = block[(slice(None, None, some.step), *inner)]
     return values
 
 
@@ -191,7 +197,7 @@ def open_npz(files: list[Path], asked: Asked) -> list[Stack]:
 
 def _own_text(path: Path) -> str:
     """What p2d noted of an array that it exported; '' where nothing."""
-    with zipfile.ZipFile(path) as archive:
+    with reading(path), zipfile.ZipFile(path) as archive:
         name = f"{KEY}.npy"
         if name not in archive.namelist() or archive.getinfo(name).file_size > 4 * MOST_BYTES:
             return ""
@@ -207,19 +213,14 @@ def _members(path: Path) -> dict[str, Source]:
     """
     size = path.stat().st_size
     arrays: dict[str, Source] = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
-            if len(members) > MOST_MEMBERS:
-                raise UserError(f"{path} holds {len(members)} arrays; up to {MOST_MEMBERS} are read")
-            for info in members:
-                source = _member(archive, info, path, size)
-                if source:
-                    arrays[source.name] = source
-    except UserError:
-        raise
-    except Exception as error:  # a damaged archive shows up as any error
-        raise UserError(f"cannot read {path}: {one_line(error)}; is the file whole?") from error
+    with reading(path), zipfile.ZipFile(path) as archive:
+        members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+        if len(members) > MOST_MEMBERS:
+            raise UserError(f"{path} holds {len(members)} arrays; up to {MOST_MEMBERS} are read")
+        for info in members:
+            source = _member(archive, info, path, size)
+            if source:
+                arrays[source.name] = source
     if not arrays:
         raise UserError(f"{path} holds no array of numbers")
     return arrays

@@ -16,12 +16,12 @@ SAME = {"Y": "H", "X": "W"}  # other letters for an axis
 SNAPSHOTS = "RNT"  # outermost first: frames of a run lie beside each other
 # Names of dimensions in files of others.
 NAMES = {
-    "N": ("n", "snapshot", "snapshots", "image", "index"),
-    "R": ("run", "runs", "sample", "trajectory", "traj", "ensemble", "member", "realization", "batch", "simulation"),
+    "N": ("snapshot", "snapshots", "image", "index"),
+    "R": ("run", "runs", "run_id", "sample", "trajectory", "traj", "ensemble", "member", "simulation"),
     "T": ("t", "time", "times", "frame", "frames", "step", "steps"),
     "C": ("c", "channel", "channels", "species", "component", "components", "variable"),
-    "H": ("y", "lat", "latitude", "row", "rows", "height", "h"),
-    "W": ("x", "lon", "longitude", "col", "column", "columns", "width", "w"),
+    "H": ("y", "lat", "latitude", "row", "rows", "height"),
+    "W": ("x", "lon", "longitude", "col", "column", "columns", "width"),
     "Z": ("z", "depth", "lev", "level", "altitude"),
 }
 LETTER_OF = {name: letter for letter, names in NAMES.items() for name in names}
@@ -106,7 +106,7 @@ def _fits(letters: str, sizes: tuple[int, ...], species: int) -> bool:
 def _by_shape(sizes: tuple[int, ...], known: list[str], species: int, where: str, shape: tuple[int, ...]) -> str:
     """The one order in use that fits; each rule counts only where some order keeps it."""
     usual = ORDERS.get(len(sizes), ())
-    named = [o for o in (_as_named(o, known) for o in usual) if o] or list(usual)
+    named = list(dict.fromkeys(filter(None, (_as_named(o, known) for o in usual)))) or list(usual)
     fitting = [o for o in named if _fits(o, sizes, species)]
     size = {o: dict(zip(o, sizes, strict=True)) for o in fitting}
     rules = [

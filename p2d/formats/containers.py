@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from p2d.errors import UserError, nearest
+from p2d.fields import MOST_SPECIES
 from p2d.formats.array_stack import ArrayStack, stack_arrays
 from p2d.formats.axes import LETTER_OF
+from p2d.formats.coordinates import MOST_COORDINATES, Coordinate, with_coordinates, with_names
 from p2d.formats.own import about_own, read_own
-from p2d.formats.sources import Source, is_numeric
+from p2d.formats.sources import Index, Source, is_numeric, natural
 from p2d.formats.stack import About, Asked
 
 MOST_NAMES = 12  # listed for the user
-MOST_COORDINATES = 10**7
-UNEVEN = 1e-3  # of the spacing, by which single steps may differ from it
-
-
-@dataclass(frozen=True, eq=False)
-class Coordinate:
-    """Where the positions of an axis are.
-
-    Attributes:
-        values: of each position.
-        unit: of them, '' where it is not known.
-    """
-
-    values: np.ndarray
-    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,12 +45,17 @@ class Container:
             return self._exported(asked)
         chosen = self.choose(asked)
         coordinates = self.coordinates()
-        chosen = [_with_names(source, coordinates) for source in chosen]
+        if any(LETTER_OF.get(own_name(s.name).lower()) == "R" and s.shape for s in self.arrays.values()):
+            # Times of several runs beside each other are no axis.
+            coordinates = {
+                n: c for n, c in coordinates.items() if LETTER_OF[n.lower()] != "T" or (np.diff(c.values) > 0).all()
+            }
+        chosen = [with_names(source, coordinates) for source in chosen]
         names = tuple(map(own_name, (source.name for source in chosen))) if len(chosen) > 1 else ()
-        conditions = self.about.conditions or self._conditions()
+        conditions = self._conditions() | self.about.conditions
         about = replace(self.about, species=self.about.species or names, conditions=conditions)
         stack = with_coordinates(stack_arrays(chosen, asked, about), coordinates)
-        return self._with_conditions(stack)
+        return self._with_runs(self._with_conditions(stack))
 
     def _exported(self, asked: Asked) -> ArrayStack:
         """The stack of arrays that p2d exported.
@@ -88,8 +82,8 @@ class Container:
             UserError: a name that is not there, none that could be meant, or several.
         """
         if asked.arrays:
-            return [self.arrays[self._called(name)] for name in asked.arrays]
-        fields = [s for s in self.arrays.values() if self._is_field(s)]
+            return [self._called(name) for name in asked.arrays]
+        fields = self._fields()
         by_name = {own_name(s.name).lower(): s for s in fields}
         species = [name.lower() for name in asked.species] or ["u", "v"]
         told = bool(asked.species) or set(by_name) == {"u", "v"}
@@ -107,28 +101,40 @@ class Container:
 
     def coordinates(self) -> dict[str, Coordinate]:
         """Those of axes, by the name of the axis."""
-        named = [s for s in self.arrays.values() if self._is_coordinate(s) and s.shape]
+        named = [s for s in self.arrays.values() if is_coordinate(s) and s.shape]
         small = [s for s in named if _length(s) == np.prod(s.shape) and _length(s) <= MOST_COORDINATES]
         return {
             own_name(s.name): Coordinate(_all_of(s).reshape(-1).astype(float), self.units.get(s.name, ""))
             for s in small
         }
 
-    def _called(self, name: str) -> str:
-        short = [known for known in self.arrays if own_name(known) == name]
-        if name in self.arrays or len(short) == 1:
-            return name if name in self.arrays else short[0]
+    def _fields(self) -> list[Source]:
+        """Arrays that may be species. Many of one shape whose names differ in numbers are snapshots of one."""
+        long = [s for s in self.arrays.values() if sum(size != 1 for size in s.shape) > 1]
+        fields = [s for s in long if np.dtype(s.dtype).kind in "fiubc"]
+        most = max((len(s.shape) for s in fields if not is_coordinate(s)), default=0)
+        fields = [s for s in fields if not (is_coordinate(s) and len(s.shape) < most)]  # X and Y of a mesh
+        alike: dict[tuple[str, tuple[int, ...]], list[Source]] = {}
+        for source in fields:
+            alike.setdefault((re.sub(r"\d+", "*", source.name), source.shape), []).append(source)
+        return [
+            one
+            for (name, _), some in alike.items()
+            for one in ([series_of(name, some)] if len(some) > MOST_SPECIES else some)
+        ]
+
+    def _called(self, name: str) -> Source:
+        if name in self.arrays:
+            return self.arrays[name]
+        short = [s for s in (*self._fields(), *self.arrays.values()) if name in (s.name, own_name(s.name))]
+        if short and (len(short) == 1 or isinstance(short[0], SeriesSource) or short[0] is short[1]):
+            return short[0]
         raise UserError(f"{self.where} has no array {name!r}{nearest(name, self.arrays)}{self._listed()}")
-
-    def _is_coordinate(self, source: Source) -> bool:
-        return LETTER_OF.get(own_name(source.name).lower(), "N") in "THWZ" and is_numeric(np.dtype(source.dtype))
-
-    def _is_field(self, source: Source) -> bool:
-        long = sum(size != 1 for size in source.shape)
-        return long > 1 and np.dtype(source.dtype).kind in "fiubc" and not self._is_coordinate(source)
 
     def _conditions(self) -> dict[str, float]:
         single = [s for s in self.arrays.values() if np.prod(s.shape) == 1 and is_numeric(np.dtype(s.dtype))]
+        names = Counter(own_name(s.name) for s in single)  # what several groups have is no condition of all
+        single = [s for s in single if names[own_name(s.name)] == 1 and not is_coordinate(s)]
         values = {own_name(s.name): float(_all_of(s).reshape(-1)[0]) for s in single[:MOST_NAMES]}
         return {name: value for name, value in values.items() if name.isidentifier() and np.isfinite(value)}
 
@@ -142,7 +148,7 @@ class Container:
         values = {
             own_name(s.name): _all_of(s).reshape(-1)[taken].astype(float)
             for s in self.arrays.values()
-            if np.prod(s.shape) == size[letter] and is_numeric(np.dtype(s.dtype)) and not self._is_coordinate(s)
+            if np.prod(s.shape) == size[letter] and is_numeric(np.dtype(s.dtype)) and not is_label(s)
         }
         same = {name: float(v[0]) for name, v in values.items() if np.isfinite(v[0]) and (v == v[0]).all()}
         notes = stack.about.notes
@@ -155,10 +161,68 @@ class Container:
         conditions = stack.about.conditions | {name: v for name, v in same.items() if name.isidentifier()}
         return replace(stack, about=replace(stack.about, conditions=conditions, notes=notes))
 
+    def _with_runs(self, stack: ArrayStack) -> ArrayStack:
+        """With the run and the time that arrays say of each snapshot."""
+        if stack.runs is not None or "N" not in stack.letters:
+            return stack
+        count = stack.sources[0].shape[stack.letters.index("N")]
+        taken = list(stack.picked[0])
+        runs = self._of_each("R", count)
+        if runs is None:
+            return stack
+        times = self._of_each("T", count)
+        about = stack.about
+        if times is not None:
+            about = replace(about, time_unit=self.units.get(times.name, ""))
+        return replace(
+            stack,
+            about=about,
+            runs=np.unique(_all_of(runs).reshape(-1)[taken], return_inverse=True)[1].astype(np.int64),
+            times=None if times is None else _all_of(times).reshape(-1)[taken].astype(float),
+        )
+
+    def _of_each(self, letter: str, count: int) -> Source | None:
+        """The array that is called as runs or times are and has so many values."""
+        fitting = [s for s in self.arrays.values() if LETTER_OF.get(own_name(s.name).lower()) == letter]
+        return next((s for s in fitting if s.shape and np.prod(s.shape) == count), None)
+
     def _listed(self) -> str:
         shapes = [f"{s.name} ({' x '.join(map(str, s.shape)) or '1'} {s.dtype_name})" for s in self.arrays.values()]
         more = f" and {len(shapes) - MOST_NAMES} more" if len(shapes) > MOST_NAMES else ""
         return f"; it holds {', '.join(shapes[:MOST_NAMES])}{more}" if shapes else "; it holds nothing that is read"
+
+
+@dataclass(frozen=True)
+class SeriesSource(Source):
+    """Arrays of one shape as one with an axis more, the first.
+
+    Attributes:
+        parts: the arrays, in order.
+    """
+
+    parts: tuple[Source, ...] = ()
+
+    def values(self, index: Index) -> np.ndarray:
+        """See Source."""
+        return np.stack([part.get(index[1:]) for part in self.parts[index[0]]])
+
+
+def series_of(name: str, parts: Sequence[Source]) -> SeriesSource:
+    """Arrays in the natural order of their names."""
+    parts = sorted(parts, key=lambda part: natural(part.name))
+    one, dtype = parts[0], np.result_type(*(np.dtype(part.dtype) for part in parts))
+    names = (None, *one.names) if one.names else ()
+    return SeriesSource(one.path, one.size, name, (len(parts), *one.shape), dtype.str, names, parts=tuple(parts))
+
+
+def is_coordinate(source: Source) -> bool:
+    """Whether an array is called as a coordinate is."""
+    return LETTER_OF.get(own_name(source.name).lower(), "N") in "THWZ" and is_numeric(np.dtype(source.dtype))
+
+
+def is_label(source: Source) -> bool:
+    """Whether an array says where or when values are, or of which run."""
+    return is_coordinate(source) or LETTER_OF.get(own_name(source.name).lower()) == "R"
 
 
 def own_name(name: str) -> str:
@@ -172,60 +236,6 @@ def _length(source: Source) -> int:
 
 def _all_of(source: Source) -> np.ndarray:
     return source.get((slice(None),) * len(source.shape))
-
-
-def _with_names(source: Source, coordinates: Mapping[str, Coordinate]) -> Source:
-    """An array without names of its axes takes those of the coordinates that are as long as one of them alone."""
-    if any(source.names):
-        return source
-    lengths = [len(c.values) for c in coordinates.values()]
-    names = {
-        len(c.values): name
-        for name, c in coordinates.items()
-        if source.shape.count(len(c.values)) == 1 and lengths.count(len(c.values)) == 1
-    }
-    return replace(source, names=tuple(names.get(size) for size in source.shape)) if names else source
-
-
-def with_coordinates(stack: ArrayStack, coordinates: Mapping[str, Coordinate]) -> ArrayStack:
-    """A stack with the spacing and the times that coordinates of its axes tell."""
-    source = stack.sources[0]
-    of_axis: dict[str, Coordinate] = {}
-    for letter, size, name in zip(
-        stack.letters, source.shape, source.names or (None,) * len(source.shape), strict=True
-    ):
-        same = [c for n, c in coordinates.items() if n == name or (not name and LETTER_OF.get(n.lower()) == letter)]
-        if same and len(same[0].values) == size and size > 1:
-            of_axis[letter] = same[0]
-    spacing, unit, notes = spacing_of([of_axis[a] for a in "WH" if a in of_axis])
-    about = replace(stack.about, notes=(*stack.about.notes, *notes))
-    if not about.spacing:
-        about = replace(about, spacing=spacing, unit=unit)
-    if "T" not in of_axis or stack.times is not None:
-        return replace(stack, about=about)
-    times = of_axis["T"]
-    about = replace(about, time_unit=times.unit.partition(" since ")[0].strip())
-    return replace(stack, about=about, times=stack.times_of_frames(times.values))
-
-
-def spacing_of(axes: Sequence[Coordinate]) -> tuple[float, str, list[str]]:
-    """From cell to cell, its unit, and what to say: 0 where it is not known, not uniform, or differs between axes."""
-    steps = []
-    for axis in axes:
-        if "degree" in axis.unit.lower():
-            return 0.0, "", ["coordinates are degrees, which are no lengths: give --spacing"]
-        step = np.diff(axis.values)
-        mean = abs(float(step.mean()))
-        rounding = 4 * float(np.abs(axis.values).max()) * np.finfo(np.float32).eps
-        if not np.isfinite(mean) or np.abs(np.abs(step) - mean).max() > UNEVEN * mean + rounding or mean == 0:
-            return 0.0, "", ["coordinates are not evenly spaced: --spacing is taken as that of an even grid"]
-        steps.append(mean)
-    if not steps:
-        return 0.0, "", []
-    if max(steps) > (1 + UNEVEN) * min(steps):
-        told = f"cells are {steps[0]:.4g} wide and {steps[1]:.4g} high: only square ones are known, give --spacing"
-        return 0.0, "", [told]
-    return steps[0], axes[0].unit, []
 
 
 def scalar_attributes(values: Mapping[str, object]) -> dict[str, float]:

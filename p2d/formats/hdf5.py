@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from p2d.errors import UserError, one_line
+from p2d.errors import UserError
+from p2d.formats import py_pde
 from p2d.formats.containers import Container, own_name, scalar_attributes
+from p2d.formats.reading import optional, reading
 from p2d.formats.sources import BOMB_BYTES, BOMB_RATIO, MOST_SNAPSHOT_BYTES, Index, Packing, Source, is_numeric
 from p2d.formats.stack import About, Asked, Stack
 from p2d.formats.the_well import is_well, open_well
@@ -37,15 +39,9 @@ def opened(path: str | Path) -> Iterator[Any]:
     Raises:
         UserError: it cannot be read: names it.
     """
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except UserError:
-        raise
-    except Exception as error:  # a damaged file shows up as any error
-        raise UserError(f"cannot read {path}: {one_line(error)}; is the file whole?") from error
+    h5py = optional("h5py", "HDF5 files")
+    with reading(path), h5py.File(path, "r") as file:
+        yield file
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,10 @@ def container_of(file: Any, path: Path) -> Container:
         return True if len(arrays) >= MOST_ARRAYS else None
 
     file.visititems(visit)
-    return Container(str(path), arrays, units, About(conditions=scalar_attributes(dict(file.attrs))))
+    about = About(conditions=scalar_attributes(dict(file.attrs)))
+    if py_pde.KEY in file.attrs:
+        about = py_pde.about_pde(_text(file.attrs[py_pde.KEY]), str(path))
+    return Container(str(path), arrays, units, about)
 
 
 def _holds_values(dataset: Any) -> bool:
@@ -128,7 +127,7 @@ def refuse_storage(dataset: Any, where: str) -> None:
     if dataset.chunks and math.prod(dataset.chunks) * itemsize > MOST_SNAPSHOT_BYTES:
         raise UserError(
             f"{where} is stored in chunks of {' x '.join(map(str, dataset.chunks))}, above "
-            f"{MOST_SNAPSHOT_BYTES // 2**30} GiB each: store it in smaller ones with h5repack"
+            f"{MOST_SNAPSHOT_BYTES // 2**20} MiB each: store it in smaller ones with h5repack"
         )
     claimed, stored = math.prod(dataset.shape) * itemsize, dataset.id.get_storage_size()
     if claimed > max(BOMB_BYTES, BOMB_RATIO * stored):
@@ -172,18 +171,15 @@ def _container3(path: Path) -> Container:
     size = path.stat().st_size
     arrays: dict[str, Source] = {}
     units: dict[str, str] = {}
-    try:
-        with _netcdf3(str(path)) as file:
-            for name, variable in file.variables.items():
-                dtype, attributes = variable.data.dtype, variable._attributes
-                packing = Packing.of(attributes, dtype)
-                kind = packing.dtype if packing else dtype.str
-                shape = tuple(map(int, variable.data.shape))
-                if is_numeric(dtype):
-                    arrays[name] = Netcdf3Source(str(path), size, name, shape, kind, variable.dimensions, packing)
-                    units[name] = _text(attributes.get("units", ""))
-            conditions = scalar_attributes(file._attributes)
-            del variable
-    except Exception as error:  # a damaged file shows up as any error
-        raise UserError(f"cannot read {path}: {one_line(error)}; is the file whole?") from error
+    with reading(path), _netcdf3(str(path)) as file:
+        for name, variable in file.variables.items():
+            dtype, attributes = variable.data.dtype, variable._attributes
+            packing = Packing.of(attributes, dtype)
+            kind = packing.dtype if packing else dtype.str
+            shape = tuple(map(int, variable.data.shape))
+            if is_numeric(dtype):
+                arrays[name] = Netcdf3Source(str(path), size, name, shape, kind, variable.dimensions, packing)
+                units[name] = _text(attributes.get("units", ""))
+        conditions = scalar_attributes(file._attributes)
+        del variable
     return Container(str(path), arrays, units, About(conditions=conditions))

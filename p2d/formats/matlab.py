@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from p2d.errors import UserError, one_line
+from p2d.errors import UserError
 from p2d.fields import MOST_SPECIES
 from p2d.formats.containers import Container
 from p2d.formats.hdf5 import is_hdf5, open_hdf5
+from p2d.formats.reading import reading
 from p2d.formats.sources import BOMB_RATIO, Index, Source, refuse_type
 from p2d.formats.stack import Asked, Stack
 
@@ -54,10 +55,8 @@ def _open_mat(path: Path, asked: Asked) -> list[Stack]:
     from scipy.io import whosmat
 
     size = path.stat().st_size
-    try:
+    with reading(path):
         variables = whosmat(str(path), appendmat=False)
-    except Exception as error:  # a damaged file shows up as any error
-        raise UserError(f"cannot read {path}: {one_line(error)}; is the file whole?") from error
     arrays: dict[str, Source] = {}
     for name, shape, kind in variables:
         if kind not in MATLAB_TYPES:

@@ -19,6 +19,7 @@ from p2d.formats.hdf5 import open_hdf5, open_netcdf
 from p2d.formats.matlab import open_mat
 from p2d.formats.parquets import open_parquet
 from p2d.formats.pictures import open_pictures
+from p2d.formats.sources import natural
 from p2d.formats.stack import Asked, Stack
 from p2d.formats.tables import open_text
 from p2d.formats.tiff import SUFFIXES as TIFF
@@ -114,9 +115,6 @@ def _opened(files: list[Path], asked: Asked) -> list[Stack]:
             refuse_content(path, suffix)
         try:
             stacks += kind.open(paths, asked)
-        except ImportError as error:
-            name = error.name or one_line(error)
-            raise UserError(f'reading {paths[0]} needs {name}, which is missing: pip install "p2d[data]"') from error
         except OSError as error:
             raise UserError(f"cannot read {error.filename or paths[0]}: {error.strerror or one_line(error)}") from error
     return stacks
@@ -136,11 +134,6 @@ def _species_each(files: list[Path], asked: Asked) -> list[Stack]:
         parts = [_opened([f], replace(asked, species=(name,))) for f, name in zip(files, asked.species, strict=True)]
         return [join_species([part for some in parts for part in some])] if len(parts) == len(files) else []
     return []
-
-
-def natural(text: str) -> list[tuple[int, int, str]]:
-    """A key that sorts a2 before a10."""
-    return [(0, int(p), p) if p.isdecimal() else (1, 0, p.lower()) for p in re.split(r"(\d+)", text) if p]
 
 
 def suffix_of(path: Path) -> str:

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from p2d.errors import UserError, one_line
+from p2d.errors import UserError
 from p2d.formats.containers import Container
+from p2d.formats.reading import reading
 from p2d.formats.sources import MOST_SNAPSHOT_BYTES, Index, Source, is_numeric
 from p2d.formats.stack import Asked, Stack
 
-BATCH_BYTES = 2**25
+BATCH_BYTES = 2**22
 # Ray registers types whose values, and whose very description, are pickled.
 PICKLED = b"ray.data"
 
@@ -30,7 +31,7 @@ class ParquetSource(Source):
 
         rows = range(*index[0].indices(self.shape[0]))
         parts = []
-        with pq.ParquetFile(self.path, memory_map=False) as file:
+        with pq.ParquetFile(self.path, buffer_size=2**20) as file:
             first = 0
             for group in range(file.num_row_groups):
                 last = first + file.metadata.row_group(group).num_rows
@@ -68,7 +69,7 @@ def _columns(path: Path) -> dict[str, Source]:
 
     size = path.stat().st_size
     sources: dict[str, Source] = {}
-    try:
+    with reading(path):
         metadata = pq.read_metadata(path)
         if PICKLED in base64.b64decode((metadata.metadata or {}).get(b"ARROW:schema", b"")):
             raise UserError(
@@ -83,10 +84,6 @@ def _columns(path: Path) -> dict[str, Source]:
                     sources[field.name] = ParquetSource(
                         str(path), size, field.name, (metadata.num_rows, *shape), kind.str
                     )
-    except UserError:
-        raise
-    except Exception as error:  # a damaged file shows up as any error
-        raise UserError(f"cannot read {path}: {one_line(error)}; is the file whole?") from error
     return sources
 
 

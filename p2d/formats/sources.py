@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from p2d.errors import UserError, one_line
+from p2d.errors import UserError
+from p2d.formats.reading import reading
 
-MOST_SNAPSHOT_BYTES = 2**30
+MOST_SNAPSHOT_BYTES = 2**28
 MOST_SNAPSHOTS = 10**8
 # What unpacks to more bytes, and to more times what is stored, is a bomb or was never written: measurements hold noise.
-BOMB_BYTES, BOMB_RATIO = 2**28, 200
+BOMB_BYTES, BOMB_RATIO = 2**28, 1000
 Index = tuple[slice, ...]
 
 
@@ -108,15 +110,16 @@ class Source(ABC):
         """
         refuse_changed(self.path, self.size)
         shape = tuple(len(range(*part.indices(size))) for part, size in zip(index, self.shape, strict=True))
-        try:
+        with reading(self.where):
             values = self.values(index)
-        except UserError:
-            raise
-        except Exception as error:  # a damaged file shows up as any error of the library that reads it
-            raise UserError(f"cannot read {self.where}: {one_line(error)}; is the file whole?") from error
         if values.shape != shape:
             raise UserError(f"{self.where} is no longer what it was when it was opened: import it again")
         return self.packing.unpack(values) if self.packing else values
+
+
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """A key that sorts a2 before a10."""
+    return [(0, int(p), p) if p.isdecimal() else (1, 0, p.lower()) for p in re.split(r"(\d+)", text) if p]
 
 
 def refuse_changed(path: str, size: int) -> None:

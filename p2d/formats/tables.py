@@ -14,7 +14,7 @@ from p2d.errors import UserError, one_line, refuse_unknown
 from p2d.fields import MOST_SPECIES
 from p2d.formats.array_stack import stack_arrays
 from p2d.formats.axes import LETTER_OF
-from p2d.formats.containers import Coordinate, with_coordinates
+from p2d.formats.coordinates import Coordinate, with_coordinates
 from p2d.formats.sources import Index, Source
 from p2d.formats.stack import About, Asked, Stack
 

@@ -16,7 +16,8 @@ import numpy as np
 from p2d.errors import UserError, refuse_unknown
 from p2d.fields import MOST_SPECIES, Edge
 from p2d.formats.array_stack import ArrayStack, chosen, stack_arrays
-from p2d.formats.containers import MOST_COORDINATES, Container, Coordinate, own_name, spacing_of
+from p2d.formats.containers import Container, own_name
+from p2d.formats.coordinates import MOST_COORDINATES, Coordinate, spacing_of
 from p2d.formats.own import KEY, about_own, read_own
 from p2d.formats.sources import Source, is_numeric
 from p2d.formats.stack import About, Asked, Stack

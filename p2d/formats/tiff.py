@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +15,10 @@ from p2d.fields import MOST_SPECIES
 from p2d.formats.colours import Picker, choose_channels
 from p2d.formats.naming import naming_note, runs_of
 from p2d.formats.own import about_own, read_own
-from p2d.formats.reading import optional, reading
 from p2d.formats.stack import About, Asked, Stack
 from p2d.formats.tiff_facts import TiffFacts, facts_of
 from p2d.formats.tiff_layout import IN_PAGE, Layout, choose_axes
+from p2d.formats.tiff_pages import PageReader, opened_tiff, refuse_cut_chain
 from p2d.places import as_remote, place, uri
 
 SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".lsm", ".stk")
@@ -50,7 +48,7 @@ class Pages(Stack):
         while row < last:
             number, end = row // each, min(last, (row // each + 1) * each)
             file = self.places[number]
-            with _opened(place(file)) as tiff:
+            with opened_tiff(place(file)) as tiff:
                 pages = PageReader(tiff, self.layout, file)
                 for at in range(row, end):
                     states[at - first] = self._snapshot(pages, at - number * each, self.name_of(at))
@@ -116,44 +114,10 @@ def open_tiff(files: Sequence[Path], asked: Asked) -> list[Stack]:
     return [joined]
 
 
-@contextmanager
-def _opened(file: Path) -> Iterator[Any]:
-    """A TiffFile.
-
-    Raises:
-        UserError: it cannot be read, or a tag lies beyond its end, which tifffile only logs.
-    """
-    tifffile = optional("tifffile", "TIFF files")
-    with ExitStack() as stack:
-        stack.enter_context(reading(file))
-        messages = stack.enter_context(_logged())
-        # A path where there is one: the metadata of an OME-TIFF may lead to files beside it.
-        source = stack.enter_context(file.open("rb")) if as_remote(file) else str(file)
-        tiff = stack.enter_context(tifffile.TiffFile(source))
-        if any("invalid value offset" in message for message in messages):
-            raise UserError(f"{file} is cut or damaged: parts of its header lie beyond its end")
-        yield tiff
-
-
-@contextmanager
-def _logged() -> Iterator[list[str]]:
-    """What tifffile logs while the block runs, which nobody else is told of."""
-    logger, messages = logging.getLogger("tifffile"), []
-    handler, propagate = logging.Handler(), logger.propagate
-    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
-    logger.addHandler(handler)
-    logger.propagate = False
-    try:
-        yield messages
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
-
-
 def _open(file: Path, asked: Asked) -> tuple[Pages, set[Path]]:
     """A file as a stack, and all files that it leads to."""
-    with _opened(file) as tiff:
-        _refuse_cut_chain(tiff, file)
+    with opened_tiff(file) as tiff:
+        refuse_cut_chain(tiff, file)
         layout, facts = _layout(tiff, asked, str(file)), facts_of(tiff)
         reader = PageReader(tiff, layout, str(file))
         reader.refuse_cut()
@@ -163,17 +127,14 @@ def _open(file: Path, asked: Asked) -> tuple[Pages, set[Path]]:
         others = {Path(page.parent.filehandle.path).resolve() for s in tiff.series for page in s.pages if page}
     dtype = picker.dtype(layout.dtype) if picker else layout.dtype
     runs, frames = layout.runs_and_frames()
-    times = frames * (facts.interval or 1.0) if frames is not None else None
-    notes = (*facts.notes, *(picker.notes if picker else ()))
-    if frames is not None and not facts.interval:
-        notes = (*notes, "the time between frames is not told: times are numbers of frames")
+    times, time_unit, told = _times(frames, facts, layout.parts)
     about = About(
         species=names,
         spacing=facts.spacing,
         unit=facts.unit,
-        time_unit=facts.time_unit if facts.interval else "frame" if frames is not None else "",
+        time_unit=time_unit,
         bits=BITS.get(dtype, 0),
-        notes=notes,
+        notes=(*facts.notes, *(picker.notes if picker else ()), *told),
     )
     stack = Pages(
         count=count,
@@ -188,6 +149,17 @@ def _open(file: Path, asked: Asked) -> tuple[Pages, set[Path]]:
         picker=picker,
     )
     return _exported(stack, facts.own, str(file)) if facts.own else stack, others
+
+
+def _times(frames: np.ndarray | None, facts: TiffFacts, parts: int) -> tuple[np.ndarray | None, str, tuple[str, ...]]:
+    """When each snapshot was taken, of which frame of its run it is, the unit, and what the user is told of it."""
+    if frames is None:
+        return None, "", ()
+    if facts.interval:
+        return frames * facts.interval, facts.time_unit, ()
+    if len(facts.times) == frames.max() + 1 and parts == 1:
+        return np.array(facts.times)[frames], facts.time_unit, ()
+    return frames * 1.0, "frame", ("the time between frames is not told: times are numbers of frames",)
 
 
 def _exported(stack: Pages, texts: tuple[str, ...], file: str) -> Pages:
@@ -274,75 +246,3 @@ def _species(
             "channels: give as many --species, or pick with --channels"
         )
     return channels, None, tuple(names[channel] for channel in channels) if names else ()
-
-
-@dataclass(frozen=True)
-class PageReader:
-    """Reads pages of an open TiffFile, and no more of them than is asked for."""
-
-    tiff: Any
-    layout: Layout
-    file: str
-
-    def page(self, part: int, snapshot: int, channel: int) -> np.ndarray:
-        """A page, [H, W, K].
-
-        Raises:
-            UserError: it is not there, is cut, or is not what it was.
-        """
-        number = self.layout.page_number(snapshot, channel)
-        series = self.tiff.series[part] if part < len(self.tiff.series) else None
-        size = math.prod(self.layout.page)
-        if (
-            series is None
-            or series.keyframe.dtype is None
-            or (series.dataoffset is None and series.keyframe.size != size)
-        ):
-            raise UserError(f"{self.file} has changed while it was read")
-        offset, stored = series.dataoffset, series.keyframe.dtype.newbyteorder(self.tiff.byteorder)
-        if offset is not None:
-            offset += number * size * stored.itemsize
-            if offset + size * stored.itemsize > self.tiff.filehandle.size:
-                raise self._cut()
-            values = self.tiff.filehandle.read_array(stored, count=size, offset=offset)
-        else:
-            values = self._segments(series, number).asarray(maxworkers=1)
-        values = values.reshape(self.layout.page).astype(self.layout.dtype, copy=False)
-        if self.layout.colours == "first":
-            return np.moveaxis(values, 0, -1)
-        return values if self.layout.colours else values[..., None]
-
-    def refuse_cut(self) -> None:
-        """Refuse a file that lacks data of any page."""
-        pages, size = math.prod(self.layout.lengths), math.prod(self.layout.page)
-        for series in self.tiff.series:
-            if series.dataoffset is None:
-                for number in range(pages):
-                    self._segments(series, number)
-            elif series.dataoffset + pages * size * series.keyframe.dtype.itemsize > self.tiff.filehandle.size:
-                raise self._cut()
-
-    def _segments(self, series: Any, number: int) -> Any:
-        """A page that is stored in parts, all of which are in the file."""
-        page = series.pages[number] if number < len(series.pages) else None
-        if page is None:
-            raise self._cut()
-        size = page.parent.filehandle.size
-        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
-            if not count or offset + count > size:
-                raise self._cut()
-        return page
-
-    def _cut(self) -> UserError:
-        return UserError(f"{self.file} is cut: it lacks data of pages that its header names")
-
-
-def _refuse_cut_chain(tiff: Any, file: Path) -> None:
-    """Refuse a file whose last page leads to one that cannot be read; tifffile leaves those out."""
-    at, length = tiff.pages.next_page_offset, tiff.tiff.offsetsize
-    if at is None:
-        return
-    tiff.filehandle.seek(at)
-    pointer = tiff.filehandle.read(length)
-    if len(pointer) < length or any(pointer):
-        raise UserError(f"{file} is cut or damaged: not all pages that it leads to are there")

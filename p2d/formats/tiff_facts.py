@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,7 @@ class TiffFacts:
         spacing, unit: of pixels.
         names: of channels.
         interval, time_unit: from frame to frame.
+        times: of each frame of the first image, in the same unit, where they are told one by one.
         notes: for the user.
         own: the texts that p2d wrote into it, one for each image, see own.py.
     """
@@ -38,6 +40,7 @@ class TiffFacts:
     unit: str = ""
     names: tuple[str, ...] = ()
     interval: float = 0.0
+    times: tuple[float, ...] = ()
     time_unit: str = ""
     notes: tuple[str, ...] = ()
     own: tuple[str, ...] = ()
@@ -77,15 +80,34 @@ def _ome(text: str) -> TiffFacts:
     names = tuple(channel.get("Name", "") for channel in texts_of(pixels, "Channel"))
     interval = _number(pixels.get("TimeIncrement"))
     time_unit = pixels.get("TimeIncrementUnit", "s") if interval else ""
+    times, unit_of_times = ((), "") if interval else _times_of_planes(pixels)
     spacing, unit, notes = _square(sizes, units)
-    return TiffFacts(spacing, unit, names if all(names) else (), interval, time_unit, notes, own)
+    names = names if all(names) else ()
+    return TiffFacts(spacing, unit, names, interval, times, time_unit or unit_of_times, notes, own)
+
+
+def _times_of_planes(pixels: ElementTree.Element) -> tuple[tuple[float, ...], str]:
+    """When each frame of an image was taken, and the unit; nothing where not all of them say so, in one unit."""
+    planes = [plane for plane in texts_of(pixels, "Plane") if plane.get("TheC") == plane.get("TheZ") == "0"]
+    frames = {plane.get("TheT"): plane for plane in planes}
+    units = {plane.get("DeltaTUnit", "s") for plane in planes}
+    count = pixels.get("SizeT", "0")
+    if len(units) != 1 or not count.isdecimal() or len(frames) != int(count):
+        return (), ""
+    try:
+        times = tuple(float(frames[str(n)].get("DeltaT", "nan")) for n in range(int(count)))
+    except (KeyError, ValueError):
+        return (), ""
+    if not all(map(math.isfinite, times)) or any(later <= before for before, later in itertools.pairwise(times)):
+        return (), ""
+    return tuple(time - times[0] for time in times), units.pop()
 
 
 def _imagej(metadata: dict[str, Any], sizes: list[float]) -> TiffFacts:
     unit = _unit(str(metadata.get("unit", "")))
     spacing, unit, notes = _square(sizes, [unit, unit]) if unit else (0.0, "", ())
     interval = _number(metadata.get("finterval"))
-    return TiffFacts(spacing, unit, (), interval, str(metadata.get("tunit", "s")) if interval else "", notes)
+    return TiffFacts(spacing, unit, (), interval, (), str(metadata.get("tunit", "s")) if interval else "", notes)
 
 
 def _tags(page: Any) -> TiffFacts:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 import zlib
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 from xml.etree.ElementTree import Element, TreeBuilder
 
 import numpy as np
 
-from p2d.errors import UNREADABLE, UserError, one_line
+from p2d.errors import UserError
 from p2d.formats.containers import Container
+from p2d.formats.reading import reading
 from p2d.formats.sources import MOST_SNAPSHOT_BYTES, Index, Source
 from p2d.formats.stack import About, Asked, Stack
 
@@ -27,6 +30,7 @@ MOST_BLOCKS = 2**20
 TYPES = {"Float32": "f4", "Float64": "f8"} | {
     f"{sign}Int{bits}": f"{'u' if sign else 'i'}{bits // 8}" for sign in ("", "U") for bits in (8, 16, 32, 64)
 }
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 COMPRESSORS = {"": False, "vtkZLibDataCompressor": True}
 
 
@@ -37,10 +41,12 @@ class Image:
     Attributes:
         arrays: by name, each [components, rows, columns].
         spacing: along x, y.
+        about: what Ready says of them: parameters of its rule, whether edges join.
     """
 
     arrays: dict[str, np.ndarray]
     spacing: tuple[float, float]
+    about: About
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,8 @@ def _stack(path: Path, asked: Asked) -> Stack:
     }
     width, height = image.spacing
     notes = () if math.isclose(width, height) else (f"cells are {width:g} wide and {height:g} high: give --spacing",)
-    container = Container(str(path), arrays, about=About(spacing=0.0 if notes else width, notes=notes))
+    about = replace(image.about, spacing=0.0 if notes else width, notes=notes)
+    container = Container(str(path), arrays, about=about)
     own = replace(asked, axes="")
     if not asked.arrays and not (asked.species and set(asked.species) <= set(arrays)):
         own = replace(own, arrays=tuple(arrays))
@@ -83,10 +90,8 @@ def read_image(path: str, size: int) -> Image:
     """
     if size > MOST_BYTES:
         raise UserError(f"{path} has {size} bytes; .vti files are read up to {MOST_BYTES}")
-    try:
+    with reading(path):
         return _image(path, Path(path).read_bytes())
-    except UNREADABLE as error:
-        raise UserError(f"cannot read {path}: {one_line(error)}; is the file whole?") from error
 
 
 def _image(path: str, content: bytes) -> Image:
@@ -110,7 +115,19 @@ def _image(path: str, content: bytes) -> Image:
                 arrays[name] = _plane(path, name, decode, item, shape)
     if not arrays:
         raise UserError(f"{path} holds no array of numbers")
-    return Image(arrays, (spacing[0], spacing[1]))
+    return Image(arrays, (spacing[0], spacing[1]), _about(root, arrays))
+
+
+def _about(root: Element, arrays: dict[str, np.ndarray]) -> About:
+    rule = root.find("RD/rule")
+    if rule is None:
+        return About()
+    values = {param.get("name", ""): (param.text or "").strip() for param in rule.findall("param")}
+    values.pop("timestep", None)
+    conditions = {name: float(text) for name, text in values.items() if name.isidentifier() and NUMBER.fullmatch(text)}
+    components = len(next(iter(arrays.values()))) if len(arrays) == 1 else 0
+    species = tuple(ascii_lowercase[:components]) if components > 1 else ()  # as formulas of Ready call them
+    return About(species, edges=("periodic", "periodic") if rule.get("wrap") == "1" else None, conditions=conditions)
 
 
 def _plane(path: str, name: str, decode: _Decoder, item: Element, shape: list[int]) -> np.ndarray:
@@ -154,10 +171,7 @@ def _tree(path: str, text: bytes) -> Element:
     parser.StartDoctypeDeclHandler = refuse
     parser.EntityDeclHandler = refuse
     parser.buffer_text = True
-    try:
-        parser.Parse(text, True)
-    except expat.ExpatError as error:
-        raise UserError(f"cannot read {path}: {one_line(error)}; is the file whole?") from error
+    parser.Parse(text, True)
     return builder.close()
 
 

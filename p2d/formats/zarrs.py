@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from p2d.errors import UserError, one_line
+from p2d.errors import UserError
 from p2d.formats.containers import Container, scalar_attributes
 from p2d.formats.own import KEY
+from p2d.formats.reading import optional, reading
 from p2d.formats.sources import BOMB_BYTES, BOMB_RATIO, MOST_SNAPSHOT_BYTES, Index, Packing, Source, is_numeric
 from p2d.formats.stack import About, Asked, Stack
 
@@ -45,8 +46,7 @@ def _array(path: str, size: int, name: str) -> Any:
 
 
 def _root(path: str) -> Any:
-    import zarr
-
+    zarr = optional("zarr", "Zarr stores")
     return zarr.open(zarr.storage.ZipStore(path, mode="r") if Path(path).is_file() else path, mode="r")
 
 
@@ -56,13 +56,12 @@ def open_zarr(files: list[Path], asked: Asked) -> list[Stack]:
 
 
 def _container(path: Path) -> Container:
-    import zarr
-
+    zarr = optional("zarr", "Zarr stores")
     stored, size = _stored_bytes(path), path.stat().st_size
     arrays: dict[str, Source] = {}
     units: dict[str, str] = {}
     notes: list[str] = []
-    try:
+    with reading(path):
         root = _root(str(path))
         members = [("", root)] if isinstance(root, zarr.Array) else list(root.members(max_depth=None))
         for name, array in members[:MOST_ARRAYS]:
@@ -77,10 +76,6 @@ def _container(path: Path) -> Container:
                     )
         conditions = scalar_attributes(dict(root.attrs))
         own = str(root.attrs.get(KEY, ""))
-    except (UserError, ImportError):
-        raise
-    except Exception as error:  # a damaged store shows up as any error
-        raise UserError(f"cannot read {path}: {one_line(error)}; is it whole?") from error
     return Container(str(path), arrays, units, About(conditions=conditions, notes=tuple(notes)), own)
 
 
@@ -111,7 +106,7 @@ def _refuse_claims(array: Any, where: str, stored: int) -> None:
     if math.prod(array.chunks) * itemsize > MOST_SNAPSHOT_BYTES:
         raise UserError(
             f"{where} is stored in chunks of {' x '.join(map(str, array.chunks))}, above "
-            f"{MOST_SNAPSHOT_BYTES // 2**30} GiB each: store it in smaller ones"
+            f"{MOST_SNAPSHOT_BYTES // 2**20} MiB each: store it in smaller ones"
         )
     claimed = math.prod(array.shape) * itemsize
     if claimed > max(BOMB_BYTES, BOMB_RATIO * stored):
@@ -125,11 +120,8 @@ def _stored_bytes(path: Path) -> int:
     """That the files of a store take; refuses an archive that unpacks to more than measured values could."""
     if path.is_dir():
         return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    try:
-        with zipfile.ZipFile(path) as archive:
-            sizes = [(info.file_size, info.compress_size) for info in archive.infolist()]
-    except Exception as error:
-        raise UserError(f"cannot read {path}: {one_line(error)}; is the file whole?") from error
+    with reading(path), zipfile.ZipFile(path) as archive:
+        sizes = [(info.file_size, info.compress_size) for info in archive.infolist()]
     unpacked, packed = sum(size for size, _ in sizes), sum(size for _, size in sizes)
     if unpacked > max(BOMB_BYTES, BOMB_RATIO * packed):
         raise UserError(

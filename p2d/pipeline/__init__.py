@@ -5,6 +5,7 @@ from p2d.pipeline.evaluate import evaluate
 from p2d.pipeline.exporting import export
 from p2d.pipeline.generate import denoise, sample
 from p2d.pipeline.importing import import_files
+from p2d.pipeline.info import Info, info
 from p2d.pipeline.learn import train_flow, train_score
 from p2d.pipeline.rollout import rollout
 from p2d.pipeline.run import run
@@ -14,6 +15,7 @@ from p2d.pipeline.status import Status, status
 from p2d.pipeline.sweep import sweep
 
 __all__ = [
+    "Info",
     "Outcome",
     "Status",
     "Tracker",
@@ -22,6 +24,7 @@ __all__ = [
     "evaluate",
     "export",
     "import_files",
+    "info",
     "rollout",
     "run",
     "sample",

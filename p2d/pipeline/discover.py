@@ -48,9 +48,8 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
 
     start = time.monotonic()
     ids = _fitted(dataset, source.holdout)
-    runs = len(np.unique(dataset.runs(ids)))
-    if config.library == FREE or not runs:
-        refuse_few_runs(runs, len(ids))
+    if len(ids) < (LEAST_RUNS if config.library == FREE else 1):
+        refuse_few_runs(len(ids))
     dropped = dataset.card.samples - len(dataset.living)
     if dropped:
         say(f"  {dropped} of {dataset.card.samples} patterns are uniform and left out")
@@ -89,7 +88,7 @@ def _middle_system(dataset: Dataset, discovery: Discovery) -> System | None:
 
 
 def _fitted(dataset: Dataset, holdout: float) -> np.ndarray:
-    """Sample ids that an equation is fitted to; of runs that are too few for one all, as a steady state needs no more."""
+    """Sample ids that an equation is fitted to; all of few runs, of which nothing is claimed."""
     living = dataset.living
     return living if len(np.unique(dataset.runs(living))) < LEAST_RUNS else dataset.split(holdout)[0]
 
@@ -116,7 +115,8 @@ def _discover_each(config: DiscoverConfig, source: Source, dataset: Dataset, fil
     if not len(dataset.living):
         raise UserError(f"{dataset.folder} has no living snapshot: all are uniform")
     with stage(track, "discover", file, {**config.to_dict(), **source.to_dict()}) as child:
-        system, here = Known(load_system(config.library), library), replace(dataset, folder=shared_folder(dataset.folder))
+        system = Known(load_system(config.library), library)
+        here = replace(dataset, folder=shared_folder(dataset.folder))
         mapper = choose_mapper(source.workers, file.parent)
         with progress("discover", len(dataset.living), "snapshots") as advance:
 

@@ -145,10 +145,12 @@ def plan(config: PlanConfig) -> Plan:
     """The plan of a run; rates that are not given are measured here.
 
     Raises:
-        UserError: rates of a GPU that are neither given nor can be measured here.
+        UserError: of a dataset that is there, or rates of a GPU that are neither given nor can be measured here.
     """
     from p2d.pipeline.rates import measure_rates
 
+    if config.run.dataset:
+        raise UserError("--dataset is of p2d run: a plan begins with a simulation; give --num-samples and its size")
     given = (config.updates_per_second, config.cells_per_second)
     if config.gpus and not all(given) and not stepping.has_gpu():
         raise UserError(

@@ -14,12 +14,13 @@ from p2d.config import RolloutConfig, RolloutSource, settings_hash
 from p2d.config.stored import Json
 from p2d.discovery.result import Discovery
 from p2d.errors import UserError
-from p2d.evaluate.course import Rollout
+from p2d.evaluate.course import Clock, Rollout
 from p2d.evaluate.metrics import known_system, operator_of
 from p2d.evaluate.rollout import roll_out
-from p2d.evaluate.ways import KINDS, Subject, score_beside
+from p2d.evaluate.ways import KINDS, Subject, score_beside, time_scale
 from p2d.fields import Scaling
 from p2d.flow.model import Flow
+from p2d.flow.system_field import SystemField
 from p2d.pipeline.refuse import refuse_other_levels, refuse_other_systems, refuse_systems
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
@@ -78,23 +79,52 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
         integrator=dataset.card.settings.get("integrator", "euler"),
         **{key: getattr(config, key) for key in ("times", "eta", "alpha", "noise", "step", "seed")},
     )
+    subject, clock = _timed(subject, config.time, carrier.time_unit)
     with stage(track, "rollout", place, {**config.to_dict(), **source.to_dict()}) as child:
         each = choose_mapper(source.workers)
         with progress("rollout", len(KINDS) * len(subject.times) * len(starts), "frames") as advance:
-            rolled = replace(roll_out(subject, KINDS, advance, each), inputs=inputs, starts=tuple(starts.tolist()))
+            rolled = roll_out(subject, KINDS, advance, each)
+        rolled = replace(rolled, inputs=inputs, starts=tuple(starts.tolist()), clock=clock)
         _draw(place, rolled, config, f"{carrier.name}, sample {config.sample}", view)
         for n, at in enumerate(config.times):
             child.metrics(rolled.metrics(n), step=at)
         rolled.save(file)
         for path in sorted(place.iterdir()):
             child.artifact(path)
+<<<<<<< HEAD
     for line in carrier.remarks:
         say(f"  {line}")
     if subject.system is None:
+=======
+    if subject.system is None and not clock.step:
+>>>>>>> main
         say("  the true system is not known: a step is the time in which the fastest change of the flow falls to 1/e")
     if not grid.is_closed:
         say("  nothing is known beyond open edges and masks: the states are carried on as if there were walls, no flux")
     return Outcome("rollout", True, place, rolled.to_dict(), time.monotonic() - start, rolled)
+
+
+def _timed(subject: Subject, wished: float, unit: str) -> tuple[Subject, Clock]:
+    """What is rolled out with its pace, and how times are shown: those of an equation in its own unit.
+
+    Args:
+        wished: how long it is to be in that unit; 0: as many steps as are asked for.
+        unit: of the equation's times.
+
+    Raises:
+        UserError: a time where the unit is not the equation's.
+    """
+    field = subject.flow.field
+    if subject.system is None and isinstance(field, SystemField) and field.speed:
+        x = subject.flow.scaling.to_training(torch.from_numpy(subject.starts))
+        pace = wished / subject.times[-1] * field.speed or time_scale(subject, x)
+        return replace(subject, pace=pace), Clock(pace / field.speed, unit)
+    if wished:
+        raise UserError(
+            f"time = {wished:g} is not possible: it is for an equation (--equation) of a system that is not known; "
+            "give --steps"
+        )
+    return subject, Clock() if subject.system else Clock(steps="steps (of the fastest change to 1/e)")
 
 
 def _draw(place: Path, rolled: Rollout, config: RolloutConfig, title: str, view: View) -> None:
@@ -107,7 +137,7 @@ def _draw(place: Path, rolled: Rollout, config: RolloutConfig, title: str, view:
     for stale in place.glob("rollout.*"):
         stale.unlink()
     write_frames(place / "frames.parquet", config.times, shown)
-    film = figures.Film(config.times, shown, view, title)
+    film = figures.Film(config.times, shown, view, title, rolled.clock)
     figures.draw_rollout(place / "panels.png", film)
     curves.draw_preservation(place / "preservation.png", rolled, title)
     if config.animation != "none":
@@ -125,6 +155,7 @@ class _Carrier:
         scaling: its training coordinates; None: those of any dataset.
         settings: of a flow.
         identity: to know it again.
+        time_unit: of an equation's times, where they have a name.
         load: makes it, in the unit of time of flows over some states of a dataset.
         conditions: that an equation is shown at, of those that it holds across.
         remarks: what has to be said of these.
@@ -138,8 +169,12 @@ class _Carrier:
     settings: Json
     identity: str
     load: Callable[[Dataset, np.ndarray], Flow]
+<<<<<<< HEAD
     conditions: dict[str, float] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+=======
+    time_unit: str = ""
+>>>>>>> main
 
 
 def _flow(source: RolloutSource, out: Path) -> _Carrier:
@@ -178,8 +213,12 @@ def _equation(source: RolloutSource, out: Path) -> _Carrier:
         settings={"objective": "stationarity"},
         identity=settings_hash({**discovery.terms, **conditions} if conditions else discovery.terms),
         load=load,
+<<<<<<< HEAD
         conditions=conditions,
         remarks=tuple(filter(None, [shown and f"the equation at {shown}", discovery.beyond(conditions)])),
+=======
+        time_unit=discovery.time_unit,
+>>>>>>> main
     )
 
 
@@ -234,17 +273,19 @@ def _split(dataset: Dataset, config: RolloutConfig, conditions: dict[str, float]
         why = "has died out (uniform)" if dead else "is not there"
         raise UserError(f"sample {config.sample} of {dataset.folder} {why}; such as {living[0]} is")
     if len(living) < 2:
-        raise UserError(f"{dataset.folder} has {len(living)} living snapshots: a rollout is measured against others")
-    count = min(config.ensemble, len(living) // 2)
-    others = living[living != config.sample]
-    starts = (
-        np.concatenate([[config.sample], others[len(others) - (count - 1) :]])
-        if count > 1
-        else np.array([config.sample])
-    )
-    rest = living[~np.isin(dataset.runs(living), dataset.runs(starts))]
-    if not len(rest):
-        raise UserError(f"{dataset.folder} has no living snapshots of other runs than the starts', to measure by")
+        raise UserError(
+            f"{dataset.folder} has one living snapshot, and a rollout is measured against others; p2d simulate "
+            "--equation carries an equation on from other starts, and --from names other snapshots"
+        )
+    runs = dataset.runs(living)
+    is_film = (runs == runs[0]).all()
+    # Of each run one, as its frames are alike; of a single film some of its frames.
+    first = living if is_film else living[np.unique(runs, return_index=True)[1]]
+    same = first == config.sample if is_film else dataset.runs(first) == runs[living == config.sample]
+    others = first[~same]
+    count = min(config.ensemble, (len(others) + 1) // 2) - 1
+    starts = np.concatenate([[config.sample], others[len(others) - count :]]).astype(np.int64)
+    rest = living[~np.isin(living if is_film else runs, starts if is_film else dataset.runs(starts))]
     return starts, evenly(rest, REFERENCE)
 
 

@@ -12,25 +12,33 @@ from p2d.evaluate.evaluation import Evaluation
 from p2d.pipeline.discover import discover
 from p2d.pipeline.evaluate import evaluate, read_summary
 from p2d.pipeline.learn import flow_name, train_flow, train_score
+from p2d.pipeline.refuse import refuse_objective
 from p2d.pipeline.simulate import resolve_simulation, simulate
 from p2d.pipeline.stage import Outcome, Tracker
 from p2d.progress import say
 from p2d.runs import REPORT, short_name, write_json
 from p2d.show.view import View
+from p2d.snapshots.store import find_dataset
 from p2d.tracking.store import Run
 
 
 def run(config: RunConfig, out: Path, track: Tracker) -> tuple[Evaluation, list[Outcome]]:
-    """Everything: simulate, train-score, train-flow, discover, evaluate, tracked as children of one run.
+    """Everything: simulate, unless there is a dataset, train-score, train-flow, discover, evaluate; one tracked run.
 
     Returns:
         The evaluation, as it is in report/NAME/summary.json, and what each stage did.
     """
     source = config.source()
-    name = short_name(source.dataset)
+    known = find_dataset(config.dataset, out) if config.dataset else None
+    name = short_name(known.folder.name if known else source.dataset)
     settings = EvaluateConfig(flow=flow_name(name, config.flow.objective), show=config.show)
-    simulation = resolve_simulation(config.simulate, out)
-    View(simulation.species, simulation.grid, config.show)  # refused before anything is made
+    # Refused before anything is made.
+    if known:
+        View(known.card.species, known.card.grid, config.show)
+        refuse_objective(config.flow.objective, known)
+    else:
+        simulation = resolve_simulation(config.simulate, out)
+        View(simulation.species, simulation.grid, config.show)
     outcomes = []
     with ExitStack() as stack:
 
@@ -39,7 +47,7 @@ def run(config: RunConfig, out: Path, track: Tracker) -> tuple[Evaluation, list[
             return stack.enter_context(track().child(f"run {name}", source.to_dict()))
 
         stages: dict[str, Callable[[], Outcome]] = {
-            "simulate": lambda: simulate(config.simulate, out, parent),
+            **({} if known else {"simulate": lambda: simulate(config.simulate, out, parent)}),
             "score": lambda: train_score(config.score, source, out, parent, config.show),
             "flow": lambda: train_flow(config.flow, FlowSource(**source.to_dict()), out, parent),
             "discover": lambda: discover(config.discover, source, out, parent),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from p2d.snapshots.store import Dataset, open_dataset
 from p2d.snapshots.verify import Fault
 from p2d.snapshots.verify import verify as check_dataset
 from p2d.snapshots.writing import ensembles_text
-from p2d.systems.system import System
 
 
 def simulate(config: SimulateConfig, out: Path, track: Tracker) -> Outcome:
@@ -47,6 +47,7 @@ def simulate(config: SimulateConfig, out: Path, track: Tracker) -> Outcome:
 
 def resolve_simulation(config: SimulateConfig, out: Path) -> Simulation:
     """What the settings come to, with the equation and the dataset of initial states that they name."""
+<<<<<<< HEAD
     return with_starts(config.simulation(_equation(config, out) if config.equation else None), out)
 
 
@@ -61,6 +62,18 @@ def _equation(config: SimulateConfig, out: Path) -> System:
             if beyond := discovery.beyond({name: value}):
                 say(f"  {beyond}")
     return discovery.system
+=======
+    if not config.equation:
+        return with_starts(config.simulation(), out)
+    from p2d.discovery.result import Discovery
+
+    equation = Discovery.load(EQUATION.find(out, config.equation))
+    if (grid := equation.grid) is not None:  # its lengths are those of the data
+        spacing = config.spacing or f"{grid.spacing!r}{grid.unit}"
+        edges = config.edges or tuple("mirror" if edge == "open" else edge for edge in grid.edges)
+        config = replace(config, spacing=spacing, edges=edges)
+    return with_starts(config.simulation(equation.system), out)
+>>>>>>> main
 
 
 def dataset_facts(dataset: Dataset) -> dict[str, Any]:

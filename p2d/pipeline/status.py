@@ -24,6 +24,7 @@ REPORTS = {
     "summary.json": "evaluation",
     "quality.json": "samples",
     "rollout/rollout.json": "rollout",
+    "contact.png": "contact sheet",
 }
 HASH = "?" * len(settings_hash({}))  # with which the folder of a model in training ends
 SAID = ("seconds", "workers", "threads", "error", "resources", "versions")  # of an event, beside when, what and who

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from p2d.config import fits_unet
 from p2d.errors import UNREADABLE, UserError
 from p2d.fields import Grid
 from p2d.places import place
@@ -164,11 +163,10 @@ class ScoreModel(nn.Module):
                 f"height = {shape[0]}, width = {shape[1]} does not fit the score model, whose grid has a mask: "
                 f"it is for {rows} x {columns} alone"
             )
-        for name, size, own, edge in zip(("height", "width"), shape, self.grid.shape, self.grid.edges, strict=True):
+        for name, size, own in zip(("height", "width"), shape, self.grid.shape, strict=True):
             if (size == 1) != (own == 1):
                 what = "one dimension: it must be 1" if own == 1 else "two dimensions: it must be above 1"
                 raise UserError(f"{name} = {size} does not fit the score model, which is of {what}")
-            fits_unet(name, size, self.downsampling, edge)
 
     def __repr__(self) -> str:
         levels = " to ".join(f"{alpha:g}" for alpha in self.alpha)

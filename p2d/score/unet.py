@@ -13,6 +13,7 @@ from p2d.fields import Grid
 
 STEM = 2  # the network sees 2 x 2 cells as one pixel of 4 times the channels
 EMBEDDING = 64
+AHEAD = 2  # pixels of the coarsest level by which a periodic axis is carried on, where it cannot be halved
 PADDING = {"periodic": "circular", "mirror": "replicate", "open": "replicate"}
 Cells = tuple[int, int]
 
@@ -79,8 +80,9 @@ class ResidualBlock(nn.Module):
 class UNet(nn.Module):
     """U-Net F(x, c): down by strided unshuffling, up by shuffling, skips added, one block a level and side.
 
-    Along periodic axes shifts by multiples of 2 ** levels commute with it, and so it has no seam. Along others the
-    field is carried on by its outermost cells to such a multiple. A fresh one says 0.
+    Along periodic axes of a multiple of 2 ** levels cells, shifts by such multiples commute with it, and so it has no
+    seam. Along others the field is carried on to such a multiple: periodic ones by what follows, the rest by their
+    outermost cells. A fresh one says 0.
 
     Args:
         channels: finest level first.
@@ -118,7 +120,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         """F of fields [B, inputs, H, W] at noise coordinate level [B]: [B, outputs, H, W]."""
         emb = functional.silu(self.embed(self.features(level)))
-        height, width = x.shape[-2:]
+        (height, width), (top, left) = x.shape[-2:], self._ahead(x)
         h = self._stem(unshuffled(self._carried_on(x), self.by))
         skips = []
         for depth, block in enumerate(self.down):
@@ -131,14 +133,27 @@ class UNet(nn.Module):
             h = self.up[depth](h + skips[depth], emb)
             if depth:
                 h = shuffled(self.widen[depth - 1](h), self.by)
-        return shuffled(self.head(functional.silu(h)), self.by)[..., :height, :width]
+        return shuffled(self.head(functional.silu(h)), self.by)[..., top : top + height, left : left + width]
+
+    def _ahead(self, x: Tensor) -> list[int]:
+        """Cells by which fields are carried on before their first row and column; none of a size that can be halved."""
+        return [
+            AHEAD * multiple if edge == "periodic" and size % multiple else 0
+            for edge, size, multiple in zip(self.grid.edges, x.shape[-2:], self.multiples, strict=True)
+        ]
 
     def _carried_on(self, x: Tensor) -> Tensor:
-        """Fields carried on, along axes that are not periodic, to a size that can be halved on every level."""
-        down, across = (
-            0 if edge == "periodic" else -size % multiple
-            for edge, size, multiple in zip(self.grid.edges, x.shape[-2:], self.multiples, strict=True)
-        )
+        """Fields carried on to a size that can be halved on every level.
+
+        A periodic axis goes on at its other end, both ways and further than the coarsest level's neighbours, as the
+        network takes for periodic what it is given.
+        """
+        for axis, (ahead, multiple) in enumerate(zip(self._ahead(x), self.multiples, strict=True), -2):
+            if ahead:
+                size = x.shape[axis]
+                behind = ahead + -size % multiple
+                x = x.index_select(axis, torch.arange(-ahead, size + behind, device=x.device) % size)
+        down, across = (-size % multiple for size, multiple in zip(x.shape[-2:], self.multiples, strict=True))
         if not (down or across):
             return x
         further = (0, across, 0, down)

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import matplotlib
@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from p2d.discovery.result import COLOURS
+from p2d.evaluate.course import Clock
 from p2d.runs import whole
 from p2d.show.view import View
 
@@ -125,10 +126,12 @@ def _draw_lengths(axes: np.ndarray, view: View, scales: int = 1) -> None:
         place.tick_params(labelsize=7)
 
 
-def draw_states(path: Path, states: np.ndarray, view: View, title: str, columns: int = 0) -> None:
+def draw_states(
+    path: Path, states: np.ndarray, view: View, title: str, columns: int = 0, several: int = SEVERAL
+) -> None:
     """States [N, C, H, W] side by side, four to eight a row by default, on one scale a species.
 
-    Of several species the first eight states, in rows of their own; fields of one dimension as a stack.
+    Of several species the first eight states, or `several`, in rows of their own; fields of one dimension as a stack.
     """
     title = f"{title}: {view.names}"
     if view.is_line:
@@ -139,7 +142,7 @@ def draw_states(path: Path, states: np.ndarray, view: View, title: str, columns:
                 _draw_bar(np.array([[place]]), view.limits(states[:, s]), view.label(s))
         return
     one = len(view.shown) == 1
-    states = states if one else states[:SEVERAL]
+    states = states if one else states[:several]
     columns = columns or min(4 if one and len(states) <= 16 else 8, len(states))
     rows = -(-len(states) // columns)
     with draw_panels(path, rows * len(view.shown), columns, title, *_panel_size(view), bars=1) as axes:
@@ -158,7 +161,7 @@ def _draw_stack(axes: Axes, lines: np.ndarray, ends: Sequence[float] | np.ndarra
     """Fields of one dimension, [N, H, W], as rows of a picture from one end to the other."""
     rows = view.known(lines).reshape(len(lines), -1)
     _draw_image(axes, rows, limits, VALUES, (0, view.step * rows.shape[1], ends[-1], ends[0]), stretched=True)
-    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=ends[-1] >= len(lines) - 1))
     axes.set_xlabel(f"{view.axis} ({view.length_unit})", fontsize=8)
     axes.tick_params(labelsize=7)
 
@@ -253,6 +256,7 @@ class Film:
     frames: dict[str, np.ndarray]
     view: View
     title: str
+    clock: Clock = field(default_factory=Clock)
 
     def limits(self, s: int) -> Limits:
         """Of the values of a species."""
@@ -262,21 +266,21 @@ class Film:
 def draw_rollout(path: Path, film: Film) -> None:
     """A rollout as rows of panels, one kind of dynamics each; of one dimension as panels of space and time."""
     view, kinds = film.view, len(film.frames)
-    title = f"{film.title}: {view.names} over steps of the simulator"
+    title = f"{film.title}: {view.names} over {film.clock.label}"
     if view.is_line:
         with draw_panels(path, len(view.shown), kinds, title, 1.4 * CELL, 1.4 * CELL, bars=1) as axes:
             for row, s in zip(axes, view.shown, strict=True):
                 for place, (kind, states) in zip(row, film.frames.items(), strict=True):
-                    _draw_stack(place, states[:, s], film.times, view, film.limits(s))
+                    _draw_stack(place, states[:, s], film.clock.of(film.times), view, film.limits(s))
                     lost = "" if np.isfinite(states).all() else ", then blown up"
                     place.set_title(f"{kind}{lost}", fontsize=9)
-                row[0].set_ylabel("steps", fontsize=8)
+                row[0].set_ylabel(film.clock.label, fontsize=8)
                 _draw_bar(row[None], film.limits(s), view.label(s))
         return
     chosen = np.unique(np.linspace(0, len(film.times) - 1, PANELS).round().astype(int))
     with draw_panels(path, kinds * len(view.shown), len(chosen), title, *_panel_size(view), bars=1) as axes:
         for place, n in zip(axes[0], chosen, strict=True):
-            place.set_title(f"{film.times[n]} steps", fontsize=9)
+            place.set_title(film.clock.text(film.times[n]), fontsize=9)
         for place, s in enumerate(view.shown):
             own = axes[place * kinds : (place + 1) * kinds]
             for row, (kind, states) in zip(own, film.frames.items(), strict=True):
@@ -302,7 +306,7 @@ def draw_animation(path: Path, film: Film) -> None:
         part = Path(folder) / path.name
         with writer.saving(figure, str(part), dpi=100):
             for n, time in enumerate(film.times):
-                figure.suptitle(f"{film.title}: {view.names} after {time} steps", fontsize=10, wrap=True)
+                figure.suptitle(f"{film.title}: {view.names} after {film.clock.text(time)}", fontsize=10, wrap=True)
                 for row, s in zip(axes, view.shown, strict=True):
                     for place, (kind, states) in zip(row, film.frames.items(), strict=True):
                         place.clear()

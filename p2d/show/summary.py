@@ -50,5 +50,7 @@ def run_text(evaluation: Evaluation, outcomes: list[Any], out: Path) -> str:
     rows = ((o.stage, f"{o.seconds:.0f} s" if o.made else "was there", str(o.where)) for o in outcomes)
     equation = f"\n\n{evaluation.equation.discovery}" if evaluation.equation else ""
     place = "" if str(out) == "runs" else f" -o {out}"
-    following = f"next: p2d ui{place}   (the runs in MLflow), or p2d run -p spirals{place}"
+    simulated = any(outcome.stage == "simulate" for outcome in outcomes)
+    other = "p2d run -p spirals" if simulated else f"p2d rollout --equation {outcomes[-1].where.name}"
+    following = f"next: p2d ui{place}   (the runs in MLflow), or {other}{place}"
     return f"{table_text(head, rows)}\n{evaluation}{equation}\n\n{following}"

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from p2d.formats.writing import FORMATS, Format
 from p2d.formats.writing_pictures import scale_of
 from p2d.progress import Advance
 from p2d.runs import LAST, read_json, recovered, whole, whole_folder, write_json
+from p2d.snapshots.shards import shard_name
 from p2d.snapshots.store import Dataset
 
 BLOCK_BYTES = 2**26  # of states that are read at a time, about
@@ -176,14 +178,28 @@ def _facts(dataset: Dataset, label: str, runs: np.ndarray, times: np.ndarray) ->
 
 def blocks_of(dataset: Dataset, ids: np.ndarray, advance: Advance) -> Iterator[np.ndarray]:
     """The states of these samples, float32 [n, C, H, W] some at a time, nan outside a mask."""
-    rows = max(1, min(dataset.card.chunk, BLOCK_BYTES // (4 * int(np.prod(dataset.shape)))))
     mask = dataset.card.grid.mask
-    for first in range(0, len(ids), rows):
-        states = dataset.states(ids[first : first + rows])
+    for states in _in_shards(dataset, ids):
         if mask:
-            states[..., ~mask.cells] = np.nan
+            states = np.where(mask.cells, states, np.float32(np.nan))
         advance(len(states))
         yield states
+        del states  # before the next ones are read
+
+
+def _in_shards(dataset: Dataset, ids: np.ndarray) -> Iterator[np.ndarray]:
+    """The states of these samples, a shard at a time where they lie in it one after the other, as nearly always."""
+    numbers = dataset.card.shards.places(ids)[0]
+    ends = (np.flatnonzero((np.diff(numbers) != 0) | (np.diff(ids) != 1)) + 1).tolist()
+    rows = max(1, BLOCK_BYTES // (4 * int(np.prod(dataset.shape))))
+    if len(ends) > 2 * len(dataset.card.shards):  # of runs that are taken turn about: shards are read for many at once
+        for first in range(0, len(ids), rows):
+            yield dataset.states(ids[first : first + rows])
+        return
+    for first, last in pairwise([0, *ends, len(ids)]):
+        known, states = dataset.read_shard(shard_name(int(numbers[first])))
+        start = int(ids[first] - known[0])
+        yield from (states[n : min(n + rows, start + last - first)] for n in range(start, start + last - first, rows))
 
 
 def _with_ranges(dataset: Dataset, parts: list[Part], advance: Advance) -> list[Part]:

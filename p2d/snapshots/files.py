@@ -24,6 +24,7 @@ from p2d.snapshots.shards import HASH_BYTES, UNKNOWN, Kind, shard_name, shard_nu
 PARQUET: dict[str, Any] = {
     "compression": "zstd",
     "use_dictionary": False,
+    "write_statistics": False,  # nobody asks for them, and they take a tenth of the time
     "column_encoding": {"state.list.element": "BYTE_STREAM_SPLIT"},
 }
 

@@ -30,6 +30,7 @@ ORDER = (
     "changing",
     "edges",
     "rescaled",
+    "background",
     "saturated",
     "pixels",
     "rounded",
@@ -242,13 +243,13 @@ def _is_scaled(x: np.ndarray, step: float) -> bool:
 
 
 def of_ends(ends: Sequence[Ends], species: Sequence[str]) -> Iterator[Finding]:
-    """Saturated pixels."""
+    """Saturated pixels, and a background."""
     shares = {
-        f"{end} value of {name}": getattr(of, key)
+        f"{words} value of {name}": getattr(of, end)
         for name, of in zip(species, ends, strict=True)
-        for key, end in (("low", "lowest"), ("high", "highest"))
+        for end, words in (("low", "lowest"), ("high", "highest"))
+        if getattr(of, end)
     }
-    shares = {name: share for name, share in shares.items() if share}
     if shares:
         told = ", ".join(f"{share:.1%} are at the {name}" for name, share in shares.items())
         yield Finding(
@@ -257,6 +258,16 @@ def of_ends(ends: Sequence[Ends], species: Sequence[str]) -> Iterator[Finding]:
             "what was beyond is lost, and Laplacians there are wrong",
             "expose or convert for the whole range; a background or a frame goes with --mask or --crop",
             shares,
+        )
+    plain = {name: of for name, of in zip(species, ends, strict=True) if of.background}
+    if plain:
+        told = " and ".join(f"{of.background:.0%} of {name} are {of.value:.4g}" for name, of in plain.items())
+        yield Finding(
+            "background",
+            f"many pixels have one value with sharp borders: {told}, a background as it seems",
+            "no equation holds there, nor at its borders",
+            "leave it out with --mask (a picture, or the background's colour), or --crop to what is always inside",
+            {f"background of {name}": of.background for name, of in plain.items()},
         )
 
 
@@ -282,7 +293,7 @@ def of_pixels(constant: np.ndarray, hot: np.ndarray, grid: Grid) -> Iterator[Fin
         yield Finding(
             "pixels",
             f"{int(hot.sum())} cells differ from their neighbours alike in all snapshots, at row and column "
-            f"{', '.join(places)}{more}: hot or dead pixels, or dust",
+            f"{', '.join(places)}{more}: hot or dead pixels, dust, or letters",
             "Laplacians there are wrong",
             "leave them out with --mask",
             {"hot": float(hot.sum())},

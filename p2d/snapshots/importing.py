@@ -29,6 +29,7 @@ from p2d.runs import DATA, is_name, short_name
 from p2d.snapshots import card as cards
 from p2d.snapshots import schema, store
 from p2d.snapshots import writing as shards
+from p2d.snapshots.illumination import fit_surface
 from p2d.snapshots.labelling import Rows, list_rows
 from p2d.snapshots.simulated import ALIVE_SHARE
 from p2d.snapshots.survey import Stored, Survey, survey
@@ -332,8 +333,6 @@ def look_at(sources: Sources) -> Import:
     for broken in np.flatnonzero(~np.isfinite(states).all(axis=(1, 2, 3))).tolist():
         reader.refuse_broken(int(ids[broken]))
     if config.flatten:
-        from p2d.snapshots.illumination import fit_surface
-
         treatment = replace(treatment, surface=fit_surface(states))
         states = states / treatment.surface
     grid, known = _grid(sources, left, treatment)
@@ -531,16 +530,14 @@ def report_text(dataset: store.Dataset) -> str:
     cells = f"{height} x {width} pixels" if height > 1 else f"{width} pixels"
     length = f" of {grid.spacing:g} {grid.unit}".rstrip() if grid.unit or grid.spacing != 1 else ""
     edges = grid.edges[0] if len(set(grid.edges)) == 1 else f"{grid.edges[0]} (y) and {grid.edges[1]} (x)"
+    species = ", ".join(f"{s.name} ({s.unit})" if s.unit else s.name for s in card.species)
     runs = len(np.unique(dataset.runs(dataset.sample_ids)))
     lines = [str(Survey.from_dict(origin["survey"])), *(f"note: {note}" for note in origin["notes"])]
     lines.append(
-        f"{card.samples:,} snapshots of {', '.join(card.names)} on {cells}{length}, {edges} edges"
+        f"{card.samples:,} snapshots of {species} on {cells}{length}, {edges} edges"
         + (f", {int(grid.mask.cells.sum()):,} of them inside the mask" if grid.mask else "")
         + (f"; of {runs:,} runs" if runs < card.samples else "")
     )
-    for species in card.species:
-        unit = f" {species.unit}" if species.unit else ""
-        lines.append(f"{species.name}: {species.low:g} to {species.high:g}{unit}")
     lines += [f"condition {label}: {ensemble.samples:,} snapshots" for label, ensemble in _known(card)]
     dead = card.samples - card.alive
     if dead:

@@ -12,11 +12,12 @@ import numpy as np
 from p2d.fields import Grid
 
 LOOKED_AT = 64  # snapshots
-LEAST = 2e-3  # share of the pixels at an end of the range that is worth a word
+LEAST, MUCH = 2e-3, 0.1  # shares of the pixels at an end of the range, and of a background, that are worth a word
+BINS = 256  # of a histogram
 SAME, STEP = 1e-6, 1e-4  # of the range: of one value; to the next pixel of what was cut off, where rest has 1e-5
 # Of values on levels (of 8 bits), steps tell less. What was cut off goes on outwards in steps that are twice the first
-# as a mean, states at rest in ever smaller ones inwards: 0.26 to 0.50 of seven patterns (0.57 of a film), 0.67 and more of rest.
-# And it leaves more at the last level than at each of the next three.
+# as a mean, states at rest are reached in ever smaller ones: the first over the next is 0.26 to 0.50 of seven patterns
+# that were cut off, 0.57 of a film, and 0.67 and more of rest. And it leaves more at the last level than at the next.
 FIRST_STEP, MORE = 0.6, 2.5
 CONSTANT, VARYING = 1e-3, 0.3  # beside the usual standard deviation of a cell: the same in all snapshots; a neighbour's
 HOT, SHARE, BY_CHANCE = 0.1, 0.02, 1e-3  # of the spread, beside neighbours; of cells, at most; and how often by chance
@@ -25,16 +26,24 @@ FEWEST = 6  # snapshots that constant and hot pixels are told from
 
 @dataclass(frozen=True)
 class Ends:
-    """Shares of the pixels of a species that are cut off at the lowest and at the highest value."""
+    """Pixels of one value that they have not come to little by little.
+
+    Attributes:
+        low, high: shares of those that are cut off at the lowest and at the highest value of a species.
+        background: share of those of one value in between, with sharp borders.
+        value: that one.
+    """
 
     low: float
     high: float
+    background: float = 0.0
+    value: float = 0.0
 
 
 def measure_ends(
     states: np.ndarray, grid: Grid, steps: tuple[float, ...], without: np.ndarray | None = None
 ) -> tuple[Ends, ...]:
-    """What is saturated of each species of snapshots [N, C, H, W].
+    """What is saturated of each species of snapshots [N, C, H, W], and what is background.
 
     Args:
         steps: between the levels of each species; 0: not rounded, see rounding.py.
@@ -45,30 +54,49 @@ def measure_ends(
     made = []
     for s, step in enumerate(steps):
         x = np.where(known, some[:, s], np.nan).astype(np.float64)
-        made.append(Ends(*(_cut_off(sign * x, step) for sign in (-1, 1))))
+        values = x[:, known]
+        low, high = values.min(), values.max()
+        span = high - low
+        ends = [_share_at(apart, step, span, LEAST) for apart in (x - low, high - x)]
+        most = _most_frequent(values, low, span)
+        background = 0.0
+        if low + span / BINS < most < high - span / BINS:
+            background = _share_at(np.abs(x - most), 3 * step, span, MUCH)  # films keep a value to one level
+        made.append(Ends(*ends, background, most if background else 0.0))
     return tuple(made)
 
 
-def _cut_off(x: np.ndarray, step: float) -> float:
-    """Share of the values [N, H, W] that are at the largest because they were cut off there; nan counts as no value."""
-    top = np.nanmax(x)
-    span = top - np.nanmin(x)
-    near = x >= top - max(SAME * span, step / 2)
-    share = near.sum() / np.isfinite(x).sum()
-    if share < LEAST or share == 1:
+def _most_frequent(values: np.ndarray, low: float, span: float) -> float:
+    """A value in the middle of the fullest bin."""
+    place = np.minimum((values - low) * (BINS / max(span, 1e-300)), BINS - 1).astype(int)
+    fullest = np.bincount(place.ravel()).argmax()
+    return float(np.median(values[place == fullest]))
+
+
+def _share_at(apart: np.ndarray, step: float, span: float, least: float) -> float:
+    """Share of the pixels at a value that they were cut off at, or given; 0 of one that is reached little by little.
+
+    Args:
+        apart: distances of the pixels from it, [N, H, W]; nan of those that do not count.
+        step: between levels; 0: not rounded.
+        least: share that is worth a word.
+    """
+    near = apart <= max(SAME * span, step / 2)
+    share = near.sum() / np.isfinite(apart).sum()
+    if share < least or share == 1:
         return 0.0
     first, second = [], []
-    for axis in (axis for axis in (-2, -1) if x.shape[axis] > 3):
+    for axis in (axis for axis in (-2, -1) if apart.shape[axis] > 3):
         for flip in (1, -1):
-            y, at = (np.moveaxis(z, axis, -1)[..., ::flip] for z in (x, near))
+            y, at = (np.moveaxis(z, axis, -1)[..., ::flip] for z in (apart, near))
             edge = at[..., :-2] & ~at[..., 1:-1] & ~at[..., 2:] & np.isfinite(y[..., 1:-1] + y[..., 2:])
-            first.append((top - y[..., 1:-1])[edge])
-            second.append((top - y[..., 2:])[edge])
+            first.append(y[..., 1:-1][edge])
+            second.append(y[..., 2:][edge])
     one, two = np.concatenate(first), np.concatenate(second)
     if not len(one):
         return 0.0
     if step:
-        beside = ((x < top - step / 2) & (x >= top - 3.5 * step)).sum() / 3
+        beside = ((apart > step / 2) & (apart <= 3.5 * step)).sum() / 3
         is_cut = one.mean() < FIRST_STEP * (two - one).mean() and near.sum() > MORE * beside
     else:
         is_cut = np.median(one) > STEP * span

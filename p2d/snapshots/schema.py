@@ -144,7 +144,8 @@ def _is_plain(kind: pa.DataType) -> bool:
 
 def array_of(table: pa.Table, column: str) -> np.ndarray:
     """A tensor column as an array: `state` as float32 [N, C, H, W], the averages as float64 [N, K]."""
-    return table.column(column).combine_chunks().to_numpy_ndarray()
+    chunks = table.column(column)
+    return (chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()).to_numpy_ndarray()
 
 
 def upgraded_labels(table: pa.Table) -> pa.Table:

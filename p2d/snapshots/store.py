@@ -113,25 +113,29 @@ class Dataset:
     def split(self, holdout: float, snapshots: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Sample ids for training and held out: whole runs, evenly spread over the living, at least one on each side.
 
+        Of a single run, a film, its last frames are held out: they are not independent of those before.
+
         Args:
             holdout: share of the runs.
             snapshots: of those for training, take so many, evenly spread; 0: all.
 
         Raises:
-            UserError: fewer than two runs are alive, or fewer snapshots than asked for.
+            UserError: fewer than two snapshots are alive, or fewer than asked for.
         """
         ids = self.living
         runs = self.runs(ids)
         living = np.unique(runs)
-        if len(living) < 2:
-            runs_in_all = len(np.unique(self.runs(self.sample_ids)))
+        if len(ids) < 2:
             raise UserError(
-                f"{self.folder} has {len(living)} living runs of {runs_in_all}: at least 2 are needed; "
-                "take more samples, or a preset whose patterns live"
+                f"{self.folder} has {len(ids)} living snapshot{'s' * (len(ids) != 1)} of {self.card.samples}, and at "
+                "least 2 are needed, one of them held out; take more, which are not uniform"
             )
+        is_film = len(living) < 2
+        if is_film:
+            runs = living = ids
         held = min(max(1, round(holdout * len(living))), len(living) - 1)
         # The last of each of `held` equal stretches: a function of the ids alone.
-        places = (np.arange(1, held + 1) * len(living)) // held - 1
+        places = len(living) - held + np.arange(held) if is_film else np.arange(1, held + 1) * len(living) // held - 1
         held_out = np.isin(runs, living[places])
         train = ids[~held_out]
         if snapshots > len(train):

@@ -9,7 +9,7 @@ import pytest
 
 from p2d import pipeline
 from p2d.cli import COMMANDS, TABLE, main
-from p2d.commands import Command, Place, parse
+from p2d.commands import Command, Common, Place, parse
 from p2d.config import SimulateConfig
 from p2d.errors import UserError
 from p2d.snapshots.simulated import simulate_here
@@ -17,7 +17,7 @@ from p2d.snapshots.simulated import simulate_here
 OTHERS = ("plan", "run", "status", "systems", "verify", "ui")  # rows with a function of their own
 STAGES = [row for row in TABLE if " " not in row.name and row.name not in OTHERS]
 BENCHMARKS = [row for row in TABLE if row.name.startswith("bench ")]
-TAKE_A_DATASET = ["verify", "train-score", "train-flow", "denoise", "discover", "evaluate", "sweep"]
+TAKE_A_DATASET = ["export", "verify", "train-score", "train-flow", "denoise", "discover", "evaluate", "sweep"]
 TAKE_A_DATASET += ["bench score", "bench denoise", "bench flow", "bench discover"]
 
 
@@ -26,7 +26,8 @@ def test_a_stage_is_called_with_what_its_row_gives(row):
     function = getattr(pipeline, row.function)
     given = {name for name, *_ in row.fields} - {"common"}
     of_others = {"scaling"}  # that other stages give
-    assert inspect.signature(function).parameters.keys() - of_others == given | {"out", "track"}
+    tracked = {"track"} if ("common", Common) in row.fields else set()
+    assert inspect.signature(function).parameters.keys() - of_others == given | {"out"} | tracked
 
 
 @pytest.mark.parametrize("row", BENCHMARKS, ids=lambda row: row.name)

@@ -298,7 +298,7 @@ def test_a_sample_that_has_died_out_is_refused_and_a_living_one_named(out, capsy
     states[3:] = 0.5
     dataset_of(states, out / "data" / "dead_16x16")
     told = refused(capsys, *arguments, "--from", "dead", "--sample", "2")
-    assert "has 1 living snapshots: a rollout is measured against others" in told
+    assert "has one living snapshot, and a rollout is measured against others" in told
 
 
 def test_a_flow_of_another_preset_is_refused(out, capsys):

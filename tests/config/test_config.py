@@ -17,7 +17,6 @@ from p2d.config import (
     SimulateConfig,
     Source,
     TrainSource,
-    fits_unet,
     of_each,
     refuse_other_settings,
     settings_hash,
@@ -288,41 +287,8 @@ def test_levels_that_are_no_rising_range_are_refused(alpha):
         ScoreConfig(alpha=alpha)
 
 
-@pytest.mark.parametrize(
-    ("side", "size", "channels", "near"),
-    [
-        ("height", 100, (8, 8, 8), "multiple of 8, such as 96 or 104"),
-        ("width", 127, (8, 8, 8), "multiple of 8, such as 120 or 128"),
-        ("width", 30, (8, 8), "multiple of 4, such as 28 or 32"),
-        ("height", 5, (8, 8, 8), "multiple of 8, such as 8$"),
-    ],
-)
-def test_a_size_that_the_unet_cannot_halve_names_the_nearest_that_work(side, size, channels, near):
-    with pytest.raises(UserError, match=f"{side} = {size} does not fit the U-Net.*{near}"):
-        RunConfig(simulate=SimulateConfig(**{side: size}), score=ScoreConfig(channels=channels))
-
-
-@pytest.mark.parametrize("levels", [1, 2, 3, 4])
-def test_the_sizes_named_as_nearest_are_taken(levels):
-    multiple = ScoreConfig(channels=(4,) * levels).downsampling
-    assert multiple == 2**levels
-    for size in range(2, 70):
-        if size % multiple:
-            with pytest.raises(UserError) as caught:
-                fits_unet("height", size, multiple)
-            for near in re.search(r"such as (\d+)(?: or (\d+))?$", str(caught.value)).groups():
-                if near is not None:
-                    fits_unet("height", int(near), multiple)
-        else:
-            fits_unet("height", size, multiple)
-
-
-@pytest.mark.parametrize("size", [1, 30, 100])
-def test_one_dimension_and_edges_that_can_be_carried_on_fit(size):
-    RunConfig(simulate=SimulateConfig(height=1, width=64), score=ScoreConfig(channels=(8,)))
-    for edge in ("mirror", "open"):
-        fits_unet("height", size, 8, edge)
-    RunConfig(simulate=SimulateConfig(height=size, width=size, edges=("mirror",)))
-    if size > 1:
-        with pytest.raises(UserError, match=f"width = {size} does not fit"):
-            RunConfig(simulate=SimulateConfig(height=size, width=size, edges=("mirror", "periodic")))
+def test_a_run_of_a_dataset_that_is_there_simulates_nothing():
+    assert RunConfig(dataset="plates").source().dataset == "plates"
+    for settings in ({"num_samples": 3}, {"preset": ("waves",)}, {"height": 64, "width": 64}):
+        with pytest.raises(UserError, match=f"--{next(iter(settings)).replace('_', '-')} is a setting of a simulation"):
+            RunConfig(simulate=SimulateConfig(**settings), dataset="plates")

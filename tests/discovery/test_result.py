@@ -124,8 +124,16 @@ def test_the_keys_of_its_json_are_those_of_files_that_there_are():
         *("equation", "error", "interval", "frequency", "gap", "spectrum", "misfit", "z_max", "unbalanced", "step"),
         *("snapshots", "verdict", "unit_of_time", "parameters", "noise", "smoothing", "rounded"),
         *("text", "sympy", "latex", "py_pde", "dropped", "seconds", "grid", "operator", "directed"),
-        *("claims", "statement", "dynamics_noise", "dynamics_noise_errors", "conditions"),
-        *("timed", "time_unit", "value_units"),
+        *(
+            "claims",
+            "statement",
+            "dynamics_noise",
+            "dynamics_noise_errors",
+            "conditions",
+            "timed",
+            "time_unit",
+            "value_units",
+        ),
     }
     assert values["parameters"] == pytest.approx(WAVES.parameters)
     assert values["text"] == "\n".join(str(discovery()).splitlines()[:2])

@@ -164,6 +164,14 @@ def test_npz_coordinates_give_axes_spacing_and_times(tmp_path):
     assert (stack.letters, stack.count, stack.about.spacing) == ("WT", 20, 0.5) and stack.times[0] == 10
 
 
+def test_npz_says_run_and_time_of_each_snapshot(tmp_path):
+    run, time = np.arange(30) // 10 + 5, np.arange(30) % 10 * 0.5
+    np.savez(tmp_path / "a.npz", u=U, run=run, time=time)
+    stack = opened(tmp_path / "a.npz", trajectories="5:25")
+    assert stack.letters == "NHW" and stack.about.conditions == {} and stack.about.notes == ()
+    assert stack.runs.tolist() == (run[5:25] - 5).tolist() and stack.times.tolist() == time[5:25].tolist()
+
+
 def test_bombs_are_refused(tmp_path):
     path = tmp_path / "a.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("u.npy", "w") as member:
@@ -180,7 +188,7 @@ def test_cut_and_mutated_npz(tmp_path):
         content = (tmp_path / "a.npz").read_bytes()
         path = tmp_path / "b.npz"
         path.write_bytes(content[:-100])
-        assert str(path) in refused(path) and "whole" in refused(path)
+        assert str(path) in refused(path) and "damaged" in refused(path)
         ends = content[:300] + content[-200:]
         for n in range(40):
             changed = mutated(ends, np.random.default_rng(n))

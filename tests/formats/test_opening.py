@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from p2d.errors import UserError
-from p2d.formats.opening import natural, open_stacks
+from p2d.formats.opening import open_stacks
+from p2d.formats.sources import natural
 from p2d.formats.stack import Asked
 
 
@@ -125,4 +126,4 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, missing):
         (path / "zarr.json").write_text("{}")
     else:
         path.write_bytes(b"\x89HDF\r\n\x1a\n")
-    assert f'needs {missing}, which is missing: pip install "p2d[data]"' in refused(path)
+    assert f'need the package {missing}: pip install "p2d[data]"' in refused(path)

@@ -47,6 +47,18 @@ def test_ome_tells_axes_pixels_channels_and_times(tmp_path):
         read(tmp_path / "a.ome.tif", channels=("mysin",))
 
 
+def test_ome_tells_when_each_frame_was_taken(tmp_path):
+    taken = [10.0, 12.5, 16.0, 20.0, 21.0]
+    planes = {"DeltaT": [time for time in taken for _ in range(2)], "DeltaTUnit": ["min"] * 10}
+    tifffile.imwrite(tmp_path / "a.ome.tif", VALUES, ome=True, metadata={"axes": "TCYX", "Plane": planes})
+    stack, _ = read(tmp_path / "a.ome.tif")
+    assert stack.times.tolist() == [0, 2.5, 6, 10, 11] and stack.about.time_unit == "min"
+    planes["DeltaT"][4] = 30.0  # not in order
+    tifffile.imwrite(tmp_path / "b.ome.tif", VALUES, ome=True, metadata={"axes": "TCYX", "Plane": planes})
+    stack, _ = read(tmp_path / "b.ome.tif")
+    assert stack.times.tolist() == [0, 1, 2, 3, 4] and stack.about.time_unit == "frame"
+
+
 def test_imagej_tells_pixels_and_times(tmp_path):
     metadata = {"axes": "TCYX", "unit": "um", "finterval": 2.5}
     tifffile.imwrite(tmp_path / "a.tif", VALUES, imagej=True, resolution=(1 / 0.65, 1 / 0.65), metadata=metadata)

@@ -66,6 +66,28 @@ def test_cells_and_a_choice_of_arrays(tmp_path):
     assert opened(tmp_path / "a.vti", arrays=("b", "a"), species=("u", "v")).about.species == ("u", "v")
 
 
+def test_ready_says_parameters_and_whether_edges_join(tmp_path):
+    values = np.stack([A, B], -1)
+    header, blocks = packed(values.tobytes(), 4, 512)
+    (tmp_path / "a.vti").write_bytes(
+        b"""<?xml version="1.0"?>
+        <VTKFile type="ImageData" version="0.1" byte_order="LittleEndian" compressor="vtkZLibDataCompressor">
+        <RD format_version="2"><rule type="formula" name="Gray-Scott" wrap="1"><param name="timestep"> 1.0 </param>
+        <param name="F"> 0.035 </param><param name="words"> of text </param></rule></RD>
+        <ImageData WholeExtent="0 9 0 13 0 0" Origin="0 0 0" Spacing="1 1 1"><Piece Extent="0 9 0 13 0 0"><PointData>
+        <DataArray type="Float32" Name="Scalars_" NumberOfComponents="2" format="appended" offset="0" /></PointData>
+        <CellData></CellData></Piece></ImageData><AppendedData encoding="base64">
+        _"""
+        + base64.b64encode(header)
+        + base64.b64encode(blocks)
+        + b"\n  </AppendedData>\n</VTKFile>\n"
+    )
+    stack = opened(tmp_path / "a.vti")
+    np.testing.assert_array_equal(stack.read(0, 1)[0], np.stack([A, B]))
+    about = stack.about
+    assert (about.species, about.conditions, about.edges) == (("a", "b"), {"F": 0.035}, ("periodic", "periodic"))
+
+
 def test_three_dimensions_are_refused(tmp_path):
     assert "10 x 7 x 2: fields of three" in refused(write(tmp_path / "a.vti", extent="0 9 0 6 0 1"))
 

@@ -237,21 +237,6 @@ def test_a_shape_that_is_not_a_batch_of_states_is_refused(shape):
         silent(white()).score(torch.zeros(shape), 0.8)
 
 
-@pytest.mark.parametrize(
-    ("side", "shape", "told"),
-    [
-        ("height", (1, 2, 18, 16), "18 does not fit.*16 or 20"),
-        ("width", (1, 2, 16, 22), "22 does not fit.*20 or 24"),
-        ("width", (1, 2, 16, 2), "2 does not fit.*such as 4$"),
-    ],
-)
-def test_a_size_that_cannot_be_halved_is_refused_with_the_nearest(side, shape, told):
-    model = ScoreModel((4, 4), (0.8,))
-    for call in (model.score, model.denoise, model.eps):
-        with pytest.raises(UserError, match=f"{side} = {told}"):
-            call(torch.zeros(shape), 0.8)
-
-
 @pytest.mark.parametrize("alpha", [0.0, 1.0, -0.1, 1.5, float("nan")])
 def test_an_alpha_outside_0_and_1_is_refused(alpha):
     for level in (alpha, torch.tensor([0.5, alpha])):
@@ -375,14 +360,12 @@ def test_outside_a_mask_states_are_not_seen_and_come_out_at_their_means():
 @pytest.mark.parametrize(
     ("kind", "shape", "told"),
     [
-        ("periodic", (8, 10), "width = 10 does not fit the U-Net: it must be a multiple of 4, such as 8 or 12$"),
         (
             "periodic",
             (1, 8),
             "height = 1 does not fit the score model, .* of two dimensions: it must be above 1$",
         ),
         ("one dimension", (8, 16), "height = 8 does not fit the score model, .* of one dimension: it must be 1$"),
-        ("window", (7, 9), "width = 9 does not fit the U-Net"),
         ("dish", (16, 12), "height = 16, width = 12 does not fit .*, whose grid has a mask: it is for 12 x 12 alone$"),
     ],
 )

@@ -129,3 +129,19 @@ def test_a_fresh_network_says_nothing():
     for grid in (GRID, Grid((1, 16)), Grid((9, 8), edges=("open", "mirror"))):
         net = UNet((4, 6), 3, 2, grid)
         assert (net(normal(1, 3, *grid.shape).float(), torch.zeros(1)) == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(12, 20), (28, 36), (1, 20)])
+def test_a_periodic_field_of_any_size_has_no_seam(shape):
+    net = UNet((8, 8, 8), 3, 1, Grid(shape)).eval()
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.1)
+    x, level = torch.randn(1, 3, *shape), torch.zeros(1)
+    with torch.no_grad():
+        alone = net(x, level)
+        assert alone.shape == (1, 1, *shape)
+        tiled = net(x.repeat(1, 1, 2 if shape[0] > 1 else 1, 2), level)[..., : shape[0], : shape[1]]
+    off = (alone - tiled).square()
+    assert off.mean() < 0.03 * tiled.var()  # what the ends of the field that it is carried on to still do
+    ends, middle = off[..., [0, -1]].mean(), off[..., shape[1] // 2 - 1 : shape[1] // 2 + 1].mean()
+    assert ends < 10 * middle + 0.01 * tiled.var()

@@ -61,7 +61,7 @@ def test_values_come_as_they_are_with_what_is_said_of_them(file):
     assert np.isnan(made.times(made.sample_ids)).all()
     assert verify(made.folder) == []
     told = report_text(made)
-    assert "24 snapshots of activator, inhibitor on 16 x 20 pixels of 0.65 um, open (y) and mirror (x) edges" in told
+    assert "24 snapshots of activator (mM), inhibitor (mM) on 16 x 20 pixels of 0.65 um, open (y) and mirror (x)" in told
     table = read_table(made.folder / shard_name(0))
     assert_array_equal(np.stack(table["averages"].to_pylist()), averages(waves(), card.grid))
 
