@@ -89,19 +89,15 @@ def discover_equation(
         UserError: fewer than 8 snapshots, unless a system is named, nothing but noise, or what is not finite.
     """
     library = choose_library(config, snapshots.species, snapshots.grid)
-<<<<<<< HEAD
-    sample = snapshots.some(LOOKED_AT)
+    sample, given = snapshots.some(LOOKED_AT), snapshots
     if config.across and not snapshots.conditions:
         raise UserError(f"nothing is known of {' and '.join(config.across)} of these snapshots; give their conditions")
     if snapshots.conditions:
         return _across_conditions(snapshots, config, library, sample, measure)
-=======
-    sample, given = snapshots.some(LOOKED_AT), snapshots
     few = snapshots.run_count < LEAST_RUNS and _is_of_few(snapshots, config)
     is_film = snapshots.run_count < LEAST_RUNS and not few
     if is_film:
         snapshots = snapshots.in_runs(np.arange(len(snapshots.sample_ids)))
->>>>>>> main
     snapshots, seen = _examined(snapshots)
     seen = (film_doubt(given.run_count, len(given.sample_ids)), *seen) if is_film else seen
     _refuse_still_species(sample, snapshots.species, snapshots.grid)
@@ -181,15 +177,8 @@ def _doubted_as_steady(discovery: Discovery, snapshots: Snapshots, config: Disco
     settled = sum(steady_state(one, config).is_settled for one in each)
     if 2 * settled < len(states):
         return discovery
-<<<<<<< HEAD
-    claims = discovery.claims
-    return replace(
-        discovery, claims=replace(claims, doubts=(own_parameters_doubt(settled, len(states)), *claims.doubts))
-    )
-=======
     doubts = (own_parameters_doubt(settled, len(states)), *discovery.claims.doubts)
     return replace(discovery, claims=replace(discovery.claims, doubts=doubts))
->>>>>>> main
 
 
 def _across_conditions(
@@ -210,13 +199,14 @@ def _across_conditions(
     _refuse_few_of_each(snapshots)
     _refuse_still_species(sample, snapshots.species, snapshots.grid)
     measure = measure or choose_measure(sample, snapshots.species, snapshots.grid, config)
+    given = snapshots
     snapshots, fewest, imbalance, doubts = _examined_parts(snapshots, measure)
     measure = replace(measure, tiles=_tiles(snapshots.grid, fewest), stirred=False, walls=())
     first = measure_runs(snapshots, Rows(measure), library)
     _refuse_noise_alone(first, measure)
     across = Across.of(snapshots, library, len(measure.tile_masks))
     problems = [Problem.of(library, measure, first, o, sample[:DAMPED_AT], across) for o in measure.operators]
-    return _Fitted(choose_operator(problems, snapshots), snapshots, config, None).discovery(imbalance, doubts)
+    return _Fitted(choose_operator(problems, snapshots), snapshots, given, config, None).discovery(imbalance, doubts)
 
 
 def _examined_parts(snapshots: Snapshots, measure: Measure) -> tuple[Snapshots, int, float, tuple[Doubt, ...]]:
@@ -564,13 +554,8 @@ class _Fitted:
             if not sizes[0]:
                 raise UserError(f"known = {self.config.known!r}: the equation has no such term; name one it has")
             return _Unit(f"{words}, as given", [value / size for size in sizes], directed=True)
-<<<<<<< HEAD
         found = self.problem.system(free)
-        timed = clock.measure_clock(self.snapshots, found, measure, self.problem.operator)
-=======
-        found = System.of_terms("found", library.name_terms(library.ties @ free))
         timed = clock.measure_clock(self.films, found, measure, self.problem.operator)
->>>>>>> main
         if timed and timed.tells:
             rng = np.random.Generator(np.random.Philox(self.config.seed))
             off = np.concatenate([[0.0], rng.standard_normal(len(draws))])

@@ -91,13 +91,9 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
         rolled.save(file)
         for path in sorted(place.iterdir()):
             child.artifact(path)
-<<<<<<< HEAD
     for line in carrier.remarks:
         say(f"  {line}")
-    if subject.system is None:
-=======
     if subject.system is None and not clock.step:
->>>>>>> main
         say("  the true system is not known: a step is the time in which the fastest change of the flow falls to 1/e")
     if not grid.is_closed:
         say("  nothing is known beyond open edges and masks: the states are carried on as if there were walls, no flux")
@@ -169,12 +165,9 @@ class _Carrier:
     settings: Json
     identity: str
     load: Callable[[Dataset, np.ndarray], Flow]
-<<<<<<< HEAD
+    time_unit: str = ""
     conditions: dict[str, float] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
-=======
-    time_unit: str = ""
->>>>>>> main
 
 
 def _flow(source: RolloutSource, out: Path) -> _Carrier:
@@ -213,12 +206,9 @@ def _equation(source: RolloutSource, out: Path) -> _Carrier:
         settings={"objective": "stationarity"},
         identity=settings_hash({**discovery.terms, **conditions} if conditions else discovery.terms),
         load=load,
-<<<<<<< HEAD
+        time_unit=discovery.time_unit,
         conditions=conditions,
         remarks=tuple(filter(None, [shown and f"the equation at {shown}", discovery.beyond(conditions)])),
-=======
-        time_unit=discovery.time_unit,
->>>>>>> main
     )
 
 

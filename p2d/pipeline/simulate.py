@@ -47,33 +47,21 @@ def simulate(config: SimulateConfig, out: Path, track: Tracker) -> Outcome:
 
 def resolve_simulation(config: SimulateConfig, out: Path) -> Simulation:
     """What the settings come to, with the equation and the dataset of initial states that they name."""
-<<<<<<< HEAD
-    return with_starts(config.simulation(_equation(config, out) if config.equation else None), out)
-
-
-def _equation(config: SimulateConfig, out: Path) -> System:
-    """The system that was discovered under the name that is given; what of --set it was not fitted at is said."""
-    from p2d.discovery.result import Discovery
-
-    discovery = Discovery.load(EQUATION.find(out, config.equation))
-    for name, values in values_set(config.set).items():
-        for value in values:
-            discovery.at(**{name: value})
-            if beyond := discovery.beyond({name: value}):
-                say(f"  {beyond}")
-    return discovery.system
-=======
     if not config.equation:
         return with_starts(config.simulation(), out)
     from p2d.discovery.result import Discovery
 
     equation = Discovery.load(EQUATION.find(out, config.equation))
+    for name, values in values_set(config.set).items():
+        for value in values:
+            equation.at(**{name: value})
+            if beyond := equation.beyond({name: value}):
+                say(f"  {beyond}")
     if (grid := equation.grid) is not None:  # its lengths are those of the data
         spacing = config.spacing or f"{grid.spacing!r}{grid.unit}"
         edges = config.edges or tuple("mirror" if edge == "open" else edge for edge in grid.edges)
         config = replace(config, spacing=spacing, edges=edges)
     return with_starts(config.simulation(equation.system), out)
->>>>>>> main
 
 
 def dataset_facts(dataset: Dataset) -> dict[str, Any]:
