@@ -47,11 +47,11 @@ def simulate(*preset: str, out: str | Path = "runs", **settings: Any) -> Dataset
     return simulate_here(config, DATA.place(out, config.dataset_name))
 
 
-def import_files(*sources: str | Path, out: str | Path = "runs", **settings: Any) -> Dataset:
+def import_files(sources: str | Path | Sequence[str | Path], out: str | Path = "runs", **settings: Any) -> Dataset:
     """Make a dataset of your own files in this process: the same bytes as `p2d import` writes; or open it.
 
     Args:
-        sources: files, folders or globs.
+        sources: files, folders or globs, one or several.
         out: output folder; the dataset goes to OUT/data/NAME.
         settings: see ImportConfig; what may be several may be one here. What was found stands in card.origin.
 
@@ -63,7 +63,8 @@ def import_files(*sources: str | Path, out: str | Path = "runs", **settings: Any
         k: (v,) if k in several and isinstance(v, str | int | float) else v for k, v in settings.items()
     }
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-    return import_here(ImportConfig(tuple(map(str, sources)), **given), out)
+    named = [sources] if isinstance(sources, str | Path) else sources
+    return import_here(ImportConfig(tuple(map(str, named)), **given), out)
 
 
 def export(dataset: Dataset | str | Path, where: str | Path, to: To = "npz") -> Exported:

@@ -121,9 +121,9 @@ class ImportConfig(Config):
     name: Annotated[str, option(help="name under OUT/data; the file's or the folder's, and the size, when empty")] = (
         field(default="", metadata=HOW)
     )
-    workers: Annotated[int, option(help="processes; 0: as many as the machine is best used with"), least(0)] = field(
-        default=0, metadata=HOW
-    )
+    workers: Annotated[
+        int, option(help="processes; 1: this one alone, in less than 1 GiB; 0: as many as pay"), least(0)
+    ] = field(default=0, metadata=HOW)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -92,7 +92,7 @@ def discover_equation(
     is_film = snapshots.run_count < LEAST_RUNS and not few
     if is_film:
         snapshots = snapshots.in_runs(np.arange(len(snapshots.sample_ids)))
-    snapshots, seen = _examined(snapshots)
+    snapshots, seen = _examined(snapshots, is_film=is_film)
     seen = (film_doubt(given.run_count, len(given.sample_ids)), *seen) if is_film else seen
     _refuse_still_species(sample, snapshots.species, snapshots.grid)
     measure = measure or choose_measure(sample, snapshots.species, snapshots.grid, config)
@@ -175,13 +175,17 @@ def _doubted_as_steady(discovery: Discovery, snapshots: Snapshots, config: Disco
     return replace(discovery, claims=replace(discovery.claims, doubts=doubts))
 
 
-def _examined(snapshots: Snapshots) -> tuple[Snapshots, tuple[Doubt, ...]]:
-    """What speaks against the snapshots; and these in runs as they show them, where all of them could be looked at."""
+def _examined(snapshots: Snapshots, *, is_film: bool) -> tuple[Snapshots, tuple[Doubt, ...]]:
+    """What speaks against the snapshots; and these in runs as they show them, where all of them could be looked at.
+
+    Args:
+        is_film: frames of few runs, of which each stays its own: joined to stretches they are too few to choose terms.
+    """
     ids = evenly(snapshots.sample_ids, EXAMINED)
     runs = snapshots.runs_of(ids)
     given = len(np.unique(runs)) < len(ids)
     examination = examine(snapshots.states_of(ids), snapshots.species, snapshots.grid, runs if given else None)
-    joined = len(np.unique(examination.runs)) < len(np.unique(runs))
+    joined = not is_film and len(np.unique(examination.runs)) < len(np.unique(runs))
     if not joined or len(ids) < len(snapshots.sample_ids):
         return snapshots, examination.doubts
     return snapshots.in_runs(examination.runs), examination.joined

@@ -250,6 +250,8 @@ def _hopeful(problems: list[Problem]) -> list[Problem]:
 def _stepped(problems: list[Problem], snapshots: Snapshots, *, judged: bool = True) -> list[Problem]:
     """Problems that know what explicit steps add to the rates of their equations so far, by one more pass."""
     tried = [problem.trial for problem in problems]
+    # Of an equation that damps nothing no steps are tried, and what they add is not known.
+    problems = [p if trial else replace(p, steps=None) for p, (_, trial) in zip(problems, tried, strict=True)]
     trials = tuple(trial for _, trial in tried if trial)
     if not trials:
         return problems

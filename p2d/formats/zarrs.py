@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from p2d.errors import UserError
-from p2d.formats.containers import Container, scalar_attributes
+from p2d.formats.containers import Container, open_container, scalar_attributes
 from p2d.formats.own import KEY
 from p2d.formats.reading import optional, reading
 from p2d.formats.sources import BOMB_BYTES, BOMB_RATIO, MOST_SNAPSHOT_BYTES, Index, Packing, Source, is_numeric
@@ -52,7 +52,7 @@ def _root(path: str) -> Any:
 
 def open_zarr(files: list[Path], asked: Asked) -> list[Stack]:
     """Each Zarr folder or archive as a stack."""
-    return [_container(path).stack(asked) for path in files]
+    return [open_container(_container(path), asked) for path in files]
 
 
 def _container(path: Path) -> Container:

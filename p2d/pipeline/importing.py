@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from p2d.pipeline.simulate import dataset_facts
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress
 from p2d.runs import DATA
-from p2d.snapshots.importing import Sources, look_at, report_text, writing
+from p2d.snapshots.importing import look_at, report_text, writing
+from p2d.snapshots.sources import Sources
 from p2d.snapshots.store import Dataset, open_dataset
 
 SMALL = 2e9  # bytes of snapshots that a process imports in about the seconds in which Ray and its actors start
@@ -32,11 +34,12 @@ def import_files(config: ImportConfig, out: Path, track: Tracker) -> Outcome:
     start = time.monotonic()
     ready = look_at(sources)
     folder = DATA.place(out, ready.name)
-    wish = Wish("cpu", config.workers, small=sources.bytes < SMALL, name="workers")
+    small = sources.bytes < SMALL or config.workers == 1
+    wish = Wish("cpu", config.workers, small=small, name="workers")
     shards = len(sources.labels(ready.chunk))
     refuse(wish, shards, folder)
-    ready = ready if is_here(wish, shards) else ready.anywhere()
-    with stage(track, "import", folder, {**config.to_dict(), "files": ready.files}) as child:
+    ready = ready if is_here(wish, shards) else replace(ready, sources=sources.anywhere())
+    with stage(track, "import", folder, {**config.to_dict(), "files": sources.file_count}) as child:
         with progress("import", len(sources.rows), "snapshots") as advance, writing(folder, ready.card()) as card:
             dataset = make(ready.maker(card.chunk), wish, folder, card, sources.labels(card.chunk), advance)
         child.metrics({"samples": dataset.card.samples, "alive": dataset.card.alive})

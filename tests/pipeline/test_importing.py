@@ -98,3 +98,18 @@ def test_actors_write_the_same_bytes(cluster, files, monkeypatch):
     with pytest.raises(UserError, match=r"film.npy\[1, 7\]: u at row 3, column 4 is inf"):
         stage(files, name="broken", workers=2)
     assert not (files / "runs/data/broken").exists()
+
+
+@pytest.mark.slow
+def test_an_object_store_takes_it_and_keeps_nothing_of_what_is_refused(files, s3_folder):
+    settings = {"axes": "RTCHW", "edges": "open"}
+    made = p2d.import_files("film.npy", out=str(s3_folder), **settings)
+    alone = p2d.import_files("film.npy", out="alone", **settings)
+    assert made.card.dataset_hash == alone.card.dataset_hash
+    broken = np.load("film.npy")
+    broken[0, 3, 0, 1, 1] = np.nan
+    np.save("broken.npy", broken)
+    with pytest.raises(UserError, match="is nan"):
+        p2d.import_files("broken.npy", out=str(s3_folder), **settings)
+    assert p2d.import_files("film.npy", out=str(s3_folder), **settings).card == made.card
+    assert [path.name for path in (s3_folder / "data").iterdir()] == ["film_16x24"]

@@ -12,10 +12,11 @@ from p2d.config import ImportConfig
 from p2d.errors import DataError, UserError
 from p2d.fields import Grid
 from p2d.observables import averages
-from p2d.snapshots import importing
+from p2d.snapshots import importing, sources
 from p2d.snapshots.files import read_table
-from p2d.snapshots.importing import Sources, fingerprint, report_text
+from p2d.snapshots.importing import report_text
 from p2d.snapshots.shards import shard_name
+from p2d.snapshots.sources import Sources, fingerprint
 from p2d.snapshots.verify import verify
 
 SHAPE = (24, 2, 16, 20)
@@ -37,8 +38,8 @@ def file(tmp_path, monkeypatch):
     return "plates.npy"
 
 
-def bring(*sources, **settings):
-    return p2d.import_files(*sources, **({"edges": "open"} | settings))
+def bring(*files, **settings):
+    return p2d.import_files(files, **({"edges": "open"} | settings))
 
 
 def no_dataset():
@@ -61,7 +62,7 @@ def test_values_come_as_they_are_with_what_is_said_of_them(file):
     assert np.isnan(made.times(made.sample_ids)).all()
     assert verify(made.folder) == []
     told = report_text(made)
-    assert "24 snapshots of activator (mM), inhibitor (mM) on 16 x 20 pixels of 0.65 um, open (y) and mirror (x)" in told
+    assert "snapshots of activator (mM), inhibitor (mM) on 16 x 20 pixels of 0.65 um, open (y) and mirror (x)" in told
     table = read_table(made.folder / shard_name(0))
     assert_array_equal(np.stack(table["averages"].to_pylist()), averages(waves(), card.grid))
 
@@ -196,6 +197,15 @@ def test_what_is_too_large_for_32_bits_can_be_scaled(file):
     assert_array_equal(bring(file, scale=1e-39).states(), (stored * 1e-39).astype(np.float32))
 
 
+def test_what_32_bits_lose_is_told_with_what_helps(file):
+    stored = 1e6 + waves(dtype=np.float64)
+    np.save(file, stored)
+    assert "around 1e+06, which 32 bits hold in steps of 0.062" in report_text(bring(file))
+    made = bring(file, offset=-1e6, name="taken off")
+    assert "32 bits" not in report_text(made)
+    assert_array_equal(made.states(), (stored - 1e6).astype(np.float32))
+
+
 def test_uniform_snapshots_are_kept_and_not_learnt_from(file):
     stored = waves()
     stored[3:5] = 0.25
@@ -207,7 +217,7 @@ def test_uniform_snapshots_are_kept_and_not_learnt_from(file):
 
 
 def test_a_crop_of_periodic_data_is_open_unless_the_user_says_otherwise(file, monkeypatch):
-    monkeypatch.setattr(importing, "open_stacks", periodic_stacks(importing.open_stacks))
+    monkeypatch.setattr(sources, "open_stacks", periodic_stacks(sources.open_stacks))
     assert bring(file, crop="2:12,:", edges=()).card.grid.edges == ("open", "periodic")
     assert bring(file, edges=(), name="all").card.grid.edges == ("periodic", "periodic")
     assert bring(file, crop="2:12,:", edges="mirror", name="wall").card.grid.edges == ("mirror", "mirror")
@@ -224,8 +234,19 @@ def periodic_stacks(opening):
     return stacks
 
 
+def test_uneven_light_is_taken_out(file):
+    i, j = np.mgrid[-1:1:16j, -1:1:20j]
+    surface = 1 + 0.1 * i - 0.05 * j
+    patterns = 5 + waves(200)
+    np.save(file, patterns * surface)
+    made = bring(file, flatten=True)
+    # The mean of 200 waves of variance 1.1 around 5 is itself uneven by 1.5 %.
+    assert_allclose(made.states(), patterns, rtol=0.02)
+    assert_allclose(bring(file, name="as it is").states(), patterns * surface, rtol=1e-6)
+
+
 def test_names_that_cannot_stand_in_equations_are_told(file, monkeypatch):
-    monkeypatch.setattr(importing, "open_stacks", periodic_stacks(importing.open_stacks))
+    monkeypatch.setattr(sources, "open_stacks", periodic_stacks(sources.open_stacks))
     made = bring(file)
     assert made.card.names == ("u", "v")
     assert "note: the species are called u (A b) and v (v), as equations need" in report_text(made)
