@@ -22,14 +22,13 @@ from p2d.formats.array_stack import stack_arrays
 from p2d.formats.containers import Container, open_container
 from p2d.formats.own import KEY, MOST_BYTES
 from p2d.formats.reading import reading
-from p2d.formats.sources import BOMB_BYTES, BOMB_RATIO, Index, Source, refuse_type
+from p2d.formats.sources import BOMB_BYTES, BOMB_RATIO, Index, Source, refuse_many, refuse_type
 from p2d.formats.stack import Asked, Stack
 
 BLOCK_BYTES = 2**24  # read at once
 SKIP_BYTES = 2**12  # what is not wanted is read as well where it is less than this
 MOST_HEADER_BYTES = 10_000  # numpy's own limit
 MOST_UNPACKED_BYTES = 2**36
-MOST_MEMBERS = 10_000
 
 
 @dataclass(frozen=True)
@@ -239,8 +238,7 @@ def _members(path: Path) -> dict[str, Source]:
     arrays: dict[str, Source] = {}
     with reading(path), zipfile.ZipFile(path) as archive:
         members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
-        if len(members) > MOST_MEMBERS:
-            raise UserError(f"{path} holds {len(members)} arrays; up to {MOST_MEMBERS} are read")
+        refuse_many(len(members), str(path))
         for info in members:
             source = _member(archive, info, path, size)
             if source:

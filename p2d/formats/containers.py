@@ -205,7 +205,7 @@ class SeriesSource(Source):
 
     def values(self, index: Index) -> np.ndarray:
         """See Source."""
-        return np.stack([part.get(index[1:]) for part in self.parts[index[0]]])
+        return self.parts[0].series(self.parts[index[0]], index[1:])
 
 
 def series_of(name: str, parts: Sequence[Source]) -> SeriesSource:
