@@ -14,6 +14,7 @@ from p2d.snapshots.illumination import Illumination
 from p2d.snapshots.pixels import Ends
 
 FEW, MANY = 12, 64  # independent snapshots: below, no equation is claimed; from there on, errors are small
+ABOUT = 0.9  # of these numbers, which independent snapshots are known to
 SHORTEST_WAVE = 5.0  # cells; those of the sharpest pattern of the catalogue are 8, and of white noise 3.1
 WINDOW = 5  # correlation lengths that a window holds, at least; waves are about as long
 SHORT_OF_BITS = 8  # bits of a value, to which pictures and films are made for the eye
@@ -155,7 +156,7 @@ def of_few(independent: float, *, static: bool, dependent: bool) -> Iterator[Fin
     Args:
         dependent: whether it is said already that they are worth fewer than they are.
     """
-    if static or independent >= (FEW if dependent else MANY) - 1:
+    if static or independent >= ABOUT * (FEW if dependent else MANY):
         return
     number = f"{max(1, round(independent))} independent snapshot{'s' * (round(independent) > 1)}"
     numbers = {"independent": independent}
@@ -364,7 +365,7 @@ def of_lengths(
             {"wave": shortest},
         )
     longest, window = max(each.correlation for each in lengths), max(grid.shape)
-    if longest * WINDOW > window and independent < MANY - 1 and not static:
+    if longest * WINDOW > window and independent < ABOUT * MANY and not static:
         yield Finding(
             "window",
             f"the window of {window} cells holds hardly a wave: values stay alike over {longest:.0f} cells",

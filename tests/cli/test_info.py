@@ -63,6 +63,15 @@ def test_of_an_import_what_was_found_then_is_told_again(tmp_path, capsys, monkey
     assert made.shape == (2, 24, 24)
 
 
+def test_on_an_object_store(s3_folder, capsys):
+    simulate_here(SimulateConfig(**SMALL), s3_folder / "data" / "maze_24x24")
+    for _ in range(2):  # drawn, and there
+        info(s3_folder, "maze")
+        text = capsys.readouterr().out
+        assert f"contact sheet: {s3_folder / 'report' / 'maze' / 'contact.png'}" in text
+    assert (s3_folder / "report" / "maze" / "contact.png").read_bytes()[:4] == b"\x89PNG"
+
+
 def test_a_dataset_that_is_not_there_is_a_mistake(tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         info(tmp_path, "wavs")
