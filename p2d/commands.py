@@ -155,7 +155,7 @@ def stage(name: str, following: str, *fields: Field, function: str = "", place: 
             print(made.result)
         done = f"made {made.where} in {made.seconds:.0f} s" if made.made else f"nothing to do, {made.where} is there"
         out = "" if common.out == "runs" else f" -o {common.out}"
-        print(f"{made.stage}: {done}\nnext: {following.format(given=given, made=made)}{out}")
+        print(f"{made.stage}: {done}\nnext: {made.following or following.format(given=given, made=made)}{out}")
 
     says = next(str(kind.__doc__) for key, kind, *_ in fields if key == "config")
     return Command(name, says, (*fields, ("common", place)), perform, function)

@@ -103,7 +103,7 @@ def _discover_each(config: DiscoverConfig, source: Source, dataset: Dataset, fil
     if file.exists():
         known = SteadyStates.load(file)
         refuse_other_settings(f"the result {file}", known.settings, settings)
-        return Outcome("discover", False, file, known.to_dict(), result=known)
+        return Outcome("discover", False, file, known.to_dict(), result=known, following="p2d ui")
     from p2d.cluster.mapping import choose_mapper
     from p2d.cluster.runtime import shared_folder
     from p2d.discovery.known import Known
@@ -130,4 +130,4 @@ def _discover_each(config: DiscoverConfig, source: Source, dataset: Dataset, fil
         made.save(file)
         child.metrics({"settled": float(made.settled)})
         child.artifact(file)
-    return Outcome("discover", True, file, made.to_dict(), time.monotonic() - start, made)
+    return Outcome("discover", True, file, made.to_dict(), time.monotonic() - start, made, "p2d ui")

@@ -180,7 +180,7 @@ def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracke
     if all(noise < LEAST_NOISE * std for noise, std in zip(sigma, spread, strict=True)):
         raise UserError(
             f"noise = {_by_species(dataset, sigma, 'g')} is next to nothing beside how much the snapshots vary "
-            f"({_by_species(dataset, spread, '.3g')}): nothing is to be taken out, or --noise is not in the values' unit"
+            f"({_by_species(dataset, spread, '.3g')}): there is nothing to take out, or it is not in the values' unit"
         )
     told: float | list[float] = sigma[0] if len(set(sigma)) == 1 else list(sigma)
     origin = {

@@ -34,6 +34,7 @@ class Outcome:
         facts: the keys of the stage in the result of --json.
         result: what it made, whose text is for the screen; None of a stage that says nothing.
         seconds: wall time, 0 when nothing was made.
+        following: the command to run next, where it is not the stage's own.
     """
 
     stage: str
@@ -42,6 +43,7 @@ class Outcome:
     facts: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     result: Any = None
+    following: str = ""
 
 
 @contextmanager

@@ -15,9 +15,12 @@ from p2d.flow.model import Flow
 from p2d.pipeline.refuse import refuse_objective
 from p2d.score.model import ScoreModel
 from p2d.show import figures
+from p2d.snapshots import made
 from p2d.snapshots.card import Card
+from p2d.snapshots.schema import Labels
 from p2d.snapshots.simulated import simulate_here
 from p2d.snapshots.store import Dataset, open_dataset
+from p2d.snapshots.writing import ShardLabels
 
 SIZE = {"num_samples": 12, "height": 16, "width": 16, "device": "cpu", "threads": 1}
 TRAININGS = {
@@ -98,6 +101,66 @@ def test_the_equation_of_any_field_is_looked_for(name, out, capsys, cluster):
     card = open_dataset(out / "data" / f"{name}_16x16").card
     assert tuple(found["equation"]) == card.names and not found["claims"]["velocity_known"]
     assert Grid.from_dict(found["grid"]) == card.grid and found["operator"] in ("5-point", "9-point", "spectral")
+
+
+def smooth(count: int, species: int, shape: tuple[int, int]) -> np.ndarray:
+    """Random fields of waves of some 8 cells, [N, C, H, W]."""
+    rng, k = np.random.default_rng(0), [np.fft.fftfreq(n) for n in shape]
+    band = np.exp(-(((np.hypot(k[0][:, None], k[1]) - 0.12) / 0.04) ** 2))
+    fields = np.fft.ifft2(np.fft.fft2(rng.normal(size=(count, species, *shape))) * band).real
+    return fields / fields.std()
+
+
+ROWS, COLUMNS = np.indices((29, 26))
+DISH = Mask.of(np.hypot(ROWS - 14, COLUMNS - 12.5) < 12.5)
+UNITS = (Species("act", "nM"), Species("inh", "kg"))
+FOREIGN = {  # what others' files become: no system, open edges, any size, values and units
+    "line": ((Species("h", "um"),), Grid((1, 45), 0.5, ("open", "open"), "mm"), np.array([1e4])),
+    "dish": (UNITS, Grid((29, 26), 0.65, ("open", "open"), "um", DISH), np.array([255.0, 1e-6])),
+    "tile": ((Species("c"),), Grid((29, 26)), np.array([1.0])),
+}
+
+
+def imported(place: Path, name: str) -> Dataset:
+    """A dataset as of others' files: 12 runs of two frames, a quarter of an hour apart."""
+    species, grid, sizes = FOREIGN[name]
+    states = grid.masked((smooth(24, len(species), grid.shape) * sizes[:, None, None]).astype(np.float32))
+    ends = [(float(states[:, s].min()), float(states[:, s].max())) for s in range(len(species))]
+    species = tuple(Species(own.name, own.unit, *end) for own, end in zip(species, ends, strict=True))
+    card = Card({}, species, grid, chunk=24, origin={"kind": "imported"}, time_unit="min")
+    ids = np.arange(24)
+    labels = Labels(ids, ids // 2, 0 * ids, 15.0 * (ids % 2), 0, "imported")
+    shards = ShardLabels(1, lambda _: labels)
+    return made.make(place, card, shards, lambda _: made.samples_of(states, labels, card), "cpu", lambda *_: None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FOREIGN)
+def test_every_stage_works_on_what_others_files_become(name, tmp_path, capsys, cluster):
+    own = imported(tmp_path / "data" / f"{name}_0x0", name)
+
+    def done(*words: str) -> dict:
+        main([*words, "-o", str(tmp_path), "--json", *["--no-tracking"] * (words[0] != "verify")])
+        return json.loads(capsys.readouterr().out)
+
+    assert done("verify", name)["faults"] == []
+    score = ["--score.epochs", "1", "--score.channels", "4", "4"]
+    flow = ["--flow.epochs", "1", "--flow.hidden", "8", "--flow.observables", "48"]
+    equation = ["--discover.degree", "1", "--discover.bootstrap", "2"]
+    found = done("run", "--dataset", name, *score, *flow, *equation)
+    assert np.isfinite(found["score"]["validation_loss"]) and found["flow"]["z_rms"] > 0
+    assert "truth" not in found or found["truth"] is None
+    kept = done("discover", name, "--degree", "1", "--bootstrap", "2")
+    assert tuple(kept["equation"]) == own.card.names and Grid.from_dict(kept["grid"]) == own.card.grid
+    few = ["-n", "8", "--frames", "2", "--ensemble", "2", "--animation", "none"]
+    assert done("rollout", "--flow", name, *few)["clock"]["steps"].startswith("steps (")
+    assert done("rollout", "--equation", name, *few, "--time", "1e-6")["clock"]["step"] == pytest.approx(1e-6 / 8)
+    done("sample", "--score", name, "-n", "2", "--steps", "2")
+    patterns = open_dataset(tmp_path / "data" / f"{name}_generated_{own.card.grid.shape[0]}x{own.card.grid.shape[1]}")
+    assert patterns.shape == own.shape and patterns.card.species == own.card.species
+    noise = [f"{0.1 * scale}" for scale in own.scaling.scale]
+    done("denoise", name, *TRAININGS["train-score"], "--noise", *noise)
+    assert {file.name for file in (tmp_path / "report" / name).glob("*.png")} >= {"velocity.png", "snapshots.png"}
 
 
 def of(names: str, grid: Grid) -> Dataset:

@@ -5,15 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from p2d.config import DiscoverConfig
 from p2d.discovery.clock import damping, known_place, measure_clock
+from p2d.discovery.discover import choose_measure
 from p2d.discovery.library import free_library, tied_library
 from p2d.discovery.moments import Measure
 from p2d.discovery.observables import Products, products
 from p2d.errors import UserError
 from p2d.fields import Grid, Mask, Scaling
 from p2d.snapshots.passes import InMemory
-from p2d.systems import expressions
+from p2d.systems import expressions, stepping
+from p2d.systems.initial import initial_states
 from p2d.systems.reading import load_system
+from p2d.systems.stepping import Scheme
 from p2d.systems.system import System
 
 SPECIES, SCALING = ("u", "v"), Scaling((0.0, 0.0), (2.0, 1.0))
@@ -149,3 +153,21 @@ def test_frames_that_have_nothing_to_do_with_each_other_tell_no_time():
     )
     far = replace(alone, runs=np.zeros(12, int), times=1e4 * times, grid=replace(grid, mask=Mask.of(HOLE)))
     assert not measure_clock(replace(far, grid=grid), WAVES, seen_by(alone), "5-point").tells
+
+
+@pytest.mark.parametrize(("noise", "bits"), [(0.01, 0), (0.0, 8)])
+def test_speed_is_told_without_bias_where_snapshots_are_seen_through_a_kernel(noise, bits):
+    # waves have fronts of a few cells, where the rate of what is smoothed is not the smoothed rate
+    runs, frames, grid = 12, 3, Grid((48, 48))
+    now = initial_states(WAVES, 0, np.arange(runs), grid.shape, "")
+    film = [now := stepping.run(now, WAVES, Scheme(grid), steps, "cpu") for steps in (1500, 10, 10)]
+    states = np.stack(film, axis=1).reshape(-1, 2, *grid.shape)
+    states = states + noise * np.random.default_rng(0).normal(size=states.shape)
+    states = (np.round(states * 255) / 255 if bits else states).astype(np.float32)
+    every, times = np.arange(runs * frames), np.tile(10.0 * np.arange(frames), runs)
+    snapshots = InMemory(states, every, every // frames, times, SPECIES, grid)
+    measure = choose_measure(snapshots.some(8), SPECIES, grid, DiscoverConfig())
+    assert measure.smoothing > 0
+    clock = measure_clock(snapshots, WAVES, measure, "5-point")
+    assert clock.tells and clock.error < 0.01
+    assert abs(clock.factor - 1) < 4 * clock.error

@@ -390,7 +390,7 @@ def test_one_snapshot_that_stands_still_tells_the_parameters_of_a_named_system(t
         assert value == pytest.approx(truth[key], rel=0.02)
     assert 0 < found.errors["u"]["lap(u)"] < 0.02 * truth["D_u"]
     moving = p2d.discover(waves[:1], "gray-scott")
-    assert moving.short_verdict == "not settled" and "at least 8 snapshots" in moving.verdict
+    assert moving.short_verdict == "not settled" and "at least 8 independent snapshots" in moving.verdict
     assert not moving.claims.velocity_known
 
 

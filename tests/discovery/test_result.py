@@ -11,7 +11,7 @@ import p2d
 from p2d.discovery.result import Discovery
 from p2d.discovery.verdict import Claims
 from p2d.errors import UserError
-from p2d.fields import Grid, Mask
+from p2d.fields import Grid, Mask, Species
 from p2d.snapshots.doubts import Doubt
 from p2d.systems.reading import load_system
 from p2d.systems.system import System
@@ -44,6 +44,22 @@ def discovery(**others) -> Discovery:
         "seconds": {"passes": 1.5, "fit": 0.5},
     }
     return Discovery(**{**values, **others})
+
+
+@pytest.mark.parametrize(
+    ("grid", "timed", "told"),
+    [
+        (Grid((8, 8)), True, "times in min, v in nM"),
+        (Grid((8, 8), 0.65, unit="um"), True, "lengths in um, times in min, v in nM"),
+        (Grid((8, 8), 0.5), False, "lengths in units of which a cell is 0.5, v in nM"),
+    ],
+)
+def test_it_says_what_its_coefficients_are_in(tmp_path, grid, timed, told):
+    found = discovery(grid=grid, timed=timed).in_units((Species("u"), Species("v", "nM")), "min")
+    assert told in str(found).splitlines() and found.time_unit == ("min" if timed else "")
+    found.save(tmp_path)
+    assert Discovery.load(tmp_path) == found
+    assert discovery(grid=Grid((8, 8))).units_text == ""
 
 
 def test_it_is_a_system_whose_parameters_are_the_coefficients():

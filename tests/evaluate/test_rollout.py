@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from p2d.config import SimulateConfig
 from p2d.evaluate import rollout
-from p2d.evaluate.course import Course, Rollout
+from p2d.evaluate.course import Clock, Course, Rollout
 from p2d.evaluate.metrics import known_system
 from p2d.evaluate.rollout import roll_out
 from p2d.evaluate.ways import (
@@ -250,6 +250,25 @@ def two_courses() -> Rollout:
     return Rollout(times, {TRUE: true, REVERSED: gone}, starts=(4, 7), inputs={"eta": 0.0})
 
 
+def test_the_times_of_an_equation_are_shown_in_its_own_unit():
+    timed = dataclasses.replace(two_courses(), clock=Clock(0.25, "min"))
+    head, true, gone, *_ = str(timed).splitlines()
+    assert head.startswith("7.5 min") and true.split() == ["true", "3.00", "4.00", "3.82", "0.8000", "0.25"]
+    assert "blown up by 2.5" in gone and timed.clock.label == "time (min)"
+    assert Clock(0.25).text(2) == "0.5 units of time" and Clock().text(2) == "2 steps"
+    again = Rollout.from_dict(json.loads(json.dumps(timed.to_dict())))
+    assert again == timed
+    older = {key: value for key, value in two_courses().to_dict().items() if key != "clock"}
+    assert Rollout.from_dict(older) == two_courses()
+
+
+def test_a_known_pace_sets_how_far_a_step_goes():
+    flow, states = Flow(diffusion(), SCALING), patterns(2, 8, 8)
+    subject = Subject(flow=flow, system=None, score=None, starts=states, ensemble=states, times=[0, 4])
+    x = SCALING.to_training(torch.from_numpy(states))
+    assert time_scale(dataclasses.replace(subject, pace=0.125), x) == 0.125 != time_scale(subject, x)
+
+
 def test_a_rollout_prints_its_table():
     head, true, gone, *_ = str(two_courses()).splitlines()
     assert head.split("  ")[0] == "30 steps" and head.split()[2:] == [
@@ -283,7 +302,7 @@ def test_what_is_tracked_are_the_ratios_of_a_frame():
 
 def test_the_summary_has_curves_and_what_they_come_to():
     found = json.loads(json.dumps(two_courses().to_dict()))
-    assert set(found) == {"times", TRUE, REVERSED, "starts", "inputs"} and found["times"] == [0, 10, 30]
+    assert set(found) == {"times", TRUE, REVERSED, "starts", "inputs", "clock"} and found["times"] == [0, 10, 30]
     assert found[TRUE] == {
         "ratio_mean": 3.0,  # without the start
         "ratio_largest": 4.0,

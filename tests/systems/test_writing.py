@@ -36,6 +36,23 @@ def test_terms_keep_their_signs_and_the_feed_is_one_where_it_is_tied(terms, erro
     assert writing.text({"u": terms, "v": {}}, {"u": error, "v": {}}).splitlines()[0] == f"du/dt = {expected}"
 
 
+@pytest.mark.parametrize(
+    ("value", "error", "expected"),
+    [
+        (1.9987e-5, 4e-7, "2.00(4)e-05"),
+        (-7.81e-4, 9e-6, "-7.81(9)e-04"),
+        (12938717988, 169688623, "1.29(2)e+10"),
+        (22.0, 17821.0, "0(2)e+04"),
+        (3e-9, 2e-5, "0(2)e-05"),
+        (0.0123, 0.002, "0.012(2)"),
+        (99999.0, 7.0, "99999(7)"),
+        (2e-5, 0.0, "2e-05"),
+    ],
+)
+def test_tiny_and_huge_numbers_have_an_exponent(value, error, expected):
+    assert writing.number_text(value, error) == expected
+
+
 def test_sympy_reads_what_is_written_for_it():
     written = writing.sympy_text(WAVES)
     u, v, lap = sympy.Symbol("u"), sympy.Symbol("v"), sympy.Function("lap")
