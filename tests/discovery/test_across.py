@@ -100,13 +100,13 @@ def test_terms_that_are_no_product_are_put_in_brackets_behind_a_condition():
 
 
 FEEDS = (0.014, 0.018, 0.022)
-GRAY_SCOTT = load_system("gray_scott").at("waves")
+GRAY_SCOTT = load_system("gray_scott").at("waves", k=0.051)
 
 
 @pytest.fixture(scope="module")
 def fed(tmp_path_factory):
     """A dataset of Gray-Scott at three feed rates."""
-    settings = {"set": ("F=0.014,0.018,0.022",), "preset": ("waves",), "height": 48, "width": 48, "steps": 6000}
+    settings = {"set": ("F=0.014,0.018,0.022", "k=0.051"), "height": 48, "width": 48, "steps": 6000}
     return simulate_here(SimulateConfig(num_samples=24, seed=1, **settings), tmp_path_factory.mktemp("fed") / "d")
 
 
