@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,6 +18,7 @@ from p2d.errors import UserError, refuse_unknown
 from p2d.fields import MOST_SPECIES, Edge, Grid, Mask, Operator, Species
 from p2d.places import Remote, place
 from p2d.runs import DATA
+from p2d.snapshots.conditions import Conditions
 from p2d.snapshots.exporting import Exported, export_dataset, made_before
 from p2d.snapshots.importing import import_here
 from p2d.snapshots.passes import SPECIES, InMemory, Snapshots
@@ -99,6 +100,8 @@ def discover(
     noise: float | Sequence[float] | str = "auto",
     smoothing: float | str = "auto",
     dynamics_noise: Literal["auto", "none"] = "auto",
+    across: Sequence[str] = (),
+    conditions: Mapping[str, Sequence[float] | np.ndarray] | None = None,
     bootstrap: int = 100,
     seed: int = 0,
     species: Sequence[str] | None = None,
@@ -124,6 +127,8 @@ def discover(
         noise: standard deviation of white noise in the snapshots, of all species or of each; 'auto': told from them.
         smoothing: width in cells of the kernel they are seen through; 'auto': 1.5 where there is noise, or none.
         dynamics_noise: white noise in the dynamics; 'auto': fitted where the snapshots ask for it.
+        across: names of known conditions of a dataset that one equation is to hold across, such as 'F'.
+        conditions: of an array, by name, the value of each snapshot, [N]: the equation is to hold across them.
         bootstrap: resamples for the error bars.
         seed: of the resamples.
         species: names of those of an array; u, v or a, b, c, ... when None.
@@ -148,20 +153,21 @@ def discover(
         tuple(map(str, levels)),
         str(smoothing),
         dynamics_noise,
+        tuple(conditions or ((across,) if isinstance(across, str) else across)),
         bootstrap,
         seed,
     )
     if isinstance(snapshots, str | Path | Remote):
         snapshots = open_dataset(snapshots)
     if isinstance(snapshots, Dataset):
-        card = snapshots.card
-        return discover_equation(InMemory.of_dataset(snapshots), config).in_units(card.species, card.time_unit)
+        card, own = snapshots.card, InMemory.of_dataset(snapshots, across=config.across)
+        return discover_equation(own, config).in_units(card.species, card.time_unit)
     if isinstance(snapshots, Snapshots):
         return discover_equation(snapshots, config)
     states, names = shaped(np.asarray(snapshots), species)
     both = (edges, edges) if isinstance(edges, str) else tuple(edges)
     grid = Grid(states.shape[-2:], spacing, both, mask=None if mask is None else Mask.of(np.asarray(mask)))  # type: ignore[arg-type]
-    return discover_equation(_living(states, names, grid, runs, times), config)
+    return discover_equation(_living(states, names, grid, runs, times, conditions), config)
 
 
 def shaped(states: np.ndarray, species: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -204,6 +210,7 @@ def _living(
     grid: Grid,
     runs: Sequence[int] | np.ndarray | None,
     times: Sequence[float] | np.ndarray | None,
+    conditions: Mapping[str, Sequence[float] | np.ndarray] | None,
 ) -> InMemory:
     """The living of an array of snapshots [N, C, H, W], with their places in it as ids."""
     inside = grid.inside(0)
@@ -219,4 +226,5 @@ def _living(
     living = np.flatnonzero(alive(states, ranges))
     own = living if runs is None else np.unique(np.asarray(runs), return_inverse=True)[1][living]
     when = np.full(len(living), np.nan) if times is None else np.asarray(times, np.float64)[living]
-    return InMemory(states[living], living, own, when, species, grid)
+    known = Conditions.of_arrays(conditions, living, len(states), species) if conditions else None
+    return InMemory(states[living], living, own, when, species, grid, known)

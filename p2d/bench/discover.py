@@ -251,7 +251,7 @@ class _Remembered:
         self.sample_ids, self.run_count = self.inner.sample_ids, self.inner.run_count
         self.species, self.grid = self.inner.species, self.inner.grid
         self.some, self.states_of, self.pairs = self.inner.some, self.inner.states_of, self.inner.pairs
-        self.runs_of = self.inner.runs_of
+        self.runs_of, self.groups, self.conditions = self.inner.runs_of, self.inner.groups, self.inner.conditions
         self.spent: dict[str, float] = {}
         self._passes: dict[str, Means] = {}
 

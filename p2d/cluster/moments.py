@@ -23,6 +23,7 @@ from p2d.cluster import placement, runtime
 from p2d.errors import UserError
 from p2d.memory import memory_limit
 from p2d.progress import Advance
+from p2d.snapshots.conditions import Conditions
 from p2d.snapshots.passes import Groups, Means, Sums, Task, successive
 from p2d.snapshots.shards import shard_name
 from p2d.snapshots.store import Dataset, evenly, open_dataset
@@ -41,6 +42,7 @@ class OverRay:
     Args:
         workers: actors; 0 for as many as the machine holds.
         advance: told the samples of each part as it is finished.
+        across: names of the conditions that an equation is to hold across.
 
     Attributes:
         seconds: wall time that the passes have taken so far.
@@ -48,12 +50,18 @@ class OverRay:
     """
 
     def __init__(
-        self, dataset: Dataset, sample_ids: np.ndarray, workers: int = 0, advance: Advance | None = None
+        self,
+        dataset: Dataset,
+        sample_ids: np.ndarray,
+        workers: int = 0,
+        advance: Advance | None = None,
+        across: tuple[str, ...] = (),
     ) -> None:
         self.dataset, self.sample_ids = dataset, np.sort(sample_ids)
         self.runs = dataset.runs(self.sample_ids)
         self.workers, self.advance = workers, advance
         self.species, self.grid = dataset.card.names, dataset.card.grid
+        self.conditions = Conditions.of_dataset(dataset, across, self.sample_ids) if across else None
         self.seconds, self.received = 0.0, 0
 
     def __enter__(self) -> OverRay:
@@ -67,7 +75,7 @@ class OverRay:
     @cached_property
     def groups(self) -> Groups:
         """The groups that the samples count in."""
-        return Groups.of(self.runs)
+        return Groups.of(self.runs, strata=self.conditions.strata(self.sample_ids) if self.conditions else None)
 
     @property
     def run_count(self) -> int:

@@ -200,3 +200,23 @@ def _differences(made: dict[str, Any], asked: dict[str, Any], inside: str = "") 
             shared = one.keys() & other.keys()
             one, other = ({k: v for k, v in table.items() if k in shared} for table in tables)
         yield from _differences(one, other, f"{inside}{key}.")
+
+
+def values_set(texts: tuple[str, ...]) -> dict[str, tuple[float, ...]]:
+    """The numbers of --set by name: F=0.014,0.018.
+
+    Raises:
+        UserError: text that is no such, or a name that is set twice.
+    """
+    given: dict[str, tuple[float, ...]] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        if name in given:
+            raise UserError(f"{name} is set twice; give all its values together, as {name}=1,2")
+        try:
+            given[name] = tuple(float(value) for value in values.split(",")) if equals else ()
+        except ValueError:
+            given[name] = ()
+        if not given[name] or not all(map(math.isfinite, given[name])):
+            raise UserError(f"--set {text} is not possible: it must be NAME=NUMBER, or NAME=NUMBER,NUMBER")
+    return given

@@ -270,6 +270,13 @@ class DiscoverConfig(Config):
         Literal["auto", "none"],
         option(help="white noise in the dynamics, dc = v dt + sigma dW; auto: fitted where the snapshots ask for it"),
     ] = "auto"
+    across: Annotated[
+        tuple[str, ...],
+        option(
+            help="known conditions that the snapshots were made under and that one equation is to hold across, such as "
+            "F: it says which terms each of them turns; p2d rollout --set F=0.02 then shows one that nobody measured"
+        ),
+    ] = ()
     bootstrap: Annotated[int, option(help="resamples of the snapshots for the error bars"), least(2)] = 100
     seed: Annotated[int, option(help="seed of the resamples"), least(0)] = 0
     each: Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from p2d.config.base import FINITE, Config, Show, least, option
+from p2d.config.base import FINITE, Config, Show, least, option, values_set
 from p2d.config.learn import check_alpha
 from p2d.errors import UserError
 
@@ -20,6 +20,13 @@ class RolloutSource(Config):
 
     flow: Annotated[str, option(help="flow model, by name or path")] = "waves"
     equation: Annotated[str, option(help="discovered equation instead, by name or path")] = ""
+    set: Annotated[
+        tuple[str, ...],
+        option(
+            help="the conditions that are shown, measured or not, of an equation that p2d discover --across found: "
+            "F=0.02; in the middle of those it was fitted at where none are given"
+        ),
+    ] = ()
     start: Annotated[
         str, tyro.conf.arg(name="from", help="dataset of the starts, of any size; the flow's own when empty")
     ] = ""
@@ -29,6 +36,24 @@ class RolloutSource(Config):
     ] = ""
     name: Annotated[str, option(help="name of the result; the flow's when empty")] = ""
     workers: Annotated[int, option(help="processes; 0: as many as the machine is best used with"), least(0)] = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.set and not self.equation:
+            raise UserError(f"--set {' '.join(self.set)} needs --equation, one that p2d discover --across found")
+
+    @property
+    def conditions(self) -> dict[str, float]:
+        """The values of --set by name.
+
+        Raises:
+            UserError: text that is no NAME=NUMBER, or several values of one name.
+        """
+        given = values_set(self.set)
+        for name, values in given.items():
+            if len(values) > 1:
+                raise UserError(f"--set {name} has {len(values)} values; a rollout shows one, and p2d simulate several")
+        return {name: value for name, (value,) in given.items()}
 
 
 @dataclass(frozen=True)

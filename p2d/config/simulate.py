@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 
-from p2d.config.base import HOW, SIGMAS, Config, at_least, of_each, option, quantity
+from p2d.config.base import HOW, SIGMAS, Config, at_least, of_each, option, quantity, values_set
 from p2d.errors import UserError, refuse_unknown
 from p2d.fields import Edge, Grid, Operator, Species
 from p2d.systems import initial, stability
@@ -38,7 +38,10 @@ class SimulateConfig(Config):
     ] = ()
     set: Annotated[
         tuple[str, ...],
-        option(help="parameters in place of the preset's: F=0.014,0.018 k=0.05 makes every combination"),
+        option(
+            help="parameters in place of the preset's: F=0.014,0.018 k=0.05 makes every combination; of an equation, "
+            "conditions that it was found across"
+        ),
     ] = ()
     equation: Annotated[str, option(help="a discovered equation instead of a system, by name or path")] = ""
     dt: Annotated[float, option(help="step, in the system's time; 0: the system's own")] = 0.0
@@ -100,7 +103,7 @@ class SimulateConfig(Config):
             at_least(key, getattr(self, key) or 0, 0)
         SIGMAS.refuse("dynamics_noise", self.dynamics_noise)
         refuse_unknown("device", self.device, get_args(Device))
-        share, beside = self.gpus_per_actor, self.preset or self.set or self.system != SimulateConfig.system
+        share, beside = self.gpus_per_actor, self.preset or self.system != SimulateConfig.system
         mistakes = {
             f"seed = {self.seed} is not possible: it must be {LARGEST_SEED} or below": self.seed > LARGEST_SEED,
             f"noise = {self.noise} is not possible: a share of the range of 0 or above, and below 1": (
@@ -122,7 +125,7 @@ class SimulateConfig(Config):
             f"gpus_per_actor = {share} is not possible: a share between 0 and 1, or a whole number": (
                 not (0 < share < 1 or (share >= 1 and float(share).is_integer()))
             ),
-            "--equation is a system of its own: it takes no --system, --preset or --set": self.equation and beside,
+            "--equation is a system of its own: it takes no --system or --preset": self.equation and beside,
         }
         for told, wrong in mistakes.items():
             if wrong:
@@ -139,7 +142,7 @@ class SimulateConfig(Config):
         Raises:
             UserError: a system, preset or parameter that is not known, or a scheme that cannot advance the system.
         """
-        systems = {equation.label: equation} if equation else self._systems()
+        systems = self._chosen(equation) if equation else self._systems()
         length, unit = self._spacing(systems)
         grid = Grid((self.height, self.width), length, self.both_edges, unit)
         resolved = {}
@@ -167,7 +170,10 @@ class SimulateConfig(Config):
 
     def _systems(self) -> dict[str, System]:
         """The systems, by label: every preset, with every combination of the given parameters."""
-        base = load_system(self.system)
+        return self._chosen(load_system(self.system))
+
+    def _chosen(self, base: System) -> dict[str, System]:
+        """A system with every combination of the given parameters, of every preset."""
         choices = [[(name, value) for value in values] for name, values in self._given(base).items()]
         made: dict[str, System] = {}
         for preset in self.preset or tuple(base.presets)[:1] or ("",):
@@ -182,18 +188,9 @@ class SimulateConfig(Config):
 
     def _given(self, base: System) -> dict[str, tuple[float, ...]]:
         """The values of --set by parameter."""
-        given: dict[str, tuple[float, ...]] = {}
-        for text in self.set:
-            name, equals, values = text.partition("=")
+        given = values_set(self.set)
+        for name in given:
             base.refuse_parameter(name)
-            if name in given:
-                raise UserError(f"{name} is set twice; give all its values together, as {name}=1,2")
-            try:
-                given[name] = tuple(float(value) for value in values.split(",")) if equals else ()
-            except ValueError:
-                given[name] = ()
-            if not given[name] or not all(map(math.isfinite, given[name])):
-                raise UserError(f"--set {text} is not possible: it must be NAME=NUMBER, or NAME=NUMBER,NUMBER")
         return given
 
     def _spacing(self, systems: dict[str, System]) -> tuple[float, str]:
@@ -218,7 +215,10 @@ class SimulateConfig(Config):
 
     def _name_of_systems(self) -> str:
         if self.equation:
-            return f"{self.equation.rstrip('/').rsplit('/', 1)[-1].removesuffix('.json')}_equation"
+            name = self.equation.rstrip("/").rsplit("/", 1)[-1].removesuffix(".json")
+            return "_".join(
+                [f"{name}_equation", *(re.sub(r"[^\w.+-]", "-", text.replace("=", "")) for text in self.set)]
+            )
         base, systems = load_system(self.system), self._systems()
         if len(systems) <= max(LABELS_IN_A_NAME, len(self.preset)):
             return re.sub(r"[^\w.+-]", "-", "+".join(systems))

@@ -28,6 +28,11 @@ Time (clock.py): its direction is the one under which short waves are damped; wh
 not known, and that is said. Its unit is what is known (--known 'lap(u)=0.16'), or told by frames of one run at known
 times, or that of the system that the data or the terms are known to be of; otherwise the mean square velocity is 1.
 
+Across known conditions (across.py; --across F, or conditions={"F": values}) one equation holds, c = a + b F: it tells
+which terms F turns, is a System with F among its parameters, and discovery.at(F=0.02) is what nobody measured. The unit
+of time is taken to be the same at all of them, and noise in the dynamics is not looked for. Each of one condition is
+looked at by itself, or in three parts where it has more values; of two conditions, halves of each.
+
 Noise in the dynamics (diffusion.py, stirring.py) is one more column a species, taken in where snapshots ask for it.
 
 What is known (verdict.py) are two claims: the velocity to within a bound, and the terms. They rest on judges that the

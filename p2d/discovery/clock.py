@@ -90,7 +90,8 @@ def measure_clock(snapshots: Snapshots, system: System, measure: Measure, operat
     frames = snapshots.states_of(looked_at)  # at once, as a shard holds many
     each = []
     for pair, tau in zip(pairs, times, strict=True):
-        products = _Products(system, measure, operator, float(tau))
+        own = snapshots.conditions.at(system, int(pair[0])) if snapshots.conditions else system
+        products = _Products(own, measure, operator, float(tau))
         each.append(extrapolate(measure, int(pair[0]), frames[np.searchsorted(looked_at, pair)], products)["products"])
     runs = np.unique(snapshots.runs_of(pairs[:, 0]), return_inverse=True)[1]
     of_runs = np.zeros((runs.max() + 1, 4))

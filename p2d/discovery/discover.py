@@ -15,16 +15,17 @@ import numpy as np
 
 from p2d.config import DiscoverConfig
 from p2d.discovery import clock, fit, observables
+from p2d.discovery.across import Across, Together, turned_name
 from p2d.discovery.coordinates import expanded, ranged, standardised
 from p2d.discovery.diffusion import Stirred
 from p2d.discovery.evidence import Evidence
 from p2d.discovery.fit import Rates
 from p2d.discovery.judges import Judges
 from p2d.discovery.known import Known, named
-from p2d.discovery.library import FREE, choose_library, free_library
+from p2d.discovery.library import FREE, Library, choose_library, free_library
 from p2d.discovery.moments import CUT_OFF, SMOOTHING, Measure, Rows, extrapolate
 from p2d.discovery.observables import ENUMERATED, Products, Smooth
-from p2d.discovery.problem import Problem
+from p2d.discovery.problem import Problem, choose_operator
 from p2d.discovery.rates import measure_runs, rates_of
 from p2d.discovery.result import Discovery
 from p2d.discovery.steady import Steady, SteadyState
@@ -42,6 +43,7 @@ from p2d.discovery.verdict import (
     judged_doubt,
     own_parameters_doubt,
     symmetry_doubt,
+    untied_doubt,
 )
 from p2d.errors import UserError
 from p2d.fields import Grid, Operator
@@ -88,15 +90,19 @@ def discover_equation(
     """
     library = choose_library(config, snapshots.species, snapshots.grid)
     sample, given = snapshots.some(LOOKED_AT), snapshots
+    if config.across and not snapshots.conditions:
+        raise UserError(f"nothing is known of {' and '.join(config.across)} of these snapshots; give their conditions")
+    if snapshots.conditions:
+        return _across_conditions(snapshots, config, library, sample, measure)
     few = snapshots.run_count < LEAST_RUNS and _is_of_few(snapshots, config)
     is_film = snapshots.run_count < LEAST_RUNS and not few
     if is_film:
         snapshots = snapshots.in_runs(np.arange(len(snapshots.sample_ids)))
-    snapshots, seen = _examined(snapshots)
+    snapshots, seen = _examined(snapshots, is_film=is_film)
     seen = (film_doubt(given.run_count, len(given.sample_ids)), *seen) if is_film else seen
     _refuse_still_species(sample, snapshots.species, snapshots.grid)
     measure = measure or choose_measure(sample, snapshots.species, snapshots.grid, config)
-    measure = replace(measure, tiles=_tiles(snapshots))
+    measure = replace(measure, tiles=_tiles(snapshots.grid, snapshots.run_count))
     imbalance, error = _imbalance(sample, measure)
     still = imbalance < static.STATIC + error
     if few or (still and not any(measure.noise)):
@@ -175,22 +181,108 @@ def _doubted_as_steady(discovery: Discovery, snapshots: Snapshots, config: Disco
     return replace(discovery, claims=replace(discovery.claims, doubts=doubts))
 
 
-def _examined(snapshots: Snapshots) -> tuple[Snapshots, tuple[Doubt, ...]]:
-    """What speaks against the snapshots; and these in runs as they show them, where all of them could be looked at."""
-    ids = evenly(snapshots.sample_ids, EXAMINED)
+def _across_conditions(
+    snapshots: Snapshots, config: DiscoverConfig, library: Library, sample: np.ndarray, measure: Measure | None
+) -> Discovery:
+    """The equation that holds across known conditions.
+
+    Noise in the dynamics is not looked for: it may differ with the conditions as well.
+
+    Raises:
+        UserError: a library of a system, few runs of some condition, or one under which nothing moves.
+    """
+    if not library.sparse:
+        raise UserError(
+            f"across = {' '.join(config.across)} is not possible with the library {config.library}, whose free numbers "
+            "are its own parameters; take a free one, or give --terms"
+        )
+    _refuse_few_of_each(snapshots)
+    _refuse_still_species(sample, snapshots.species, snapshots.grid)
+    measure = measure or choose_measure(sample, snapshots.species, snapshots.grid, config)
+    given = snapshots
+    snapshots, fewest, imbalance, doubts = _examined_parts(snapshots, measure)
+    measure = replace(measure, tiles=_tiles(snapshots.grid, fewest), stirred=False, walls=())
+    first = measure_runs(snapshots, Rows(measure), library)
+    _refuse_noise_alone(first, measure)
+    across = Across.of(snapshots, library, len(measure.tile_masks))
+    problems = [Problem.of(library, measure, first, o, sample[:DAMPED_AT], across) for o in measure.operators]
+    return _Fitted(choose_operator(problems, snapshots), snapshots, given, config, None).discovery(imbalance, doubts)
+
+
+def _examined_parts(snapshots: Snapshots, measure: Measure) -> tuple[Snapshots, int, float, tuple[Doubt, ...]]:
+    """Snapshots of several conditions, looked at condition by condition, or part by part of them where they are many.
+
+    Returns:
+        The same in runs as they show them, the fewest runs of a part, the least that its Laplacians are unbalanced by,
+        and what speaks against them.
+    """
+    conditions, ids = snapshots.conditions, snapshots.sample_ids
+    assert conditions is not None
+    strata, parts = conditions.strata(ids), conditions.parts(ids)
+    alone = _runs_in(snapshots.runs_of(ids), strata).min() >= LEAST_RUNS
+    runs, doubts, imbalances = np.zeros_like(ids), [], []
+    for part in range((strata if alone else parts).max() + 1):
+        own = ids[(strata if alone else parts) == part]
+        where = conditions.where(own)
+        against, joined = _examined_part(snapshots, own)
+        imbalance, error = _imbalance(snapshots.states_of(evenly(own, LOOKED_AT)), measure)
+        if imbalance < static.STATIC + error:
+            raise UserError(f"nothing moves at {where}, so that no velocity can be told there; leave it out")
+        # Several conditions are a mixture, as is known, and what is alike under different ones is no run.
+        against = tuple(d for d in against if alone or d.kind not in ("mixture", "joined"))
+        doubts += [replace(doubt, text=f"of {where}: {doubt.text}") for doubt in against]
+        runs[np.isin(ids, own)] = joined + runs.max() + 1
+        imbalances.append(imbalance)
+    runs = np.unique(np.stack([runs, strata]), axis=1, return_inverse=True)[1].reshape(-1)
+    return snapshots.in_runs(runs), int(_runs_in(runs, parts).min()), min(imbalances), tuple(doubts)
+
+
+def _refuse_few_of_each(snapshots: Snapshots) -> None:
+    """Refuse conditions of few runs, and runs of several conditions."""
+    conditions, ids = snapshots.conditions, snapshots.sample_ids
+    assert conditions is not None
+    snapshots.groups  # noqa: B018 - refuses the latter
+    parts = conditions.parts(ids)
+    counts = _runs_in(snapshots.runs_of(ids), parts)
+    if counts.min() < LEAST_RUNS:
+        few, where = counts.min(), conditions.where(ids[parts == counts.argmin()])
+        raise UserError(f"{few} living runs of {where} are too few: at least {LEAST_RUNS} are needed of each")
+
+
+def _runs_in(runs: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    """How many runs each part of the snapshots holds."""
+    return np.bincount(np.unique(np.stack([runs, parts]), axis=1)[1])
+
+
+def _examined_part(
+    snapshots: Snapshots, own: np.ndarray, *, may_join: bool = True
+) -> tuple[tuple[Doubt, ...], np.ndarray]:
+    """What speaks against some of the snapshots, and the runs that they are of, [N]."""
+    ids = evenly(own, EXAMINED)
     runs = snapshots.runs_of(ids)
     given = len(np.unique(runs)) < len(ids)
     examination = examine(snapshots.states_of(ids), snapshots.species, snapshots.grid, runs if given else None)
-    joined = len(np.unique(examination.runs)) < len(np.unique(runs))
-    if not joined or len(ids) < len(snapshots.sample_ids):
-        return snapshots, examination.doubts
-    return snapshots.in_runs(examination.runs), examination.joined
+    joined = may_join and len(np.unique(examination.runs)) < len(np.unique(runs))
+    if not joined or len(ids) < len(own):
+        return examination.doubts, np.unique(snapshots.runs_of(own), return_inverse=True)[1]
+    return examination.joined, examination.runs
 
 
-def _tiles(snapshots: Snapshots) -> int:
+def _examined(snapshots: Snapshots, *, is_film: bool) -> tuple[Snapshots, tuple[Doubt, ...]]:
+    """What speaks against the snapshots; and these in runs as they show them, where all of them could be looked at.
+
+    Args:
+        is_film: frames of few runs, of which each stays its own: joined to stretches they are too few to choose terms.
+    """
+    doubts, runs = _examined_part(snapshots, snapshots.sample_ids, may_join=not is_film)
+    joined = len(np.unique(runs)) < len(np.unique(snapshots.runs_of(snapshots.sample_ids)))
+    return (snapshots.in_runs(runs) if joined else snapshots), doubts
+
+
+def _tiles(grid: Grid, runs: int) -> int:
     """Along each axis, that snapshots are taken apart into: of few, so that they give weights to all observables."""
-    along = [n for n in snapshots.grid.shape if n > 1]
-    wished = math.ceil((FEW_RUNS / max(snapshots.run_count, 1)) ** (1 / max(len(along), 1)))
+    along = [n for n in grid.shape if n > 1]
+    wished = math.ceil((FEW_RUNS / max(runs, 1)) ** (1 / max(len(along), 1)))
     return max(1, min(wished, MOST_TILES, min(along, default=1) // SMALLEST_TILE))
 
 
@@ -362,6 +454,8 @@ class _Fitted:
             doubts = (judged_doubt(evidence.p_value, bound), *doubts)
         if problem.symmetries or not problem.damped(evidence.free):
             doubts = (symmetry_doubt(), *doubts)
+        if isinstance(rates := problem.rates, Together) and not rates.over(evidence.kept).tied:
+            doubts = (untied_doubt(), *doubts)
         kept, sets = tuple(evidence.kept.tolist()), evidence.stability.sets
         # What rounding makes of Laplacians is as a share of the velocity's size that is not known.
         rough = max((doubt.numbers.get("share", 0.0) for doubt in doubts if doubt.kind == "rounded"), default=0.0)
@@ -409,6 +503,7 @@ class _Fitted:
             directed=directed or unit.directed or bool(noise),
             dynamics_noise={s: sigma for s, (sigma, _) in noise.items()},
             dynamics_noise_errors={s: error for s, (_, error) in noise.items()},
+            conditions=self.snapshots.conditions.known if self.snapshots.conditions else {},
         )
 
     def _resampled(self, subset: Rates, solution: fit.Solution, free: np.ndarray) -> tuple[list[np.ndarray], bool]:
@@ -446,16 +541,26 @@ class _Fitted:
             if a > 0
         }
 
+    def _turning(self, weights: np.ndarray, condition: str, free: np.ndarray) -> bool:
+        """Whether the one coefficient with weights [C K] turns with a condition."""
+        library = self.problem.library
+        s, k = divmod(int(weights.argmax()), len(library.terms))
+        return free[library.place(library.species[s], turned_name(library.terms[k], condition))] != 0
+
     def _unit(self, free: np.ndarray, draws: list[np.ndarray]) -> _Unit:
         """The unit of time: what is known, or told by the times of frames, or of the system; otherwise a convention."""
         library, measure, every = self.problem.library, self.problem.measure, [free, *draws]
         if self.config.known:
             weights, value, words = clock.known_place(self.config.known, library)
             sizes = [float(weights @ (library.ties @ own)) for own in every]
+            turning = {name: self._turning(weights, name, free) for name in library.conditions}
+            if any(turning.values()):
+                name = max(turning, key=lambda n: turning[n])
+                raise UserError(f"known = {self.config.known!r}: that turns with {name}; name a term that does not")
             if not sizes[0]:
                 raise UserError(f"known = {self.config.known!r}: the equation has no such term; name one it has")
             return _Unit(f"{words}, as given", [value / size for size in sizes], directed=True)
-        found = System.of_terms("found", library.name_terms(library.ties @ free))
+        found = self.problem.system(free)
         timed = clock.measure_clock(self.films, found, measure, self.problem.operator)
         if timed and timed.tells:
             rng = np.random.Generator(np.random.Philox(self.config.seed))
@@ -465,7 +570,7 @@ class _Fitted:
             return _Unit(told, (timed.factor + timed.error * off).tolist(), directed=True, timed=True)
         known = Known.of(self.system) if self.system else named(found.terms)
         if known and known.rest(found.terms) > 0:
-            sizes = [known.rest(library.name_terms(library.ties @ own)) for own in every]
+            sizes = [known.rest(self.problem.system(own).terms) for own in every]
             return _Unit(known.unit_of_time, [1 / size for size in sizes])
         if self.system:
             states = self.snapshots.some(DAMPED_AT).astype(np.float64)

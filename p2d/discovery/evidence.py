@@ -133,7 +133,7 @@ class Evidence:
     def _parts(self) -> tuple[np.ndarray, ...]:
         """Left vectors, values, and coefficients of the directions in which the kept numbers can move."""
         rates = self.problem.rates.over(self.kept)
-        basis = fit.whitened(rates.root)
+        basis = fit.whitened(rates.size)
         left, values, right = np.linalg.svd(self.solution.whiten(rates.mean) @ basis, full_matrices=False)
         return left[:, :-1], values[:-1], basis @ right[:-1].T
 
@@ -178,17 +178,17 @@ class Evidence:
         rates, library = self.problem.rates, self.problem.library
         weighted = self.solution.whiten(rates.mean)
         allowed = rates.allowance(self.solution, len(self.kept))
-        least, known = fit.smallest(weighted[:, self.kept], rates.root[:, self.kept])[0], set(self.kept.tolist())
+        least, known = fit.smallest(weighted[:, self.kept], rates.size[:, self.kept])[0], set(self.kept.tolist())
         suspect = SUSPECT * rates.inflation(self.solution, len(self.kept)) ** 2
         exchanged, fitting = set(), []
-        for other in sorted(set(range(rates.root.shape[1])) - known):
+        for other in sorted(set(range(rates.size.shape[1])) - known):
             more = [*self.kept.tolist(), other]
-            value, without = fit.deletions(weighted[:, more], rates.root[:, more])
+            value, without = fit.deletions(weighted[:, more], rates.size[:, more])
             exchanged |= {_without(more, int(i)) for i in np.flatnonzero(without[:-1] <= least + allowed)}
             if least - value > suspect:
                 fitting.append((value, tuple(sorted(more))))
         for tried in sorted(set(self.stability.sets) | exchanged):
-            value = fit.smallest(weighted[:, list(tried)], rates.root[:, list(tried)])[0]
+            value = fit.smallest(weighted[:, list(tried)], rates.size[:, list(tried)])[0]
             if set(tried) != known and len(tried) <= len(known) and value <= least + allowed:
                 fitting.append((value, tried))
         return tuple(_named(known, set(tried), library) for _, tried in sorted(fitting))

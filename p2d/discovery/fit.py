@@ -24,6 +24,7 @@ from p2d.flow.solve import Solution, Systematic, solve, weighted_mean
 NULL, RIDGE = 1e-7, 1e-5
 ITERATIONS, SETTLED = 50, 1e-9  # of the search for where a term is zero
 CHANCE = 10.8  # what chance lets chi-squared rise by without a term that is not there, in 99.9 % of cases
+GONE = 1e-12  # share of a term's mean square below which it is a symmetry alone
 ROUNDS = 3  # of elimination, each with weights at the equation of the one before
 ALIKE = 0.98  # cosine of the velocities with and without the eliminated terms, at least
 Allowed = Callable[[int], float]
@@ -54,6 +55,11 @@ class Rates:
     def mean(self) -> np.ndarray:
         """Over the runs, [J, P]."""
         return weighted_mean(self.rows, self.runs)
+
+    @property
+    def size(self) -> np.ndarray:
+        """Root of the quadratic form that is 1 of a solution: the mean square velocity."""
+        return self.root
 
     @property
     def freedom(self) -> int:
@@ -95,9 +101,17 @@ class Rates:
             systematic=systematic,
         )
 
+    def alike(self, one: np.ndarray, other: np.ndarray) -> float:
+        """Cosine of the velocities of two equations [P], of either sign."""
+        return abs(cosine(self.root @ one, self.root @ other))
+
+    def beside(self, free: np.ndarray) -> Rates:
+        """The same where a velocity has no size."""
+        return replace(self, root=without(self.root, free))
+
     def solution(self) -> Solution:
         """The stationary combination."""
-        return solve(self.rows, whitened(self.root), RIDGE, systematic=self.systematic, runs=self.runs)
+        return solve(self.rows, whitened(self.size), RIDGE, systematic=self.systematic, runs=self.runs)
 
     def means(self, count: int, seed: int) -> list[np.ndarray]:
         """Mean rates [J, P] of bootstrap resamples of the groups."""
@@ -105,7 +119,15 @@ class Rates:
 
     def resampled(self, solution: Solution, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Mean rates of bootstrap resamples, and the combination that the solution's weights find there."""
-        return [(mean, smallest(solution.whiten(mean), self.root)[1]) for mean in self.means(count, seed)]
+        return [(mean, smallest(solution.whiten(mean), self.size)[1]) for mean in self.means(count, seed)]
+
+
+def without(root: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """A root [R, P] of a quadratic form in which one combination has no size; what is that alone is 0."""
+    velocity = root @ free / np.linalg.norm(root @ free)
+    left = root - np.outer(velocity, velocity @ root)
+    left[:, (left**2).sum(axis=0) < GONE * (root**2).sum(axis=0)] = 0.0
+    return left
 
 
 def diluted(rates: np.ndarray, tiles: int) -> float:
@@ -214,11 +236,11 @@ def measure_stability(rates: Rates, kept: np.ndarray, weights: Solution, seed: i
     for mean in rates.means(RESAMPLED, seed):
         weighted, again = weights.whiten(mean), kept
         if sparse:  # a resampled mean varies about the mean as that does about the truth: twice the variance
-            again = eliminate(weighted, rates.root, rates.degrees, lambda terms: 2 * allowed(terms))
-            if len(again) >= len(kept) and _cost(weighted, rates.root, kept) <= _cost(weighted, rates.root, again):
+            again = eliminate(weighted, rates.size, rates.degrees, lambda terms: 2 * allowed(terms))
+            if len(again) >= len(kept) and _cost(weighted, rates.size, kept) <= _cost(weighted, rates.size, again):
                 again = kept  # which fits better: the elimination did not come by it
-        own = rates.root[:, again] @ smallest(weighted[:, again], rates.root[:, again])[1]
-        apart.append(1 - abs(own @ velocity) / np.linalg.norm(own) / np.linalg.norm(velocity))
+        own = rates.root[:, again] @ smallest(weighted[:, again], rates.size[:, again])[1]
+        apart.append(1 - abs(cosine(own, velocity)))
         sets.append(tuple(again.tolist()))
     frequency = np.bincount(np.concatenate(sets), minlength=rates.rows.shape[2]) / RESAMPLED
     return Stability(frequency, sets, np.array(apart))
@@ -235,20 +257,23 @@ def choose_terms(rates: Rates) -> tuple[np.ndarray, Solution]:
     kept = every
     for _ in range(ROUNDS):
         allowed = functools.cache(functools.partial(rates.allowance, weights))
-        fewer = eliminate(weights.whiten(rates.mean), rates.root, rates.degrees, allowed)
+        fewer = eliminate(weights.whiten(rates.mean), rates.size, rates.degrees, allowed)
         again = rates.over(fewer).solution()
         # Weights at another equation may not bear out what those before promised; noisy ensembles do that.
         lost = again.statistics[0] - full.statistics[0]
-        alike = (rates.root @ full.coefficients) @ (
-            rates.root[:, fewer] @ again.coefficients
-        )  # cosine of the two velocities
-        if lost > rates.inflation(again, len(fewer)) ** 2 * surprising(len(every) - len(fewer)) or abs(alike) < ALIKE:
+        alike = rates.alike(full.coefficients, np.eye(len(every))[:, fewer] @ again.coefficients)
+        if lost > rates.inflation(again, len(fewer)) ** 2 * surprising(len(every) - len(fewer)) or alike < ALIKE:
             break
         unchanged = np.array_equal(fewer, kept)
         kept, weights = fewer, again
         if unchanged:
             break
     return kept, weights
+
+
+def cosine(one: np.ndarray, other: np.ndarray) -> float:
+    """Of two vectors."""
+    return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
 
 
 def surprising(freedom: int) -> float:

@@ -61,8 +61,8 @@ class Known:
         """How many times what no parameter of the system multiplies stands in these terms; 0 where all has one."""
         if self.library.names[-1]:
             return 0.0
-        own = self.library.ties[:, -1]
-        return float(own @ self.library.coefficients(terms) / (own @ own))
+        # Beside its parameters, which may stand with the same terms, as in -(b + 1) x.
+        return float(np.linalg.lstsq(self.library.ties, self.library.coefficients(terms))[0][-1])
 
     def parameters(self, terms: Terms) -> dict[str, float]:
         """The parameters with which the system has just these terms; {} where it has others, or none fit."""

@@ -34,6 +34,7 @@ class Library:
         sparse: whether terms are to be left out where the data can do without.
         names: of the free numbers of a tied library, such as 'F' and 'F + k'; the last is '' where it stands for what
             no parameter multiplies.
+        conditions: names of known conditions that its terms may be multiplied by.
     """
 
     species: tuple[str, ...]
@@ -41,11 +42,13 @@ class Library:
     ties: np.ndarray
     sparse: bool
     names: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
 
     @property
     def degrees(self) -> list[int]:
         """Of what each free number stands for, the highest degree."""
-        of_terms = np.array([expressions.degree(term, self.species) for term in self.terms] * len(self.species))
+        names = (*self.species, *self.conditions)
+        of_terms = np.array([expressions.degree(term, names) for term in self.terms] * len(self.species))
         return [int(of_terms[column != 0].max()) for column in self.ties.T]
 
     @property

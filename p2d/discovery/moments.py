@@ -20,6 +20,7 @@ from p2d.discovery.judges import Judges
 from p2d.discovery.observables import LAP, SLOPE_X, SLOPE_Y, VALUE, Covariance, Fields, Products, Smooth
 from p2d.errors import UserError
 from p2d.fields import REACH, Grid, Operator, Scaling
+from p2d.snapshots.conditions import Conditions
 from p2d.snapshots.passes import Findings, Means
 from p2d.systems import expressions
 from p2d.systems.system import System
@@ -352,6 +353,7 @@ class Stepped:
 
     Attributes:
         judged: whether observables that judge are looked at as well.
+        conditions: of the samples, which are parameters of the velocities.
 
     With noise in the dynamics the scheme is x + dt v + sqrt(dt) sigma xi (Euler-Maruyama). Both signs of the same
     normal xi leave a polynomial in dt again, of which the constant is v . grad g and Ito's term, with this xi: it is
@@ -361,6 +363,7 @@ class Stepped:
     measure: Measure
     trials: tuple[Trial, ...]
     judged: bool = True
+    conditions: Conditions | None = None
 
     def __call__(self, sample_id: int, state: np.ndarray) -> Findings:
         """Of one snapshot, R's coefficients over powers of the step in the longest one, for each of T trials.
@@ -371,15 +374,16 @@ class Stepped:
         xi = np.zeros(state.shape)
         if any(trial.noise for trial in self.trials):
             xi = self.measure.smooth(_normal(state.shape, sample_id, "dynamics"))
-        return extrapolate(self.measure, sample_id, state, lambda z: self._at(z, xi))
+        systems = [self.conditions.at(t.system, sample_id) if self.conditions else t.system for t in self.trials]
+        return extrapolate(self.measure, sample_id, state, lambda z: self._at(z, xi, systems))
 
-    def _at(self, z: np.ndarray, xi: np.ndarray) -> Findings:
+    def _at(self, z: np.ndarray, xi: np.ndarray, systems: list[System]) -> Findings:
         measure = self.measure
         smoothed, values = measure.smooth(z), measure.scaling.to_values(z)
         velocities = np.stack(
             [
-                measure.smooth(measure.scaling.velocity_to_training(t.system.rate(values, measure.grid, t.operator)))
-                for t in self.trials
+                measure.smooth(measure.scaling.velocity_to_training(system.rate(values, measure.grid, t.operator)))
+                for t, system in zip(self.trials, systems, strict=True)
             ]
         )
         here = measure.fields(smoothed)

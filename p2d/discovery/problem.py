@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from p2d.discovery import clock, fit
+from p2d.discovery.across import Across
 from p2d.discovery.diffusion import Diffusion, Stirred, fitted
 from p2d.discovery.fit import Rates
 from p2d.discovery.library import Library
@@ -20,7 +21,6 @@ from p2d.snapshots.passes import Means, Snapshots
 from p2d.systems.system import System
 
 SYMMETRIES = 3  # at most; more would be no equation
-GONE = 1e-12  # share of a term's mean square below which it is a symmetry alone
 PASSES = 6  # at most, for what explicit steps add
 AS_LONG = 2.0  # times a step that is known roughly, up to which it is looked for again
 SETTLED = 0.03  # relative, of their length
@@ -43,6 +43,7 @@ class Problem:
         symmetries: free numbers of velocities without neighbours that keep the ensemble as well: of each the velocity
             may hold any share, which neither its size nor its fit counts.
         stirred: what noise in the dynamics adds, where it is fitted: its variances go with the free numbers.
+        across: known conditions that the equation holds across, where it does.
     """
 
     library: Library
@@ -54,24 +55,32 @@ class Problem:
     steps: Steps | None = None
     symmetries: tuple[np.ndarray, ...] = ()
     stirred: Stirred | None = None
+    across: Across | None = None
 
     @classmethod
-    def of(cls, library: Library, measure: Measure, first: Means, operator: Operator, some: np.ndarray) -> Problem:
-        """By what a first pass has found; `some` snapshots tell what damps."""
+    def of(
+        cls,
+        library: Library,
+        measure: Measure,
+        first: Means,
+        operator: Operator,
+        some: np.ndarray,
+        across: Across | None = None,
+    ) -> Problem:
+        """By what a first pass has found, over a library of one condition; `some` snapshots tell what damps."""
         rates, held_out = rates_of(first, measure, library, operator)
         damping = clock.damping(library, some, measure.scaling, measure.grid, operator)
-        made = cls(library, measure, operator, rates, held_out, damping)
+        if across:
+            rates, held_out = across.together(rates, across.roots(first, measure, operator)), across.rates(held_out)
+            library, damping = across.library, across.at_centre(damping)
+        made = cls(library, measure, operator, rates, held_out, damping, across=across)
         for free in fit.unseen(rates):
             made = made.beside(free)
         return made
 
     def beside(self, free: np.ndarray) -> Problem:
         """The same problem where any share of this velocity, which keeps the ensemble as well, does not count."""
-        root = self.uncorrected.root
-        velocity = root @ free / np.linalg.norm(root @ free)
-        left = root - np.outer(velocity, velocity @ root)
-        left[:, (left**2).sum(axis=0) < GONE * (root**2).sum(axis=0)] = 0.0
-        return replace(self, uncorrected=replace(self.uncorrected, root=left), symmetries=(*self.symmetries, free))
+        return replace(self, uncorrected=self.uncorrected.beside(free), symmetries=(*self.symmetries, free))
 
     def beside_symmetries(self) -> list[Problem]:
         """The same problem, and, where its best equation damps nothing, those without that velocity, and so on."""
@@ -180,11 +189,17 @@ class Problem:
         fastest = float(np.abs(each.sum(axis=1)).max())
         if not fastest:
             return free, None
-        system = System.of_terms("found", self.library.name_terms(self.library.ties @ free))
+        system = self.system(free)
         longest = EULER / fastest
         if self.steps and self.steps.seen:  # smooth observables are polynomials of short steps alone
             longest = min(longest, AS_LONG * self.steps.length)
         return free, Trial(system, self.operator, longest, self.sigma(free))
+
+    def system(self, free: np.ndarray) -> System:
+        """The equation of these free numbers; of several conditions in the middle of them."""
+        known = self.across.conditions if self.across else None
+        middle = dict(zip(known.names, known.centre.tolist(), strict=True)) if known else {}
+        return System.of_terms("found", self.library.name_terms(self.library.ties @ free), middle)
 
     def variances(self, free: np.ndarray) -> np.ndarray:
         """Sigma^2 [C] of noise in the dynamics; 0 where none is fitted."""
@@ -250,10 +265,16 @@ def _hopeful(problems: list[Problem]) -> list[Problem]:
 def _stepped(problems: list[Problem], snapshots: Snapshots, *, judged: bool = True) -> list[Problem]:
     """Problems that know what explicit steps add to the rates of their equations so far, by one more pass."""
     tried = [problem.trial for problem in problems]
+    # Of an equation that damps nothing no steps are tried, and what they add is not known.
+    problems = [p if trial else replace(p, steps=None) for p, (_, trial) in zip(problems, tried, strict=True)]
     trials = tuple(trial for _, trial in tried if trial)
     if not trials:
         return problems
-    found = measure_runs(snapshots, Stepped(problems[0].measure, trials, judged), problems[0].library)
+    across, library = problems[0].across, problems[0].library
+    task = Stepped(problems[0].measure, trials, judged, across.conditions if across else None)
+    found = measure_runs(snapshots, task, across.base if across else library)
+    if across:
+        found = replace(found, of={key: across.stacked(values) for key, values in found.of.items()})
     made, place, noisy = [], 0, any(problems[0].measure.noise)
     for problem, (free, trial) in zip(problems, tried, strict=True):
         if trial:

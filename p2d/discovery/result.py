@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from html import escape
@@ -17,7 +17,7 @@ from p2d.discovery.known import named
 from p2d.discovery.library import Library
 from p2d.discovery.moments import Measure
 from p2d.discovery.verdict import Claims
-from p2d.errors import UNREADABLE, UserError, one_line, refuse_other_types
+from p2d.errors import UNREADABLE, UserError, nearest, one_line, refuse_other_types
 from p2d.fields import Grid, Operator, Species
 from p2d.places import place
 from p2d.runs import read_json, write_json
@@ -34,8 +34,10 @@ COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#e
 OLDER: Json = {"rounded": False, "dropped": 0, "seconds": {}, "system": None}
 OLDER |= {"directed": True, "grid": None, "operator": "5-point", "claims": Claims().to_dict()}
 OLDER |= {"dynamics_noise": {}, "dynamics_noise_errors": {}, "timed": False, "time_unit": "", "value_units": {}}
+OLDER |= {"conditions": {}}
 UNDIRECTED = "the direction of time is not known, as no term that damps short waves is kept"
 INTERVAL = (5.0, 95.0)  # percentiles
+LISTED = 6  # values of a condition, or terms that it turns, at most
 SAME_TIME = 0.1  # relative, within which the unit of time is taken for that of the true system
 KEYS = {
     "terms": "equation",
@@ -77,6 +79,8 @@ class Discovery:
         dynamics_noise: sigma of white noise in the dynamics, dc = v dt + sigma dW, of the species that show it, in
             their unit over the root of that of time.
         dynamics_noise_errors: their standard deviations over bootstrap resamples.
+        conditions: known ones that the equation holds across, and the values of each that it was fitted at; terms such
+            as 'F*u' are those that a condition turns.
         simulable: the equation with the start, limits and run of the system that its data are of, see `simulated_as`.
         dropped: snapshots that were left out, as they are uniform.
         seconds: wall time of the passes and of the fit.
@@ -107,6 +111,7 @@ class Discovery:
     operator: Operator = "5-point"
     dynamics_noise: dict[str, float] = field(default_factory=dict)
     dynamics_noise_errors: dict[str, float] = field(default_factory=dict)
+    conditions: dict[str, tuple[float, ...]] = field(default_factory=dict)
     simulable: System | None = None
     dropped: int = field(default=0, compare=False)
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
@@ -141,8 +146,59 @@ class Discovery:
 
     @cached_property
     def system(self) -> System:
-        """The equation as a system, whose parameters are the coefficients."""
-        return self.simulable or System.of_terms("discovered", self.terms)
+        """The equation as a system, whose parameters are the coefficients, and conditions, in the middle of theirs."""
+        return self.simulable or System.of_terms("discovered", self.terms, self.middle)
+
+    @property
+    def middle(self) -> dict[str, float]:
+        """Each condition in the middle of its range."""
+        return {name: (min(values) + max(values)) / 2 for name, values in self.conditions.items()}
+
+    def at(self, **conditions: float) -> System:
+        """The equation as a system under other conditions, measured or not.
+
+        Raises:
+            UserError: a condition that it does not know (says the nearest).
+        """
+        for name in conditions:
+            if name not in self.conditions:
+                known = f"known: {', '.join(self.conditions)}" if self.conditions else "it was fitted across none"
+                raise UserError(f"the equation has no condition {name!r}{nearest(name, self.conditions)}; {known}")
+        return self.system.at("", **conditions)
+
+    def beyond(self, conditions: Mapping[str, float]) -> str:
+        """What has to be said of conditions outside of those that the equation was fitted at; '' of others."""
+        outside = [
+            f"{name} = {value:g} lies outside of {min(self.conditions[name]):g} to {max(self.conditions[name]):g}"
+            for name, value in conditions.items()
+            if not min(self.conditions[name]) <= value <= max(self.conditions[name])
+        ]
+        return f"{', '.join(outside)}, where the equation was fitted: this is extrapolated" if outside else ""
+
+    @property
+    def turned(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """By condition, the terms of each species' equation that it turns."""
+        return {name: {s: _turned_by(name, own) for s, own in self.terms.items()} for name in self.conditions}
+
+    @property
+    def _turning(self) -> list[str]:
+        """Of each condition, in words: which terms it turns, and where that was fitted."""
+        lines = []
+        for name, values in self.conditions.items():
+            parts = [
+                f"{'the constant' if term == '1' else writing.term_text(term)} in d{s}/dt"
+                for s, terms in self.turned[name].items()
+                for term in terms
+            ]
+            told = ", ".join(parts[:LISTED]) + f" and {len(parts) - LISTED} more terms" * (len(parts) > LISTED)
+            others = "; no other term is seen to depend on it" if parts else ""
+            lines.append(f"{name} turns {told or 'nothing that is seen'}{others} ({_fitted_at(values)})")
+            if len(values) == 2:
+                lines.append(
+                    f"from two values of {name} it cannot be told whether terms follow it along a straight line, nor "
+                    "whether time runs as fast at both; a third tells"
+                )
+        return lines
 
     def simulated_as(self, truth: System, states: np.ndarray, grid: Grid, name: str = "discovered") -> System:
         """The equation as a system with the start, limits and burn-in of the system that its data are of.
@@ -164,12 +220,13 @@ class Discovery:
             noise=numbers(start.noise),
         )
         wished = truth.rate(states.astype(np.float64), grid, self.operator)
-        own = System.of_terms(name, self.terms).rate(states.astype(np.float64), grid, self.operator)
+        own = System.of_terms(name, self.terms, self.middle).rate(states.astype(np.float64), grid, self.operator)
         ratio = float(np.sqrt((wished**2).mean() / max((own**2).mean(), np.finfo(float).tiny)))
         # Nothing moves to take the step from, or it is the same to within what is known of it.
         dt *= ratio if own.any() and abs(ratio - 1) > SAME_TIME else 1.0
         run = replace(truth.run, dt=dt, spacing=grid.spacing)
-        return System.of_terms(name, self.terms, start=start, limits=truth.limits, units=truth.units, run=run)
+        known = {"start": start, "limits": truth.limits, "units": truth.units, "run": run}
+        return System.of_terms(name, self.terms, self.middle, **known)
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -210,9 +267,10 @@ class Discovery:
 
     def __str__(self) -> str:
         lines = [
-            writing.text(self.terms, self.errors),
+            writing.text(self.terms, self.errors, self.conditions),
             f"{self.verdict}, {self.snapshots} snapshot{'s' * (self.snapshots != 1)}; "
             f"unit of time: {self.unit_of_time}",
+            *self._turning,
             *map(str, self.claims.doubts),
         ]
         if self.units_text:
@@ -234,7 +292,7 @@ class Discovery:
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        equations = "; ".join(writing.text(self.terms, self.errors).splitlines())
+        equations = "; ".join(writing.text(self.terms, self.errors, self.conditions).splitlines())
         return f"<Discovery {equations}: {self.short_verdict}>"
 
     def _repr_html_(self) -> str:
@@ -243,7 +301,7 @@ class Discovery:
         return f"<pre>{escape(equation)}</pre><p>{remarks}</p>"
 
     def _repr_latex_(self) -> str:
-        return self.system._repr_latex_()
+        return writing.latex_lines(self.terms, self.conditions)
 
     def plot(self, axes: Axes | None = None, truth: System | None = None) -> Axes:
         """Draw each coefficient, with its 90 % interval, over that of the truth (or itself, where that is not known).
@@ -280,9 +338,9 @@ class Discovery:
             values["system"] = self.simulable.to_dict()
         if self.parameters:
             values["parameters"] = self.parameters
-        values["text"] = writing.text(self.terms, self.errors)
+        values["text"] = writing.text(self.terms, self.errors, self.conditions)
         forms = {"sympy": writing.sympy_text, "latex": writing.latex, "py_pde": writing.py_pde_text}
-        values |= {key: form(self.terms) for key, form in forms.items()}
+        values |= {key: form(self.terms, self.conditions) for key, form in forms.items()}
         return json.loads(json.dumps(values))
 
     @classmethod
@@ -297,6 +355,7 @@ class Discovery:
         simulable = System.from_dict(own["simulable"]) if own["simulable"] else None
         own["grid"] = Grid.from_dict(own["grid"]) if own["grid"] else None
         own |= {"intervals": ends, "step": step, "simulable": simulable, "claims": Claims.from_dict(own["claims"])}
+        own["conditions"] = {name: tuple(values) for name, values in own["conditions"].items()}
         made = cls(**own | {k: tuple(own[k]) for k in ("spectrum", "noise")})
         refuse_other_types(made, cls, "equation")
         known = [(s, t) for s, own in made.terms.items() for t in own]
@@ -333,6 +392,22 @@ class Discovery:
             raise UserError(
                 f"{file} holds no equation that can be read ({one_line(error)}); p2d discover makes one"
             ) from error
+
+
+def _turned_by(condition: str, terms: Mapping[str, float]) -> tuple[str, ...]:
+    """Which terms stand behind a condition: '1' and 'u' of 'F' and 'F*u'."""
+    behind = f"{condition}*"
+    return tuple(
+        "1" if term == condition else term.removeprefix(behind)
+        for term in terms
+        if term == condition or term.startswith(behind)
+    )
+
+
+def _fitted_at(values: tuple[float, ...]) -> str:
+    if len(values) > LISTED:
+        return f"fitted at {len(values)} values from {values[0]:g} to {values[-1]:g}"
+    return f"fitted at {', '.join(f'{value:g}' for value in values[:-1])} and {values[-1]:g}"
 
 
 def _file(path: str | Path) -> Path:

@@ -143,6 +143,16 @@ def camera_doubt() -> Doubt:
     )
 
 
+def untied_doubt() -> Doubt:
+    """That every term turns with a known condition."""
+    return Doubt(
+        "untied",
+        "every term turns with the conditions: how fast time runs at each is not told then, so that another speed at "
+        "each, or a condition that terms do not follow along a straight line, may be what is seen; frames at known "
+        "times at each condition tell",
+    )
+
+
 def few_doubt(runs: int, observables: int) -> Doubt:
     """Of runs that are no more than the observables they give weights."""
     return Doubt(

@@ -16,6 +16,7 @@ from p2d.fields import Operator
 from p2d.flow.model import Flow
 from p2d.flow.stationarity import Observables
 from p2d.flow.velocity import feature_sums
+from p2d.snapshots.conditions import Conditions
 from p2d.snapshots.static import Balance
 from p2d.snapshots.store import Dataset
 from p2d.systems.system import System
@@ -31,11 +32,13 @@ class Fields:
 
     Attributes:
         equation: and the Laplacian that it was discovered with.
+        conditions: of the samples, where the equation holds across them.
     """
 
     dataset: Dataset
     flow: Flow | None = None
     equation: tuple[System, Operator] | None = None
+    conditions: Conditions | None = None
 
     @property
     def reach(self) -> int:
@@ -51,7 +54,10 @@ class Fields:
             made["flow"] = metrics.flow_velocity(self.flow, states)
         if self.equation is not None:
             system, operator = self.equation
-            made["equation"] = system.rate(states.astype(np.float64), self.dataset.card.grid, operator)
+            grid, known = self.dataset.card.grid, self.conditions
+            own = [known.at(system, int(i)) if known else system for i in sample_ids]
+            each = (s.rate(state.astype(np.float64), grid, operator) for s, state in zip(own, states, strict=True))
+            made["equation"] = np.stack(list(each))
         return made
 
 

@@ -15,6 +15,7 @@ from p2d.evaluate.passes import Fields, measure
 from p2d.evaluate.rollout import roll_out
 from p2d.flow import verdict
 from p2d.flow.model import Flow
+from p2d.snapshots.conditions import Conditions
 from p2d.snapshots.static import STATIC
 from p2d.snapshots.store import Dataset, evenly
 from p2d.threads import Mapper
@@ -72,7 +73,9 @@ def measure_report(subject: Subject, each: Mapper = map) -> Report:
     histories = {kind: History.load(folder) for kind, folder in folders.items() if folder is not None}
     carrier = Flow.load(subject.flow).on(grid) if subject.flow is not None else None
     discovery = subject.discovery
-    fields = Fields(dataset, carrier, (discovery.system, discovery.operator) if discovery else None)
+    across = tuple(discovery.conditions) if discovery else ()
+    known = Conditions.of_dataset(dataset, across, subject.held_ids) if across else None
+    fields = Fields(dataset, carrier, (discovery.system, discovery.operator) if discovery else None, known)
     measured = measure(fields, subject.held_ids, each)
     is_static = measured.imbalance < STATIC
 

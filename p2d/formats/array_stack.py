@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from string import ascii_lowercase
 
 import numpy as np
 
@@ -35,7 +36,7 @@ def name_species(count: int, asked: Asked, names: Sequence[str], where: str, axe
     if len(names) == count:
         return tuple(names)
     if count > 2:
-        raise UserError(f"{holds}: name them, such as --species a b c")
+        raise UserError(f"{holds}: name them, such as --species {' '.join(ascii_lowercase[:count])}")
     return ("u", "v")[:count]
 
 
@@ -117,8 +118,6 @@ class ArrayStack(Stack):
         row = 0
         for box in boxes:
             part = self._arranged(source.get(self._index(box)))
-            if len(part) == len(values) and part.dtype == dtype:
-                return part
             values[row : row + len(part)] = part
             row += len(part)
         return values

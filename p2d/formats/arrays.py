@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
+import os
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,17 +19,16 @@ import numpy as np
 from p2d.errors import UserError, one_line
 from p2d.fields import MOST_SPECIES
 from p2d.formats.array_stack import stack_arrays
-from p2d.formats.containers import Container
+from p2d.formats.containers import Container, open_container
 from p2d.formats.own import KEY, MOST_BYTES
 from p2d.formats.reading import reading
-from p2d.formats.sources import BOMB_BYTES, BOMB_RATIO, Index, Source, refuse_type
+from p2d.formats.sources import BOMB_BYTES, BOMB_RATIO, Index, Source, refuse_many, refuse_type
 from p2d.formats.stack import Asked, Stack
 
 BLOCK_BYTES = 2**24  # read at once
-SKIP_BYTES = 2**15  # what is not wanted is read as well where it is less than this
+SKIP_BYTES = 2**12  # what is not wanted is read as well where it is less than this
 MOST_HEADER_BYTES = 10_000  # numpy's own limit
 MOST_UNPACKED_BYTES = 2**36
-MOST_MEMBERS = 10_000
 
 
 @dataclass(frozen=True)
@@ -96,25 +97,27 @@ def read_strided(
         return read_strided(file, offset, dtype, (1,), (slice(None),), False).reshape(())
     takes = [range(*part.indices(size)) for part, size in zip(index, shape, strict=True)]
     strides = [math.prod(shape[n + 1 :]) * dtype.itemsize for n in range(len(shape))]
-    values = np.empty([len(take) for take in takes], dtype.newbyteorder("="))
+    values = np.empty([len(take) for take in takes], dtype)
     # Axes from `axis` on are read through in one go.
     axis = len(shape) - 1
     while axis and (strides[axis - 1] <= SKIP_BYTES or _is_whole(takes[axis:], shape[axis:])):
         axis -= 1
-    inner = tuple(slice(t.start, t.stop, t.step) for t in takes[axis + 1 :])
-    for outer in np.ndindex(*map(len, takes[:axis])):
-        start = offset + sum(take[n] * s for take, n, s in zip(takes[:axis], outer, strides[:axis], strict=True))
-        for first, last in _blocks(takes[axis], strides[axis]):
-            some = takes[axis][first:last]
-            target = values[(*outer, slice(first, last))]
-            whole = some.step == 1 and _is_whole(takes[axis + 1 :], shape[axis + 1 :])
-            if whole and dtype.isnative and target.flags.c_contiguous:
-                _read_into(file, start + some[0] * strides[axis], target)
-                continue
+    take, stride, rest = takes[axis], strides[axis], takes[axis + 1 :]
+    starts = np.full((), offset)
+    for outer, step in zip(takes[:axis], strides[:axis], strict=True):
+        starts = starts[..., None] + np.array(outer) * step
+    if take.step == 1 and _is_whole(rest, shape[axis + 1 :]):
+        _read_runs(file, (starts + take.start * stride).ravel().tolist(), values)
+        return values.astype(dtype.newbyteorder("="), copy=False)
+    inner = tuple(slice(t.start, t.stop, t.step) for t in rest)
+    rows = values.reshape(-1, *values.shape[axis:])
+    for start, row in zip(starts.ravel().tolist(), rows, strict=True):
+        for first, last in _blocks(take, stride):
+            some = take[first:last]
             block = np.empty((some[-1] + 1 - some[0], *shape[axis + 1 :]), dtype)
-            _read_into(file, start + some[0] * strides[axis], block)
-            target[...] = block[(slice(None, None, some.step), *inner)]
-    return values
+            _read_runs(file, [start + some[0] * stride], block)
+            row[first:last] = block[(slice(None, None, some.step), *inner)]
+    return values.astype(dtype.newbyteorder("="), copy=False)
 
 
 def _is_whole(takes: list[range], shape: tuple[int, ...]) -> bool:
@@ -130,15 +133,35 @@ def _blocks(take: range, stride: int) -> Iterator[tuple[int, int]]:
         yield first, min(first + rows, len(take))
 
 
-def _read_into(file: IO[bytes], offset: int, block: np.ndarray) -> None:
-    view = block.reshape(-1).view(np.uint8).data
-    file.seek(offset)
-    done = 0
-    while done < len(view):
-        count = file.readinto(view[done:])  # type: ignore[attr-defined]
-        if not count:
-            raise EOFError(f"it ends {len(view) - done} bytes early")
-        done += count
+def _read_runs(file: IO[bytes], starts: list[int], values: np.ndarray) -> None:
+    """Fill an array with runs of bytes that begin there, all of one length, one after the other.
+
+    Raises:
+        EOFError: the file ends before.
+    """
+    view = values.reshape(-1).view(np.uint8).data
+    length = len(view) // max(len(starts), 1)
+    read_at = _reader(file)
+    for n, start in enumerate(starts):
+        part = view[n * length : (n + 1) * length]
+        while part:
+            count = read_at(part, start)
+            if not count:
+                raise EOFError(f"it ends {len(part)} bytes early")
+            part, start = part[count:], start + count
+
+
+def _reader(file: IO[bytes]) -> Callable[[memoryview, int], int]:
+    """Fills memory with bytes from a place on, and says with how many."""
+    if isinstance(file, io.FileIO) and hasattr(os, "preadv"):
+        number, preadv = file.fileno(), os.preadv
+        return lambda part, start: preadv(number, (part,), start)
+
+    def read(part: memoryview, start: int) -> int:
+        file.seek(start)
+        return file.readinto(part)  # type: ignore[attr-defined]
+
+    return read
 
 
 def npy_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
@@ -192,7 +215,7 @@ def refuse_length(where: str, shape: tuple[int, ...], dtype: np.dtype, length: i
 
 def open_npz(files: list[Path], asked: Asked) -> list[Stack]:
     """Each .npz as a stack."""
-    return [Container(str(path), _members(path), own=_own_text(path)).stack(asked) for path in files]
+    return [open_container(Container(str(path), _members(path), own=_own_text(path)), asked) for path in files]
 
 
 def _own_text(path: Path) -> str:
@@ -215,8 +238,7 @@ def _members(path: Path) -> dict[str, Source]:
     arrays: dict[str, Source] = {}
     with reading(path), zipfile.ZipFile(path) as archive:
         members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
-        if len(members) > MOST_MEMBERS:
-            raise UserError(f"{path} holds {len(members)} arrays; up to {MOST_MEMBERS} are read")
+        refuse_many(len(members), str(path))
         for info in members:
             source = _member(archive, info, path, size)
             if source:

@@ -13,10 +13,11 @@ from p2d.errors import UserError, nearest
 from p2d.fields import MOST_SPECIES
 from p2d.formats.array_stack import ArrayStack, stack_arrays
 from p2d.formats.axes import LETTER_OF
+from p2d.formats.choosing import choose_rows
 from p2d.formats.coordinates import MOST_COORDINATES, Coordinate, with_coordinates, with_names
 from p2d.formats.own import about_own, read_own
 from p2d.formats.sources import Index, Source, is_numeric, natural
-from p2d.formats.stack import About, Asked
+from p2d.formats.stack import About, Asked, Stack
 
 MOST_NAMES = 12  # listed for the user
 
@@ -66,14 +67,14 @@ class Container:
         about = about_own(read_own(self.own, self.where), self.about, self.where)
         if not self.arrays.keys() >= {"states", "runs", "times"}:
             raise UserError(f"{self.where} lacks states, runs or times, which p2d exports together{self._listed()}")
-        stack = stack_arrays([self.arrays["states"]], replace(asked, axes="NCHW"), about)
+        own = replace(asked, axes="NCHW", trajectories="", times="")
+        stack = stack_arrays([self.arrays["states"]], own, about)
         runs, times = (_all_of(self.arrays[name]).reshape(-1) for name in ("runs", "times"))
-        (taken,) = stack.picked
         if not len(runs) == len(times) == self.arrays["states"].shape[0]:
             raise UserError(f"{self.where} holds {len(runs)} runs and {len(times)} times for other states")
-        own = np.unique(runs[taken], return_inverse=True)[1].astype(np.int64)
+        numbers = np.unique(runs, return_inverse=True)[1].astype(np.int64)
         known = np.isfinite(times).any()
-        return replace(stack, runs=own, times=times[taken].astype(float) if known else None)
+        return replace(stack, runs=numbers, times=times.astype(float) if known else None)
 
     def choose(self, asked: Asked) -> list[Source]:
         """The arrays that are the species.
@@ -204,7 +205,7 @@ class SeriesSource(Source):
 
     def values(self, index: Index) -> np.ndarray:
         """See Source."""
-        return np.stack([part.get(index[1:]) for part in self.parts[index[0]]])
+        return self.parts[0].series(self.parts[index[0]], index[1:])
 
 
 def series_of(name: str, parts: Sequence[Source]) -> SeriesSource:
@@ -218,6 +219,12 @@ def series_of(name: str, parts: Sequence[Source]) -> SeriesSource:
 def is_coordinate(source: Source) -> bool:
     """Whether an array is called as a coordinate is."""
     return LETTER_OF.get(own_name(source.name).lower(), "N") in "THWZ" and is_numeric(np.dtype(source.dtype))
+
+
+def open_container(container: Container, asked: Asked) -> Stack:
+    """The stack of a container, of the runs and frames that are asked for."""
+    stack = container.stack(asked)
+    return choose_rows(stack, asked) if container.own and not asked.arrays else stack
 
 
 def is_label(source: Source) -> bool:

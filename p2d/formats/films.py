@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from p2d.errors import UserError
+from p2d.formats.choosing import choose_rows
 from p2d.formats.colours import GRAY, ONLY_GRAY, Picker, choose_channels
 from p2d.formats.reading import optional, reading
 from p2d.formats.stack import About, Asked, Stack
@@ -80,7 +81,7 @@ def open_films(files: Sequence[Path], asked: Asked) -> list[Stack]:
     Raises:
         UserError: colours of which nothing tells what they are, or a film that cannot be read or is cut.
     """
-    return [_open(file, asked) for file in files]
+    return [choose_rows(_open(file, asked), asked) for file in files]
 
 
 def _open(file: Path, asked: Asked) -> Film:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,21 @@ from p2d.errors import UserError
 from p2d.formats import py_pde
 from p2d.formats.containers import Container, own_name, scalar_attributes
 from p2d.formats.reading import optional, reading
-from p2d.formats.sources import BOMB_BYTES, BOMB_RATIO, MOST_SNAPSHOT_BYTES, Index, Packing, Source, is_numeric
+from p2d.formats.sources import (
+    BOMB_BYTES,
+    BOMB_RATIO,
+    MOST_ARRAYS,
+    MOST_SNAPSHOT_BYTES,
+    Index,
+    Packing,
+    Source,
+    is_numeric,
+    refuse_many,
+)
 from p2d.formats.stack import About, Asked, Stack
 from p2d.formats.the_well import is_well, open_well
 
 HDF5_MARK = b"\x89HDF\r\n\x1a\n"
-MOST_ARRAYS = 10_000
 NO_COORDINATE = b"This is a netCDF dimension but not a netCDF variable"
 MATLAB_NUMBERS = {"double", "single", "logical"} | {f"{s}int{bits}" for s in ("", "u") for bits in (8, 16, 32, 64)}
 
@@ -57,10 +66,20 @@ class Hdf5Source(Source):
     def values(self, index: Index) -> np.ndarray:
         """See Source."""
         with opened(self.path) as file:
-            dataset = file[self.name]
-            if dataset.shape != (self.shape[::-1] if self.reversed else self.shape):
-                raise UserError(f"{self.where} is no longer what it was when it was opened: import it again")
-            return dataset[index[::-1]].T if self.reversed else dataset[index]
+            return self._values(file, index)
+
+    def series(self, parts: Sequence[Source], index: Index) -> np.ndarray:
+        """See Source; the file is opened once."""
+        with opened(self.path) as file:
+            values = [part._values(file, index) for part in parts if isinstance(part, Hdf5Source)]
+        unpacked = [v if p.packing is None else p.packing.unpack(v) for p, v in zip(parts, values, strict=True)]
+        return np.stack(unpacked)
+
+    def _values(self, file: Any, index: Index) -> np.ndarray:
+        dataset = file[self.name]
+        if dataset.shape != (self.shape[::-1] if self.reversed else self.shape):
+            raise UserError(f"{self.where} is no longer what it was when it was opened: import it again")
+        return dataset[index[::-1]].T if self.reversed else dataset[index]
 
 
 def open_hdf5(files: list[Path], asked: Asked) -> list[Stack]:
@@ -85,9 +104,10 @@ def container_of(file: Any, path: Path) -> Container:
         if isinstance(item, h5py.Dataset) and _holds_values(item):
             arrays[name] = _source(item, name, path, matlab)
             units[name] = _text(item.attrs.get("units", ""))
-        return True if len(arrays) >= MOST_ARRAYS else None
+        return True if len(arrays) > MOST_ARRAYS else None
 
     file.visititems(visit)
+    refuse_many(len(arrays), str(path))
     about = About(conditions=scalar_attributes(dict(file.attrs)))
     if py_pde.KEY in file.attrs:
         about = py_pde.about_pde(_text(file.attrs[py_pde.KEY]), str(path))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2d.errors import UNREADABLE, UserError, one_line
+from p2d.formats.choosing import choose_rows
 from p2d.formats.colours import GRAY, NAMES, ONLY_GRAY, Picker, choose_channels
 from p2d.formats.naming import naming_note, runs_of
 from p2d.formats.own import KEY, about_own, read_own
@@ -122,19 +123,18 @@ def open_pictures(files: Sequence[Path], asked: Asked) -> list[Stack]:
     picker = choose_channels([_array(file, kind) for file in looked_at], asked, where)
     runs, times = runs_of(list(map(str, files)))
     notes = (*picker.notes, *naming_note(list(map(str, files)), runs, times))
-    return [
-        Pictures(
-            count=len(files),
-            shape=(len(picker.channels), *kind.shape),
-            dtype=picker.dtype(kind.dtype),
-            about=About(bits=0 if picker.weighted else kind.bits, lossy=kind.lossy, notes=notes),
-            runs=runs,
-            times=times,
-            places=tuple(map(uri, files)),
-            kind=kind,
-            picker=picker,
-        )
-    ]
+    stack = Pictures(
+        count=len(files),
+        shape=(len(picker.channels), *kind.shape),
+        dtype=picker.dtype(kind.dtype),
+        about=About(bits=0 if picker.weighted else kind.bits, lossy=kind.lossy, notes=notes),
+        runs=runs,
+        times=times,
+        places=tuple(map(uri, files)),
+        kind=kind,
+        picker=picker,
+    )
+    return [choose_rows(stack, asked)]
 
 
 def _exported(files: Sequence[Path], texts: list[str], kind: Kind, asked: Asked) -> list[Stack]:
@@ -152,7 +152,8 @@ def _exported(files: Sequence[Path], texts: list[str], kind: Kind, asked: Asked)
             alike.setdefault(json.dumps(values), []).append((file, run, np.nan if time is None else float(time)))
         except UNREADABLE as error:
             raise UserError(f"{file}: what p2d noted there is damaged ({one_line(error)})") from error
-    return [_stack_exported(json.loads(text), rows, kind, asked) for text, rows in alike.items()]
+    stacks = (_stack_exported(json.loads(text), rows, kind, asked) for text, rows in alike.items())
+    return [choose_rows(stack, asked) for stack in stacks]
 
 
 def _stack_exported(values: dict[str, Any], rows: list[tuple[Path, int, float]], kind: Kind, asked: Asked) -> Pictures:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from p2d.formats.reading import reading
 
 MOST_SNAPSHOT_BYTES = 2**28
 MOST_SNAPSHOTS = 10**8
+MOST_ARRAYS = 10**5
 # What unpacks to more bytes, and to more times what is stored, is a bomb or was never written: measurements hold noise.
 BOMB_BYTES, BOMB_RATIO = 2**28, 1000
 Index = tuple[slice, ...]
@@ -92,6 +93,10 @@ class Source(ABC):
             Exception: any, of a damaged file; `get` makes it a UserError.
         """
 
+    def series(self, parts: Sequence[Source], index: Index) -> np.ndarray:
+        """The same part of arrays of the same file, of one shape, [len(parts), ...]."""
+        return np.stack([part.get(index) for part in parts])
+
     @property
     def where(self) -> str:
         """For the user: 'run.h5: fields/u'."""
@@ -130,6 +135,12 @@ def refuse_changed(path: str, size: int) -> None:
         raise UserError(f"{path} cannot be read any more: {error.strerror}") from error
     if now != size and Path(path).is_file():
         raise UserError(f"{path} has {now} bytes, and had {size} when it was opened: import it again")
+
+
+def refuse_many(arrays: int, where: str) -> None:
+    """Refuse a file of more arrays than are listed."""
+    if arrays > MOST_ARRAYS:
+        raise UserError(f"{where} holds more than {MOST_ARRAYS} arrays: store them as one, with an axis more")
 
 
 def is_numeric(dtype: np.dtype) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 
 from p2d.errors import UNREADABLE, UserError, one_line
 from p2d.fields import MOST_SPECIES
+from p2d.formats.choosing import choose_rows
 from p2d.formats.colours import Picker, choose_channels
 from p2d.formats.naming import naming_note, runs_of
 from p2d.formats.own import about_own, read_own
@@ -92,7 +93,7 @@ def open_tiff(files: Sequence[Path], asked: Asked) -> list[Stack]:
         covered |= others
         stacks.append(stack)
     if any(stack.count > 1 for stack in stacks):
-        return list(stacks)
+        return [choose_rows(stack, asked) for stack in stacks]
     kinds: dict[Any, Pages] = {}
     for stack in stacks:
         kinds.setdefault((stack.shape, stack.dtype, stack.layout), stack)
@@ -111,7 +112,7 @@ def open_tiff(files: Sequence[Path], asked: Asked) -> list[Stack]:
         times=times,
         places=tuple(stack.places[0] for stack in stacks),
     )
-    return [joined]
+    return [choose_rows(joined, asked)]
 
 
 def _open(file: Path, asked: Asked) -> tuple[Pages, set[Path]]:

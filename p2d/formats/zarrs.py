@@ -13,13 +13,21 @@ from typing import Any
 import numpy as np
 
 from p2d.errors import UserError
-from p2d.formats.containers import Container, scalar_attributes
+from p2d.formats.containers import Container, open_container, scalar_attributes
 from p2d.formats.own import KEY
 from p2d.formats.reading import optional, reading
-from p2d.formats.sources import BOMB_BYTES, BOMB_RATIO, MOST_SNAPSHOT_BYTES, Index, Packing, Source, is_numeric
+from p2d.formats.sources import (
+    BOMB_BYTES,
+    BOMB_RATIO,
+    MOST_SNAPSHOT_BYTES,
+    Index,
+    Packing,
+    Source,
+    is_numeric,
+    refuse_many,
+)
 from p2d.formats.stack import About, Asked, Stack
 
-MOST_ARRAYS = 10_000
 # Codecs that turn bytes into numbers and do nothing else; others, such as pickle, could run code.
 CODECS = frozenset(
     """adler32 astype bitround blosc bytes bz2 crc32 crc32c delta endian fixedscaleoffset fletcher32 gzip lz4 lzma
@@ -52,7 +60,7 @@ def _root(path: str) -> Any:
 
 def open_zarr(files: list[Path], asked: Asked) -> list[Stack]:
     """Each Zarr folder or archive as a stack."""
-    return [_container(path).stack(asked) for path in files]
+    return [open_container(_container(path), asked) for path in files]
 
 
 def _container(path: Path) -> Container:
@@ -64,7 +72,8 @@ def _container(path: Path) -> Container:
     with reading(path):
         root = _root(str(path))
         members = [("", root)] if isinstance(root, zarr.Array) else list(root.members(max_depth=None))
-        for name, array in members[:MOST_ARRAYS]:
+        refuse_many(len(members), str(path))
+        for name, array in members:
             if isinstance(array, zarr.Array) and (is_numeric(array.dtype) or array.dtype.kind == "c"):
                 arrays[name] = source = _source(array, name, path, size)
                 units[name] = str(array.attrs.get("units", ""))

@@ -18,7 +18,9 @@ from p2d.evaluate.each import SteadyStates, fit_each
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
 from p2d.runs import EQUATION, read_json, remove_unfinished, short_name
+from p2d.snapshots.conditions import nearest_label
 from p2d.snapshots.store import Dataset, evenly, find_dataset
+from p2d.systems.system import System
 
 PASSES = 4  # as a rule: of rates, and of what steps add until their length settles
 
@@ -54,7 +56,7 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
     with stage(track, "discover", file, {**config.to_dict(), **source.to_dict()}) as child:
         with (
             progress("discover", PASSES * len(ids), "snapshots") as advance,
-            OverRay(dataset, ids, source.workers, advance) as snapshots,
+            OverRay(dataset, ids, source.workers, advance, config.across) as snapshots,
         ):
             discovery = discover_equation(snapshots, config, system=known_system(dataset))
         fit = time.monotonic() - start - snapshots.seconds
@@ -62,8 +64,8 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
         discovery = replace(discovery, dropped=dropped, seconds=seconds)
         discovery = discovery.in_units(dataset.card.species, dataset.card.time_unit)
         pictured, truth = dataset.states(evenly(ids, PICTURED)), known_system(dataset)
-        if truth:
-            system = discovery.simulated_as(truth, pictured, dataset.card.grid, f"{file.parent.name}_equation")
+        if like := truth or _middle_system(dataset, discovery):
+            system = discovery.simulated_as(like, pictured, dataset.card.grid, f"{file.parent.name}_equation")
             discovery = replace(discovery, simulable=system)
         learnt_from = {"dataset": dataset.folder.name, "systems": list(dataset.card.systems)}
         picture = file.with_name("equation.png")
@@ -76,6 +78,13 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
         for path in (file, picture):
             child.artifact(path)
     return Outcome("discover", True, file, discovery.to_dict(), time.monotonic() - start, discovery)
+
+
+def _middle_system(dataset: Dataset, discovery: Discovery) -> System | None:
+    """The system of those in the middle of the conditions that an equation holds across, where it is known."""
+    if not (discovery.conditions and dataset.card.systems):
+        return None
+    return dataset.card.systems.get(nearest_label(dataset.card.conditions, discovery.middle))
 
 
 def _fitted(dataset: Dataset, holdout: float) -> np.ndarray:

@@ -31,6 +31,7 @@ from p2d.tracking.store import Run
 from p2d.training.checkpoint import read_config
 
 ROWS = 64  # of a shard
+LEAST_NOISE = 1e-3  # of the spread of values: below, the signal level is 1 to six digits
 COMPARED = 1024  # generated, training and held-out snapshots each, at most, that are compared
 CORES = 8  # of an actor without a GPU: a shard has as many parts of 8 patterns
 
@@ -175,6 +176,11 @@ def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracke
         raise UserError(
             f"noise = {_by_species(dataset, sigma, 'g')} is as much as the snapshots vary in all "
             f"({_by_species(dataset, spread, '.3g')}); denoising needs less"
+        )
+    if all(noise < LEAST_NOISE * std for noise, std in zip(sigma, spread, strict=True)):
+        raise UserError(
+            f"noise = {_by_species(dataset, sigma, 'g')} is next to nothing beside how much the snapshots vary "
+            f"({_by_species(dataset, spread, '.3g')}): there is nothing to take out, or --noise is not in the values' unit"
         )
     told: float | list[float] = sigma[0] if len(set(sigma)) == 1 else list(sigma)
     origin = {

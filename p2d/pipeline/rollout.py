@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,9 @@ from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.progress import progress, say
 from p2d.runs import EQUATION, FLOW, REPORT, SCORE, read_json, short_name
 from p2d.show.view import View
+from p2d.snapshots.conditions import nearest_label
 from p2d.snapshots.store import Dataset, evenly, find_dataset
+from p2d.systems.system import System
 from p2d.training.checkpoint import read_config
 
 REFERENCE = 512  # snapshots, at most, that make the ensemble
@@ -42,12 +44,12 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
     carrier = _equation(source, out) if source.equation else _flow(source, out)
     dataset = find_dataset(source.start or carrier.learnt_from.get("dataset", ""), out)
     view = View(dataset.card.species, dataset.card.grid, config.show)
-    if source.equation:
+    if source.equation and not carrier.conditions:
         refuse_systems(f"{carrier.where} is of", carrier.learnt_from, dataset, "an equation")
-    else:
+    elif not source.equation:
         refuse_other_systems("flow", carrier.where, dataset)
     score = _choose_score(source, config, carrier, dataset, out)
-    starts, others = _split(dataset, config)
+    starts, others = _split(dataset, config, carrier.conditions)
     place = REPORT.place(out, source.name or carrier.name) / "rollout"
     inputs = {
         **config.identity(),
@@ -68,7 +70,7 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
     flow = carrier.load(dataset, states).on(grid)
     subject = Subject(
         flow=flow,
-        system=known_system(dataset),
+        system=_true_system(dataset, carrier.conditions),
         score=score_beside(flow, score),
         starts=states,
         ensemble=dataset.states(others),
@@ -89,6 +91,8 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
         rolled.save(file)
         for path in sorted(place.iterdir()):
             child.artifact(path)
+    for line in carrier.remarks:
+        say(f"  {line}")
     if subject.system is None and not clock.step:
         say("  the true system is not known: a step is the time in which the fastest change of the flow falls to 1/e")
     if not grid.is_closed:
@@ -149,6 +153,8 @@ class _Carrier:
         identity: to know it again.
         time_unit: of an equation's times, where they have a name.
         load: makes it, in the unit of time of flows over some states of a dataset.
+        conditions: that an equation is shown at, of those that it holds across.
+        remarks: what has to be said of these.
     """
 
     kind: str
@@ -160,6 +166,8 @@ class _Carrier:
     identity: str
     load: Callable[[Dataset, np.ndarray], Flow]
     time_unit: str = ""
+    conditions: dict[str, float] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 def _flow(source: RolloutSource, out: Path) -> _Carrier:
@@ -181,22 +189,35 @@ def _flow(source: RolloutSource, out: Path) -> _Carrier:
 def _equation(source: RolloutSource, out: Path) -> _Carrier:
     file = EQUATION.find(out, source.equation)
     discovery = Discovery.load(file)
+    conditions = {**discovery.middle, **source.conditions}
+    system = discovery.at(**conditions)
+    shown = ", ".join(f"{name} = {value:g}" for name, value in conditions.items())
 
     def load(dataset: Dataset, states: np.ndarray) -> Flow:
         x, grid = torch.from_numpy(states), dataset.card.grid
-        return Flow.of_system(discovery.system, x, dataset.scaling, grid, discovery.operator)
+        return Flow.of_system(system, x, dataset.scaling, grid, discovery.operator)
 
     return _Carrier(
         kind="equation",
         where=file,
-        name=f"{file.parent.name}_equation",
+        name="_".join([f"{file.parent.name}_equation", *(f"{k}{v:g}" for k, v in source.conditions.items())]),
         learnt_from=read_json(file, "learnt_from")["learnt_from"],
         scaling=None,
         settings={"objective": "stationarity"},
-        identity=settings_hash(discovery.terms),
+        identity=settings_hash({**discovery.terms, **conditions} if conditions else discovery.terms),
         load=load,
         time_unit=discovery.time_unit,
+        conditions=conditions,
+        remarks=tuple(filter(None, [shown and f"the equation at {shown}", discovery.beyond(conditions)])),
     )
+
+
+def _true_system(dataset: Dataset, conditions: dict[str, float]) -> System | None:
+    """The system of a dataset, where that is known; under these conditions, where they are parameters of it."""
+    if not conditions:
+        return known_system(dataset)
+    like = dataset.card.systems.get(nearest_label(dataset.card.conditions, conditions))
+    return like.at("", **conditions) if like and conditions.keys() <= like.parameters.keys() else None
 
 
 def _choose_score(
@@ -227,9 +248,16 @@ def _choose_score(
     return score
 
 
-def _split(dataset: Dataset, config: RolloutConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Sample ids of the starts, the shown one first, and of the ensemble that they are held against."""
+def _split(dataset: Dataset, config: RolloutConfig, conditions: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Sample ids of the starts, the shown one first, and of the ensemble that they are held against.
+
+    Under conditions, all are of the nearest ones, and the first one of these is shown where none is asked for.
+    """
     living = dataset.living
+    if conditions:
+        living = living[_is_nearest(dataset, conditions, living)]
+        if config.sample == RolloutConfig.sample and len(living):
+            config = replace(config, sample=int(living[0]))
     if config.sample not in living:
         dead = 0 <= config.sample < dataset.card.samples
         why = "has died out (uniform)" if dead else "is not there"
@@ -249,3 +277,10 @@ def _split(dataset: Dataset, config: RolloutConfig) -> tuple[np.ndarray, np.ndar
     starts = np.concatenate([[config.sample], others[len(others) - count :]]).astype(np.int64)
     rest = living[~np.isin(living if is_film else runs, starts if is_film else dataset.runs(starts))]
     return starts, evenly(rest, REFERENCE)
+
+
+def _is_nearest(dataset: Dataset, conditions: dict[str, float], sample_ids: np.ndarray) -> np.ndarray:
+    """Which of these samples are of the conditions that are nearest to some."""
+    label = nearest_label(dataset.card.conditions, conditions)
+    labels = np.array([kind.system for kind in dataset.shards.kinds])
+    return labels[dataset.shards.kinds_of(sample_ids)] == label

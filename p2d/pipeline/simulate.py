@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from p2d.config.base import values_set
 from p2d.config.simulate import SimulateConfig, Simulation
 from p2d.errors import UserError
 from p2d.pipeline.stage import Outcome, Tracker, stage
@@ -51,6 +52,11 @@ def resolve_simulation(config: SimulateConfig, out: Path) -> Simulation:
     from p2d.discovery.result import Discovery
 
     equation = Discovery.load(EQUATION.find(out, config.equation))
+    for name, values in values_set(config.set).items():
+        for value in values:
+            equation.at(**{name: value})
+            if beyond := equation.beyond({name: value}):
+                say(f"  {beyond}")
     if (grid := equation.grid) is not None:  # its lengths are those of the data
         spacing = config.spacing or f"{grid.spacing!r}{grid.unit}"
         edges = config.edges or tuple("mirror" if edge == "open" else edge for edge in grid.edges)

@@ -177,12 +177,17 @@ def of_few(independent: float, *, static: bool, dependent: bool) -> Iterator[Fin
         )
 
 
-def of_static(imbalance: float, bound: float) -> Iterator[Finding]:
-    """That nothing moves."""
+def of_static(imbalance: float, bound: float, *, sure: bool) -> Iterator[Finding]:
+    """That nothing moves.
+
+    Args:
+        sure: whether there are enough snapshots to tell a state that stands still from one front that moves.
+    """
     if imbalance <= bound:
+        moves = "nothing moves" if sure else "nothing moves, or one front or spot moves as a whole"
         yield Finding(
             "static",
-            "nothing moves: reaction and diffusion balance in every cell",
+            f"{moves}: reaction and diffusion balance in every cell",
             "no velocity can be told; p2d discover --library SYSTEM gives the parameters of its steady state, from one "
             "snapshot on",
             numbers={"imbalance": imbalance},
@@ -273,31 +278,36 @@ def of_ends(ends: Sequence[Ends], species: Sequence[str]) -> Iterator[Finding]:
 
 def of_pixels(constant: np.ndarray, hot: np.ndarray, grid: Grid) -> Iterator[Finding]:
     """Cells that are the same in all snapshots, or hot, bool [H, W]."""
-    share = constant.sum() / max(1, grid.inside(0).sum())
     if constant.any():
         rim = np.ones_like(constant)
         rim[tuple(slice(1, -1) if size > 2 else slice(None) for size in constant.shape)] = False
         on_rim = not (constant & ~rim).any()
-        what = "those along the edges" if on_rim else f"{int(constant.sum())} cells ({share:.1%})"
-        which = "edges held at a value" if on_rim else "a frame, a label or a background"
+        share = constant.sum() / max(1, grid.inside(0).sum())
+        what = "those along the edges" if on_rim else f"{_cells_text(constant)} ({share:.1%})"
+        which = "edges held at a value" if on_rim else "dead pixels, a frame, a label or a background"
         yield Finding(
             "pixels",
-            f"{what} are the same in all snapshots: {which}",
+            f"{what} have the same values in all snapshots: {which}",
             "no equation holds there",
             "leave them out with --crop" if on_rim else "leave them out with --mask or --crop",
             {"constant": float(constant.sum())},
         )
+    hot = hot & ~constant
     if hot.any():
-        places = [f"({row}, {column})" for row, column in np.argwhere(hot)[:NAMED]]
-        more = ", ..." * bool(hot.sum() > NAMED)
         yield Finding(
             "pixels",
-            f"{int(hot.sum())} cells differ from their neighbours alike in all snapshots, at row and column "
-            f"{', '.join(places)}{more}: hot or dead pixels, dust, or letters",
+            f"{_cells_text(hot)} differ from their neighbours alike in all snapshots: hot pixels, dust, or letters",
             "Laplacians there are wrong",
             "leave them out with --mask",
             {"hot": float(hot.sum())},
         )
+
+
+def _cells_text(cells: np.ndarray) -> str:
+    """How many cells of [H, W], and which."""
+    places = ", ".join(f"({row}, {column})" for row, column in np.argwhere(cells)[:NAMED])
+    more = ", ..." if cells.sum() > NAMED else ""
+    return f"{int(cells.sum())} cell{'s' * bool(cells.sum() != 1)} at row and column {places}{more}"
 
 
 def of_files(bits: int, *, lossy: bool, blocks: bool) -> Iterator[Finding]:

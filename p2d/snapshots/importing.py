@@ -121,12 +121,15 @@ def look_at(sources: Sources) -> Import:
     for broken in np.flatnonzero(~np.isfinite(states).all(axis=(1, 2, 3))).tolist():
         reader.refuse_broken(int(ids[broken]))
     if config.flatten:
-        treatment = replace(treatment, surface=fit_surface(states))
+        mask = None if treatment.cells is None else Mask.of(treatment.cells)
+        own = rows.run[ids] if rows.has_runs else None
+        treatment = replace(treatment, surface=fit_surface(states, mask, own))
         states = states / treatment.surface
     grid, known = _grid(sources, left, treatment)
     ranges = _ranges(states, names, config.unit, grid)
     about = [stack.about for stack in sources.stacks]
-    how = Stored(known, max(a.bits for a in about), any(a.lossy for a in about), len(rows))
+    # What is left of uneven light makes a seam of edges that join, small as it is: they are then taken as open.
+    how = Stored(known or config.flatten, max(a.bits for a in about), any(a.lossy for a in about), len(rows))
     runs = rows.run[ids] if rows.has_runs else None
     times = rows.time[ids] if np.isfinite(rows.time).any() else None
     surveyed = survey(states, names, grid, runs, times, how)

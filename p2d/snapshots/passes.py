@@ -15,7 +15,9 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from p2d.errors import UserError
 from p2d.fields import Grid
+from p2d.snapshots.conditions import Conditions
 from p2d.snapshots.store import Dataset, evenly
 
 Findings = dict[str, np.ndarray]
@@ -65,6 +67,14 @@ class Snapshots(Protocol):
     def grid(self) -> Grid:
         """Where their cells are."""
 
+    @property
+    def groups(self) -> Groups:
+        """The groups that they count in."""
+
+    @property
+    def conditions(self) -> Conditions | None:
+        """What is known of how they were made, where an equation is to hold across that."""
+
     def some(self, most: int) -> np.ndarray:
         """States [M, C, H, W] of at most so many, evenly spread."""
 
@@ -99,13 +109,36 @@ class Groups:
     runs: np.ndarray
 
     @classmethod
-    def of(cls, runs: np.ndarray, most: int = 0) -> Groups:
-        """At most so many groups (0: GROUPS) of the samples of these runs [N]."""
+    def of(cls, runs: np.ndarray, most: int = 0, strata: np.ndarray | None = None) -> Groups:
+        """At most so many groups (0: GROUPS) of the samples of these runs [N].
+
+        Args:
+            strata: numbers [N], of which a group holds one alone.
+
+        Raises:
+            UserError: a run of several strata.
+        """
         most = most or GROUPS
+        if strata is not None:
+            return cls._within(runs, most, strata)
         names, run, size = np.unique(runs, return_inverse=True, return_counts=True)
         stretch = -(-len(names) // (most * STRETCHES)) if len(names) > most else 1
         group = (np.arange(len(names)) // stretch % most).astype(np.int32)
         return cls(group[run], (1 / size)[run], np.bincount(group))
+
+    @classmethod
+    def _within(cls, runs: np.ndarray, most: int, strata: np.ndarray) -> Groups:
+        place, share, held = np.zeros(len(runs), np.int32), np.zeros(len(runs)), [np.zeros(0, np.int64)]
+        numbers = np.unique(strata)
+        if len(np.unique(np.stack([runs, strata]), axis=1).T) > len(np.unique(runs)):
+            names, count = np.unique(np.unique(np.stack([runs, strata]), axis=1)[0], return_counts=True)
+            raise UserError(f"run {names[count > 1][0]} has frames of several conditions; a run must have one alone")
+        for number in numbers:
+            own = strata == number
+            groups = cls.of(runs[own], max(most // len(numbers), 1))
+            place[own], share[own] = groups.place + sum(map(len, held)), groups.share
+            held.append(groups.runs)
+        return cls(place, share, np.concatenate(held))
 
 
 @dataclass(eq=False)
@@ -194,6 +227,7 @@ class InMemory:
         sample_ids, runs, times: [N].
         species: C names.
         grid: where their cells are.
+        conditions: known ones, which an equation is to hold across.
     """
 
     states: np.ndarray
@@ -202,6 +236,7 @@ class InMemory:
     times: np.ndarray
     species: tuple[str, ...]
     grid: Grid
+    conditions: Conditions | None = None
 
     @classmethod
     def of_states(cls, states: np.ndarray, species: tuple[str, ...] = SPECIES, grid: Grid | None = None) -> InMemory:
@@ -210,16 +245,18 @@ class InMemory:
         return cls(states, ids, ids, np.full(len(ids), np.nan), species, grid or Grid(states.shape[-2:]))
 
     @classmethod
-    def of_dataset(cls, dataset: Dataset, sample_ids: np.ndarray | None = None) -> InMemory:
-        """These samples of a dataset, all living ones when None."""
+    def of_dataset(
+        cls, dataset: Dataset, sample_ids: np.ndarray | None = None, across: tuple[str, ...] = ()
+    ) -> InMemory:
+        """These samples of a dataset, all living ones when None; with conditions of these names."""
         ids = dataset.living if sample_ids is None else np.sort(sample_ids)
-        card = dataset.card
-        return cls(dataset.states(ids), ids, dataset.runs(ids), dataset.times(ids), card.names, card.grid)
+        card, known = dataset.card, Conditions.of_dataset(dataset, across, ids) if across else None
+        return cls(dataset.states(ids), ids, dataset.runs(ids), dataset.times(ids), card.names, card.grid, known)
 
     @cached_property
     def groups(self) -> Groups:
         """The groups that they count in."""
-        return Groups.of(self.runs)
+        return Groups.of(self.runs, strata=self.conditions.strata(self.sample_ids) if self.conditions else None)
 
     @property
     def run_count(self) -> int:

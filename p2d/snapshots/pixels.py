@@ -12,13 +12,15 @@ import numpy as np
 from p2d.fields import Grid
 
 LOOKED_AT = 64  # snapshots
-LEAST, MUCH = 2e-3, 0.1  # shares of the pixels at an end of the range, and of a background, that are worth a word
+# Shares of the pixels at an end of the range (and of the range's levels), and of a background, that are worth a word.
+LEAST, LEAST_OF_LEVELS, MUCH = 2e-3, 8e-3, 0.1
 BINS = 256  # of a histogram
 SAME, STEP = 1e-6, 1e-4  # of the range: of one value; to the next pixel of what was cut off, where rest has 1e-5
 # Of values on levels (of 8 bits), steps tell less. What was cut off goes on outwards in steps that are twice the first
 # as a mean, states at rest are reached in ever smaller ones: the first over the next is 0.26 to 0.50 of seven patterns
 # that were cut off, 0.57 of a film, and 0.67 and more of rest. And it leaves more at the last level than at the next.
 FIRST_STEP, MORE = 0.6, 2.5
+SHARP = 5  # levels to the next pixel, that rest never has
 CONSTANT, VARYING = 1e-3, 0.3  # beside the usual standard deviation of a cell: the same in all snapshots; a neighbour's
 HOT, SHARE, BY_CHANCE = 0.1, 0.02, 1e-3  # of the spread, beside neighbours; of cells, at most; and how often by chance
 FEWEST = 6  # snapshots that constant and hot pixels are told from
@@ -57,12 +59,14 @@ def measure_ends(
         values = x[:, known]
         low, high = values.min(), values.max()
         span = high - low
-        ends = [_share_at(apart, step, span, LEAST) for apart in (x - low, high - x)]
+        at_low, at_high = (
+            _share_at(apart, step, span, LEAST_OF_LEVELS if step else LEAST) for apart in (x - low, high - x)
+        )
         most = _most_frequent(values, low, span)
         background = 0.0
         if low + span / BINS < most < high - span / BINS:
             background = _share_at(np.abs(x - most), 3 * step, span, MUCH)  # films keep a value to one level
-        made.append(Ends(*ends, background, most if background else 0.0))
+        made.append(Ends(at_low, at_high, background, most if background else 0.0))
     return tuple(made)
 
 
@@ -97,7 +101,8 @@ def _share_at(apart: np.ndarray, step: float, span: float, least: float) -> floa
         return 0.0
     if step:
         beside = ((apart > step / 2) & (apart <= 3.5 * step)).sum() / 3
-        is_cut = one.mean() < FIRST_STEP * (two - one).mean() and near.sum() > MORE * beside
+        is_sharp = one.mean() < FIRST_STEP * (two - one).mean() or np.median(one) > SHARP * step
+        is_cut = is_sharp and near.sum() > MORE * beside
     else:
         is_cut = np.median(one) > STEP * span
     return float(share) if is_cut else 0.0

@@ -15,7 +15,7 @@ from p2d.errors import UserError
 from p2d.fields import Edge, Grid, Species
 from p2d.snapshots import findings as say
 from p2d.snapshots.correlation import measure_lengths
-from p2d.snapshots.dependence import measure_dependence
+from p2d.snapshots.dependence import FEWEST, measure_dependence
 from p2d.snapshots.doubts import Examination, examine
 from p2d.snapshots.findings import Finding
 from p2d.snapshots.illumination import Illumination, fit_surface, measure_illumination
@@ -27,6 +27,7 @@ from p2d.snapshots.static import STATIC, measure_imbalance
 
 LOOKED_AT = 64  # snapshots, for what a few tell as well
 STATIC_LOOKED_AT = 8
+FEWEST_STATIC, FEWEST_SYMMETRIC = 3, 4  # of fewer it may be chance: one front that moves stands still in its own frame
 
 
 @dataclass(frozen=True)
@@ -167,10 +168,12 @@ class _Look:
 
     def _independent(self) -> float:
         """Of frames of runs, as many as they are worth; of others, as many as runs are told."""
-        if self.given is None or len(np.unique(self.given)) == len(self.given):
+        runs = len(self.states) if self.given is None else len(np.unique(self.given))
+        if runs == len(self.states):
             return self.examination.effective
-        frames = measure_dependence(_some(self.states, 256), self.grid, np.arange(len(_some(self.states, 256))))
-        return max(frames.effective, 1.0)
+        if len(self.states) < FEWEST:  # nothing is told of so few
+            return float(runs)
+        return max(measure_dependence(self.states, self.grid, np.arange(len(self.states))).effective, 1.0)
 
     def findings(self) -> Iterator[Finding]:
         doubts, stored, grid = self.examination.doubts, self.stored, self.grid
@@ -181,12 +184,13 @@ class _Look:
         yield from say.of_lengths(
             measure_lengths(some, grid, noise), self.species, grid, self.independent, static=static
         )
-        yield from say.of_static(self.static, STATIC)
+        yield from say.of_static(self.static, STATIC, sure=len(self.states) >= FEWEST_STATIC)
         runs = len(np.unique(self.examination.runs if self.given is None else self.given))
         yield from say.of_runs(len(self.states), runs, self.independent, known=self.given is not None)
         dependent = any(doubt.kind == "dependent" for doubt in doubts)
         yield from say.of_few(self.independent, static=static, dependent=dependent)
-        yield from map(Finding.of, doubts)
+        few = len(self.states) < FEWEST_SYMMETRIC
+        yield from (Finding.of(doubt) for doubt in doubts if not (few and doubt.kind == "symmetric"))
         yield from say.of_scaling(self.states, self.species, grid, self.examination.steps)
         yield from say.of_ends(measure_ends(some, grid, self.examination.steps, self.constant), self.species)
         yield from say.of_pixels(self.constant, find_hot(some, grid), grid)

@@ -290,24 +290,29 @@ class System:
         return cls(**made)
 
     @classmethod
-    def of_terms(cls, name: str, terms: Terms, **settings: Any) -> System:
+    def of_terms(
+        cls, name: str, terms: Terms, conditions: Mapping[str, float] | None = None, **settings: Any
+    ) -> System:
         """The system of these terms, whose parameters are their coefficients: u_1, u_2, ... of species u.
 
         Args:
+            conditions: further parameters, which terms may be multiplied by, as in 'F*u'.
             settings: its start, run, limits and so on.
         """
         rates: dict[str, str] = {}
         parameters: dict[str, float] = {}
         # Two where a species is called as a coefficient would be, such as u_1 beside u.
-        mark = "__" if any(re.fullmatch(f"{s}_[0-9]+", other) for s in terms for other in terms) else "_"
+        others = (*terms, *(conditions or {}))
+        mark = "__" if any(re.fullmatch(f"{s}_[0-9]+", other) for s in terms for other in others) else "_"
         for species, coefficients in terms.items():
             names = [f"{species}{mark}{n}" for n in range(1, len(coefficients) + 1)]
             parts = [
-                own if term == "1" else f"{own}*{expressions.factor(term, terms)}"
+                own if term == "1" else f"{own}*{expressions.factor(term, others)}"
                 for own, term in zip(names, coefficients, strict=True)
             ]
             rates[species] = " + ".join(parts) or "0"
             parameters |= dict(zip(names, map(float, coefficients.values()), strict=True))
+        parameters |= conditions or {}
         return cls(name, rates, parameters, **settings)
 
     @classmethod
@@ -330,9 +335,9 @@ class System:
         return text(self.terms)
 
     def _repr_latex_(self) -> str:
-        from p2d.systems.writing import latex
+        from p2d.systems.writing import latex_lines
 
-        return r"$$\begin{aligned}" + r"\\".join(latex(self.terms).values()).replace("=", "&=") + r"\end{aligned}$$"
+        return latex_lines(self.terms)
 
 
 def _ends(ends: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,17 @@ from p2d.systems.terms import Terms
 LEAST_PLAIN, LARGEST_PLAIN, LARGEST_ERROR = 1e-3, 1e5, 100.0  # of numbers and errors written without an exponent
 
 
-def text(terms: Terms, errors: Terms | None = None) -> str:
-    """One line a species: 'du/dt = 0.160(1) lap(u) - 1 u v^2', the error of a number's last digits in brackets."""
-    lines = []
+def text(terms: Terms, errors: Terms | None = None, conditions: Iterable[str] = ()) -> str:
+    """One line a species: 'du/dt = 0.160(1) lap(u) - 1 u v^2', the error of a number's last digits in brackets.
+
+    Args:
+        conditions: names that terms may be multiplied by, beside the species.
+    """
+    lines, names = [], (*terms, *conditions)
     for species, coefficients in terms.items():
         parts = []
         for term, value, error in _merged(coefficients, (errors or {}).get(species, {}), tuple(terms)):
-            name = "" if term == "1" else f" {term_text(expressions.factor(term, terms))}"
+            name = "" if term == "1" else f" {term_text(expressions.factor(term, names))}"
             parts.append(f"{'-' if value < 0 else '+'} {number_text(abs(value), error)}{name}")
         lines.append(f"d{species}/dt = {' '.join(parts).removeprefix('+ ') or '0'}")
     return "\n".join(lines)
@@ -60,15 +64,15 @@ def _bracketed(value: float, error: float) -> str:
     return f"{value:.{digits}f}({max(1, round(error * 10**digits))})"
 
 
-def sympy_text(terms: Terms) -> dict[str, str]:
+def sympy_text(terms: Terms, conditions: Iterable[str] = ()) -> dict[str, str]:
     """The right-hand side of each species, for `sympy.sympify`."""
     import sympy
 
-    names = ("lap", "grad", "d")
-    return {s: str(sum(parts)) for s, parts in _products(terms, {f: sympy.Function(f) for f in names}).items()}
+    functions = {f: sympy.Function(f) for f in ("lap", "grad", "d")}
+    return {s: str(sum(parts)) for s, parts in _products(terms, functions, conditions).items()}
 
 
-def py_pde_text(terms: Terms) -> dict[str, str]:
+def py_pde_text(terms: Terms, conditions: Iterable[str] = ()) -> dict[str, str]:
     """The right-hand side of each species, for py-pde's `PDE`."""
     import sympy
 
@@ -77,10 +81,10 @@ def py_pde_text(terms: Terms) -> dict[str, str]:
         "grad": _pde_gradients,
         "d": lambda f, axis: sympy.Function(f"d_d{axis}")(f),
     }
-    return {s: str(sum(parts)) for s, parts in _products(terms, functions).items()}
+    return {s: str(sum(parts)) for s, parts in _products(terms, functions, conditions).items()}
 
 
-def latex(terms: Terms) -> dict[str, str]:
+def latex(terms: Terms, conditions: Iterable[str] = ()) -> dict[str, str]:
     """The equation of each species."""
     import sympy
 
@@ -92,20 +96,28 @@ def latex(terms: Terms) -> dict[str, str]:
     rounded = {s: {term: float(f"{c:.5g}") for term, c in coefficients.items()} for s, coefficients in terms.items()}
     right = {
         s: sympy.latex(sympy.Add(*parts, evaluate=False) if parts else sympy.Integer(0))
-        for s, parts in _products(rounded, functions).items()
+        for s, parts in _products(rounded, functions, conditions).items()
     }
     return {s: rf"\partial_t {s} = {side}" for s, side in right.items()}
 
 
-def _products(terms: Terms, functions: Mapping[str, Callable[..., Any]]) -> dict[str, list[Any]]:
+def latex_lines(terms: Terms, conditions: Iterable[str] = ()) -> str:
+    """The equations below each other, as notebooks show them."""
+    lines = r"\\".join(latex(terms, conditions).values()).replace("=", "&=")
+    return rf"$$\begin{{aligned}}{lines}\end{{aligned}}$$"
+
+
+def _products(
+    terms: Terms, functions: Mapping[str, Callable[..., Any]], conditions: Iterable[str]
+) -> dict[str, list[Any]]:
     """Coefficients times terms as SymPy's expressions, with these functions in the place of the operators."""
     import sympy
 
-    names = {s: sympy.Symbol(s) for s in terms}
+    names = {s: sympy.Symbol(s) for s in (*terms, *conditions)}
     known = {**{name: getattr(sympy, name) for name in expressions.SMOOTH}, **functions}
 
     def product(term: str, coefficient: float) -> Any:
-        field = expressions.evaluate(expressions.parse(term, terms), names, known)
+        field = expressions.evaluate(expressions.parse(term, names), names, known)
         return sympy.Float(coefficient) * field
 
     return {s: [product(*pair) for pair in coefficients.items()] for s, coefficients in terms.items()}

@@ -120,6 +120,31 @@ def test_an_equation_is_carried_on_like_a_flow_and_the_true_one_goes_the_true_wa
     assert not again.made
 
 
+def test_an_equation_across_conditions_goes_on_at_one_that_nobody_measured(out, capsys):
+    system = load_system("gray_scott").at("chaos")
+    dataset = open_dataset(out / "data" / "chaos_32x32")
+    terms = {s: dict(own) for s, own in system.terms.items()}
+    del terms["u"]["1"], terms["u"]["u"]
+    terms["u"] |= {"F": 1.0, "F*u": -1.0}
+    terms["v"] = {**terms["v"], "v": -system.parameters["k"], "F*v": -1.0}
+    tables = {
+        "errors": {s: dict.fromkeys(own, 0.0) for s, own in terms.items()},
+        "intervals": {s: dict.fromkeys(own, (0.0, 0.0)) for s, own in terms.items()},
+    }
+    across = discovery(terms=terms, conditions={"F": (0.024, 0.028)}, frequency=None, **tables)
+    learnt_from = {"dataset": "chaos_32x32", "systems": ["one", "other"]}
+    across.save(out / "discover" / "across", settings={}, learnt_from=learnt_from)
+    source = RolloutSource(equation="across", set=("F=0.03",))
+    outcome = rollout(source, RolloutConfig(steps=20, frames=4, ensemble=3, animation="none"), out, untracked)
+    assert outcome.where == out / "report/across_equation_F0.03/rollout"
+    # beside Gray-Scott at that feed, which the dataset's card tells all else of
+    assert outcome.facts["recovered"]["displacement_cosine"][-1] > 0.999
+    told = capsys.readouterr().err
+    assert "F = 0.03 lies outside of 0.024 to 0.028, where the equation was fitted: this is extrapolated" in told
+    assert dataset.card.systems["chaos"].parameters["F"] == 0.026
+    assert "has no condition 'G'; known: F" in refused(capsys, "--equation", "across", "--set", "G=1", "-o", str(out))
+
+
 def test_an_equation_of_another_system_is_refused(out, equation, capsys):
     made = json.loads(equation.read_text())
     made["learnt_from"]["systems"] = ["waves"]

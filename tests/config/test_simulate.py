@@ -233,7 +233,7 @@ def test_presets_and_devices_that_contradict_are_refused(settings, told):
         ),
         (
             {"equation": "mine", "preset": ("waves",)},
-            "--equation is a system of its own: it takes no --system, --preset or --set",
+            "--equation is a system of its own: it takes no --system or --preset",
         ),
         (
             {"system": "no/such.toml"},

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 import p2d
 from p2d.discovery.result import Discovery
 from p2d.discovery.verdict import Claims
+from p2d.errors import UserError
 from p2d.fields import Grid, Mask
 from p2d.snapshots.doubts import Doubt
 from p2d.systems.reading import load_system
@@ -123,7 +124,16 @@ def test_the_keys_of_its_json_are_those_of_files_that_there_are():
         *("equation", "error", "interval", "frequency", "gap", "spectrum", "misfit", "z_max", "unbalanced", "step"),
         *("snapshots", "verdict", "unit_of_time", "parameters", "noise", "smoothing", "rounded"),
         *("text", "sympy", "latex", "py_pde", "dropped", "seconds", "grid", "operator", "directed"),
-        *("claims", "statement", "dynamics_noise", "dynamics_noise_errors", "timed", "time_unit", "value_units"),
+        *(
+            "claims",
+            "statement",
+            "dynamics_noise",
+            "dynamics_noise_errors",
+            "conditions",
+            "timed",
+            "time_unit",
+            "value_units",
+        ),
     }
     assert values["parameters"] == pytest.approx(WAVES.parameters)
     assert values["text"] == "\n".join(str(discovery()).splitlines()[:2])
@@ -134,6 +144,56 @@ def test_the_keys_of_its_json_are_those_of_files_that_there_are():
     values["verdict"] = "dynamics identified (gap 1e+02)"
     older = Discovery.from_dict(values)
     assert older.verdict == "dynamics identified (gap 1e+02)" and not older.claims.velocity_known
+
+
+def across(**others) -> Discovery:
+    """An equation that F turns, as it might be found at three values of it."""
+    terms = {"u": {"lap(u)": 0.16, "F": 1.0, "F*u": -1.0}, "v": {"lap(v)": 0.08, "v": -0.05}}
+    tables = {
+        "errors": {s: dict.fromkeys(own, 0.01) for s, own in terms.items()},
+        "intervals": {s: dict.fromkeys(own, (0.0, 1.0)) for s, own in terms.items()},
+    }
+    conditions = {"F": (0.014, 0.018, 0.022)}
+    return discovery(
+        terms=terms, frequency=None, conditions=conditions, noise=(0.0, 0.0), step=None, **tables, **others
+    )
+
+
+def test_an_equation_across_conditions_says_what_they_turn_and_is_a_system_at_any():
+    found, x = across(), np.random.default_rng(0).random((2, 8, 8))
+    lines = str(found).splitlines()
+    assert lines[0] == "du/dt = 0.16(1) lap(u) + 1.00(1) F - 1.00(1) F u"
+    assert lines[3] == (
+        "F turns the constant in du/dt, u in du/dt; no other term is seen to depend on it (fitted at 0.014, 0.018 and "
+        "0.022)"
+    )
+    assert found.system.parameters["F"] == pytest.approx(0.018)
+    rates = {"u": "0.16*lap(u) + 0.05*(1 - u)", "v": "0.08*lap(v) - 0.05*v"}
+    np.testing.assert_allclose(found.at(F=0.05).rate(x), System("s", rates).rate(x), atol=1e-15)
+    assert found.beyond({"F": 0.02}) == ""
+    assert found.beyond({"F": 0.05}).startswith("F = 0.05 lies outside of 0.014 to 0.022")
+    with pytest.raises(UserError, match=r"no condition 'f0' \(did you mean|no condition 'G'; known: F"):
+        found.at(G=0.02)
+    with pytest.raises(UserError, match="it was fitted across none"):
+        discovery().at(F=0.02)
+
+
+def test_an_equation_across_conditions_is_kept_in_all_its_forms(tmp_path):
+    found = across()
+    found.save(tmp_path)
+    assert Discovery.load(tmp_path) == found
+    values = found.to_dict()
+    assert values["conditions"] == {"F": [0.014, 0.018, 0.022]} and "F*u" in values["sympy"]["u"].replace("u*F", "F*u")
+    assert "F u" in found._repr_latex_() and "laplace(u)" in values["py_pde"]["u"]
+    states = np.random.default_rng(0).random((2, 2, 8, 8))
+    assert found.simulated_as(WAVES, states, Grid((8, 8)), "own").parameters["F"] == pytest.approx(0.018)
+
+
+def test_two_values_of_a_condition_are_said_to_tell_no_straight_line():
+    told = str(replace(across(), conditions={"F": (0.014, 0.022)}))
+    assert "from two values of F it cannot be told whether terms follow it along a straight line" in told
+    nothing = replace(across(), conditions={"T": (20.0, 30.0, 40.0)}, terms={"u": {"lap(u)": 1.0}, "v": {}})
+    assert "T turns nothing that is seen (fitted at 20, 30 and 40)" in str(nothing)
 
 
 def test_without_gray_scott_s_terms_there_are_no_parameters_of_it():

@@ -1,5 +1,6 @@
 """Datasets go into other formats and come back by import, whole or not at all."""
 
+import io
 import json
 
 import numpy as np
@@ -110,3 +111,16 @@ def test_runs_that_were_taken_turn_about_are_written_one_by_one(out, tmp_path, m
     blocks = list(exporting.blocks_of(dataset, ids, lambda *_: None))
     np.testing.assert_array_equal(np.concatenate(blocks), dataset.states(ids))
     assert len(blocks) > 1
+
+
+def test_exports_to_an_object_store(out, s3_folder):
+    for to in ("png", "zarr"):
+        first = pipeline.export(ExportConfig("w", str(s3_folder / to), to), out)
+        second = pipeline.export(ExportConfig("w", str(s3_folder / to), to), out)
+        assert first.made and not second.made and second.result == first.result
+    assert len([file for file in (s3_folder / "png").files() if file.suffix == ".png"]) == 6
+    pipeline.export(ExportConfig("w", str(s3_folder / "w.npz")), out)
+    with np.load(io.BytesIO((s3_folder / "w.npz").read_bytes())) as arrays:
+        assert arrays["states"].shape == (6, 2, 16, 20)
+    with pytest.raises(UserError, match="is there already"):
+        pipeline.export(ExportConfig("w", str(s3_folder / "w.npz")), out)
