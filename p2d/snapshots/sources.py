@@ -73,7 +73,8 @@ class Sources:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """What decides the dataset's contents, as JSON types."""
-        return json.loads(json.dumps({**self.config.identity(), "files": self.files}))
+        known_by = {key: os.path.basename(getattr(self.config, key)) for key in self.files if key != "sources"}
+        return json.loads(json.dumps({**self.config.identity(), **known_by, "files": self.files}))
 
     @property
     def file_count(self) -> int:

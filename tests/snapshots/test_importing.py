@@ -89,6 +89,7 @@ def test_shards_hold_whole_snapshots_of_one_condition(file, monkeypatch):
     assert made.index["system"].to_pylist() == ["F=0"] * 12 + ["F=0.1"] * 12
     assert verify(made.folder) == []
     assert "condition F=0.1: 12 snapshots" in report_text(made)
+    assert bring(file, table=os.path.abspath("t.csv")).card == made.card  # the same table by another path
 
 
 def test_the_bytes_are_the_same_however_little_is_read_at_a_time(file, monkeypatch):
