@@ -150,12 +150,22 @@ def of_runs(count: int, runs: int, independent: float, *, known: bool) -> Iterat
         )
 
 
-def of_few(independent: float, *, static: bool, dependent: bool) -> Iterator[Finding]:
+def of_few(independent: float, *, static: bool, dependent: bool, runs: int | None = None) -> Iterator[Finding]:
     """Too few to tell an equation from.
 
     Args:
         dependent: whether it is said already that they are worth fewer than they are.
+        runs: that they are said to be of.
     """
+    if not static and runs is not None and runs < FEW <= independent:
+        yield Finding(
+            "few",
+            f"there are too few runs: {runs}",
+            f"frames of a run follow from each other, however far apart: below {FEW} runs no equation is claimed",
+            "if they are no frames but experiments of their own, say so: --axes with N in place of T, or --runs-from",
+            {"runs": float(runs)},
+        )
+        return
     if static or independent >= ABOUT * (FEW if dependent else MANY):
         return
     number = f"{max(1, round(independent))} independent snapshot{'s' * (round(independent) > 1)}"

@@ -188,7 +188,8 @@ class _Look:
         runs = len(np.unique(self.examination.runs if self.given is None else self.given))
         yield from say.of_runs(len(self.states), runs, self.independent, known=self.given is not None)
         dependent = any(doubt.kind == "dependent" for doubt in doubts)
-        yield from say.of_few(self.independent, static=static, dependent=dependent)
+        given = None if self.given is None else runs
+        yield from say.of_few(self.independent, static=static, dependent=dependent, runs=given)
         few = len(self.states) < FEWEST_SYMMETRIC
         yield from (Finding.of(doubt) for doubt in doubts if not (few and doubt.kind == "symmetric"))
         yield from say.of_scaling(self.states, self.species, grid, self.examination.steps)

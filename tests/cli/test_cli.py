@@ -37,7 +37,6 @@ BAD_INPUT = {
     "unknown preset": (["run", "-p", "wavse"], "did you mean 'waves'?"),
     "no samples": (["run", "--num-samples", "0"], "num_samples = 0"),
     "negative size": (["simulate", "--height", "-8"], "height = -8"),
-    "size not fit for the U-Net": (["run", "--height", "100"], "such as 96 or 104"),
     "falling range of alpha": (["run", "--score.alpha", "0.9", "0.5"], "alpha = 0.9 0.5"),
     "alpha of 1": (["train-score", "-a", "1.0"], "alpha = 1.0"),
     "alpha of the flow": (["train-flow", "--objective", "continuity", "-a", "0"], "alpha = 0.0"),

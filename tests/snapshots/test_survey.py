@@ -133,6 +133,11 @@ def test_frames_of_runs_are_worth_less_than_they_are_many():
     np.testing.assert_array_equal(shuffled.runs, np.repeat(range(10), 6)[given])
 
 
+def test_experiments_that_are_given_as_frames_of_a_run_are_too_few():
+    (few,) = [f for f in look(CLEAN, runs=np.zeros(len(CLEAN), int)).findings if f.kind == "few"]
+    assert few.numbers == {"runs": 1.0} and "--runs-from" in few.advice
+
+
 def test_one_dimension_and_one_snapshot():
     line = patterns(40, SIZE)[:, :1, :1].astype(np.float32)
     seen = look(line)
