@@ -84,7 +84,7 @@ class SteadyStates(Stored):
                 *lines,
                 f"{self.settled} of {len(self.rows)} snapshots stand still as {self.system} does; errors are standard "
                 f"deviations; unit of time: {self.unit_of_time}",
-                "left: share of the Laplacians' power that the terms do not balance; where that is not settled, "
+                "left: power of what the terms do not balance, over that of the Laplacians; where that is not settled, "
                 "parameters mean nothing",
             ]
         )
