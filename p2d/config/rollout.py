@@ -41,6 +41,7 @@ class RolloutSource(Config):
         super().__post_init__()
         if self.set and not self.equation:
             raise UserError(f"--set {' '.join(self.set)} needs --equation, one that p2d discover --across found")
+        _ = self.conditions  # refuses what is none
 
     @property
     def conditions(self) -> dict[str, float]:
