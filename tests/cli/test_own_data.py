@@ -18,7 +18,7 @@ EXAMPLE = PAGE.split("## An example\n")[1].split("\n## ")[0]
 
 def commands(text):
     """The commands that a text shows, as words."""
-    lines = re.findall(r"^    (p2d .*)$", text, flags=re.MULTILINE) + re.findall(r"`(p2d [^`]*)`", text)
+    lines = re.findall(r"^    (p2d .*)$", text, flags=re.MULTILINE) + re.findall(r"`(p2d \S+ [^`]*)`", text)
     return [shlex.split(line, comments=True)[1:] for line in lines if "--help" not in line]
 
 
