@@ -133,6 +133,9 @@ def look_at(sources: Sources) -> Import:
     runs = rows.run[ids] if rows.has_runs else None
     times = rows.time[ids] if np.isfinite(rows.time).any() else None
     surveyed = survey(states, names, grid, runs, times, how)
+    if len(rows.conditions) > 1:  # that they are of several kinds is known
+        findings = tuple(finding for finding in surveyed.findings if finding.kind != "mixture")
+        surveyed = replace(surveyed, findings=findings)
     treatment = replace(treatment, repeated=surveyed.repeated)
     mask = Mask.of(treatment.cells) if treatment.cells is not None else None
     grid = replace(grid, shape=treatment.shape_of(shape), edges=surveyed.edges, mask=mask)

@@ -18,6 +18,7 @@ from p2d.snapshots.importing import report_text
 from p2d.snapshots.shards import shard_name
 from p2d.snapshots.sources import Sources, fingerprint
 from p2d.snapshots.verify import verify
+from tests.snapshots.helpers import patterns
 
 SHAPE = (24, 2, 16, 20)
 
@@ -90,6 +91,15 @@ def test_shards_hold_whole_snapshots_of_one_condition(file, monkeypatch):
     assert verify(made.folder) == []
     assert "condition F=0.1: 12 snapshots" in report_text(made)
     assert bring(file, table=os.path.abspath("t.csv")).card == made.card  # the same table by another path
+
+
+def test_snapshots_of_several_conditions_are_no_mixture(file):
+    np.save("both.npy", np.concatenate([patterns(32, 32, wave=0.08), patterns(32, 32, wave=0.2)]))
+    with open("t.csv", "w") as table:
+        table.write("F\n" + "0\n" * 32 + "1\n" * 32)
+    alone, known = (bring("both.npy", name=name, table=table) for name, table in (("alone", ""), ("known", "t.csv")))
+    kinds = [[f["kind"] for f in made.card.origin["survey"]["findings"]] for made in (alone, known)]
+    assert "mixture" in kinds[0] and "mixture" not in kinds[1]
 
 
 def test_the_bytes_are_the_same_however_little_is_read_at_a_time(file, monkeypatch):
