@@ -167,7 +167,7 @@ def test_the_json_on_the_screen_is_that_of_the_file(finished, out, capsys):
     folder, facts = finished
     found = said(capsys, "--flow", "chaos", *FEW, "-o", str(out))
     assert found == json.loads((folder / "rollout.json").read_text()) == json.loads(json.dumps(facts))
-    assert set(found) == {"times", "starts", "inputs"} | KINDS
+    assert set(found) == {"times", "starts", "inputs", "clock"} | KINDS
     assert found["times"] == [0, 5, 10, 15, 20]
     assert len(found["starts"]) == 3 and found["starts"][0] == 0
     for kind in KINDS:
@@ -239,7 +239,7 @@ def test_with_a_score_model_there_is_a_course_of_it_alone_and_a_corrector(out, c
     main(["rollout", "--flow", "scored", *few, "--no-tracking", "--json"])
     screen = capsys.readouterr()
     plain = json.loads(screen.out)
-    assert set(plain) == {"times", "starts", "inputs", "score only"} | KINDS - {"true"}, "the system is not known"
+    assert set(plain) == {"times", "starts", "inputs", "clock", "score only"} | KINDS - {"true"}, "the truth is not known"
     assert "a step is the time in which the fastest change of the flow falls to 1/e" in screen.err
     _, frames = read_frames(out / "report/scored/rollout/frames.parquet")
     assert list(frames) == ["recovered", "score only", "reversed"]
