@@ -239,7 +239,7 @@ def test_with_a_score_model_there_is_a_course_of_it_alone_and_a_corrector(out, c
     main(["rollout", "--flow", "scored", *few, "--no-tracking", "--json"])
     screen = capsys.readouterr()
     plain = json.loads(screen.out)
-    assert set(plain) == {"times", "starts", "inputs", "clock", "score only"} | KINDS - {"true"}, "the truth is not known"
+    assert set(plain) == {"times", "starts", "inputs", "clock", "score only"} | KINDS - {"true"}, "it is not known"
     assert "a step is the time in which the fastest change of the flow falls to 1/e" in screen.err
     _, frames = read_frames(out / "report/scored/rollout/frames.parquet")
     assert list(frames) == ["recovered", "score only", "reversed"]

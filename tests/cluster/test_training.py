@@ -194,8 +194,3 @@ def test_the_model_of_the_last_epoch_before_a_break_down_is_kept_and_named(clust
 def test_more_workers_than_cpus_are_refused(cluster, dataset, tmp_path):
     with pytest.raises(UserError, match="workers = 3 is more than the 2 CPUs"):
         trained(SCORE, dataset, tmp_path / "many", 3)
-
-
-def test_a_grid_that_does_not_fit_is_refused(cluster, dataset, tmp_path):
-    with pytest.raises(UserError, match="height = 32 does not fit"):
-        trained(ScoreConfig(channels=(4,) * 6), dataset, tmp_path / "deep", 1)

@@ -209,7 +209,6 @@ def test_presets_and_devices_that_contradict_are_refused(settings, told):
             {"edges": ("peroidic",)},
             "unknown edges 'peroidic' (did you mean 'periodic'?); known: periodic, mirror, open",
         ),
-        ({"edges": ()}, "edges =  is not possible: give one for both axes, or those of y and x"),
         (
             {"edges": ("mirror",) * 3},
             "edges = mirror mirror mirror is not possible: give one for both axes, or those of y and x",

@@ -43,4 +43,4 @@ def test_they_are_a_doubt_that_names_what_is_hidden():
     half = waves(12, (1, 64))
     states = np.concatenate([half, -np.flip(half, -1)], axis=-1)
     (doubt,) = [one for one in examine(states, ("u",), Grid((1, 128))).doubts if one.kind == "symmetric"]
-    assert "mirror image along x with its signs turned" in doubt.text and "even powers" in doubt.text
+    assert "mirror image along x with its signs turned" in doubt.text and "even powers" in doubt.meaning
