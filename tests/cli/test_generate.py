@@ -124,7 +124,7 @@ def test_a_size_of_its_own_is_measured_in_tiles(out, capsys):
     assert open_dataset(out / "data/maze_generated_64x32").card.grid.shape == (64, 32)
     assert set(found["quality"]) == {"energy_distance", "moments"}
     assert Path(found["contact_sheet"]).parent.name == "maze_generated_64x32"
-    assert "height = 30 does not fit" in refused(capsys, "sample", "--score", "maze", "--height", "30", "-o", str(out))
+    assert "height = 1 does not fit" in refused(capsys, "sample", "--score", "maze", "--height", "1", "-o", str(out))
 
 
 def test_a_model_of_one_level_cannot_be_sampled(out, capsys):
