@@ -16,8 +16,9 @@ import numpy as np
 from p2d.cluster.moments import OverRay
 from p2d.config import DiscoverConfig, SimulateConfig
 from p2d.config.bench import BenchDiscoverConfig
-from p2d.discovery.discover import choose_measure, discover_equation, measure_misfits
+from p2d.discovery.discover import discover_equation, measure_misfits
 from p2d.discovery.library import fit_parameters
+from p2d.discovery.measuring import choose_measure
 from p2d.discovery.moments import Rows
 from p2d.discovery.result import Discovery
 from p2d.evaluate import metrics

@@ -7,24 +7,22 @@ of the operators to choose from, until the length of the steps settles.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from p2d.config import DiscoverConfig
-from p2d.discovery import clock, fit, observables
+from p2d.discovery import clock, fit
 from p2d.discovery.across import Across, Together, turned_name
-from p2d.discovery.coordinates import expanded, ranged, standardised
 from p2d.discovery.diffusion import Stirred
 from p2d.discovery.evidence import Evidence
+from p2d.discovery.examining import examined, examined_parts, refuse_few_of_each
 from p2d.discovery.fit import Rates
-from p2d.discovery.judges import Judges
 from p2d.discovery.known import Known, named
 from p2d.discovery.library import FREE, Library, choose_library, free_library
-from p2d.discovery.moments import CUT_OFF, SMOOTHING, Measure, Rows, extrapolate
-from p2d.discovery.observables import ENUMERATED, Products, Smooth
+from p2d.discovery.measuring import choose_measure, choose_tiles, imbalance_of
+from p2d.discovery.moments import Measure, Rows
 from p2d.discovery.problem import Problem, choose_operator
 from p2d.discovery.rates import measure_runs, rates_of
 from p2d.discovery.result import Discovery
@@ -46,34 +44,23 @@ from p2d.discovery.verdict import (
     untied_doubt,
 )
 from p2d.errors import UserError
-from p2d.fields import Grid, Operator
+from p2d.fields import Grid
 from p2d.flow.solve import standard_error, weighted_mean
 from p2d.snapshots import noise as noises
 from p2d.snapshots import static
-from p2d.snapshots.doubts import Doubt, examine
+from p2d.snapshots.doubts import Doubt
 from p2d.snapshots.noise import LOOKED_AT
-from p2d.snapshots.passes import Findings, InMemory, Means, Snapshots
-from p2d.snapshots.rounding import is_rounded
+from p2d.snapshots.passes import InMemory, Means, Snapshots
 from p2d.snapshots.store import evenly
-from p2d.systems import expressions
 from p2d.systems.system import System
 
-PER_TERM = 1.6  # random observables for each free number, where there are too many species to enumerate them
 SMALLEST_FITS = 8  # of the spectrum, that a discovery keeps
-# Below so many runs snapshots are taken apart into so many tiles along an axis at most. Of more they are not, though
-# 90 % intervals of 64 Gray-Scott snapshots hold more with them: tiles of patterns as large as they are do not say how
-# much whole snapshots vary.
-FEW_RUNS, MOST_TILES = 48, 2
 # Errors over those of resamples, corrected for weights, where there are no tiles: z-scores of the coefficients of the
 # same systems had standard deviations of 0.7 to 1.4, 1.13 together.
 WIDER = 1.15
-SMALLEST_TILE = 20  # cells along an axis
 STEADY_AT = 12  # snapshots, at most, of which each may stand still by itself
 DAMPED_AT = 8  # snapshots that are looked at for what damps
-EXAMINED = 256  # snapshots, at most, that are looked at for what speaks against them
 SURE = 0.95  # share of the resampled ensembles in which short waves are damped
-BALANCE_DRAWS = 20
-WALL = 1e-4  # share of the cells that have the very least, or the largest value, from which it is a wall
 
 
 def discover_equation(
@@ -98,12 +85,12 @@ def discover_equation(
     is_film = snapshots.run_count < LEAST_RUNS and not few
     if is_film:
         snapshots = snapshots.in_runs(np.arange(len(snapshots.sample_ids)))
-    snapshots, seen = _examined(snapshots, is_film=is_film)
+    snapshots, seen = examined(snapshots, is_film=is_film)
     seen = (film_doubt(given.run_count, len(given.sample_ids)), *seen) if is_film else seen
     _refuse_still_species(sample, snapshots.species, snapshots.grid)
     measure = measure or choose_measure(sample, snapshots.species, snapshots.grid, config)
-    measure = replace(measure, tiles=_tiles(snapshots.grid, snapshots.run_count))
-    imbalance, error = _imbalance(sample, measure)
+    measure = replace(measure, tiles=choose_tiles(snapshots.grid, snapshots.run_count))
+    imbalance, error = imbalance_of(sample, measure)
     still = imbalance < static.STATIC + error
     if few or (still and not any(measure.noise)):
         return Steady(snapshots, measure, config, max(imbalance, error), system).discovery(library)
@@ -196,177 +183,17 @@ def _across_conditions(
             f"across = {' '.join(config.across)} is not possible with the library {config.library}, whose free numbers "
             "are its own parameters; take a free one, or give --terms"
         )
-    _refuse_few_of_each(snapshots)
+    refuse_few_of_each(snapshots)
     _refuse_still_species(sample, snapshots.species, snapshots.grid)
     measure = measure or choose_measure(sample, snapshots.species, snapshots.grid, config)
     given = snapshots
-    snapshots, fewest, imbalance, doubts = _examined_parts(snapshots, measure)
-    measure = replace(measure, tiles=_tiles(snapshots.grid, fewest), stirred=False, walls=())
+    snapshots, fewest, imbalance, doubts = examined_parts(snapshots, measure)
+    measure = replace(measure, tiles=choose_tiles(snapshots.grid, fewest), stirred=False, walls=())
     first = measure_runs(snapshots, Rows(measure), library)
     _refuse_noise_alone(first, measure)
     across = Across.of(snapshots, library, len(measure.tile_masks))
     problems = [Problem.of(library, measure, first, o, sample[:DAMPED_AT], across) for o in measure.operators]
     return _Fitted(choose_operator(problems, snapshots), snapshots, given, config, None).discovery(imbalance, doubts)
-
-
-def _examined_parts(snapshots: Snapshots, measure: Measure) -> tuple[Snapshots, int, float, tuple[Doubt, ...]]:
-    """Snapshots of several conditions, looked at condition by condition, or part by part of them where they are many.
-
-    Returns:
-        The same in runs as they show them, the fewest runs of a part, the least that its Laplacians are unbalanced by,
-        and what speaks against them.
-    """
-    conditions, ids = snapshots.conditions, snapshots.sample_ids
-    assert conditions is not None
-    strata, parts = conditions.strata(ids), conditions.parts(ids)
-    alone = _runs_in(snapshots.runs_of(ids), strata).min() >= LEAST_RUNS
-    runs, doubts, imbalances = np.zeros_like(ids), [], []
-    for part in range((strata if alone else parts).max() + 1):
-        own = ids[(strata if alone else parts) == part]
-        where = conditions.where(own)
-        against, joined = _examined_part(snapshots, own)
-        imbalance, error = _imbalance(snapshots.states_of(evenly(own, LOOKED_AT)), measure)
-        if imbalance < static.STATIC + error:
-            raise UserError(f"nothing moves at {where}, so that no velocity can be told there; leave it out")
-        # Several conditions are a mixture, as is known, and what is alike under different ones is no run.
-        against = tuple(d for d in against if alone or d.kind not in ("mixture", "joined"))
-        doubts += [replace(doubt, text=f"of {where}: {doubt.text}") for doubt in against]
-        runs[np.isin(ids, own)] = joined + runs.max() + 1
-        imbalances.append(imbalance)
-    runs = np.unique(np.stack([runs, strata]), axis=1, return_inverse=True)[1].reshape(-1)
-    return snapshots.in_runs(runs), int(_runs_in(runs, parts).min()), min(imbalances), tuple(doubts)
-
-
-def _refuse_few_of_each(snapshots: Snapshots) -> None:
-    """Refuse conditions of few runs, and runs of several conditions."""
-    conditions, ids = snapshots.conditions, snapshots.sample_ids
-    assert conditions is not None
-    snapshots.groups  # noqa: B018 - refuses the latter
-    parts = conditions.parts(ids)
-    counts = _runs_in(snapshots.runs_of(ids), parts)
-    if counts.min() < LEAST_RUNS:
-        few, where = counts.min(), conditions.where(ids[parts == counts.argmin()])
-        raise UserError(f"{few} living runs of {where} are too few: at least {LEAST_RUNS} are needed of each")
-
-
-def _runs_in(runs: np.ndarray, parts: np.ndarray) -> np.ndarray:
-    """How many runs each part of the snapshots holds."""
-    return np.bincount(np.unique(np.stack([runs, parts]), axis=1)[1])
-
-
-def _examined_part(
-    snapshots: Snapshots, own: np.ndarray, *, may_join: bool = True
-) -> tuple[tuple[Doubt, ...], np.ndarray]:
-    """What speaks against some of the snapshots, and the runs that they are of, [N]."""
-    ids = evenly(own, EXAMINED)
-    runs = snapshots.runs_of(ids)
-    given = len(np.unique(runs)) < len(ids)
-    examination = examine(snapshots.states_of(ids), snapshots.species, snapshots.grid, runs if given else None)
-    joined = may_join and len(np.unique(examination.runs)) < len(np.unique(runs))
-    if not joined or len(ids) < len(own):
-        return examination.doubts, np.unique(snapshots.runs_of(own), return_inverse=True)[1]
-    return examination.joined, examination.runs
-
-
-def _examined(snapshots: Snapshots, *, is_film: bool) -> tuple[Snapshots, tuple[Doubt, ...]]:
-    """What speaks against the snapshots; and these in runs as they show them, where all of them could be looked at.
-
-    Args:
-        is_film: frames of few runs, of which each stays its own: joined to stretches they are too few to choose terms.
-    """
-    doubts, runs = _examined_part(snapshots, snapshots.sample_ids, may_join=not is_film)
-    joined = len(np.unique(runs)) < len(np.unique(snapshots.runs_of(snapshots.sample_ids)))
-    return (snapshots.in_runs(runs) if joined else snapshots), doubts
-
-
-def _tiles(grid: Grid, runs: int) -> int:
-    """Along each axis, that snapshots are taken apart into: of few, so that they give weights to all observables."""
-    along = [n for n in grid.shape if n > 1]
-    wished = math.ceil((FEW_RUNS / max(runs, 1)) ** (1 / max(len(along), 1)))
-    return max(1, min(wished, MOST_TILES, min(along, default=1) // SMALLEST_TILE))
-
-
-def choose_measure(states: np.ndarray, species: tuple[str, ...], grid: Grid, config: DiscoverConfig) -> Measure:
-    """How snapshots like these, [N, C, H, W], are to be measured for the library of these settings."""
-    library = choose_library(config, species, grid)
-    rounded = is_rounded(states, grid)
-    given = config.noise_levels(len(species))
-    noise = noises.seen(states, grid) if given is None else given
-    smoothing = config.kernel_width
-    if smoothing is None:
-        smoothing = SMOOTHING if rounded or any(noise) else 0.0
-    scaling = (ranged if any(noise) else standardised)(states, grid.inside(0))
-    terms, _ = expanded(("1", *species, *library.terms), species, scaling)
-    trees = [expressions.parse(term, species) for term in terms]
-    reach = max(map(expressions.reach, trees))
-    slopes = [
-        kind
-        for axis, kind, length in (("x", observables.SLOPE_X, grid.shape[1]), ("y", observables.SLOPE_Y, grid.shape[0]))
-        if length > 1 and any(f",{axis})" in term for term in terms)
-    ]
-    own: Products | Smooth
-    if len(species) <= ENUMERATED:
-        own = Products(tuple(observables.products(len(species), reach > 1, tuple(slopes))))
-    else:
-        own = Smooth(int(PER_TERM * library.ties.shape[1]) + 1, "fit", ())
-    measure = Measure(
-        terms, _operators(config, grid, reach), species, grid, scaling, own, (), smoothing, rounded, noise
-    )
-    walls = () if rounded or any(noise) else _walls(states, grid)
-    # What rounding leaves would pass for noise in the dynamics.
-    measure = replace(measure, stirred=config.dynamics_noise == "auto" and not rounded, walls=walls)
-    z = np.stack([measure.smooth(measure.scaled(state)) for state in states])
-    curved = grid.in_cells.laplacian(z)
-    both = np.concatenate([z, curved], axis=1)[..., grid.inside(1)]
-    spread = tuple((both.std(axis=(0, 2)) + np.finfo(float).tiny).tolist())
-    if isinstance(own, Smooth):
-        own = replace(own, spread=spread)
-    judges = Judges.of(z, grid, measure.margin, (smoothing, CUT_OFF[grid.is_closed]), noisy=any(noise))
-    return replace(measure, observables=own, spread=spread, judges=judges)
-
-
-def _walls(states: np.ndarray, grid: Grid) -> tuple[tuple[int, float], ...]:
-    """The least and the largest values of species that too many cells have for chance."""
-    cells = states[..., grid.inside(0)]
-    ends = [(s, float(end)) for s in range(cells.shape[1]) for end in (cells[:, s].min(), cells[:, s].max())]
-    return tuple((s, end) for s, end in ends if np.mean(cells[:, s] == end) > WALL)
-
-
-def _operators(config: DiscoverConfig, grid: Grid, reach: int) -> tuple[Operator, ...]:
-    """The operators to choose from."""
-    if config.operator != "auto":
-        grid.refuse_operator(config.operator, reach)
-        return (config.operator,)
-    wished: tuple[Operator, ...] = ("5-point", "9-point", "spectral" if grid.is_closed else "8th-order")
-    if min(grid.shape) == 1:
-        wished = (wished[0], wished[2])  # in one dimension both stencils are the same
-    return tuple(o for o in wished if o in ("5-point", "spectral") or _fits(grid, o, reach))
-
-
-def _fits(grid: Grid, operator: Operator, reach: int) -> bool:
-    try:
-        grid.refuse_operator(operator, reach)
-    except UserError:
-        return False
-    return True
-
-
-def _imbalance(states: np.ndarray, measure: Measure) -> tuple[float, float]:
-    """How far a pattern is from standing still, and the error of that where noise leaves one, see snapshots/static."""
-    noisy = any(measure.noise)
-    degree = static.NOISY_DEGREE if noisy else 0
-    measure = replace(measure, scaling=standardised(states, measure.grid.inside(0)))
-    balance = static.Balance(measure.grid, len(measure.species), degree, measure.smooth)
-
-    def sums(z: np.ndarray) -> Findings:
-        return {"sums": balance.sums([z])}
-
-    each = np.stack([extrapolate(measure, n, state, sums)["sums"] for n, state in enumerate(states)])
-    found = balance.imbalance(each.sum(axis=0))
-    if not noisy:
-        return found, 0.0
-    draws = [balance.imbalance(np.tensordot(often, each, 1)) for often in fit.resamples(len(each), BALANCE_DRAWS, 0)]
-    return found, 2 * float(np.std(draws))
 
 
 def measure_misfits(systems: dict[str, System], snapshots: Snapshots, measure: Measure) -> dict[str, float]:
@@ -380,7 +207,7 @@ def measure_misfits(systems: dict[str, System], snapshots: Snapshots, measure: M
     library = free_library(terms, measure.species)
     first = measure_runs(snapshots, Rows(measure), library)
     rates, _ = rates_of(first, measure, library, measure.operators[0])
-    is_static = _imbalance(snapshots.some(LOOKED_AT), measure)[0] < static.STATIC
+    is_static = imbalance_of(snapshots.some(LOOKED_AT), measure)[0] < static.STATIC
     misfits = {}
     for name, system in systems.items():
         c = library.coefficients(system.terms)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from p2d.config import ModelConfig, RunConfig, ScoreConfig
-from p2d.discovery.discover import choose_measure
+from p2d.discovery.measuring import choose_measure
 from p2d.discovery.moments import Rows
 from p2d.pipeline.plan import Rates
 from p2d.progress import say

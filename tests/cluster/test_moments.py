@@ -8,7 +8,8 @@ import pytest
 
 from p2d.cluster.moments import OverRay
 from p2d.config import DiscoverConfig, SimulateConfig
-from p2d.discovery.discover import choose_measure, discover_equation
+from p2d.discovery.discover import discover_equation
+from p2d.discovery.measuring import choose_measure
 from p2d.discovery.moments import Rows, Stepped, Trial
 from p2d.errors import UserError
 from p2d.snapshots import passes

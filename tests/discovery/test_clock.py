@@ -7,8 +7,8 @@ import pytest
 
 from p2d.config import DiscoverConfig
 from p2d.discovery.clock import damping, known_place, measure_clock
-from p2d.discovery.discover import choose_measure
 from p2d.discovery.library import free_library, tied_library
+from p2d.discovery.measuring import choose_measure
 from p2d.discovery.moments import Measure
 from p2d.discovery.observables import Products, products
 from p2d.errors import UserError
