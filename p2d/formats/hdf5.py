@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,14 +16,12 @@ from p2d.formats import py_pde
 from p2d.formats.containers import Container, own_name, scalar_attributes
 from p2d.formats.reading import optional, reading
 from p2d.formats.sources import (
-    BOMB_BYTES,
-    BOMB_RATIO,
     MOST_ARRAYS,
-    MOST_SNAPSHOT_BYTES,
     Index,
     Packing,
     Source,
     is_numeric,
+    refuse_claims,
     refuse_many,
 )
 from p2d.formats.stack import About, Asked, Stack
@@ -143,18 +140,7 @@ def refuse_storage(dataset: Any, where: str) -> None:
     """Refuse what lies in other files, chunks that do not fit into memory, and claims that nothing stored backs."""
     if dataset.is_virtual or dataset.external:
         raise UserError(f"{where} lies in other files, which are not followed: copy it into one with h5repack")
-    itemsize = dataset.dtype.itemsize
-    if dataset.chunks and math.prod(dataset.chunks) * itemsize > MOST_SNAPSHOT_BYTES:
-        raise UserError(
-            f"{where} is stored in chunks of {' x '.join(map(str, dataset.chunks))}, above "
-            f"{MOST_SNAPSHOT_BYTES // 2**20} MiB each: store it in smaller ones with h5repack"
-        )
-    claimed, stored = math.prod(dataset.shape) * itemsize, dataset.id.get_storage_size()
-    if claimed > max(BOMB_BYTES, BOMB_RATIO * stored):
-        raise UserError(
-            f"{where} claims {' x '.join(map(str, dataset.shape))} values, {claimed} bytes, of which {stored} are "
-            "stored: was it ever written?"
-        )
+    refuse_claims(dataset, where, dataset.id.get_storage_size(), " with h5repack")
 
 
 def _text(value: Any) -> str:

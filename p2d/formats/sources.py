@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -135,6 +136,27 @@ def refuse_changed(path: str, size: int) -> None:
         raise UserError(f"{path} cannot be read any more: {error.strerror}") from error
     if now != size and Path(path).is_file():
         raise UserError(f"{path} has {now} bytes, and had {size} when it was opened: import it again")
+
+
+def refuse_claims(array: Any, where: str, stored: int, by: str = "") -> None:
+    """Refuse an array of HDF5 or Zarr in chunks that do not fit into memory, or one that nothing stored backs.
+
+    Args:
+        stored: bytes that its values take.
+        by: what makes chunks smaller, such as ' with h5repack'.
+    """
+    itemsize = array.dtype.itemsize
+    if array.chunks and math.prod(array.chunks) * itemsize > MOST_SNAPSHOT_BYTES:
+        raise UserError(
+            f"{where} is stored in chunks of {' x '.join(map(str, array.chunks))}, above "
+            f"{MOST_SNAPSHOT_BYTES // 2**20} MiB each: store it in smaller ones{by}"
+        )
+    claimed = math.prod(array.shape) * itemsize
+    if claimed > max(BOMB_BYTES, BOMB_RATIO * stored):
+        raise UserError(
+            f"{where} claims {' x '.join(map(str, array.shape))} values, {claimed} bytes, of which {stored} are "
+            "stored: was it ever written?"
+        )
 
 
 def refuse_many(arrays: int, where: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,11 +18,11 @@ from p2d.formats.reading import optional, reading
 from p2d.formats.sources import (
     BOMB_BYTES,
     BOMB_RATIO,
-    MOST_SNAPSHOT_BYTES,
     Index,
     Packing,
     Source,
     is_numeric,
+    refuse_claims,
     refuse_many,
 )
 from p2d.formats.stack import About, Asked, Stack
@@ -77,7 +76,7 @@ def _container(path: Path) -> Container:
             if isinstance(array, zarr.Array) and (is_numeric(array.dtype) or array.dtype.kind == "c"):
                 arrays[name] = source = _source(array, name, path, size)
                 units[name] = str(array.attrs.get("units", ""))
-                _refuse_claims(array, source.where, stored)
+                refuse_claims(array, source.where, stored)
                 if missing := array.nchunks - array.nchunks_initialized:
                     notes.append(
                         f"{missing} chunks of {array.nchunks} of {name or path.name} are not stored: "
@@ -108,21 +107,6 @@ def _codecs(metadata: dict[str, Any]) -> Iterator[str]:
         for codec in metadata.get(key) or ():
             yield str(codec["name"]).removeprefix("numcodecs.")
             yield from _codecs(codec.get("configuration") or {})
-
-
-def _refuse_claims(array: Any, where: str, stored: int) -> None:
-    itemsize = array.dtype.itemsize
-    if math.prod(array.chunks) * itemsize > MOST_SNAPSHOT_BYTES:
-        raise UserError(
-            f"{where} is stored in chunks of {' x '.join(map(str, array.chunks))}, above "
-            f"{MOST_SNAPSHOT_BYTES // 2**20} MiB each: store it in smaller ones"
-        )
-    claimed = math.prod(array.shape) * itemsize
-    if claimed > max(BOMB_BYTES, BOMB_RATIO * stored):
-        raise UserError(
-            f"{where} claims {' x '.join(map(str, array.shape))} values, {claimed} bytes, where {stored} are stored: "
-            "was it ever written?"
-        )
 
 
 def _stored_bytes(path: Path) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from p2d.fields import Grid
+from p2d.snapshots.store import evenly
 
 LOOKED_AT = 32  # snapshots
 
@@ -30,7 +31,7 @@ def measure_lengths(states: np.ndarray, grid: Grid, noise: tuple[float, ...]) ->
     Args:
         noise: standard deviation of white noise in each, which is taken off.
     """
-    some = states[:: max(1, -(-len(states) // LOOKED_AT))]
+    some = evenly(states, LOOKED_AT)
     known = grid.inside(0)
     made = []
     for s, sigma in enumerate(noise):

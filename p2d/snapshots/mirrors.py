@@ -11,6 +11,7 @@ import numpy as np
 import scipy.fft
 
 from p2d.fields import Grid
+from p2d.snapshots.store import evenly
 
 EXACT = 0.01  # share of a field's variance that may differ from its mirror image; patterns' own differ by 0.1 and more
 LOOKED_AT = 32  # snapshots, at most
@@ -24,7 +25,7 @@ def find_mirrors(states: np.ndarray, grid: Grid) -> dict[str, bool]:
     """
     if grid.mask is not None:
         return {}
-    some = states[:: -(-len(states) // LOOKED_AT)].astype(np.float64)
+    some = evenly(states, LOOKED_AT).astype(np.float64)
     fields = some - some.mean(axis=(0, 2, 3), keepdims=True)
     made = {}
     for name, axis in (("y", -2), ("x", -1)):

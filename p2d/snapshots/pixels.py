@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from p2d.fields import Grid
+from p2d.snapshots.store import evenly
 
 LOOKED_AT = 64  # snapshots
 # Shares of the pixels at an end of the range (and of the range's levels), and of a background, that are worth a word.
@@ -51,7 +52,7 @@ def measure_ends(
         steps: between the levels of each species; 0: not rounded, see rounding.py.
         without: cells that are not looked at, bool [H, W].
     """
-    some = states[:: max(1, -(-len(states) // LOOKED_AT))]
+    some = evenly(states, LOOKED_AT)
     known = grid.inside(0) & (True if without is None else ~without)
     made = []
     for s, step in enumerate(steps):

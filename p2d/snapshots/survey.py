@@ -24,6 +24,7 @@ from p2d.snapshots.optics import choose_edges, find_repeats
 from p2d.snapshots.pixels import find_constant, find_hot, measure_ends
 from p2d.snapshots.simulated import alive
 from p2d.snapshots.static import STATIC, measure_imbalance
+from p2d.snapshots.store import evenly
 
 LOOKED_AT = 64  # snapshots, for what a few tell as well
 STATIC_LOOKED_AT = 8
@@ -108,7 +109,7 @@ def survey(
     stored = stored or Stored()
     order = np.arange(len(states)) if times is None or runs is None else np.lexsort((times, runs))
     states, given = grid.masked(states[order]), None if runs is None else runs[order]
-    repeated = find_repeats(_some(states), grid)
+    repeated = find_repeats(evenly(states, LOOKED_AT), grid)
     rows, columns = (size - end for size, end in zip(grid.shape, repeated, strict=True))
     if any(repeated):
         states, grid = states[..., :rows, :columns], replace(grid, shape=(rows, columns))
@@ -128,10 +129,6 @@ def survey(
     return Survey(say.ordered(found), grid.edges, repeated, back, independent)
 
 
-def _some(states: np.ndarray, most: int = LOOKED_AT) -> np.ndarray:
-    return states[:: max(1, -(-len(states) // most))]
-
-
 def _living(states: np.ndarray, species: Sequence[str], grid: Grid) -> np.ndarray:
     """Which snapshots hold a pattern, bool [N]."""
     known = states[..., grid.inside(0)]
@@ -147,10 +144,10 @@ class _Look:
         self, states: np.ndarray, species: tuple[str, ...], grid: Grid, runs: np.ndarray | None, stored: Stored
     ) -> None:
         self.states, self.species, self.given, self.stored = states, species, runs, stored
-        self.grid = grid if stored.edges_known else replace(grid, edges=choose_edges(_some(states), grid))
-        self.constant = find_constant(_some(states), self.grid)
+        self.grid = grid if stored.edges_known else replace(grid, edges=choose_edges(evenly(states, LOOKED_AT), grid))
+        self.constant = find_constant(evenly(states, LOOKED_AT), self.grid)
         self.light, self.examination = self._examined()
-        self.static = measure_imbalance(_some(states, STATIC_LOOKED_AT), self.grid)
+        self.static = measure_imbalance(evenly(states, STATIC_LOOKED_AT), self.grid)
         self.independent = self._independent()
 
     def _examined(self) -> tuple[Illumination, Examination]:
@@ -177,7 +174,7 @@ class _Look:
 
     def findings(self) -> Iterator[Finding]:
         doubts, stored, grid = self.examination.doubts, self.stored, self.grid
-        some = _some(self.states)
+        some = evenly(self.states, LOOKED_AT)
         noise = self._noise()
         static = self.static <= STATIC
         yield from say.of_values(stored.bits, self.examination.steps, noise, self.species)
@@ -201,6 +198,6 @@ class _Look:
 
     def _noise(self) -> tuple[float, ...]:
         try:
-            return noise_seen(_some(self.states), self.grid)
+            return noise_seen(evenly(self.states, LOOKED_AT), self.grid)
         except UserError:  # too small a grid to tell it from
             return (0.0,) * len(self.species)
