@@ -18,6 +18,7 @@ from p2d.snapshots.simulated import simulate_here
 from p2d.snapshots.store import open_dataset
 from p2d.snapshots.verify import verify
 
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 # Twelve shards of half a second or more each: long enough to be killed in.
 LONG = {"preset": ("maze",), "num_samples": 24, "height": 96, "width": 96, "steps": 40_000, "chunk": 2, "device": "cpu"}
 COMMAND = [
@@ -53,7 +54,6 @@ def making_actors() -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.slow
 def test_a_killed_actor_is_replaced_and_the_bytes_are_the_same(cluster, tmp_path, undisturbed):
     folder = tmp_path / "data"
     killed = []
@@ -74,7 +74,6 @@ def test_a_killed_actor_is_replaced_and_the_bytes_are_the_same(cluster, tmp_path
     assert verify(folder) == []
 
 
-@pytest.mark.slow
 def test_a_killed_driver_loses_the_shards_in_flight_alone(tmp_path, undisturbed):
     folder = tmp_path / "runs" / "data" / "killed"
     driver = subprocess.Popen([*COMMAND, "-o", str(tmp_path / "runs")], start_new_session=True)
@@ -97,7 +96,6 @@ def test_a_killed_driver_loses_the_shards_in_flight_alone(tmp_path, undisturbed)
     assert not list(folder.glob(".*.tmp"))
 
 
-@pytest.mark.slow
 def test_the_second_of_two_writers_at_once_is_refused(tmp_path, undisturbed):
     folder = tmp_path / "runs" / "data" / "killed"
     first = subprocess.Popen([*COMMAND, "-o", str(tmp_path / "runs")])

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "jobs/README.md").read_text()
 SMALL = "--num-samples 24 --height 64 --width 64 --steps 3000 --chunk 8 --score.epochs 1 --score.channels 8 8"
 SMALL += " --flow.epochs 1 --flow.hidden 8 --flow.observables 48"
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 REACHED_S = 60.0  # within which a head's dashboard takes jobs
 
 
@@ -86,7 +87,6 @@ def plain(folder: Path, *words: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
 def test_a_mistake_is_one_line_and_its_exit_code_comes_back(head, tmp_path):
     uploaded = "echo uploaded $(du -sk . | cut -f 1) $(ls -A)"
     other = f"python jobs/simulate.py --no-such --out {tmp_path}"
@@ -104,7 +104,6 @@ def test_a_mistake_is_one_line_and_its_exit_code_comes_back(head, tmp_path):
     assert not {".git", ".github", "tests", "runs"} & set(names), names
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_stages_run_as_jobs_and_make_what_the_plain_commands_make(head, tmp_path):
     out, own = tmp_path / "job", tmp_path / "plain"

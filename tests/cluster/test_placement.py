@@ -34,6 +34,8 @@ print(json.dumps(list(run_actors(None, wish, folder, list(range(16)), Teller))))
 """
 
 
+@pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("share", "actors", "expected"), [(1.0, 0, {"0": 1, "1": 1}), (0.5, 0, {"0": 2, "1": 2}), (1.0, 1, {"0": 1})]
 )

@@ -292,6 +292,8 @@ for text in ("flow.hidden=4,6,8", "flow.observables=16", "flow.epochs=40"):
     SWEEP += ["--param", text]
 
 
+@pytest.mark.ray
+@pytest.mark.slow
 def test_a_sweep_whose_driver_is_killed_is_restored_and_runs_no_finished_trial_again(out, root, client):
     command = [sys.executable, "-m", "p2d.cli", *SWEEP, "--out", str(out)]
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
