@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from p2d import config, places, signals
+from p2d import config, signals
 from p2d.commands import Command, Common, Field, Place, Screen, benchmark, parse, show_commands, stage
 from p2d.config import bench, option
 from p2d.config.base import Show
@@ -42,12 +42,12 @@ QUICK_HELP = "within a minute: few snapshots and their equation, no models; a wh
 QUICK: Field = ("quick", Annotated[bool, option(help=QUICK_HELP)], False)
 REPAIR_HELP = "simulate missing and damaged shards again, and no others"
 REPAIR: Field = ("repair", Annotated[bool, option(help=REPAIR_HELP)], False)
-PORT: Field = ("port", Annotated[int, option(help="port on this machine's loopback")], 5000)
+PORT: Field = ("port", Annotated[int, option(help="on this machine's loopback; reports are at the next one")], 5000)
+BROWSER: Field = ("browser", Annotated[bool, option(help="open the desktop's browser, if there is one")], True)
 NAME_HELP = "a system of the catalogue, or a TOML file; all when empty"
 NAME: Field = ("name", Annotated[tyro.conf.Positional[str], option(help=NAME_HELP)], "")
 OF_RESULTS_HELP = "of results, to see what has happened to them; all results when empty"
 OF_RESULTS: Field = ("name", Annotated[tyro.conf.Positional[str], option(help=OF_RESULTS_HELP)], "")
-OUT: Field = ("out", Annotated[str, option("-o", help="output folder")], "runs")
 
 
 def run(given: Any) -> None:
@@ -110,10 +110,10 @@ def systems(given: Any) -> None:
 
 
 def ui(given: Any) -> None:
-    """MLflow's page, until Ctrl-C."""
+    """MLflow's page and the reports, until Ctrl-C."""
     from p2d.tracking.ui import serve
 
-    serve(places.place(given.out), given.port)
+    serve(given.place.path, given.port, given.place.json, given.browser)
 
 
 TABLE = (
@@ -180,8 +180,8 @@ TABLE = (
     ),
     Command(
         "ui",
-        "Open the MLflow page of the runs under the output folder, on this machine only, until Ctrl-C.",
-        (PORT, OUT),
+        "Open the reports and the MLflow page of the runs under the output folder, on this machine, until Ctrl-C.",
+        (PORT, BROWSER, ("place", Place)),
         ui,
     ),
     benchmark("simulate", bench.BenchSimulateConfig, Screen),
