@@ -18,10 +18,12 @@ from pathlib import Path
 import ray
 from p2d.cluster.shards import ShardMaker, Wish, run_actors
 
-asked, actors, folder = int(sys.argv[1]), int(sys.argv[2]), Path.cwd()
-
 class Teller(ShardMaker):
+    def __init__(self, maker, **_):
+        self.maker = maker
+
     def _entry(self, number):
+        folder, actors = self.maker
         (folder / f"{os.getpid()}.started").touch()
         end = time.monotonic() + 60  # however far apart they start, the first does not do the others' work
         while len(list(folder.glob("*.started"))) < actors and time.monotonic() < end:
@@ -29,22 +31,28 @@ class Teller(ShardMaker):
         return json.dumps({"number": number, "gpu": os.environ["CUDA_VISIBLE_DEVICES"], "pid": os.getpid()})
 
 ray.init(address="local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
-wish = Wish("cuda", asked)
-print(json.dumps(list(run_actors(None, wish, folder, list(range(16)), Teller))))
+for number, (asked, actors) in enumerate(json.loads(sys.argv[1])):
+    folder = Path.cwd() / str(number)
+    folder.mkdir()
+    wish = Wish("cuda", asked)
+    print(json.dumps(list(run_actors((folder, actors), wish, folder, list(range(16)), Teller))))
 """
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.parametrize(("actors", "expected"), [(0, {"0": 1, "1": 1}), (1, {"0": 1})])
-def test_actors_are_placed_on_their_gpus(tmp_path, actors, expected):
-    command = [sys.executable, "-c", ON_LOGICAL_GPUS, str(actors), str(sum(expected.values()))]
+def test_actors_are_placed_on_their_gpus(tmp_path):
+    # the actors asked for, and how many come to be on each GPU
+    cases = [(0, {"0": 1, "1": 1}), (1, {"0": 1})]
+    asked = [(actors, sum(expected.values())) for actors, expected in cases]
+    command = [sys.executable, "-c", ON_LOGICAL_GPUS, json.dumps(asked)]
     told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    entries = json.loads(told.splitlines()[-1])
-    actors_of = {gpu: len({e["pid"] for e in entries if e["gpu"] == gpu}) for gpu in {e["gpu"] for e in entries}}
-    assert sorted(actors_of.values()) == sorted(expected.values())
-    assert set(actors_of) <= {"0", "1"} and len(actors_of) == len(expected)
-    assert sorted(e["number"] for e in entries) == list(range(16))
+    for line, (case, expected) in zip(told.splitlines()[-len(cases):], cases, strict=True):
+        entries = json.loads(line)
+        actors_of = {gpu: len({e["pid"] for e in entries if e["gpu"] == gpu}) for gpu in {e["gpu"] for e in entries}}
+        assert sorted(actors_of.values()) == sorted(expected.values()), case
+        assert set(actors_of) <= {"0", "1"} and len(actors_of) == len(expected), case
+        assert sorted(e["number"] for e in entries) == list(range(16)), case
 
 
 def with_machine(monkeypatch, cpus, gpus):
