@@ -6,6 +6,6 @@ velocities, the equation carried on in time, generated and denoised patterns, sp
 settings, commands and sources.
 
 material.py holds what is shown, writing.py puts the page together, a module a section in between. Values of a species
-are drawn in viridis, rates of change in a diverging map that is white at 0, curves of a species in its own colour. Curves
-are drawn by uPlot (MIT, in uplot/); all else by page.js.
+are drawn in viridis, rates of change in a diverging map that is white at 0, curves of a species in its own colour.
+Curves are drawn by uPlot (MIT, in uplot/); all else by page.js.
 """

@@ -92,7 +92,7 @@ def denoised(material: Material) -> Html:
             pair = shown(f"noise {before:.2g} (alpha {alpha:g})", noisy[s]), shown(f"error {after:.2g}", mean[s])
             panels.append(element("div", *pair, class_="pair"))
         groups.append(joined(element("div", *panels, class_="denoised"), colour_bar(limits, view.label(s))))
-    note = "A snapshot, and pairs of it with noise and denoised; root mean squares. The score model has not seen this snapshot."
+    note = "A snapshot, which the score model has not seen, and pairs of it with noise and denoised: root mean squares."
     return element("figure", of_species(view, groups), element("figcaption", note))
 
 
