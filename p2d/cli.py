@@ -38,6 +38,8 @@ SHORT_OF = {  # where a command means another thing by one
 # Fields of a command that are of no config.
 SHOW: Field = ("show", Show, "")
 SCORE: Field = ("score", Annotated[str, option(help="score model, by name or path")])
+QUICK_HELP = "within a minute: few snapshots and their equation, no models; a whole run makes its own dataset beside it"
+QUICK: Field = ("quick", Annotated[bool, option(help=QUICK_HELP)], False)
 REPAIR_HELP = "simulate missing and damaged shards again, and no others"
 REPAIR: Field = ("repair", Annotated[bool, option(help=REPAIR_HELP)], False)
 PORT: Field = ("port", Annotated[int, option(help="port on this machine's loopback")], 5000)
@@ -53,7 +55,7 @@ def run(given: Any) -> None:
     from p2d import pipeline
     from p2d.show.summary import run_text
 
-    evaluation, outcomes = pipeline.run(given.config, given.common.folder, given.common.tracker())
+    evaluation, outcomes = pipeline.run(given.config, given.common.folder, given.common.tracker(), given.quick)
     text = run_text(evaluation, outcomes, given.common.folder)
     print(json.dumps(evaluation.to_dict()) if given.common.json else text)
 
@@ -115,7 +117,7 @@ def ui(given: Any) -> None:
 
 
 TABLE = (
-    Command("run", str(config.RunConfig.__doc__), (("config", config.RunConfig), ("common", Common)), run),
+    Command("run", str(config.RunConfig.__doc__), (("config", config.RunConfig), QUICK, ("common", Common)), run),
     Command("plan", str(config.PlanConfig.__doc__), (("config", config.PlanConfig), ("screen", Screen)), plan),
     Command(
         "systems",

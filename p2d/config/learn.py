@@ -139,6 +139,11 @@ class ScoreConfig(Config):
         """Passes over the training snapshots."""
         return self.epochs
 
+    @property
+    def is_sampled(self) -> bool:
+        """Whether it learns all noisier levels too, which sampling starts from."""
+        return len(self.alpha) == 2 and self.sampling > 0
+
     def identity(self) -> dict[str, Any]:
         """The fields that decide what comes out; one noise of all species as a number."""
         known = super().identity()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated
 
 import tyro
@@ -12,10 +12,12 @@ from p2d.config.learn import DiscoverConfig, FlowConfig, ScoreConfig, TrainSourc
 from p2d.config.simulate import SimulateConfig
 from p2d.errors import UserError
 
+QUICK_SNAPSHOTS = 64  # as many as the first equation needs to be known by
+
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything, sized for a laptop: simulate (or --dataset), train-score, train-flow, discover, evaluate."""
+    """Everything, sized for a laptop: simulate (or --dataset), discover, train-flow, train-score, evaluate, sample."""
 
     simulate: Annotated[SimulateConfig, tyro.conf.arg(name="")] = field(default_factory=SimulateConfig)
     dataset: Annotated[
@@ -48,3 +50,18 @@ class RunConfig:
         """What the later stages work on: the dataset that is there, or that the first one makes."""
         name = self.dataset or self.simulate.dataset_name
         return TrainSource(dataset=name, holdout=self.holdout, workers=self.workers)
+
+    def quickened(self) -> RunConfig:
+        """The same of few snapshots, where none are there and no number is asked for.
+
+        They have a name of their own, so that the whole run, which comes later, finds nothing of other settings there.
+        """
+        simulate = self.simulate
+        if self.dataset:
+            return self
+        if simulate.num_samples == SimulateConfig.num_samples:
+            simulate = replace(simulate, num_samples=QUICK_SNAPSHOTS)
+        if not simulate.name:
+            name, _, size = simulate.dataset_name.rpartition("_")
+            simulate = replace(simulate, name=f"{name}_quick_{size}")
+        return replace(self, simulate=simulate)

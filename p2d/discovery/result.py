@@ -49,7 +49,18 @@ KEYS = {
 
 @dataclass(frozen=True)
 class Discovery:
-    """A discovered equation.
+    """A discovered equation, with error bars and what is known of it. `p2d.discover` makes one.
+
+    Example:
+        import p2d
+        dataset = p2d.simulate("waves", num_samples=48, height=64, width=64, steps=6000)
+        equation = p2d.discover(dataset)
+        print(equation, equation.parameters)         # F, k, D_u and D_v where the terms are Gray-Scott's
+        print(equation.to_dict()["sympy"])           # also latex and py_pde
+        equation.system.rate(dataset.states()[:4])   # as a System
+        equation.plot()
+        equation.save("waves.json")
+        equation = p2d.Discovery.load("waves.json")
 
     Attributes:
         terms: coefficients of each species' terms, in the unit of time that unit_of_time says.

@@ -72,10 +72,18 @@ class _Sources:
         """What decides what the page shows, and what it is made with."""
         files = [self.equation, self.evaluated, *self.rollouts.values(), *self.sweeps.values()]
         models = [folder / "history.json" for folder in (self.flow, self.score) if folder]
-        texts = [file.read_text() for file in (*files, *models) if file]
+        texts = [_timeless(file.read_text()) for file in (*files, *models) if file]
         generated = open_dataset(self.generated).card.dataset_hash if self.generated else ""
         own = {**config.identity(), "dataset": self.dataset.card.dataset_hash, "generated": generated}
         return settings_hash(own | {"texts": hashlib.sha256("".join([*texts, drawn_with]).encode()).hexdigest()})
+
+
+def _timeless(text: str) -> str:
+    """A JSON file without how long the stages took, which the page's own time would change."""
+    values = json.loads(text)
+    return json.dumps(
+        {key: value for key, value in values.items() if key != "seconds"} if isinstance(values, dict) else values
+    )
 
 
 def _plain(values: Json) -> Json:

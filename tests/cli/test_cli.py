@@ -121,6 +121,8 @@ def finished(tmp_path_factory):
     return folder, json.loads(done.stdout)
 
 
+@pytest.mark.ray
+@pytest.mark.slow
 def test_run_makes_everything_and_prints_the_summary(finished):
     folder, summary = finished
     report = folder / "runs/report/waves"
@@ -134,6 +136,8 @@ def test_run_makes_everything_and_prints_the_summary(finished):
     assert {p.name for p in report.glob("*.png")} == {"snapshots.png", "denoised.png", "velocity.png", "losses.png"}
 
 
+@pytest.mark.ray
+@pytest.mark.slow
 def test_run_again_does_nothing_and_says_so(finished):
     folder, summary = finished
     start = time.monotonic()
@@ -143,6 +147,8 @@ def test_run_again_does_nothing_and_says_so(finished):
     assert json.loads(done.stdout) == summary
 
 
+@pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -158,6 +164,8 @@ def test_other_settings_are_refused_by_name(finished, arguments, told):
     assert told in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.ray
+@pytest.mark.slow
 def test_tracked_as_children_of_one_run(finished):
     from mlflow import MlflowClient
 
@@ -176,6 +184,8 @@ def test_tracked_as_children_of_one_run(finished):
     assert {"velocity.png", "summary.json"} <= artifacts
 
 
+@pytest.mark.ray
+@pytest.mark.slow
 def test_the_continuity_objective_uses_the_score_model(finished):
     folder, _ = finished
     flow = ["train-flow", "--objective", "continuity", "-n", "1", "--hidden", "8", "--sym", "0.1", "--json"]
@@ -200,6 +210,8 @@ def start_and_kill(folder, stage):
     return log.read_text()
 
 
+@pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_killed_twice_it_goes_on_from_there(finished, tmp_path):
     _, summary = finished

@@ -12,7 +12,7 @@ import uuid
 import psutil
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 P2D = [sys.executable, "-m", "p2d.cli"]
 LINE = "p2d: stopped; the same command goes on from here"
 SIZE = "--num-samples 64 --height 64 --width 64 --steps 10000 --chunk 2"

@@ -25,15 +25,16 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from breaking import KINDS, UNDONE, Fault, Watched, install
 from PIL import Image
+from without import without_ray
 
 TIMEOUT = 400  # seconds of a run, which takes one or two on a quiet machine
 PIPE_BYTES = 2**20
@@ -94,24 +95,6 @@ class Verdict:
         outcome = self.wrong or f"as undisturbed, {self.lost} of {self.of} steps done again"
         picks = f"{self.stage}, {self.fault.kind} at {self.fault.at} ({self.where})"
         return f"seed {self.seed}: {picks}: {outcome}"
-
-
-def without_ray() -> None:
-    """Let this process do by itself what it would ask Ray's actors and workers for."""
-    from p2d.cluster import moments, placement, runtime, training
-    from p2d.snapshots.passes import InMemory
-
-    @contextmanager
-    def snapshots(dataset: Any, ids: Any, *_: Any) -> Iterator[InMemory]:
-        made = InMemory.of_dataset(dataset, ids)
-        object.__setattr__(made, "seconds", 0.0)
-        yield made
-
-    train = training.train
-    training.train = lambda job, on_epoch: train(replace(job, here=True), on_epoch)
-    training._place = lambda _: placement.Placing(1, 1, 1, 1.0, 0, "SPREAD")
-    moments.OverRay = snapshots  # type: ignore[assignment, misc]
-    runtime.start = runtime.refuse_unshared = lambda *_, **__: None  # type: ignore[assignment]
 
 
 def without_drawing() -> None:
@@ -347,7 +330,7 @@ def warm_up() -> None:
     from p2d import cli
 
     torch.set_num_threads(1)
-    without_ray()
+    without_ray(setattr)
     without_drawing()
     nowhere = io.StringIO()
     with tempfile.TemporaryDirectory() as out, redirect_stdout(nowhere), redirect_stderr(nowhere):

@@ -52,6 +52,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_a_training_goes_on_without_a_node_that_dies(tmp_path):
     script = tmp_path / "on_nodes.py"
