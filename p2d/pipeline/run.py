@@ -27,7 +27,7 @@ Stages = dict[str, Callable[[], Outcome]]  # in their order, by the names that t
 
 
 def run(config: RunConfig, out: Path, track: Tracker, quick: bool = False) -> tuple[Evaluation, list[Outcome]]:
-    """Everything: simulate, unless there is a dataset, discover, train a flow and a score model, evaluate, sample, and a page of it all.
+    """Everything: simulate, unless there is a dataset, discover, train models, evaluate, sample, and one page.
 
     Args:
         quick: few snapshots and their equation, without models.

@@ -42,7 +42,7 @@ def measures(evaluation: Evaluation) -> Html:
 
 def ensembles(evaluation: Evaluation) -> Html:
     """Does the ensemble stay what it is: distances over their floors, in words."""
-    lines: list[Part] = []
+    lines: list[str] = []
     fresh = evaluation.equation.fresh if evaluation.equation else None
     if fresh:
         text = f"From fresh starts the equation makes patterns whose averages are {fresh} ({fresh.steps} steps); "

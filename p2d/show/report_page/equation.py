@@ -81,9 +81,7 @@ def _rate(species: str) -> Html:
 
 def number_html(value: float, error: float) -> Html:
     """A number with the error of its last digits in brackets, powers of ten as such."""
-    text, _, exponent = number_text(value, error).partition("e")
-    power = joined("·10", element("sup", str(int(exponent)).replace("-", "−"))) if exponent else None
-    return element("span", typeset(text), power, class_="number")
+    return element("span", typeset(number_text(value, error)), class_="number")
 
 
 def interval_text(discovery: Discovery, species: str, term: str) -> str:

@@ -46,7 +46,7 @@ def element(name: str, /, *parts: Part, **attributes: str | int | float | bool |
 
 def typeset(text: str) -> Html:
     """Plain text with powers such as u^2 and 6e-04 set as such, and signs of numbers as minus signs."""
-    text = re.sub(r"(?<=\d)e([-+]?)0*(\d+)\b", lambda e: f"·10^{e[1].strip('+')}{e[2]}", text)
+    text = re.sub(r"(?<=[\d)])e([-+]?)0*(\d+)\b", lambda e: f"·10^{e[1].strip('+')}{e[2]}", text)
     parts = re.split(r"\^(-?\d+)", re.sub(r"(?<![\w)^])-(?=\.?\d)", MINUS, text))
     return joined(element("sup", part.replace("-", MINUS)) if n % 2 else part for n, part in enumerate(parts))
 
