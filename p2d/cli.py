@@ -165,6 +165,7 @@ TABLE = (
         "discover", "p2d evaluate {given.source.dataset}", ("source", config.Source), ("config", config.DiscoverConfig)
     ),
     stage("evaluate", "p2d ui", ("source", config.Source), ("config", config.EvaluateConfig)),
+    stage("report", "p2d ui", ("config", config.ReportConfig)),
     stage("rollout", "p2d ui", ("source", config.RolloutSource), ("config", config.RolloutConfig)),
     stage(
         "sweep",
