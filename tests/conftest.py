@@ -89,6 +89,14 @@ def cluster():
     ray.shutdown()
 
 
+@pytest.fixture
+def no_ray(monkeypatch):
+    """Stages do everything in this process; that it comes to the same is what tests/cluster is about."""
+    from .cluster.without import without_ray
+
+    without_ray(monkeypatch.setattr)
+
+
 @pytest.fixture(scope="session")
 def s3_options():
     """How the bucket 'bucket' of an S3 server on loopback is reached: the query of its URIs."""

@@ -22,6 +22,7 @@ from p2d.pipeline.generate import denoise, sample
 from p2d.pipeline.importing import import_files
 from p2d.pipeline.info import Info, info
 from p2d.pipeline.learn import train_flow, train_score
+from p2d.pipeline.report import report
 from p2d.pipeline.rollout import rollout
 from p2d.pipeline.run import run
 from p2d.pipeline.simulate import simulate, verify
@@ -40,6 +41,7 @@ __all__ = [
     "export",
     "import_files",
     "info",
+    "report",
     "rollout",
     "run",
     "sample",

@@ -56,7 +56,7 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
     with stage(track, "discover", file, {**config.to_dict(), **source.to_dict()}) as child:
         child.dataset(dataset)
         with (
-            progress("discover", PASSES * len(ids), "snapshots") as advance,
+            progress("discover", len(ids), "snapshots", passes=True) as advance,
             OverRay(dataset, ids, source.workers, advance, config.across) as snapshots,
         ):
             discovery = discover_equation(snapshots, config, system=known_system(dataset))

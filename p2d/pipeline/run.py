@@ -7,13 +7,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from p2d.config import EvaluateConfig, FlowSource, RunConfig, SampleConfig
+from p2d.config import EvaluateConfig, FlowSource, ReportConfig, RunConfig, SampleConfig
 from p2d.evaluate.evaluation import Evaluation
 from p2d.pipeline.discover import discover
 from p2d.pipeline.evaluate import evaluate, read_summary
 from p2d.pipeline.generate import sample
 from p2d.pipeline.learn import flow_name, train_flow, train_score
 from p2d.pipeline.refuse import refuse_objective
+from p2d.pipeline.report import report
 from p2d.pipeline.simulate import resolve_simulation, simulate
 from p2d.pipeline.stage import Outcome, Tracker
 from p2d.progress import say
@@ -26,7 +27,7 @@ Stages = dict[str, Callable[[], Outcome]]  # in their order, by the names that t
 
 
 def run(config: RunConfig, out: Path, track: Tracker, quick: bool = False) -> tuple[Evaluation, list[Outcome]]:
-    """Everything: simulate, unless there is a dataset, discover, train a flow and a score model, evaluate, sample.
+    """Everything: simulate, unless there is a dataset, discover, train models, evaluate, sample, and one page.
 
     Args:
         quick: few snapshots and their equation, without models.
@@ -81,10 +82,12 @@ def _stages(config: RunConfig, name: str, out: Path, track: Tracker, quick: bool
     models = flow | score if config.flow.objective == "stationarity" else score | flow  # the others begin with a score
     models = {} if quick else models
     settings = EvaluateConfig(flow="" if quick else flow_name(name, config.flow.objective), show=config.show)
-    stages = {**simulated, **models, "evaluate": lambda: evaluate(settings, source, out, track)}
+    stages = {**simulated, **models, "evaluate": lambda: evaluate(settings, source, out, track, page=False)}
     if not quick and config.score.is_sampled:
         patterns = SampleConfig(workers=config.workers, show=config.show)
         stages["sample"] = lambda: sample(str(SCORE.place(out, name)), patterns, out, track)
+    page = ReportConfig(dataset=source.dataset, flow=settings.flow, holdout=source.holdout, show=config.show)
+    stages["report"] = lambda: report(page, out, track)
     return stages
 
 
