@@ -11,7 +11,7 @@ from p2d.errors import UserError
 from p2d.fields import Grid, Mask
 from p2d.score.model import ScoreModel
 from p2d.score.noise import START, sigma_of
-from p2d.score.sample import RHO, TOGETHER, check, generate, noise_levels, reverse
+from p2d.score.sample import RHO, TOGETHER, check, choose_together, generate, noise_levels, reverse
 from p2d.score.spectrum import Spectrum
 from p2d.training.randomness import sample_generator
 
@@ -168,6 +168,12 @@ def test_a_pattern_depends_on_seed_and_id_and_not_on_what_is_beside_it(churn):
     everything = torch.cat([made, other]).flatten(1)
     apart = torch.cdist(everything, everything) + torch.eye(2 * len(ids)) * 1e9
     assert apart.min() > 1  # no two alike, of any ids and seeds
+
+
+def test_a_gpu_is_given_as_many_patterns_together_as_fill_it_and_fit():
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    assert [choose_together(gpu, (side, side)) for side in (64, 128, 512, 2048)] == [1024, 256, 16, TOGETHER]
+    assert choose_together(cpu, (64, 64)) == TOGETHER
 
 
 def test_churn_raises_the_noise_of_every_step_that_stays_within_the_levels():
