@@ -58,6 +58,7 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
     if dropped:
         say(f"  {dropped} of {dataset.card.samples} patterns are uniform and left out")
     with stage(track, "discover", file, {**config.to_dict(), **source.to_dict()}) as child:
+        child.dataset(dataset)
         with (
             progress("discover", len(ids), "snapshots", passes=True) as advance,
             _opened(dataset, ids, config, source, advance) as snapshots,
@@ -77,10 +78,12 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
         draw_discovery(picture, discovery, truth, pictured, short_name(dataset.folder.name))
         discovery.save(file, settings=settings, learnt_from=learnt_from)  # last: it says that all is there
         claims = discovery.claims
-        child.metrics({key: getattr(discovery, key) for key in ("gap", "misfit", "z_max", "unbalanced")})
-        child.metrics({"velocity_bound": claims.velocity, "stable": claims.stable, "p_value": claims.p_value})
+        numbers = {key: getattr(discovery, key) for key in ("gap", "misfit", "z_max", "unbalanced")}
+        numbers |= {"velocity_bound": claims.velocity, "stable": claims.stable, "p_value": claims.p_value}
+        child.metrics(numbers)
         for path in (file, picture):
             child.artifact(path)
+        child.model(f"equation-{file.parent.name}", file, dataset, numbers)
     return Outcome("discover", True, file, discovery.to_dict(), time.monotonic() - start, discovery)
 
 
@@ -154,6 +157,7 @@ def _discover_each(config: DiscoverConfig, source: Source, dataset: Dataset, fil
     if not len(dataset.living):
         raise UserError(f"{dataset.folder} has no living snapshot: all are uniform")
     with stage(track, "discover", file, {**config.to_dict(), **source.to_dict()}) as child:
+        child.dataset(dataset)
         system = Known(load_system(config.library), library)
         here = replace(dataset, folder=shared_folder(dataset.folder))
         mapper = choose_mapper(source.workers, file.parent)
