@@ -1,13 +1,21 @@
-"""p2d, Pattern to Dynamics: from snapshots of a pattern, without time order, to the dynamics that keep it going.
+"""p2d, Pattern to Dynamics: from snapshots of a pattern, in no order of time, to the dynamics that keep it going.
 
-    dataset = p2d.simulate("waves", num_samples=128)         # or p2d.open_dataset(path)
-    dataset = p2d.import_files("plates", spacing="0.65um")   # of your own files
-    discovery = p2d.discover(dataset)
-    print(discovery)                                         # the equation with error bars, and what it is worth
-    velocity = p2d.Flow.load("runs/flow/waves")(states)
-    score = p2d.ScoreModel.load("runs/score/waves").score(x, alpha=0.8)
+    import p2d
+    dataset = p2d.simulate("waves", num_samples=48, height=64, width=64, steps=6000)
+    equation = p2d.discover(dataset)       # or of an array [snapshots, species, rows, columns]
+    print(equation)                        # with error bars, and what is known of it
+    equation.plot()
 
-Names are imported on first use, so that `import p2d` is quick.
+What there is:
+
+    simulate        patterns of a system, as a Dataset       Dataset      snapshots on disk
+    import_files    your own files, as a Dataset             Discovery    a discovered equation
+    open_dataset    a Dataset by its folder                  System       rates as text, simulated
+    discover        the equation of a Dataset or an array    ScoreModel   a trained score model
+    export          a Dataset for other programs             Flow         a trained velocity field
+
+Models are trained by the `p2d` command and loaded here: p2d.Flow.load("runs/flow/waves"). Mistakes raise UserError,
+whose text says what would be right. Names are imported on first use, so that `import p2d` is quick.
 """
 
 from __future__ import annotations
@@ -16,6 +24,7 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "Dataset": "p2d.snapshots.store",
     "Discovery": "p2d.discovery.result",
     "Flow": "p2d.flow.model",
     "History": "p2d.training.history",

@@ -32,10 +32,19 @@ LETTERS = "abcefghi"  # names of species that have none; d is the derivative
 def simulate(*preset: str, out: str | Path = "runs", **settings: Any) -> Dataset:
     """Simulate a dataset in this process, or open it if it is there: the same bytes as `p2d simulate` writes.
 
+    Example:
+        import p2d
+        dataset = p2d.simulate("waves", num_samples=48, height=64, width=64, steps=6000)
+        states = dataset.states()                    # float32 [48, 2, 64, 64], u and v
+
     Args:
         preset: names of presets; the system's first, such as 'waves' of Gray-Scott, when none is given.
         out: output folder; the dataset goes to OUT/data/NAME.
-        settings: see SimulateConfig; spacing may be a number, and dynamics_noise one.
+        settings: the options of `p2d simulate`: system (name or TOML file), set (such as ('F=0.014,0.018',)),
+            num_samples, height, width, steps (burn-in), spacing, edges, noise, dynamics_noise, seed, name, ...
+
+    Returns:
+        The Dataset; `.states()` are its snapshots.
 
     Raises:
         UserError: settings that are not possible, or differ from those of the dataset that is there.
@@ -54,7 +63,11 @@ def import_files(sources: str | Path | Sequence[str | Path], out: str | Path = "
     Args:
         sources: files, folders or globs, one or several.
         out: output folder; the dataset goes to OUT/data/NAME.
-        settings: see ImportConfig; what may be several may be one here. What was found stands in card.origin.
+        settings: the options of `p2d import`: species, spacing ('0.65um'), edges, interval ('30s'), mask, table,
+            channels, arrays, axes, name, ... What may be several may be one here.
+
+    Returns:
+        The Dataset. What was noticed in the files stands in `.card.origin`.
 
     Raises:
         UserError: files that cannot be read, do not go together or hold no pattern, or settings that do not fit them.
@@ -111,35 +124,58 @@ def discover(
     runs: Sequence[int] | np.ndarray | None = None,
     times: Sequence[float] | np.ndarray | None = None,
 ) -> Discovery:
-    """The equation that keeps an ensemble of snapshots stationary.
+    """Find the equation that keeps an ensemble of snapshots as it is; their order does not matter.
+
+    The snapshots should be of independent runs that have settled; 64 and more as a rule, and below 12 nothing is
+    claimed. `help(p2d.discovery)` tells the method and its limits.
+
+    Example:
+        import p2d
+        states = p2d.simulate("waves", num_samples=48, height=64, width=64, steps=6000).states()
+        equation = p2d.discover(states, species=("u", "v"))       # states: float32 [48, 2, 64, 64]
+        print(equation)                                           # du/dt = ..., what is known, the unit of time
+        print(equation.claims.velocity_known, equation.claims.terms_known)
+        print(equation.terms["u"]["lap(u)"], equation.errors["u"]["lap(u)"])
+        rate = equation.system.rate(states[:1])                   # d/dt in the values' unit, [1, 2, 64, 64]
+        later = equation.system.advance(states[:1], time=100)
 
     Args:
-        snapshots: any finite values, [N, C, H, W] of 1 to 8 species, [N, H, W] or, in one dimension, [N, C, W] and
-            [N, W] where `species` tells which; or a dataset or its folder, of which all living are taken. Dead
-            (uniform) snapshots are left out.
-        library: 'free', or the name or TOML file of a system whose parameters are then the free numbers.
+        snapshots: an array of N snapshots of C species on H rows and W columns, in any unit: [N, C, H, W] with C of 1
+            to 8, or [N, H, W]; in one dimension [N, C, W] or [N, W] where `species` tells which. Or a dataset, or its
+            folder, which knows all that stands from `species` on. Uniform (dead) snapshots are left out.
+        library: terms to choose from: 'free', all monomials and Laplacians; or the name or TOML file of a system, whose
+            parameters are then the free numbers.
         degree: of the monomials of a free library; 0: 3, and 2 of more than three species.
-        order: of its derivatives; 4 adds lap(lap(c)).
-        also: what else it holds: 'gradients', 'derivatives'.
-        terms: one's own instead, such as '1, u, v, u*v**2, lap(u), lap(v)'.
+        order: of its derivatives, 2 or 4; 4 adds lap(lap(c)).
+        also: what else it holds: 'gradients', as grad(u, v); 'derivatives', as d(u, x) and u*d(u, x).
+        terms: your own terms in its place, such as '1, u, v, u*v**2, lap(u), lap(v)'.
         known: a parameter or coefficient that is known, which sets the unit of time, such as 'lap(u)=0.16'.
-        operator: of the Laplacians and slopes; 'auto': the one that needs the fewest terms.
-        noise: standard deviation of white noise in the snapshots, of all species or of each; 'auto': told from them.
-        smoothing: width in cells of the kernel they are seen through; 'auto': 1.5 where there is noise, or none.
-        dynamics_noise: white noise in the dynamics; 'auto': fitted where the snapshots ask for it.
+        operator: of the Laplacians and slopes: '5-point', '9-point', 'spectral', '8th-order'; 'auto': the one that
+            needs the fewest terms.
+        noise: standard deviation of white noise in the snapshots, in the values' unit, of all species or of each;
+            'auto': told from the snapshots.
+        smoothing: width in cells of the kernel that they are seen through; 'auto': 1.5 where there is noise, or none.
+        dynamics_noise: white noise in the dynamics: 'auto', fitted where the snapshots ask for it, or 'none'.
         across: names of known conditions of a dataset that one equation is to hold across, such as 'F'.
-        conditions: of an array, by name, the value of each snapshot, [N]: the equation is to hold across them.
+        conditions: the same of an array: by name, the value of each snapshot, [N].
         bootstrap: resamples for the error bars.
         seed: of the resamples.
         species: names of those of an array; u, v or a, b, c, ... when None.
-        spacing: of an array's cells, in the unit that the equation's lengths are to be in.
-        edges: of an array, of both axes or of rows (y) and columns (x): 'periodic', 'mirror' or 'open'.
-        mask: the cells of an array that are part of the field, [H, W]; None: all.
-        runs: the run that each snapshot of an array is of, [N]; all are of their own when None.
-        times: when each snapshot of an array was taken, [N]; frames of one run then tell the unit of time.
+        spacing: from cell to cell of an array, in the unit that the equation's lengths are to be in.
+        edges: of an array: 'periodic', 'mirror' (no flux) or 'open' (a window of something larger); one, or those of
+            rows (y) and columns (x).
+        mask: the cells of an array that are part of the field, true or not 0, [H, W]; None: all.
+        runs: the run that each snapshot of an array is of, [N]; None: each is of its own.
+        times: when each snapshot was taken, [N]; frames of one run then tell unit and direction of time.
+
+    Returns:
+        A Discovery. It prints as the equation with error bars and the verdict; `.terms`, `.errors` and `.intervals` are
+        the numbers, `.claims` what is known of them, `.system` the equation as a System that has rates and can be
+        simulated; `.plot()`, `.save(path)`.
 
     Raises:
-        UserError: another shape (says which would do), values that are not finite, or too few living snapshots.
+        UserError: another shape (says which would do), values that are not finite (says which snapshot), too few living
+            snapshots, or settings that are not possible.
     """
     levels = [noise] if isinstance(noise, str | int | float) else noise
     config = DiscoverConfig(

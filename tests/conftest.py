@@ -1,10 +1,17 @@
-"""What all tests share: one thread of torch each, one Ray cluster of two CPUs, and one S3 server, for those in need."""
+"""What all tests share: one thread of torch each, one Ray cluster of two CPUs, and one S3 server, for those in need.
+
+The tests run in two processes or more. All that start Ray run in the first, and share its cluster; of the others each
+file runs in one process, so that what its tests share is made once.
+"""
 
 import itertools
 import logging
 import os
+import sys
+from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadGroupScheduling
 
 # Set before anything starts Ray or MLflow.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -12,6 +19,56 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.pop("RAY_ADDRESS", None)
 # And of the S3 server, which takes any.
 os.environ |= {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "not-to-be-shown", "AWS_REGION": "us-east-1"}
+
+
+PROCESSES = 4  # at most: each of them imports torch
+
+
+def pytest_xdist_auto_num_workers(config):
+    """One process a CPU, two to four; this one alone for some files or tests, which importing twice would hold up."""
+    if any("::" in argument or Path(argument).is_file() for argument in config.args):
+        return 0
+    return min(max(os.cpu_count() or 1, 2), PROCESSES)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return RayOrFile(config, log)
+
+
+class RayOrFile(LoadGroupScheduling):
+    """Keeps together what is in a group, or in a file."""
+
+    def _split_scope(self, nodeid):
+        group = super()._split_scope(nodeid)
+        return group.partition("::")[0]
+
+
+def starts_ray(item):
+    return "cluster" in item.fixturenames or item.get_closest_marker("ray") is not None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """What starts Ray comes first, as it takes longest; then files with slow tests."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (not starts_ray(item), item.path not in slow))
+    for item in items:
+        if starts_ray(item):
+            item.add_marker(pytest.mark.ray)
+            item.add_marker(pytest.mark.xdist_group("ray"))
+
+
+def ray_runs():
+    ray = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized()
+
+
+@pytest.fixture(autouse=True)
+def ray_is_marked(request):
+    """A test that starts Ray in this process must say so, by the fixture `cluster` or its mark."""
+    before = ray_runs()
+    yield
+    assert before or not ray_runs() or starts_ray(request.node), "mark this test pytest.mark.ray: it has started Ray"
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -31,6 +88,14 @@ def cluster():
     runtime.start(cpus=2)
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def no_ray(monkeypatch):
+    """Stages do everything in this process; that it comes to the same is what tests/cluster is about."""
+    from .cluster.without import without_ray
+
+    without_ray(monkeypatch.setattr)
 
 
 @pytest.fixture(scope="session")

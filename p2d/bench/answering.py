@@ -1,16 +1,9 @@
-"""What p2d, p2d of before, and others say of a case, in one form."""
+"""What p2d and others say of a case, in one form."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -25,19 +18,6 @@ FRAMES, OF_RUNS = 16, 4  # of the films that pysindy is given, a step apart
 THRESHOLDS = np.logspace(-4, -0.5, 15)  # of pysindy's sparse regression, as shares of a rate's size
 SINDY_FAULTS = ("none", "noise", "missing term")  # whose films are plain, or have a camera's noise
 NEEDS_SINDY = 'pysindy is not installed, which --beside asks; pip install "p2d[bench]" brings it'
-# Run by another Python, with the folder of a p2d of before first on its path.
-BEFORE = """
-import json, sys
-import numpy as np
-import p2d
-from p2d.errors import UserError
-settings = json.loads(sys.argv[2])
-try:
-    found = p2d.discover(np.load(sys.argv[1]), **settings).to_dict()
-except UserError as error:
-    found = {"refused": str(error)}
-print(json.dumps(found))
-"""
 
 
 @dataclass(frozen=True)
@@ -92,48 +72,6 @@ def now(case: Case) -> Answer:
         named=bool(made.parameters),
         doubts=tuple(sorted({doubt.kind for doubt in claims.doubts})),
         verdict=made.verdict,
-    )
-
-
-def before(python: str) -> Callable[[Case], Answer]:
-    """Of p2d of before: another Python that has it, or the folder that holds it.
-
-    Raises:
-        UserError: neither a file nor a folder with a p2d in it.
-    """
-    place = Path(python).absolute()  # not resolved: a venv's python is a link
-    if not (place.is_file() or (place / "p2d/__init__.py").is_file()):
-        raise UserError(f"before = {python} is no Python, and no folder with a p2d in it; give one of them")
-    return lambda case: _before(place, case)
-
-
-def _before(place: Path, case: Case) -> Answer:
-    is_folder = place.is_dir()
-    environment = dict(os.environ) | ({"PYTHONPATH": str(place)} if is_folder else {})
-    if not is_folder:
-        environment.pop("PYTHONPATH", None)
-    with tempfile.TemporaryDirectory() as folder:
-        np.save(f"{folder}/states.npy", case.states)
-        words = [str(sys.executable if is_folder else place), "-c", BEFORE, f"{folder}/states.npy"]
-        told = subprocess.run(
-            [*words, json.dumps(case.arguments)], env=environment, cwd=folder, capture_output=True, text=True
-        )
-    if told.returncode:
-        raise UserError(f"p2d of before failed: {(told.stderr.strip().splitlines() or ['?'])[-1]}")
-    made = json.loads(told.stdout.strip().splitlines()[-1])
-    if "refused" in made:
-        return Answer(verdict=f"refused: {made['refused']}")
-    claimed = made["verdict"].startswith("dynamics identified")
-    known = made.get("claims") or {}
-    return Answer(
-        terms=made["equation"],
-        operator=made["operator"],
-        directed=made["directed"],
-        velocity_known=known.get("velocity_known", claimed),
-        terms_known=known.get("terms_known", claimed),
-        intervals={s: {t: tuple(ends) for t, ends in own.items()} for s, own in made["interval"].items()},
-        named=bool(made.get("parameters")),
-        verdict=made["verdict"],
     )
 
 

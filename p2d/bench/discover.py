@@ -1,6 +1,6 @@
 """How fast an equation is discovered and, as a study, how well: systems, numbers of snapshots, and noise.
 
-Notes of what it measured are in the README, whose tables `p2d bench discover --study` prints.
+What it measured is in .github/RESULTS.md, whose table `p2d bench discover --study` prints.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def measure(config: BenchDiscoverConfig, out: Path) -> Timings | Study:
     """What `p2d bench discover` tells of its dataset, or of the systems of the study."""
     if config.study:
         return study(config, make_output_folder(out))
-    return bench(config, find_dataset(config.dataset, out))
+    return bench(find_dataset(config.dataset, out))
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ class Timings:
         return f"first pass, one core: {self.snapshots_per_second:.0f} snapshots a second\n{table_text(head, rows)}"
 
 
-def bench(config: BenchDiscoverConfig, dataset: Dataset) -> Timings:
+def bench(dataset: Dataset) -> Timings:
     """Time the two passes and the fit, with one actor and with two."""
-    ids = dataset.living[: config.samples or None]
-    settings = DiscoverConfig(library=config.library, noise=("0",))
+    ids = dataset.living
+    settings = DiscoverConfig(noise=("0",))
     states = dataset.states(ids[:LOOKED_AT])
     measure = choose_measure(states, dataset.card.names, dataset.card.grid, settings)
     with single_threaded(1) as pool:

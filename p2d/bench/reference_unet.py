@@ -93,20 +93,17 @@ class ReferenceUNet(nn.Module):
 class NoisePrediction(nn.Module):
     """min E || eps_hat(x_a, alpha) - eps ||^2 at one alpha, with the draws of score/loss.py."""
 
-    def __init__(self, model: ReferenceUNet, alpha: float, seed: int, precision: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: ReferenceUNet, alpha: float, seed: int) -> None:
         super().__init__()
         self.model = model
         self.alpha = alpha
         self.seed = seed
-        self.precision = precision
 
     def forward(self, x: Tensor, ids: list[int], step: int) -> Tensor:
         """Sums over a batch of clean states x [B, C, H, W]: squared error, number of entries."""
         x, _, eps = draw(x, ids, self.seed, step, augment=True, grid=self.model.grid)
         level = x.new_full((len(x),), self.alpha)
-        with torch.autocast(x.device.type, self.precision, enabled=self.precision != torch.float32):
-            predicted = self.model(noise.add_noise(x, eps, level), level)
-        error = predicted.float() - eps
+        error = self.model(noise.add_noise(x, eps, level), level) - eps
         return torch.stack([error.square().sum(), error.new_tensor(float(error.numel()))])
 
     def posterior_mean(self, y: Tensor, sigma: Tensor) -> Tensor:

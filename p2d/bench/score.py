@@ -37,7 +37,6 @@ from p2d.config.bench import BenchScoreConfig
 from p2d.fields import Grid, Scaling
 from p2d.progress import say
 from p2d.recipes import build
-from p2d.recipes.score import choose_precision
 from p2d.score import noise
 from p2d.score.loss import DenoisingScoreMatching, squared_error
 from p2d.snapshots.store import Dataset, find_dataset
@@ -46,21 +45,24 @@ from p2d.training.optimizers import optimizers, set_rate
 from p2d.training.states import MemoryData, load_data
 from p2d.training.workers import Workers
 
+ALPHA = 0.8  # the signal level
+SHARE = 6  # this network is also trained for this part of the time
+HOLDOUT = 0.1
+LEARNING_RATE = 2e-3  # of AdamW, at the peak of the schedule; Muon's is ten times that
 WARMUP = 0.02  # of the time
 EMA = 0.999
 WEIGHT_DECAY = 1e-2
 READINGS = 6  # of the validation loss, evenly over the time
-BATCH_SIZES = {"cpu": {"p2d": 4, "reference": 4}, "cuda": {"p2d": 64, "reference": 64}}
+BATCH_SIZES = {"cpu": 4, "cuda": 64}
 Trained = DenoisingScoreMatching | NoisePrediction
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A network to train, with the batch size and learning rate that suit it, and the seconds it took to make."""
+    """A network to train, with the batch size that suits it, and the seconds it took to make."""
 
     task: Trained
     batch_size: int
-    learning_rate: float
     optimizer: str
     seconds: float
 
@@ -71,18 +73,16 @@ def contender(name: str, config: BenchScoreConfig, data: MemoryData, grid: Grid,
     species = data.train.shape[1]
     if name == "p2d":
         unscaled = Scaling((0.0,) * species, (1.0,) * species)
-        settings = ScoreConfig(alpha=(config.alpha,), seed=config.seed, precision=config.precision)
+        settings = ScoreConfig(alpha=(ALPHA,), seed=config.seed)
         task = cast(Trained, build(settings, data, grid, unscaled, device, None))
-        size, rate, stepper = config.batch_size, config.learning_rate, settings.optimizer
+        stepper = settings.optimizer
     else:
         torch.manual_seed(config.seed)
-        precision = choose_precision(config.reference_precision, device)
-        task = NoisePrediction(ReferenceUNet(species, grid), config.alpha, config.seed, precision).to(device)
+        task = NoisePrediction(ReferenceUNet(species, grid), ALPHA, config.seed).to(device)
         if device.type == "cuda":
             task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        size, rate, stepper = config.reference_batch_size, config.reference_learning_rate, "adamw"
-    size = min(size or BATCH_SIZES[device.type][name], data.count)
-    return Contender(task, size, rate, stepper, time.monotonic() - start)
+        stepper = "adamw"
+    return Contender(task, min(BATCH_SIZES[device.type], data.count), stepper, time.monotonic() - start)
 
 
 def measure(config: BenchScoreConfig, out: Path) -> dict[str, Any]:
@@ -99,8 +99,8 @@ def bench(config: BenchScoreConfig, dataset: Dataset) -> dict[str, Any]:
     """
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    data = load_data(dataset, config.holdout)
-    plans = (("p2d", config.seconds / config.share), ("p2d", config.seconds), ("reference", config.seconds))
+    data = load_data(dataset, HOLDOUT)
+    plans = (("p2d", config.seconds / SHARE), ("p2d", config.seconds), ("reference", config.seconds))
     runs = {}
     for name, seconds in plans:
         label = f"{name}, {seconds:.0f} s"
@@ -117,7 +117,7 @@ def train(
 ) -> dict[str, Any]:
     """Train for a wall time, its making counted and validations not."""
     task = contender.task
-    steppers = optimizers(task, contender.optimizer, contender.learning_rate, WEIGHT_DECAY)
+    steppers = optimizers(task, contender.optimizer, LEARNING_RATE, WEIGHT_DECAY)
     average = copy_weights(task.model)
     spent, step, epoch, readings = contender.seconds, 0, 0, list[tuple[float, float]]()
     while spent < seconds:
@@ -158,7 +158,7 @@ def _validation(task: Trained, average: dict[str, Tensor], data: MemoryData, con
     task.model.load_state_dict(average)
     predict = task.posterior_mean if isinstance(task, NoisePrediction) else task.model.posterior_mean
     held = data.held.to(next(task.parameters()).device)
-    sigma = noise.sigma_of(torch.tensor(config.alpha)).item()
+    sigma = noise.sigma_of(torch.tensor(ALPHA)).item()
     mask = torch.from_numpy(task.model.grid.inside(0)).to(held.device)
     parts = squared_error(predict, held, data.held_ids.tolist(), sigma, config.seed, inside=lambda e: e[..., mask])
     total, entries = parts.tolist()
@@ -176,6 +176,6 @@ def print_table(found: dict[str, Any], config: BenchScoreConfig) -> None:
         losses = (f"{run['readings'][n][1]:.4f}" for run in runs.values())
         table.add_row(f"loss after {n + 1}/{READINGS} of the time", *losses)
     console = Console(highlight=False)
-    console.print(f"{found['device']}; validation loss at alpha {config.alpha:g}, of the averaged weights", table)
+    console.print(f"{found['device']}; validation loss at alpha {ALPHA:g}, of the averaged weights", table)
     console.print(f"at equal time: {found['ratio']:.3f} times the reference's loss")
-    console.print(f"in 1/{config.share:g} of the time: {found['share']:.3f} times the reference's loss in all of it")
+    console.print(f"in 1/{SHARE} of the time: {found['share']:.3f} times the reference's loss in all of it")

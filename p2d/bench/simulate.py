@@ -2,7 +2,8 @@
 
 Notes of what it measured (G: 10^9 cell updates a second):
 
-- 2026-11-25, two cores of an Intel Xeon (Granite Rapids class, 48 KiB L1, 2 MiB L2), torch 2.13: see the README. The
+- 2026-11-25, two cores of an Intel Xeon (Granite Rapids class, 48 KiB L1, 2 MiB L2),
+  torch 2.13: 1.4 G (three species) to 3 G a core. The
   generated kernel of Gray-Scott has the bytes of the one that was written by hand. What bounds it are instructions, not
   memory: 32 x 128 cells, which fit L1, are as fast as 128 x 128. 512-bit vectors, which LLVM has to be asked for on
   Intel, gave 1.1 to 1.2 times the rate; forcing their width gave as much and a remark for each loop; interleaving by
@@ -18,16 +19,13 @@ Notes of what it measured (G: 10^9 cell updates a second):
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,12 +33,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from p2d.cluster import runtime
-from p2d.cluster.shards import ShardMaker, Wish, run_actors
 from p2d.config import SimulateConfig
 from p2d.config.bench import BenchSimulateConfig
 from p2d.config.simulate import Simulation
-from p2d.snapshots.simulated import ShardPlan, Simulated, plan, simulate_samples
 from p2d.systems import expressions, initial, stepping
 from p2d.systems.steppers import cpu
 from p2d.systems.stepping import Scheme
@@ -49,7 +44,7 @@ from p2d.systems.wiener import Wiener
 
 CHECKED_STEPS = 200  # fields of different steppers are compared here; chaos parts them later
 SHARES = {"cpu": 1, "cuda": 1, "jax": 10, "torch.compile": 20, "torch": 100}  # how many times fewer steps are timed
-SCALING_SAMPLES = 128  # of each actor, in 16 shards
+GPU_SAMPLES = 1024  # advanced together there
 AGAINST = "gray_scott"  # whose rate per operation others are held against
 NOISY, NOISE = "noisy", 0.003  # of the CPU kernel with noise in the dynamics
 
@@ -77,7 +72,7 @@ def measure(config: BenchSimulateConfig) -> dict[str, Any]:
         / s]; ratios of medians; difference: largest between each stepper's fields and PyTorch's after 200 steps,
         relative to the largest value; noisy: the CPU kernel's rate with noise in the dynamics, and its ratio to that
         without; presets: rate of the CPU kernel for each; against: of Gray-Scott, in the same
-        run, its rate and the ratio of rates per operation; scaling, where asked for.
+        run, its rate and the ratio of rates per operation.
     """
     threads = config.threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
@@ -107,7 +102,7 @@ def measure(config: BenchSimulateConfig) -> dict[str, Any]:
     if against:
         own, other = rates["cpu"]["median"] * operations, against["median"] * _operations(_usual(config))
         found["against"] = {"median": against["median"], "per_operation": own / other}
-    return {**found, "scaling": scaling(config)} if config.scaling else found
+    return found
 
 
 def _settings(config: BenchSimulateConfig, **others: Any) -> SimulateConfig:
@@ -165,14 +160,14 @@ def _on_gpu(config: BenchSimulateConfig, simulation: Simulation) -> Stepper:
     from p2d.systems.steppers import gpu
 
     system, scheme = _one(simulation)
-    states = torch.from_numpy(_initial(simulation, config.gpu_samples)).cuda()
+    states = torch.from_numpy(_initial(simulation, GPU_SAMPLES)).cuda()
 
     def advance(steps: int) -> np.ndarray:
         after = gpu.advance(states, system, scheme, steps)
         torch.cuda.synchronize()
         return after[: config.samples].cpu().numpy()
 
-    return Stepper(advance, config.steps, config.gpu_samples)
+    return Stepper(advance, config.steps, GPU_SAMPLES)
 
 
 def torch_text(
@@ -252,37 +247,6 @@ def _differences(fields: dict[str, np.ndarray]) -> dict[str, float]:
     return {n: float(np.abs(f - fields["torch"]).max() / size) for n, f in fields.items() if n != "torch"}
 
 
-class TimedMaker(ShardMaker):
-    """A simulating actor that has its kernel loaded, and notes when it began and ended each shard."""
-
-    def __init__(self, maker: Simulated, folder: str, device: str, threads: int) -> None:
-        super().__init__(maker, folder, device, threads)
-        simulate_samples(maker.simulation, ShardPlan(0, next(iter(maker.simulation.systems)), 0, 0, 1), device, threads)
-
-    def _entry(self, number: int) -> str:
-        begin = time.time()
-        return json.dumps({**json.loads(super()._entry(number)), "begin": begin, "end": time.time()})
-
-
-def scaling(config: BenchSimulateConfig) -> dict[str, float]:
-    """Cell updates a second of one simulating actor of one thread, and of two that have twice the work.
-
-    From the first shard's begin to the last one's end. Starting Ray and the actors is left out: it takes the same
-    seconds whatever the size of the work.
-    """
-    runtime.start()
-    rates: dict[str, float] = {}
-    for actors in (1, 2):
-        sizes = {"num_samples": SCALING_SAMPLES * actors, "chunk": SCALING_SAMPLES // 16, "steps": config.steps}
-        simulation = _settings(config, **sizes).simulation()
-        with tempfile.TemporaryDirectory() as folder:
-            wish, numbers = Wish("cpu", actors, threads=1), list(range(len(plan(simulation))))
-            entries = list(run_actors(Simulated(simulation), wish, Path(folder), numbers, TimedMaker))
-        seconds = max(e["end"] for e in entries) - min(e["begin"] for e in entries)
-        rates[f"{actors} actors"] = simulation.updates / seconds
-    return {**rates, "ratio": rates["2 actors"] / rates["1 actors"]}
-
-
 def print_table(found: dict[str, Any], config: BenchSimulateConfig) -> None:
     """The measurements as tables on standard output."""
     table = Table("stepper", "samples", "G cell updates/s", "lowest to highest", "difference after 200 steps")
@@ -308,6 +272,3 @@ def print_table(found: dict[str, Any], config: BenchSimulateConfig) -> None:
             f"presets on the CPU: slowest {slow} {low / 1e9:.3g} G/s, fastest {fast} {high / 1e9:.3g} G/s: "
             f"{high / low:.2f} times"
         )
-    if "scaling" in found:
-        one, two, ratio = found["scaling"].values()
-        console.print(f"actors of one thread: one {one / 1e9:.3g} G/s, two {two / 1e9:.3g} G/s: {ratio:.2f} times")

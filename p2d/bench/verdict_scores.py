@@ -20,7 +20,7 @@ class Outcome:
     """What a method said of a case, and whether that was right: a line of the results' file.
 
     Attributes:
-        method: p2d, before, pysindy or one static snapshot.
+        method: p2d, pysindy or one static snapshot.
         seed, number, fault, size, system: of the case.
         snapshots, length: of the case.
         cosine: of the equation's velocity with the true one; None where nothing moves, or it gave no equation.

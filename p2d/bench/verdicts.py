@@ -32,8 +32,7 @@ from p2d.threads import single_threaded
 
 __all__ = ["case_of", "cases", "dealt", "measure", "numbers"]
 
-QUICK = 24  # cases of --quick
-P2D, BEFORE, SINDY, STATIC = "p2d", "p2d of before", "pysindy with the order of time", "least squares, one snapshot"
+P2D, SINDY, STATIC = "p2d", "pysindy with the order of time", "least squares, one snapshot"
 # Parts of p2d that answers come from: results are gone on with only where all of it is the same.
 CODE = ("discovery", "snapshots", "systems", "bench", "fields.py", "api.py")
 
@@ -52,18 +51,16 @@ def measure(config: BenchVerdictsConfig, out: Path) -> Verdicts:
     """Answer the cases that are not answered yet, and write outcomes and tables to OUT/verdicts.
 
     Raises:
-        UserError: no such fault, no pysindy where it is asked for, no p2d of before, or a folder of an object store.
+        UserError: no pysindy where it is asked for, or a folder of an object store.
     """
     if isinstance(out, Remote):
         raise UserError(f"out = {out} is not possible: outcomes are added to a file as they come; give a local folder")
     if config.beside:
         answering.refuse_no_sindy()
-    if config.before:
-        answering.before(config.before)
     folder = make_output_folder(out / "verdicts")
-    file = folder / f"seed_{config.seed}_{_digest(config.before)}.jsonl"
-    chosen = numbers(config.seed, QUICK if config.quick else config.cases, config.fault)
-    methods = [P2D, *[BEFORE] * bool(config.before), *[SINDY, STATIC] * config.beside]
+    file = folder / f"seed_{config.seed}_{_digest()}.jsonl"
+    chosen = numbers(config.seed, config.cases)
+    methods = [P2D, *[SINDY, STATIC] * config.beside]
     known = {(o.method, o.number): o for o in _read(file)}
     done = {(method, number) for method, number in _tried(file)}
     missing = [(n, [m for m in methods if (m, n) not in done]) for n in chosen]
@@ -82,7 +79,7 @@ def _answered(config: BenchVerdictsConfig, jobs: list[tuple[int, list[str]]], fi
     if not jobs:
         return
     with single_threaded(config.workers or os.cpu_count() or 1) as pool, file.open("a", encoding="utf-8") as lines:
-        made = pool.map(_outcomes, *zip(*((config.seed, n, m, config.before) for n, m in jobs), strict=True))
+        made = pool.map(_outcomes, *zip(*((config.seed, n, m) for n, m in jobs), strict=True))
         for (number, methods), outcomes in zip(jobs, made, strict=True):
             lines.writelines(json.dumps(asdict(o)) + "\n" for o in outcomes)
             lines.write(json.dumps({"number": number, "tried": methods}) + "\n")
@@ -97,7 +94,7 @@ def _answered(config: BenchVerdictsConfig, jobs: list[tuple[int, list[str]]], fi
             yield outcomes
 
 
-def _outcomes(seed: int, number: int, methods: list[str], python: str) -> list[Outcome]:
+def _outcomes(seed: int, number: int, methods: list[str]) -> list[Outcome]:
     """Outcomes of the methods that apply to a case."""
     begin = _cpu_seconds()
     case = case_of(seed, number)
@@ -107,8 +104,6 @@ def _outcomes(seed: int, number: int, methods: list[str], python: str) -> list[O
         SINDY: answering.sindy,
         STATIC: answering.one_static,
     }
-    if python:
-        answers[BEFORE] = answering.before(python)
     outcomes = []
     for method in methods:
         begin = _cpu_seconds()
@@ -147,9 +142,9 @@ def _tried(file: Path) -> Iterator[tuple[str, int]]:
             yield method, line["number"]
 
 
-def _digest(before: str) -> str:
+def _digest() -> str:
     """Of all code that answers come from."""
-    hashed = hashlib.sha256(before.encode())
+    hashed = hashlib.sha256()
     root = Path(p2d.__file__).parent
     for part in CODE:
         place = root / part

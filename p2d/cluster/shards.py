@@ -39,7 +39,6 @@ class Wish:
         device: 'cpu' or 'cuda'.
         actors: processes; 0: as many as the cluster holds.
         threads: CPU threads of each; 0: the cores shared out.
-        gpus: of each; 0.5: two share one.
         cores: CPUs that an actor is worth, where their number is left open.
         small: so little work that starting actors takes longer.
         name: of the option that asks for actors.
@@ -48,7 +47,6 @@ class Wish:
     device: str
     actors: int = 0
     threads: int = 0
-    gpus: float = 1.0
     cores: int = 1
     small: bool = False
     name: str = "actors"
@@ -65,7 +63,7 @@ class Placement:
 
 
 def place(wish: Wish, count: int) -> Placement:
-    """One actor a GPU, or a share of one, on GPUs; one for some cores on CPUs; as many as asked for or have a shard.
+    """One actor a GPU; one for some cores on CPUs; as many as asked for or have a shard.
 
     Raises:
         UserError: more actors than the cluster's CPUs or GPUs can hold.
@@ -73,7 +71,7 @@ def place(wish: Wish, count: int) -> Placement:
     if wish.device == "cuda":
         actors = _actors_on_gpus(wish, count)
         threads = wish.threads or max(1, placement.cpus() // actors)
-        return Placement(actors, placement.cpu_share(actors), wish.gpus, threads)
+        return Placement(actors, placement.cpu_share(actors), 1.0, threads)
     usual = max(1, placement.cpus() // wish.cores)
     actors = placement.worker_count(wish.actors or usual, count, wish.name)
     nodes = placement.Machines(tuple(placement.Node(node.cpus) for node in placement.machines(0).nodes if node.cpus))
@@ -82,14 +80,13 @@ def place(wish: Wish, count: int) -> Placement:
 
 
 def _actors_on_gpus(wish: Wish, count: int) -> int:
-    share, gpus = wish.gpus, placement.gpus()
-    room = gpus * int(1 / share + 1e-9) if share < 1 else gpus // int(share)
-    if room < max(wish.actors, 1):
+    gpus = placement.gpus()
+    if gpus < max(wish.actors, 1):
         raise UserError(
-            f"{max(wish.actors, 1)} {wish.name} of {share:g} GPUs are more than the {gpus} GPUs here can hold; "
-            f"give fewer --{wish.name}" + (", or a smaller --gpus-per-actor" if wish.name == "actors" else "")
+            f"{max(wish.actors, 1)} {wish.name} of a GPU each are more than the {gpus} GPUs here can hold; give fewer "
+            f"--{wish.name}"
         )
-    return min(wish.actors or room, max(count, 1))
+    return min(wish.actors or gpus, max(count, 1))
 
 
 def find_device(wish: str) -> str:
@@ -230,7 +227,7 @@ def simulate(
     folder = runtime.shared_folder(folder)
     device = find_device(config.wished_device)
     small = device == "cpu" and simulation.is_fast and simulation.updates < SMALL
-    wish = Wish(device, config.actors, config.threads, config.gpus_per_actor, small=small)
+    wish = Wish(device, config.actors, config.threads, small=small)
     refuse(wish, len(plan(simulation)), folder)
     with writing(simulation, folder) as (card, simulation):
         labels = shard_labels(simulation)

@@ -17,6 +17,7 @@ from p2d.config.learn import (
     check_alpha,
 )
 from p2d.config.plan import PlanConfig
+from p2d.config.report import ReportConfig
 from p2d.config.rollout import RolloutConfig, RolloutSource
 from p2d.config.run import RunConfig
 from p2d.config.simulate import SimulateConfig
@@ -35,6 +36,7 @@ __all__ = [
     "ImportConfig",
     "ModelConfig",
     "PlanConfig",
+    "ReportConfig",
     "RolloutConfig",
     "RolloutSource",
     "RunConfig",

@@ -5,27 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from p2d.config.base import Config, DatasetName, between, least, option
-from p2d.config.learn import Precision, check_alpha
+from p2d.config.base import MACHINE, TRAINING, Config, DatasetName, between, least, option
 from p2d.systems.reading import load_system
 
 
 @dataclass(frozen=True)
 class BenchSimulateConfig(Config):
-    """Time a system's kernels beside the same text in PyTorch and JAX, preset by preset, and one actor beside two."""
+    """Time a system's kernels beside the same text in PyTorch and JAX, preset by preset."""
 
     system: Annotated[str, option(help="system: its name, or a TOML file")] = "gray_scott"
     preset: Annotated[str, option("-p", help="preset of the comparison; the system's first when empty")] = ""
     samples: Annotated[int, option(help="samples advanced together"), least(1)] = 8
-    gpu_samples: Annotated[int, option(help="samples advanced together on a GPU, if there is one"), least(1)] = 1024
     height: Annotated[int, option(help="grid rows"), least(1)] = 128
     width: Annotated[int, option(help="grid columns"), least(1)] = 128
     steps: Annotated[
         int, option(help="Euler steps of a timing of the kernels; PyTorch takes a hundredth"), least(100)
     ] = 10_000
-    repeats: Annotated[int, option(help="timings of each stepper, taken in turn; the median counts"), least(1)] = 5
-    threads: Annotated[int, option(help="CPU threads; 0: all cores"), least(0)] = 0
-    scaling: Annotated[bool, option(help="also time one simulating actor of one thread against two")] = True
+    repeats: Annotated[
+        int, MACHINE, option(help="timings of each stepper, taken in turn; the median counts"), least(1)
+    ] = 5
+    threads: Annotated[int, MACHINE, option(help="CPU threads; 0: all cores"), least(0)] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -37,32 +36,9 @@ class BenchScoreConfig(Config):
     """Train the score network beside a U-Net at full resolution, for the same wall time."""
 
     dataset: DatasetName = "waves"
-    seconds: Annotated[float, option(help="training time of each network"), between(0.0, 1e6)] = 420.0
-    share: Annotated[
-        float, option(help="this network is also trained for this share (1 / SHARE) of the time"), least(1)
-    ] = 6.0
-    alpha: Annotated[float, option("-a", help="signal level")] = 0.8
-    batch_size: Annotated[int, option("-b", help="snapshots a step; 0: 4 on CPUs, 64 on a GPU"), least(0)] = 0
-    learning_rate: Annotated[
-        float, option("-l", help="peak of the schedule; Muon's is ten times that"), between(0.0, 1.0)
-    ] = 2e-3
-    reference_batch_size: Annotated[
-        int, option(help="of the reference network; 0: 4 on CPUs, 64 on a GPU"), least(0)
-    ] = 0
-    reference_learning_rate: Annotated[float, option(help="the same of the reference network"), between(0.0, 1.0)] = (
-        2e-3
-    )
-    precision: Annotated[Precision, option(help="of convolutions; auto: bfloat16 where the hardware has it")] = "auto"
-    reference_precision: Annotated[Precision, option(help="the same of the reference network; the original's")] = (
-        "float32"
-    )
-    holdout: Annotated[float, option(help="share of the snapshots held out for validation"), between(0.0, 1.0)] = 0.1
-    threads: Annotated[int, option(help="CPU threads; 0: all cores"), least(0)] = 0
-    seed: Annotated[int, option(help="seed of weights, order and noise"), least(0)] = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_alpha((self.alpha,))
+    seconds: Annotated[float, TRAINING, option(help="training time of each network"), between(0.0, 1e6)] = 420.0
+    threads: Annotated[int, MACHINE, option(help="CPU threads; 0: all cores"), least(0)] = 0
+    seed: Annotated[int, TRAINING, option(help="seed of weights, order and noise"), least(0)] = 0
 
 
 @dataclass(frozen=True)
@@ -75,12 +51,12 @@ class BenchDenoiseConfig(Config):
         option(help="standard deviations of the noise, as shares of the species' ranges"),
         between(0.0, 1.0, each=True),
     ] = (0.01, 0.02, 0.05)
-    epochs: Annotated[int, option("-n", help="passes over the snapshots of each training"), least(1)] = 16
+    epochs: Annotated[int, TRAINING, option("-n", help="passes over the snapshots of each training"), least(1)] = 16
     holdout: Annotated[
         float, option(help="share of the snapshots held out, on which the error is taken"), between(0.0, 1.0)
     ] = 0.1
-    threads: Annotated[int, option(help="CPU threads; 0: all cores"), least(0)] = 0
-    seed: Annotated[int, option(help="seed of weights, order and noise"), least(0)] = 0
+    threads: Annotated[int, MACHINE, option(help="CPU threads; 0: all cores"), least(0)] = 0
+    seed: Annotated[int, TRAINING, option(help="seed of weights, order and noise"), least(0)] = 0
 
 
 @dataclass(frozen=True)
@@ -91,12 +67,11 @@ class BenchFlowConfig(Config):
     snapshots: Annotated[
         tuple[int, ...], option(help="numbers of training snapshots; 0: all of them"), least(0, each=True)
     ] = (0, 128)
-    seeds: Annotated[int, option(help="trainings of each kind"), least(1)] = 3
-    variants: Annotated[bool, option(help="also variants of the training, one change at a time")] = False
+    seeds: Annotated[int, TRAINING, option(help="trainings of each kind"), least(1)] = 3
     holdout: Annotated[
         float, option(help="share of the snapshots held out, on which all is measured"), between(0.0, 1.0)
     ] = 0.1
-    threads: Annotated[int, option(help="CPU threads; 0: all cores"), least(0)] = 0
+    threads: Annotated[int, MACHINE, option(help="CPU threads; 0: all cores"), least(0)] = 0
 
 
 @dataclass(frozen=True)
@@ -104,8 +79,6 @@ class BenchDiscoverConfig(Config):
     """Time the discovery of an equation; or --study: how well it does, by system, snapshots and noise."""
 
     dataset: DatasetName = "waves"
-    library: Annotated[str, option(help="of the timings")] = "free"
-    samples: Annotated[int, option(help="snapshots that are timed; 0: all that live"), least(0)] = 0
     study: Annotated[bool, option(help="the study instead: eight systems, clean, rounded and noisy")] = False
     snapshots: Annotated[tuple[int, ...], option(help="numbers of snapshots of the study"), least(8, each=True)] = (
         32,
@@ -130,10 +103,7 @@ class BenchVerdictsConfig(Config):
 
     cases: Annotated[int, option(help="how many; a few seconds each"), least(1)] = 100
     seed: Annotated[int, option(help="of the cases"), least(0)] = 0
-    quick: Annotated[bool, option(help="24 cases, in some minutes")] = False
-    fault: Annotated[str, option(help="of one fault alone, such as rounded; all when empty")] = ""
     beside: Annotated[bool, option(help="also pysindy with the order of time, and least squares on one snapshot")] = (
         False
     )
-    before: Annotated[str, option(help="also another p2d: the Python that has it, or its folder")] = ""
-    workers: Annotated[int, option(help="processes of one thread each; 0: one a core"), least(0)] = 0
+    workers: Annotated[int, MACHINE, option(help="processes of one thread each; 0: one a core"), least(0)] = 0

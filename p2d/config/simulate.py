@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 
-from p2d.config.base import HOW, SIGMAS, Config, at_least, of_each, option, quantity, values_set
+from p2d.config.base import HOW, MACHINE, SIGMAS, Config, at_least, of_each, option, quantity, values_set
 from p2d.errors import UserError, refuse_unknown
 from p2d.fields import Edge, Grid, Operator, Species
 from p2d.systems import initial, stability
@@ -81,20 +81,17 @@ class SimulateConfig(Config):
     name: Annotated[str, option(help="name under OUT/data; the systems and the size when empty")] = field(
         default="", metadata=HOW
     )
-    chunk: Annotated[int, option(help="samples simulated at a time, and rows of a shard")] = field(
+    chunk: Annotated[int, MACHINE, option(help="samples simulated at a time, and rows of a shard")] = field(
         default=64, metadata=HOW
     )
-    actors: Annotated[int, option(help="simulating processes; 0: one a GPU, or one a core")] = field(
+    actors: Annotated[int, MACHINE, option(help="simulating processes; 0: one a GPU, or one a core")] = field(
         default=0, metadata=HOW
     )
-    threads: Annotated[int, option(help="CPU threads of each actor; 0: the cores shared out")] = field(
+    threads: Annotated[int, MACHINE, option(help="CPU threads of each actor; 0: the cores shared out")] = field(
         default=0, metadata=HOW
     )
-    gpus_per_actor: Annotated[float, option(help="GPUs of each actor; 0.5: two actors share one")] = field(
-        default=1.0, metadata=HOW
-    )
-    device: Annotated[Device, option(help="where to simulate")] = field(default="auto", metadata=HOW)
-    cuda: Annotated[bool, option(help="the same as --device cuda")] = field(default=False, metadata=HOW)
+    device: Annotated[Device, MACHINE, option(help="where to simulate")] = field(default="auto", metadata=HOW)
+    cuda: Annotated[bool, MACHINE, option(help="the same as --device cuda")] = field(default=False, metadata=HOW)
 
     def __post_init__(self) -> None:
         for key in ("num_samples", "height", "width", "chunk", "snapshots_per_run"):
@@ -103,7 +100,7 @@ class SimulateConfig(Config):
             at_least(key, getattr(self, key) or 0, 0)
         SIGMAS.refuse("dynamics_noise", self.dynamics_noise)
         refuse_unknown("device", self.device, get_args(Device))
-        share, beside = self.gpus_per_actor, self.preset or self.system != SimulateConfig.system
+        beside = self.preset or self.system != SimulateConfig.system
         mistakes = {
             f"seed = {self.seed} is not possible: it must be {LARGEST_SEED} or below": self.seed > LARGEST_SEED,
             f"noise = {self.noise} is not possible: a share of the range of 0 or above, and below 1": (
@@ -122,9 +119,6 @@ class SimulateConfig(Config):
                 self.interval and self.snapshots_per_run == 1
             ),
             "--cuda and --device cpu exclude each other; give one of them": self.cuda and self.device == "cpu",
-            f"gpus_per_actor = {share} is not possible: a share between 0 and 1, or a whole number": (
-                not (0 < share < 1 or (share >= 1 and float(share).is_integer()))
-            ),
             "--equation is a system of its own: it takes no --system or --preset": self.equation and beside,
         }
         for told, wrong in mistakes.items():

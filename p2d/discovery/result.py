@@ -49,7 +49,18 @@ KEYS = {
 
 @dataclass(frozen=True)
 class Discovery:
-    """A discovered equation.
+    """A discovered equation, with error bars and what is known of it. `p2d.discover` makes one.
+
+    Example:
+        import p2d
+        dataset = p2d.simulate("waves", num_samples=48, height=64, width=64, steps=6000)
+        equation = p2d.discover(dataset)
+        print(equation, equation.parameters)         # F, k, D_u and D_v where the terms are Gray-Scott's
+        print(equation.to_dict()["sympy"])           # also latex and py_pde
+        equation.system.rate(dataset.states()[:4])   # as a System
+        equation.plot()
+        equation.save("waves.json")
+        equation = p2d.Discovery.load("waves.json")
 
     Attributes:
         terms: coefficients of each species' terms, in the unit of time that unit_of_time says.
@@ -265,14 +276,10 @@ class Discovery:
             words.append(f"times in {self.time_unit}")
         return ", ".join([*words, *(f"{name} in {unit}" for name, unit in self.value_units.items())])
 
-    def __str__(self) -> str:
-        lines = [
-            writing.text(self.terms, self.errors, self.conditions),
-            f"{self.verdict}, {self.snapshots} snapshot{'s' * (self.snapshots != 1)}; "
-            f"unit of time: {self.unit_of_time}",
-            *self._turning,
-            *map(str, self.claims.doubts),
-        ]
+    @property
+    def remarks(self) -> list[str]:
+        """What else has to be said of the equation, a line each: conditions, doubts, units, noise."""
+        lines = [*self._turning, *map(str, self.claims.doubts)]
         if self.units_text:
             lines.append(self.units_text)
         if not self.directed:
@@ -289,6 +296,15 @@ class Discovery:
         if self.step:
             step = writing.number_text(*self.step)
             lines.append(f"the snapshots show the explicit steps that made them: {step} units of time each")
+        return lines
+
+    def __str__(self) -> str:
+        lines = [
+            writing.text(self.terms, self.errors, self.conditions),
+            f"{self.verdict}, {self.snapshots} snapshot{'s' * (self.snapshots != 1)}; "
+            f"unit of time: {self.unit_of_time}",
+            *self.remarks,
+        ]
         return "\n".join(lines)
 
     def __repr__(self) -> str:

@@ -21,7 +21,13 @@ from p2d.training.checkpoint import fitted, origin_text, read_checkpoint
 
 
 class Flow(nn.Module):
-    """A velocity field on the values of C species.
+    """A velocity field on the values of C species, on a grid of any size.
+
+    Example:
+        import torch, p2d
+        flow = p2d.Flow.load("runs/flow/waves")              # what p2d train-flow has made
+        c = torch.rand(2, 2, 64, 64)                         # values [B, C, H, W], in the species' units
+        velocity = flow(c)                                   # their rate of change, shaped as c
 
     The unit of time is a convention, as snapshots cannot tell it: the mean square of the velocity, in training
     coordinates, is 1 over the training data. So is its direction: diffusion damps (negative mean divergence); that of a

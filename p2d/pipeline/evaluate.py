@@ -7,21 +7,36 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from p2d.config import EvaluateConfig, Source
+from p2d.config import EvaluateConfig, ReportConfig, Source
 from p2d.config.stored import Json
 from p2d.errors import UserError
 from p2d.evaluate.evaluation import Evaluation
 from p2d.pipeline.refuse import refuse_other_systems
+from p2d.pipeline.report import report
 from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.runs import EQUATION, FLOW, REPORT, SCORE, read_json, short_name
 from p2d.show.view import View
 from p2d.snapshots.store import find_dataset
+from p2d.tracking.datasets import EVALUATION
 from p2d.tracking.store import Run
 from p2d.training.checkpoint import read_config
 
 
-def evaluate(config: EvaluateConfig, source: Source, out: Path, track: Tracker) -> Outcome:
-    """Measure what was learnt from a dataset on its held-out snapshots, into OUT/report/NAME."""
+def evaluate(config: EvaluateConfig, source: Source, out: Path, track: Tracker, page: bool = True) -> Outcome:
+    """Measure what was learnt from a dataset on its held-out snapshots, into OUT/report/NAME.
+
+    Args:
+        page: write the page that shows it, too.
+    """
+    outcome = _measured(config, source, out, track)
+    if page:
+        models = {key: getattr(config, key) for key in ("score", "flow", "equation", "show")}
+        own = {key: getattr(source, key) for key in ("dataset", "name", "holdout")}
+        report(ReportConfig(**own, **models), out, track)
+    return outcome
+
+
+def _measured(config: EvaluateConfig, source: Source, out: Path, track: Tracker) -> Outcome:
     dataset = find_dataset(source.dataset, out)
     view = View(dataset.card.species, dataset.card.grid, config.show)
     short = short_name(dataset.folder.name)
@@ -57,6 +72,7 @@ def evaluate(config: EvaluateConfig, source: Source, out: Path, track: Tracker) 
 
     start = time.monotonic()
     with stage(track, "evaluate", folder, {**config.to_dict(), **source.to_dict()}) as child:
+        child.dataset(dataset, EVALUATION)
         _, held_ids = dataset.split(source.holdout)
         subject = Subject(
             name=name,

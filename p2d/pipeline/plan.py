@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from p2d.config import RunConfig
+from p2d.config import RunConfig, SampleConfig
 from p2d.config.plan import PlanConfig
 from p2d.errors import UserError
 from p2d.evaluate.tables import table_text
@@ -18,6 +18,7 @@ from p2d.systems import stepping
 EVALUATED = 3  # passes over the held-out snapshots: the truth, a flow, an equation
 COPIES = 4  # of a shard while it is made or read: states, their table, its pages, and those of the shard before
 KEPT = 0.25  # share of the memory that snapshots may fill; more are streamed
+PARTS = 8  # that a run's samples are made in
 FLOAT = 4  # bytes
 
 
@@ -200,6 +201,11 @@ def plan_run(run: RunConfig, machines: Machines, rates: Rates) -> Plan:
     }
     on_each = min(machines.gpus or machines.cpus, -(-len(shards) // machines.nodes))
     score, flow = run.score, run.flow
+    patterns = SampleConfig()
+    forwards = patterns.num_samples * (2 * patterns.steps - 1)  # of the network, each a third of a training step
+    sampling = StagePlan(
+        "sample", {"sampling": forwards * cells / (3 * rates.score * min(machines.devices, PARTS))}, 0.0, 0.0
+    )
     passing = cells / (rates.passes * min(machines.cores, len(shards)))
     memory = machines.cpus * COPIES * shard
     return Plan(
@@ -209,19 +215,20 @@ def plan_run(run: RunConfig, machines: Machines, rates: Rates) -> Plan:
         rates,
         (
             StagePlan("simulate", making, states / rates.ratio, on_each * 2 * COPIES * shard),
-            training("train-score", rates.score, score.passes, score.batch_size),
-            training("train-flow", rates.flow, flow.passes, flow.batch_size),
             StagePlan(
                 "discover",
                 {"passes": PASSES * (snapshots - held) * passing, **reading(PASSES)},
                 0.0,
                 memory,
             ),
+            training("train-flow", rates.flow, flow.passes, flow.batch_size),
+            training("train-score", rates.score, score.passes, score.batch_size),
             StagePlan(
                 "evaluate",
                 {"passes": EVALUATED * held * passing, **reading(EVALUATED * held / snapshots)},
                 0.0,
                 memory,
             ),
+            *([sampling] if run.score.is_sampled else []),
         ),
     )

@@ -23,6 +23,8 @@ from p2d.runs import SCORE, SWEEP, copy_whole, read_json, short_name, whole, wri
 from p2d.show.summary import sweep_text
 from p2d.show.view import View
 from p2d.snapshots.store import Dataset, find_dataset
+from p2d.tracking.charts import of_sweep
+from p2d.tracking.models import registered_name
 from p2d.tracking.store import Run
 from p2d.training.history import History
 from p2d.training.job import TrainJob
@@ -66,6 +68,8 @@ def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker) ->
     room = sweeps.choose_room(config, source)
     with stage(lambda: parent, f"sweep {name}", folder, {**config.to_dict(), **source.to_dict()}) as run:
         write_json(folder / "settings.json", asked)
+        run.dataset(dataset)
+        run.view(f"{folder.name}: {metric} of {config.trials} trials", of_sweep(_varied(config), metric))
         scores = _train_scores(config, source, dataset, folder, out, lambda: run)
         say(f"  {config.trials} trials, {room.trials} at a time, each of {room.workers} x {room.threads} threads")
         begun = time.monotonic()
@@ -83,7 +87,14 @@ def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker) ->
         run.metrics({f"best_{k}": v for k, v in facts["best"]["values"].items()} | counts)
         for path in (*sorted(folder.glob("*.png")), folder / "trials.csv", file):
             run.artifact(path)
+        best = watcher.ran.get(facts["best"]["trial"], run)  # of a sweep that went on, it may have run before
+        registered = registered_name("flow", folder.name)
+        best.model(f"flow-{folder.name}", folder / "best", dataset, facts["best"]["values"], registered)
     return Outcome("sweep", True, folder, facts, time.monotonic() - start, sweep_text(facts))
+
+
+def _varied(config: SweepConfig) -> list[str]:
+    return [one.label for one in config.varied or config.axes]
 
 
 def _identity(config: SweepConfig, source: FlowSource, dataset: Dataset, metric: str) -> dict[str, Any]:
@@ -170,6 +181,7 @@ class _Tracked:
     seconds: dict[str, float] = field(default_factory=dict)  # wall time of trials that have ended
     trained: dict[str, float] = field(default_factory=dict)  # of that, in epochs
     last: dict[str, dict[str, float]] = field(default_factory=dict)
+    ran: dict[str, Run] = field(default_factory=dict)  # the runs of trials that have ended
 
     def started(self, trial: str, point: Point) -> None:
         """Open its run, or go on with it."""
@@ -178,7 +190,9 @@ class _Tracked:
         settings = {one.label: point[one.key] for one in self.config.axes}
         label = self.config.label(point)
         key = f"{self.parent.run_id}/{trial}"  # of this sweep, and not of one of the same name that was removed
-        self.runs[trial] = self.parent.start(label, settings | self.config.flow(point).to_dict(), key, retry=True)
+        run = self.parent.start(label, settings | self.config.flow(point).to_dict(), key, retry=True)
+        run.dataset(self.dataset)
+        self.runs[trial] = run
 
     def reported(self, trial: str, values: dict[str, float]) -> None:
         """Its metrics, by epoch."""
@@ -189,6 +203,7 @@ class _Tracked:
     def ended(self, trial: str, state: str, error: str) -> None:
         """Close its run, with pictures of what it has come to."""
         run, values = self.runs.pop(trial), self.last.get(trial, {})
+        self.ran[trial] = run
         self.seconds[trial] = time.monotonic() - self.begun[trial]
         if state == "FINISHED":
             for picture in self._draw_pictures(trial, values):
@@ -277,7 +292,7 @@ def _draw_figures(config: SweepConfig, rows: list[Row], metric: str, folder: Pat
     from p2d.show import sweep_figures
 
     varied = config.varied or config.axes
-    labels = [one.label for one in varied]
+    labels = _varied(config)
     drawn = [
         sweep_figures.Trial({one.label: row.point[one.key] for one in varied}, row.values, row.state) for row in rows
     ]

@@ -18,7 +18,14 @@ from p2d.score.unet import EMBEDDING, UNet, is_marked
 
 
 class ScoreModel(nn.Module):
-    """Score of the noised density at every signal level it was trained on.
+    """Score of the noised density at every signal level it was trained on; it also denoises.
+
+    Example:
+        import torch, p2d
+        model = p2d.ScoreModel.load("runs/score/waves")      # what p2d train-score has made
+        x = torch.randn(2, 2, 64, 64)                        # noised states in training coordinates
+        score = model.score(x, alpha=0.8)                    # grad log p, shaped as x
+        clean = model.denoise(x, alpha=0.8)                  # E[clean state | x]
 
     States are in training coordinates of C species, [B, C, H, W] float32. The denoiser is
 

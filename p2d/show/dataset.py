@@ -38,8 +38,14 @@ def draw_contact_sheet(path: Path, states: np.ndarray, view: View, name: str) ->
 
 def info_text(dataset: Dataset) -> str:
     """The card of a dataset in words, a line a heading."""
+    rows = info_rows(dataset)
+    return f"{dataset.folder.name}\n{table_text(rows[0], rows[1:])}"
+
+
+def info_rows(dataset: Dataset) -> list[tuple[str, str]]:
+    """The card of a dataset in words, by heading."""
     card = dataset.card
-    rows = [
+    return [
         ("made", _made_text(card)),
         ("snapshots", _count_text(dataset)),
         ("species", "; ".join(_species_text(card, s) for s in range(len(card.species)))),
@@ -49,7 +55,6 @@ def info_text(dataset: Dataset) -> str:
         *(("ensemble", line) for line in (ensembles_text(card) if card.systems else ())),
         ("hash", card.dataset_hash),
     ]
-    return f"{dataset.folder.name}\n{table_text(rows[0], rows[1:])}"
 
 
 def _made_text(card: Card) -> str:

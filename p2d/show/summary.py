@@ -50,7 +50,17 @@ def run_text(evaluation: Evaluation, outcomes: list[Any], out: Path) -> str:
     rows = ((o.stage, f"{o.seconds:.0f} s" if o.made else "was there", str(o.where)) for o in outcomes)
     equation = f"\n\n{evaluation.equation.discovery}" if evaluation.equation else ""
     place = "" if str(out) == "runs" else f" -o {out}"
-    simulated = any(outcome.stage == "simulate" for outcome in outcomes)
-    other = "p2d run -p spirals" if simulated else f"p2d rollout --equation {outcomes[-1].where.name}"
-    following = f"next: p2d ui{place}   (the runs in MLflow), or {other}{place}"
-    return f"{table_text(head, rows)}\n{evaluation}{equation}\n\n{following}"
+    page = ("p2d ui", "the page of these results, and the runs in MLflow")
+    following = [page, _next_command({o.stage: o.where for o in outcomes})]
+    words = "\n      ".join(f"{command}{place}   ({what})" for command, what in following)
+    return f"{table_text(head, rows)}\n{evaluation}{equation}\n\nnext: {words}"
+
+
+def _next_command(made: dict[str, Path]) -> tuple[str, str]:
+    """What to run after a run, and what it does."""
+    if "train-score" not in made:
+        dataset = "" if "simulate" in made else f" --dataset {made['evaluate'].name}"
+        return f"p2d run{dataset}", "everything: a flow, a score model and new patterns, too"
+    if "simulate" in made:
+        return "p2d run -p spirals", "the same for another pattern"
+    return f"p2d rollout --equation {made['evaluate'].name}", "what the equation does in time"

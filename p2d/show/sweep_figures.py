@@ -55,12 +55,12 @@ def draw_heat_map(path: Path, trials: list[Trial], labels: list[str], metric: st
         _points(path, trials, labels, metric, best, title)
         return
     across, down = labels[0], labels[1] if len(labels) > 1 else ""
-    columns = _levels(trials, across)
-    rows = _levels(trials, down) if down else [""]
+    columns = trial_levels(trials, across)
+    rows = trial_levels(trials, down) if down else [""]
     wide, high = 0.95 * len(columns) + 1.9, 0.6 * len(rows) + 0.8
     with figures.draw_panels(path, 1, 1, title, width=max(wide, 4.2), height=max(high, 1.8)) as axes:
         place: Axes = axes[0, 0]
-        cells = [[_cell(trials, {across: x} | ({down: y} if down else {}), metric) for x in columns] for y in rows]
+        cells = [[trial_cell(trials, {across: x} | ({down: y} if down else {}), metric) for x in columns] for y in rows]
         values: np.ndarray = np.array([[value for value, _ in row] for row in cells])
         low, high = _ends(values.ravel().tolist())
         image = place.imshow(values, cmap=_bright(best), vmin=low, vmax=high, aspect="auto", origin="lower")
@@ -77,7 +77,7 @@ def draw_heat_map(path: Path, trials: list[Trial], labels: list[str], metric: st
         place.figure.colorbar(image, ax=place, label=NAMES.get(metric, metric))
 
 
-def _cell(trials: list[Trial], settings: dict[str, str], metric: str) -> tuple[float, str]:
+def trial_cell(trials: list[Trial], settings: dict[str, str], metric: str) -> tuple[float, str]:
     """The mean of a metric over the trials of a cell, and what is written there: in brackets if stopped early."""
     there = [t for t in trials if settings.items() <= t.settings.items()]
     known = [t.value(metric) for t in there if math.isfinite(t.value(metric))]
@@ -95,8 +95,8 @@ def _points(path: Path, trials: list[Trial], labels: list[str], metric: str, bes
     with figures.draw_panels(path, 1, 1, title, width=5.6, height=3.8) as axes:
         place: Axes = axes[0, 0]
         colours = ScalarMappable(Normalize(*_ends([t.value(metric) for t in trials])), _bright(best))
-        xs = _positions(place, "x", _levels(trials, across))
-        ys = _positions(place, "y", _levels(trials, down)) if down else {}
+        xs = _positions(place, "x", trial_levels(trials, across))
+        ys = _positions(place, "y", trial_levels(trials, down)) if down else {}
         for state, marker in MARKERS.items():
             there = [t for t in trials if t.state == state and (down or state != "FAILED")]
             if there:
@@ -119,8 +119,8 @@ def draw_curves(path: Path, trials: list[Trial], labels: list[str], metric: str,
     Trials that were stopped early are hollow points; points alone where values are many and most were tried once.
     """
     across, along = labels[0], labels[1] if len(labels) > 1 else ""
-    columns = _levels(trials, across)
-    lines = _levels(trials, along) if along else [""]
+    columns = trial_levels(trials, across)
+    lines = trial_levels(trials, along) if along else [""]
     numbers, joined = _numbers(lines), not _scattered(trials, labels[:2])
     norm = _norm(numbers) if numbers else Normalize(0, 1)
     with figures.draw_panels(path, 1, 1, title, width=5.6, height=3.6) as axes:
@@ -164,7 +164,7 @@ def draw_parallel(path: Path, trials: list[Trial], labels: list[str], metric: st
     columns = [*labels, *measured]
     with figures.draw_panels(path, 1, 1, title, width=1.5 * len(columns) + 1.0, height=3.4) as axes:
         place: Axes = axes[0, 0]
-        heights = {label: _heights(_levels(trials, label)) for label in labels}
+        heights = {label: _heights(trial_levels(trials, label)) for label in labels}
         ends = {m: _ends([t.value(m) for t in drawn]) for m in measured}
         colours = ScalarMappable(Normalize(*ends.get(metric, (0, 1))), _bright(best))
         drawn.sort(key=lambda t: t.value(metric), reverse=best == "min")
@@ -216,7 +216,7 @@ def _marks(heights: dict[str, float], apart: float = 0.06) -> list[tuple[str, fl
     return kept
 
 
-def _levels(trials: Iterable[Trial], label: str) -> list[str]:
+def trial_levels(trials: Iterable[Trial], label: str) -> list[str]:
     """The values of a setting, in the order of numbers where they are numbers, or widths such as 32x32."""
     values = {t.settings[label] for t in trials}
     try:
@@ -239,7 +239,7 @@ def _is_wide(numbers: list[float]) -> bool:
 
 def _scattered(trials: list[Trial], labels: list[str]) -> bool:
     """Whether values are many, and less than half of their combinations were tried; of one label, whether many."""
-    levels = [_levels(trials, label) for label in labels]
+    levels = [trial_levels(trials, label) for label in labels]
     tried = {tuple(t.settings[label] for label in labels) for t in trials}
     return any(map(_numbers, levels)) and (len(labels) == 1 or 2 * len(tried) < math.prod(map(len, levels)))
 

@@ -30,7 +30,21 @@ def evenly(items: np.ndarray, most: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A folder of shards with its card. `open_dataset` opens one."""
+    """Snapshots on disk: a folder of shards with its card. `p2d.open_dataset` opens one.
+
+    Example:
+        import p2d
+        dataset = p2d.simulate("waves", num_samples=48, height=64, width=64, steps=6000)
+        states = dataset.states()                             # of the living, float32 [N, C, H, W]
+        ids = dataset.living                                  # their sample ids, [N]
+        runs, times = dataset.runs(ids), dataset.times(ids)   # [N]; frames of one run share its number
+        train, held_out = dataset.split(0.1)                  # ids; no run is on both sides
+        print(dataset.card.grid, dataset.card.names, dataset.card.systems)
+
+    Attributes:
+        folder: where it is.
+        card: what is in it: species, grid, systems, ensemble averages, settings; see p2d/snapshots/card.py.
+    """
 
     folder: Path
     card: Card

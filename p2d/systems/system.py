@@ -70,6 +70,14 @@ class Run:
 class System:
     """A reaction-diffusion system, or any other whose rates are expressions of fields.
 
+    Example:
+        import numpy as np, p2d
+        system = p2d.System.load("barkley")                  # of the catalogue, or a TOML file
+        print(system, system.parameters)
+        states = np.random.rand(1, 2, 32, 32)                # [batch, species, rows, columns]
+        rate = system.rate(states)                           # the same shape
+        later = system.at("waves").advance(states, time=5)   # with a preset's parameters
+
     Attributes:
         name: of the system.
         rates: d/dt of each species, as text, see expressions.py.
@@ -145,6 +153,32 @@ class System:
         import torch
 
         return torch.stack(made, dim=-3)
+
+    def advance(
+        self, states: np.ndarray, time: float, grid: Grid | None = None, operator: Operator = "5-point"
+    ) -> np.ndarray:
+        """States after some time, by equal Euler steps of the compiled kernel, as long as is safe or shorter.
+
+        Args:
+            states: [B, C, H, W], in the species' units.
+            time: in the system's unit of time, 0 or above.
+            grid: periodic of spacing 1 when None.
+
+        Returns:
+            float32 [B, C, H, W].
+
+        Raises:
+            UserError: another shape, values that are not finite, open edges, or a system that no step is stable for.
+        """
+        from p2d.systems import stability, stepping
+
+        if not time >= 0:
+            raise UserError(f"time = {time} is not possible: it must be 0 or above")
+        grid = grid or Grid(tuple(states.shape[-2:]))
+        steps = max(1, math.ceil(time / stability.usual_step(self, grid, operator) - 1e-9))
+        scheme = stepping.Scheme(grid, time / steps if time else 1.0, operator)
+        scheme.refuse(self)
+        return stepping.run(np.asarray(states, np.float32), self, scheme, steps if time else 0)
 
     def amounts(self, kind: str) -> np.ndarray:
         """Amounts of each species in the start's 'rest' or 'noise', float64 [C]."""

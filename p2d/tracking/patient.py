@@ -16,18 +16,23 @@ from typing import IO, TYPE_CHECKING, Any
 from p2d.places import place
 from p2d.progress import say
 from p2d.runs import fetched
+from p2d.tracking import charts, models
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 KEY = "p2d.key"  # tag by which an interrupted run is found again
 PROCESS = "p2d.process"  # tag of the process that a run is open in
+LARGEST_BATCH = 1000  # metrics that MLflow takes in one call
 RETRY_S = 30.0  # between two attempts to reach a store that is gone
 # A store that says so is there, and refuses: MLflow's other errors are those of one that is not.
 REFUSALS = (
     "BAD_REQUEST",
+    "ENDPOINT_NOT_FOUND",
+    "FEATURE_DISABLED",
     "INVALID_PARAMETER_VALUE",
     "INVALID_STATE",
+    "NOT_IMPLEMENTED",
     "PERMISSION_DENIED",
     "RESOURCE_ALREADY_EXISTS",
     "RESOURCE_DOES_NOT_EXIST",
@@ -43,7 +48,7 @@ class Store:
     experiment: str
     process: str
 
-    def open(self, key: str, name: str, parent: str, retry: bool, at: int) -> str:
+    def open(self, key: str, name: str, parent: str, retry: bool, tags: dict[str, str], at: int) -> str:
         """The id of a new run, or of the newest of this key if it has not come to its end (or `retry`)."""
         newest = self.client.search_runs([self.experiment], filter_string=f"tags.`{KEY}` = '{key}'", max_results=1)
         if newest and (retry or newest[0].info.status in ("RUNNING", "KILLED")):
@@ -51,7 +56,7 @@ class Store:
             self.client.set_tag(run, PROCESS, self.process)
             self.client.update_run(run, status="RUNNING")
             return run
-        tags = {KEY: key, PROCESS: self.process, "mlflow.runName": name}
+        tags |= {KEY: key, PROCESS: self.process, "mlflow.runName": name}
         tags |= {"mlflow.parentRunId": parent} if parent else {}
         return self.client.create_run(self.experiment, start_time=at, tags=tags).info.run_id
 
@@ -62,11 +67,39 @@ class Store:
         known = self.client.get_run(run).data.params
         self.client.log_batch(run, params=[Param(k, v) for k, v in values.items() if k not in known])
 
+    def tags(self, run: str, values: dict[str, str]) -> None:
+        """What runs are searched by."""
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(run, tags=[RunTag(k, v) for k, v in values.items()])
+
     def metrics(self, run: str, values: dict[str, float], step: int, at: int) -> None:
         """Numbers at a step."""
         from mlflow.entities import Metric
 
         self.client.log_batch(run, metrics=[Metric(k, v, at, step) for k, v in values.items()])
+
+    def samples(self, run: str, taken: list[tuple[int, dict[str, float]]]) -> None:
+        """Numbers by time: of the machine, which knows no steps."""
+        from mlflow.entities import Metric
+
+        numbers = [Metric(k, v, at, 0) for at, values in taken for k, v in values.items()]
+        for start in range(0, len(numbers), LARGEST_BATCH):
+            self.client.log_batch(run, metrics=numbers[start : start + LARGEST_BATCH])
+
+    def dataset(self, run: str, described: dict[str, str], context: str) -> None:
+        """A dataset that a run has used, see datasets.py."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        self.client.log_inputs(run, [DatasetInput(Dataset(**described), [InputTag("mlflow.data.context", context)])])
+
+    def model(self, run: str, model: dict[str, Any], at: int) -> None:
+        """A model that a run has made, see models.py."""
+        models.log(self.client, self.experiment, run, models.Logged(**model), at)
+
+    def view(self, run: str, name: str, shown: dict[str, Any], at: int) -> None:
+        """A view of a run's children that MLflow's page opens by a link in the run's description, see charts.py."""
+        charts.save(self.client, self.experiment, run, name, shown, at)
 
     def artifact(self, run: str, path: str, folder: str | None) -> None:
         """A file; one that has been removed since is left out."""

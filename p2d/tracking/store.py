@@ -12,7 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +22,18 @@ from p2d.places import as_remote
 from p2d.progress import say
 from p2d.runs import whole
 from p2d.systems.kernels import cache_folder
+from p2d.tracking import charts, datasets, machine, models, source
 from p2d.tracking.patient import PROCESS, Patient, Store, hand_over_left, kept_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from p2d.snapshots.store import Dataset
+
 EXPERIMENT = "p2d"
 # Without the query, MLflow's page is that of language models, with the runs among much else.
 TABLE = "#/experiments/{}/runs?workflowType=machine_learning"
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # or the page asks for it
 SERVER = r"(https?|postgresql|mysql|mssql)\b|databricks"  # what a tracking URI of one begins with
 LARGEST_PARAMETER = 500  # characters that MLflow takes
 DONE = b"done"  # what a process tells its guard at its end
@@ -58,16 +62,23 @@ class Run:
     store: Patient | None = None
     run_id: str = ""
     key: str = ""
+    samples: machine.Samples | None = field(default=None, compare=False)
 
     @contextlib.contextmanager
     def child(self, name: str, parameters: dict[str, Any]) -> Iterator[Run]:
         """A run under this one, FINISHED at the end of the block, FAILED or KILLED when it is left by an exception.
 
-        A run of the same key that was interrupted, or left RUNNING by a killed process, is continued.
+        A run of the same key that was interrupted, or left RUNNING by a killed process, is continued. What the machine
+        does meanwhile is kept with it.
         """
         run = self.start(name, parameters)
         try:
-            yield run
+            if run.store is None:
+                yield run
+            else:
+                with machine.watched() as samples:
+                    run = replace(run, samples=samples)
+                    yield run
         except BaseException as error:
             # What went wrong must not be hidden by a store that cannot be written for the same reason.
             with contextlib.suppress(UserError, OSError):
@@ -90,15 +101,15 @@ class Run:
         if self.store is None:
             return self
         key = f"{self.key}/{key or name}"
-        run_id = self._write(
-            f"the run {name!r}", "open", key=key, name=name, parent=self.run_id, retry=retry, at=_now()
-        )
+        opened = {"key": key, "name": name, "parent": self.run_id, "retry": retry, "tags": source.tags()}
+        run_id = self._write(f"the run {name!r}", "open", **opened, at=_now())
         run = Run(self.store, run_id, key)
         run.parameters(parameters)
         return run
 
     def end(self, status: str = "FINISHED", error: str = "") -> None:
         """Close the run as FINISHED, FAILED or KILLED, with what went wrong."""
+        self._write_samples()
         why = "" if status == "FINISHED" else error[:LARGEST_PARAMETER]
         self._write(f"the run of {self.key!r}", "end", run=self.run_id, status=status, error=why, at=_now())
 
@@ -109,8 +120,50 @@ class Run:
 
     def metrics(self, values: dict[str, Any], step: int = 0) -> None:
         """Log the numbers among these values at a step."""
-        numbers = {k: float(v) for k, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+        numbers = _numbers(values)
         self._write(f"the metrics of {self.key!r}", "metrics", run=self.run_id, values=numbers, step=step, at=_now())
+        self._write_samples()
+
+    def _write_samples(self) -> None:
+        taken = [self.samples.popleft() for _ in range(len(self.samples))] if self.samples else []
+        if taken:
+            self._write(f"the system metrics of {self.key!r}", "samples", run=self.run_id, taken=taken)
+
+    def tags(self, values: dict[str, str]) -> None:
+        """Tag the run."""
+        self._write(f"the tags of {self.key!r}", "tags", run=self.run_id, values=values)
+
+    def dataset(self, dataset: Dataset, context: str = datasets.TRAINING) -> None:
+        """Note a dataset as an input of the run, with what it is to it, and tag the run with what it is of."""
+        if self.store is None:
+            return
+        described = datasets.described(dataset)
+        with _told():
+            self._write(
+                f"{described['name']} of {self.key!r}", "dataset", run=self.run_id, described=described, context=context
+            )
+        self.tags(datasets.tags_of(dataset))
+
+    def model(self, name: str, path: Path, dataset: Dataset, metrics: dict[str, Any], registered: str = "") -> None:
+        """Keep a model with the run, as MLflow loads and serves it.
+
+        Args:
+            path: checkpoint folder, or equation.json.
+            dataset: that it was learnt from.
+            metrics: what is known of it; numbers are kept.
+            registered: its name in the registry, where it becomes the best one.
+        """
+        if self.store is None:
+            return
+        learnt_from = dataset.folder.name, dataset.card.dataset_hash
+        model = models.Logged(name, str(path), models.example_of(dataset), _numbers(metrics), learnt_from, registered)
+        with _told():
+            self._write(f"the model of {self.key!r}", "model", run=self.run_id, model=asdict(model), at=_now())
+
+    def view(self, name: str, shown: dict[str, Any]) -> None:
+        """Have MLflow's page show the children of this run so, by a link in its description."""
+        with _told():
+            self._write(f"the view {name!r}", "view", run=self.run_id, name=name, shown=shown, at=_now())
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Keep a file with the run, in a folder of its artifacts if one is named."""
@@ -126,6 +179,19 @@ class Run:
             return self.store.write(call, **values)
         except MlflowException as error:
             raise UserError(f"MLflow cannot keep {what}: {str(error).splitlines()[0]}") from error
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, float]:
+    return {k: float(v) for k, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """What an older server cannot keep is told, and does not end the work: it lies under the output folder anyway."""
+    try:
+        yield
+    except UserError as error:
+        say(f"warning: {error}")
 
 
 def _now() -> int:
@@ -171,7 +237,7 @@ def _experiment(client: MlflowClient, uri: str, out: Path) -> str:
         return known.experiment_id
     # Without a place of their own, artifacts would follow the working directory.
     place = (out.resolve() / "mlartifacts").as_uri() if uri.startswith("sqlite") else None
-    return client.create_experiment(EXPERIMENT, artifact_location=place)
+    return client.create_experiment(EXPERIMENT, artifact_location=place, tags=KIND)
 
 
 def without_password(uri: str) -> str:
@@ -189,7 +255,7 @@ def _answering(uri: str, advice: str = "") -> Iterator[MlflowClient]:
 
     try:
         _make_tables(uri)
-        yield MlflowClient(tracking_uri=uri)
+        yield MlflowClient(tracking_uri=uri, registry_uri=uri)
     except (MlflowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"MLflow does not answer at {without_password(uri)}: {reason}{advice}") from error
@@ -239,13 +305,13 @@ def _guard(uri: str, process: str) -> None:
         client.set_terminated(run.info.run_id, "KILLED")
 
 
-def experiment_id(uri: str) -> str:
-    """The id of the experiment of the runs in this store."""
+def pages_of(uri: str) -> tuple[str, list[tuple[int, str, str]]]:
+    """The id of the experiment of the runs in this store, and its views of sweeps, see charts.py."""
     with _answering(uri) as client:
         experiment = client.get_experiment_by_name(EXPERIMENT)
-    if experiment is None:
-        raise UserError(f"there are no tracked runs at {uri}; p2d run makes some")
-    return experiment.experiment_id
+        if experiment is None:
+            raise UserError(f"there are no tracked runs at {uri}; p2d run makes some")
+        return experiment.experiment_id, charts.views(client, experiment.experiment_id)
 
 
 if __name__ == "__main__":

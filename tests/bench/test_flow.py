@@ -1,11 +1,11 @@
-"""The benchmark of the flow: a row for each variant and number of snapshots, a number for each seed."""
+"""The benchmark of the flow: a row for each number of snapshots, a number for each seed."""
 
 import functools
 import json
 
 import pytest
 
-from p2d.bench.flow import VARIANTS, bench, rank_correlation
+from p2d.bench.flow import bench, rank_correlation
 from p2d.cli import main
 from p2d.config import FlowConfig, SimulateConfig
 from p2d.config.bench import BenchFlowConfig
@@ -27,7 +27,7 @@ def chaos(tmp_path_factory) -> Dataset:
 
 @pytest.fixture(autouse=True)
 def small_flows(monkeypatch):
-    """Flows of 8 hidden units and 48 observables, where a variant does not say otherwise."""
+    """Flows of 8 hidden units and 48 observables."""
     monkeypatch.setattr("p2d.bench.flow.FlowConfig", functools.partial(FlowConfig, hidden=(8,), observables=48))
 
 
@@ -44,13 +44,13 @@ def test_the_command_prints_every_row_with_its_numbers(chaos, capsys):
     rows = found["runs"]
     assert [row["snapshots"] for row in rows] == [9, 5]  # a quarter of twelve is held out
     for row in rows:
-        assert set(row) == {"variant", "snapshots"} | MEASURED and row["variant"] == "as it is"
+        assert set(row) == {"snapshots"} | MEASURED
         assert all(len(row[key]) == 1 for key in MEASURED)
         assert -1 <= row["cosine"][0] <= 1 and row["z_rms"][0] >= 0 and row["seconds"][0] > 0
         assert 0 < row["imbalance"][0] <= 1
     main([*arguments, "--snapshots", "5", "--holdout", "0.25"])
     said = capsys.readouterr().out
-    assert "as it is" in said and f"{rows[1]['cosine'][0]:.5f}" in said
+    assert f"{rows[1]['cosine'][0]:.5f}" in said
 
 
 def test_each_seed_has_its_numbers_and_is_the_same_twice(chaos):
@@ -60,19 +60,6 @@ def test_each_seed_has_its_numbers_and_is_the_same_twice(chaos):
         assert len(row[key]) == 2 and row[key] == again[key]
     assert row["cosine"][0] != row["cosine"][1]
     assert row["imbalance"][0] == row["imbalance"][1], "it is of the data"
-
-
-def test_variants_are_trained_one_change_at_a_time(chaos, monkeypatch):
-    few = {name: VARIANTS[name] for name in ("as it is", "no gradient steps", "ReLU")}
-    monkeypatch.setattr("p2d.bench.flow.VARIANTS", few)
-    rows = bench(config(snapshots=(4,), variants=True), chaos)
-    assert [row["variant"] for row in rows] == list(few)
-    assert len({row["cosine"][0] for row in rows}) == 3
-
-
-def test_every_variant_is_one_that_can_be_trained():
-    for changes in VARIANTS.values():
-        FlowConfig(**changes)
 
 
 def test_data_of_no_known_system_is_refused(tmp_path):

@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from p2d.bench.reference_unet import NoisePrediction, ReferenceUNet
-from p2d.bench.score import BATCH_SIZES, READINGS, _rate, contender, train
+from p2d.bench.score import READINGS, _rate, contender, train
 from p2d.cli import main
 from p2d.config import SimulateConfig
 from p2d.config.bench import BenchScoreConfig
@@ -120,18 +120,6 @@ def test_both_networks_start_from_the_seed_alone(data, name):
     assert any((one != two).any() for one, two in pairs)
 
 
-@pytest.mark.parametrize("name", ["p2d", "reference"])
-def test_a_batch_size_of_0_is_the_devices_own_and_none_exceeds_the_data(data, name):
-    key = {"p2d": "batch_size", "reference": "reference_batch_size"}[name]
-    for wish, size in ((0, BATCH_SIZES["cpu"][name]), (3, 3), (100, 8)):
-        assert contender(name, BenchScoreConfig(**{key: wish}), data, GRID, CPU).batch_size == size
-
-
-def test_each_network_has_its_own_learning_rate(data):
-    config = BenchScoreConfig(learning_rate=0.25, reference_learning_rate=0.125)
-    assert [contender(n, config, data, GRID, CPU).learning_rate for n in ("p2d", "reference")] == [0.25, 0.125]
-
-
 def test_the_command_compares_at_equal_time_and_at_a_share_of_it(tmp_path, capsys):
     config = SimulateConfig(preset=("maze",), num_samples=8, height=16, width=16, steps=30, device="cpu")
     simulate_here(config, tmp_path / "data" / "maze_16x16")
@@ -144,12 +132,7 @@ def test_the_command_compares_at_equal_time_and_at_a_share_of_it(tmp_path, capsy
     assert "at equal time" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("key", "value"), [("seconds", 0.0), ("share", 0.5), ("alpha", 1.0), ("batch_size", -1)])
+@pytest.mark.parametrize(("key", "value"), [("seconds", 0.0), ("threads", -1)])
 def test_settings_that_are_not_possible_are_refused(key, value):
     with pytest.raises(UserError, match=f"{key} = {value}"):
         BenchScoreConfig(**{key: value})
-
-
-def test_an_unknown_precision_is_refused():
-    with pytest.raises(UserError, match=r"unknown precision 'float16'.*bfloat16"):
-        BenchScoreConfig(precision="float16")

@@ -18,7 +18,7 @@ from p2d.systems import initial
 from p2d.systems.reading import load_system
 from p2d.systems.stepping import Scheme
 
-SMALL = {"samples": 2, "height": 24, "width": 32, "steps": 100, "repeats": 1, "threads": 1, "scaling": False}
+SMALL = {"samples": 2, "height": 24, "width": 32, "steps": 100, "repeats": 1, "threads": 1}
 
 
 OWN = """
@@ -96,7 +96,7 @@ def test_the_bench_measures_every_stepper_and_preset():
     assert found["ratios"]["cpu / torch"] == rates["cpu"] / rates["torch"]
     assert found["ratios"].keys() == {f"cpu / {name}" for name in rates if name != "cpu"}
     assert 0 < found["difference"]["cpu"] < 1e-5  # two float32 orders of the same sums
-    assert "scaling" not in found and "against" not in found
+    assert "against" not in found
 
 
 def test_another_system_is_held_against_gray_scott_by_operation(own, monkeypatch):
@@ -113,15 +113,15 @@ def test_another_system_is_held_against_gray_scott_by_operation(own, monkeypatch
 
 def test_the_command_prints_one_json_object(capsys, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda step: step)  # takes a minute
-    arguments = [f"--{key}={value}" for key, value in SMALL.items() if key != "scaling"]
-    main(["bench", "simulate", "--no-scaling", "--json", *arguments])
+    arguments = [f"--{key}={value}" for key, value in SMALL.items()]
+    main(["bench", "simulate", "--json", *arguments])
     assert json.loads(capsys.readouterr().out)["threads"] == 1
-    main(["bench", "simulate", "--no-scaling", *arguments])
+    main(["bench", "simulate", *arguments])
     out = capsys.readouterr().out
     assert "cpu / torch" in out and "with noise in the dynamics" in out and "slowest" in out
 
 
-@pytest.mark.parametrize("key", ["samples", "gpu_samples", "height", "width", "repeats"])
+@pytest.mark.parametrize("key", ["samples", "height", "width", "repeats"])
 def test_settings_that_are_not_possible_are_refused(key):
     with pytest.raises(UserError, match=f"{key} = 0"):
         BenchSimulateConfig(**{key: 0})

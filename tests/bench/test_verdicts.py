@@ -227,7 +227,7 @@ def test_small_terms_may_be_left_out_but_no_others_be_in():
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     asked, broken = [], {2}
 
-    def answer(seed, number, methods, python):
+    def answer(seed, number, methods):
         if number in broken:
             raise KeyboardInterrupt
         asked.append(number)
@@ -253,9 +253,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     assert (file.with_suffix(".md")).read_text() == f"{made}\n"
 
 
-def test_what_is_not_there_is_named(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="is no Python, and no folder with a p2d in it"):
-        verdicts.measure(BenchVerdictsConfig(before=str(tmp_path)), tmp_path)
+def test_pysindy_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(answering.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install"):
         verdicts.measure(BenchVerdictsConfig(beside=True), tmp_path)

@@ -14,7 +14,7 @@ from p2d.config import SimulateConfig
 from p2d.errors import UserError
 from p2d.snapshots.simulated import simulate_here
 
-OTHERS = ("plan", "run", "status", "systems", "verify", "info", "ui")  # rows with a function of their own
+OTHERS = ("completion", "plan", "run", "status", "systems", "verify", "info", "ui")  # rows with a function of their own
 STAGES = [row for row in TABLE if " " not in row.name and row.name not in OTHERS]
 BENCHMARKS = [row for row in TABLE if row.name.startswith("bench ")]
 TAKE_A_DATASET = ["export", "info", "verify", "train-score", "train-flow", "denoise", "discover", "evaluate", "sweep"]

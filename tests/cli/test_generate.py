@@ -141,7 +141,7 @@ def test_a_dataset_of_another_preset_is_refused(out, capsys):
     assert "was trained on maze" in told
 
 
-def test_denoise_makes_a_dataset_that_is_closer_to_the_truth(out, capsys, cluster):
+def test_denoise_makes_a_dataset_that_is_closer_to_the_truth(out, capsys, cluster, no_ray):
     clean = open_dataset(out / "data/maze_32x32")
     simulate_here(SimulateConfig(preset=("maze",), noise=0.05, chunk=20, **SIZE), out / "data" / "maze_noisy_32x32")
     few = ["-n", "4", "--channels", "8", "8", "-o", str(out)]
@@ -219,7 +219,7 @@ def test_noise_is_given_for_all_species_or_for_each(out, dish, capsys):
 
 
 @pytest.mark.slow
-def test_species_of_other_scales_are_denoised_each_by_its_own_noise(out, dish, capsys, cluster):
+def test_species_of_other_scales_are_denoised_each_by_its_own_noise(out, dish, capsys, no_ray):
     noise = np.float32([0.02, 0.5, 30.0]).reshape(3, 1, 1)
     clean, random = dish.states(), np.random.default_rng(0)
     states = (clean + noise * random.standard_normal(clean.shape)).astype(np.float32)

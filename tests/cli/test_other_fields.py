@@ -40,7 +40,8 @@ def out(tmp_path_factory):
     return place
 
 
-def test_two_species_of_any_names_values_and_spacing_are_trained_on_and_evaluated(out, capsys, cluster, monkeypatch):
+@pytest.mark.slow
+def test_two_species_of_any_names_values_and_spacing_are_trained_on_and_evaluated(out, capsys, no_ray, monkeypatch):
     titles, grid = [], figures.draw_panels
 
     def named(path, rows, columns, title, *sizes, **more):
@@ -65,7 +66,7 @@ def test_two_species_of_any_names_values_and_spacing_are_trained_on_and_evaluate
     )
 
 
-def test_a_score_model_of_three_species_with_mirror_edges_is_learnt_and_sampled(out, capsys, cluster):
+def test_a_score_model_of_three_species_with_mirror_edges_is_learnt_and_sampled(out, capsys, no_ray):
     learning = ["train-score", "three", *TRAININGS["train-score"], "--holdout", "0.25", "-o", str(out), "--no-tracking"]
     main([*learning, "--json"])
     assert np.isfinite(json.loads(capsys.readouterr().out)["validation_loss"])
@@ -93,9 +94,8 @@ def test_a_score_model_of_three_species_with_mirror_edges_is_learnt_and_sampled(
     assert np.isfinite(json.loads(capsys.readouterr().out)["validation_loss"])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["two", "three"])
-def test_the_equation_of_any_field_is_looked_for(name, out, capsys, cluster):
+def test_the_equation_of_any_field_is_looked_for(name, out, capsys, no_ray):
     main(["discover", name, "--degree", "1", "--bootstrap", "2", "-o", str(out), "--no-tracking", "--json"])
     found = json.loads(capsys.readouterr().out)
     card = open_dataset(out / "data" / f"{name}_16x16").card
@@ -136,7 +136,7 @@ def imported(place: Path, name: str) -> Dataset:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FOREIGN)
-def test_every_stage_works_on_what_others_files_become(name, tmp_path, capsys, cluster):
+def test_every_stage_works_on_what_others_files_become(name, tmp_path, capsys, no_ray):
     own = imported(tmp_path / "data" / f"{name}_0x0", name)
 
     def done(*words: str) -> dict:
@@ -146,11 +146,12 @@ def test_every_stage_works_on_what_others_files_become(name, tmp_path, capsys, c
     assert done("verify", name)["faults"] == []
     score = ["--score.epochs", "1", "--score.channels", "4", "4"]
     flow = ["--flow.epochs", "1", "--flow.hidden", "8", "--flow.observables", "48"]
-    equation = ["--discover.degree", "1", "--discover.bootstrap", "2"]
-    found = done("run", "--dataset", name, *score, *flow, *equation)
+    equation = {"degree": "1", "bootstrap": "2", "operator": "5-point", "noise": "0"}
+    prefixed = [word for option, value in equation.items() for word in (f"--discover.{option}", value)]
+    found = done("run", "--dataset", name, *score, *flow, *prefixed)
     assert np.isfinite(found["score"]["validation_loss"]) and found["flow"]["z_rms"] > 0
     assert "truth" not in found or found["truth"] is None
-    kept = done("discover", name, "--degree", "1", "--bootstrap", "2")
+    kept = done("discover", name, *(word.replace("discover.", "") for word in prefixed))
     assert tuple(kept["equation"]) == own.card.names and Grid.from_dict(kept["grid"]) == own.card.grid
     few = ["-n", "8", "--frames", "2", "--ensemble", "2", "--animation", "none"]
     assert done("rollout", "--flow", name, *few)["clock"]["steps"].startswith("steps (")

@@ -3,7 +3,8 @@
     python tests/cluster/faults.py --seed 17              replay the fault of a seed
     python tests/cluster/faults.py --seeds 0 200 --jobs 2 those of many, and a table of what they came to
 
-A seed picks the stage, the kind of fault (breaking.py) and the moment: the n-th thing that the stage does to its files.
+Seeds go through the kinds of faults (breaking.py) of every stage, one after the other, and then again. A seed picks the
+moment: the n-th thing that the stage does to its files.
 Every run is a child forked off one process that has imported and compiled everything. Ray is left out: what its actors
 and workers do, the child does itself.
 """
@@ -25,15 +26,16 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from breaking import KINDS, UNDONE, Fault, Watched, install
 from PIL import Image
+from without import without_ray
 
 TIMEOUT = 400  # seconds of a run, which takes one or two on a quiet machine
 PIPE_BYTES = 2**20
@@ -57,7 +59,6 @@ MADE = {  # each stage: its command, what must be there before, and what it make
     "evaluate": (["evaluate", "few"], (DATA, SCORE, FLOW, EQUATION), "report"),
     "sample": (["sample", "--score", "few", "-n", "12", "--steps", "4", "--name", "drawn"], (DATA, SCORE), DATA),
 }
-WEIGHTS = (3, 3, 2, 2, 1, 2)  # of the stages: an evaluation takes longest
 # What depends on the clock, wherever it stands in a JSON file.
 TIMES = {"seconds", "samples_per_second", "card_hash"}
 OTHERS = (".lock", "events.jsonl")  # files that are no results
@@ -94,24 +95,6 @@ class Verdict:
         outcome = self.wrong or f"as undisturbed, {self.lost} of {self.of} steps done again"
         picks = f"{self.stage}, {self.fault.kind} at {self.fault.at} ({self.where})"
         return f"seed {self.seed}: {picks}: {outcome}"
-
-
-def without_ray() -> None:
-    """Let this process do by itself what it would ask Ray's actors and workers for."""
-    from p2d.cluster import moments, placement, runtime, training
-    from p2d.snapshots.passes import InMemory
-
-    @contextmanager
-    def snapshots(dataset: Any, ids: Any, *_: Any) -> Iterator[InMemory]:
-        made = InMemory.of_dataset(dataset, ids)
-        object.__setattr__(made, "seconds", 0.0)
-        yield made
-
-    train = training.train
-    training.train = lambda job, on_epoch: train(replace(job, here=True), on_epoch)
-    training._place = lambda _: placement.Placing(1, 1, 1, 1.0, 0, "SPREAD")
-    moments.OverRay = snapshots  # type: ignore[assignment, misc]
-    runtime.start = runtime.refuse_unshared = lambda *_, **__: None  # type: ignore[assignment]
 
 
 def without_drawing() -> None:
@@ -262,10 +245,10 @@ class Bench:
     def pick(self, seed: int) -> tuple[str, Fault, str]:
         """The stage, the fault and, in words, the moment of a seed."""
         source = random.Random(seed)
-        (stage,) = source.choices(list(MADE), WEIGHTS)
+        names = {stage: {name for name, _ in self.undisturbed[stage].events} for stage in MADE}
+        pairs = [(s, kind) for s in MADE for kind, hit in KINDS.items() if not hit or names[s] & set(hit)]
+        stage, kind = pairs[seed % len(pairs)]
         events = self.undisturbed[stage].events
-        possible = [kind for kind, names in KINDS.items() if not names or any(name in names for name, _ in events)]
-        kind = source.choice(possible)
         concerned = [event for event in events if Fault(kind, 0, 0).concerns(event[0])]
         name = source.choice(sorted({name for name, _ in concerned}))  # or most would be writes of pictures
         at = source.choice([place for place, event in enumerate(concerned) if event[0] == name])
@@ -347,7 +330,7 @@ def warm_up() -> None:
     from p2d import cli
 
     torch.set_num_threads(1)
-    without_ray()
+    without_ray(setattr)
     without_drawing()
     nowhere = io.StringIO()
     with tempfile.TemporaryDirectory() as out, redirect_stdout(nowhere), redirect_stderr(nowhere):

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from p2d.cli import main
 from p2d.cluster.shards import simulate
 from p2d.config import SimulateConfig
 from p2d.errors import UserError
@@ -18,6 +19,7 @@ from p2d.snapshots.simulated import simulate_here
 from p2d.snapshots.store import open_dataset
 from p2d.snapshots.verify import verify
 
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 # Twelve shards of half a second or more each: long enough to be killed in.
 LONG = {"preset": ("maze",), "num_samples": 24, "height": 96, "width": 96, "steps": 40_000, "chunk": 2, "device": "cpu"}
 COMMAND = [
@@ -53,7 +55,6 @@ def making_actors() -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.slow
 def test_a_killed_actor_is_replaced_and_the_bytes_are_the_same(cluster, tmp_path, undisturbed):
     folder = tmp_path / "data"
     killed = []
@@ -74,10 +75,12 @@ def test_a_killed_actor_is_replaced_and_the_bytes_are_the_same(cluster, tmp_path
     assert verify(folder) == []
 
 
-@pytest.mark.slow
-def test_a_killed_driver_loses_the_shards_in_flight_alone(tmp_path, undisturbed):
+def test_a_killed_driver_loses_the_shards_in_flight_alone_and_no_one_else_writes_beside_it(tmp_path, undisturbed):
     folder = tmp_path / "runs" / "data" / "killed"
     driver = subprocess.Popen([*COMMAND, "-o", str(tmp_path / "runs")], start_new_session=True)
+    wait_for(lambda: shards(folder))
+    with pytest.raises(UserError, match=f"is being written by process {driver.pid} "):
+        simulate_here(SimulateConfig(**LONG), folder)
     wait_for(lambda: len(shards(folder)) >= 3)
     children = psutil.Process(driver.pid).children(recursive=True)
     driver.send_signal(signal.SIGKILL)
@@ -91,18 +94,7 @@ def test_a_killed_driver_loses_the_shards_in_flight_alone(tmp_path, undisturbed)
     with pytest.raises(UserError, match="unfinished"):
         open_dataset(folder)
 
-    subprocess.run([*COMMAND, "-o", str(tmp_path / "runs")], check=True)
+    main([*COMMAND[3:], "-o", str(tmp_path / "runs")])
     assert open_dataset(folder).card.dataset_hash == undisturbed
     assert {name: (folder / name).stat().st_mtime_ns for name in made} == made
     assert not list(folder.glob(".*.tmp"))
-
-
-@pytest.mark.slow
-def test_the_second_of_two_writers_at_once_is_refused(tmp_path, undisturbed):
-    folder = tmp_path / "runs" / "data" / "killed"
-    first = subprocess.Popen([*COMMAND, "-o", str(tmp_path / "runs")])
-    wait_for(lambda: shards(folder))
-    with pytest.raises(UserError, match=f"is being written by process {first.pid} "):
-        simulate_here(SimulateConfig(**LONG), folder)
-    assert first.wait() == 0
-    assert open_dataset(folder).card.dataset_hash == undisturbed

@@ -18,10 +18,12 @@ from pathlib import Path
 import ray
 from p2d.cluster.shards import ShardMaker, Wish, run_actors
 
-share, asked, actors, folder = float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path.cwd()
-
 class Teller(ShardMaker):
+    def __init__(self, maker, **_):
+        self.maker = maker
+
     def _entry(self, number):
+        folder, actors = self.maker
         (folder / f"{os.getpid()}.started").touch()
         end = time.monotonic() + 60  # however far apart they start, the first does not do the others' work
         while len(list(folder.glob("*.started"))) < actors and time.monotonic() < end:
@@ -29,22 +31,28 @@ class Teller(ShardMaker):
         return json.dumps({"number": number, "gpu": os.environ["CUDA_VISIBLE_DEVICES"], "pid": os.getpid()})
 
 ray.init(address="local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
-wish = Wish("cuda", asked, gpus=share)
-print(json.dumps(list(run_actors(None, wish, folder, list(range(16)), Teller))))
+for number, (asked, actors) in enumerate(json.loads(sys.argv[1])):
+    folder = Path.cwd() / str(number)
+    folder.mkdir()
+    wish = Wish("cuda", asked)
+    print(json.dumps(list(run_actors((folder, actors), wish, folder, list(range(16)), Teller))))
 """
 
 
-@pytest.mark.parametrize(
-    ("share", "actors", "expected"), [(1.0, 0, {"0": 1, "1": 1}), (0.5, 0, {"0": 2, "1": 2}), (1.0, 1, {"0": 1})]
-)
-def test_actors_are_placed_on_their_gpus(tmp_path, share, actors, expected):
-    command = [sys.executable, "-c", ON_LOGICAL_GPUS, str(share), str(actors), str(sum(expected.values()))]
+@pytest.mark.ray
+@pytest.mark.slow
+def test_actors_are_placed_on_their_gpus(tmp_path):
+    # the actors asked for, and how many come to be on each GPU
+    cases = [(0, {"0": 1, "1": 1}), (1, {"0": 1})]
+    asked = [(actors, sum(expected.values())) for actors, expected in cases]
+    command = [sys.executable, "-c", ON_LOGICAL_GPUS, json.dumps(asked)]
     told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    entries = json.loads(told.splitlines()[-1])
-    actors_of = {gpu: len({e["pid"] for e in entries if e["gpu"] == gpu}) for gpu in {e["gpu"] for e in entries}}
-    assert sorted(actors_of.values()) == sorted(expected.values())
-    assert set(actors_of) <= {"0", "1"} and len(actors_of) == len(expected)
-    assert sorted(e["number"] for e in entries) == list(range(16))
+    for line, (case, expected) in zip(told.splitlines()[-len(cases) :], cases, strict=True):
+        entries = json.loads(line)
+        actors_of = {gpu: len({e["pid"] for e in entries if e["gpu"] == gpu}) for gpu in {e["gpu"] for e in entries}}
+        assert sorted(actors_of.values()) == sorted(expected.values()), case
+        assert set(actors_of) <= {"0", "1"} and len(actors_of) == len(expected), case
+        assert sorted(e["number"] for e in entries) == list(range(16)), case
 
 
 def with_machine(monkeypatch, cpus, gpus):
@@ -55,20 +63,17 @@ def with_machine(monkeypatch, cpus, gpus):
 
 
 @pytest.mark.parametrize(
-    ("cpus", "gpus", "share", "asked", "shards", "actors"),
+    ("cpus", "gpus", "asked", "shards", "actors"),
     [
-        (8, 4, 1.0, 0, 100, 4),  # one a GPU
-        (8, 4, 0.5, 0, 100, 8),  # two a GPU
-        (8, 4, 0.4, 0, 100, 8),  # a share does not straddle two GPUs
-        (8, 4, 2.0, 0, 100, 2),
-        (8, 4, 1.0, 2, 100, 2),  # as asked
-        (8, 4, 1.0, 0, 3, 3),  # no more than there is work for
+        (8, 4, 0, 100, 4),  # one a GPU
+        (8, 4, 2, 100, 2),  # as asked
+        (8, 4, 0, 3, 3),  # no more than there is work for
     ],
 )
-def test_the_number_of_actors_follows_the_gpus(monkeypatch, cpus, gpus, share, asked, shards, actors):
+def test_the_number_of_actors_follows_the_gpus(monkeypatch, cpus, gpus, asked, shards, actors):
     with_machine(monkeypatch, cpus, gpus)
-    placement = place(Wish("cuda", asked, gpus=share), shards)
-    assert (placement.actors, placement.gpus) == (actors, share)
+    placement = place(Wish("cuda", asked), shards)
+    assert (placement.actors, placement.gpus) == (actors, 1)
     assert placement.actors * placement.cpus < cpus  # a CPU is left for Ray's own tasks
 
 
@@ -81,11 +86,10 @@ def test_without_gpus_the_cores_are_shared_out(monkeypatch, cpus, asked, threads
     assert (placement.actors, placement.threads, placement.gpus) == (actors, each, 0)
 
 
-@pytest.mark.parametrize(("share", "asked"), [(1.0, 5), (2.0, 3), (8.0, 0)])
-def test_more_than_the_gpus_hold_is_refused(monkeypatch, share, asked):
+def test_more_than_the_gpus_hold_is_refused(monkeypatch):
     with_machine(monkeypatch, 8, 4)
-    with pytest.raises(UserError, match=f"{max(asked, 1)} actors of {share:g} GPUs are more than the 4 GPUs"):
-        place(Wish("cuda", asked, gpus=share), 100)
+    with pytest.raises(UserError, match="5 actors of a GPU each are more than the 4 GPUs"):
+        place(Wish("cuda", 5), 100)
 
 
 # Trainings

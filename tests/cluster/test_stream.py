@@ -1,6 +1,5 @@
 """States that do not fit in memory are streamed in the very batches of those that do, and teach the same."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -156,22 +155,29 @@ def test_states_are_streamed_only_where_they_do_not_fit(large, room):
 # Training
 
 
-def trained(config, source, dataset, folder):
-    cluster_train.train(TrainJob(config, source, dataset, folder), lambda epoch, model: None)
-    return load_file(folder / "model.safetensors"), History.load(folder).to_dicts()
+def trained(config, dataset, folder, workers=0, memory=0.0):
+    """Weights and metrics of a training by workers, or in this process."""
+    source = TrainSource(workers=workers or 1, holdout=HOLDOUT, memory=memory)
+    cluster_train.train(TrainJob(config, source, dataset, folder, here=not workers), lambda epoch, model: None)
+    metrics = History.load(folder).to_dicts()
+    for values in metrics:
+        values.pop("seconds", None)
+        values.pop("samples_per_second", None)
+    return load_file(folder / "model.safetensors"), metrics
 
 
-@pytest.mark.parametrize(("config", "workers"), [(SCORE, 2), (FLOW, 1)], ids=["score by two", "flow by one"])
-def test_streamed_states_teach_what_those_in_memory_teach_to_the_last_bit(cluster, patterns, tmp_path, config, workers):
-    source = TrainSource(workers=workers, holdout=HOLDOUT)
-    kept, history = trained(config, source, patterns, tmp_path / "kept")
-    little = dataclasses.replace(source, memory=LITTLE)
-    streamed, same = trained(config, little, patterns, tmp_path / "streamed")
-    assert_close(streamed, kept, rtol=0, atol=0)
-    for metrics, expected in zip(same, history, strict=True):
-        told = expected.keys() - {"seconds", "samples_per_second"}
-        # float64 sums over the held-out states, which are streamed in parts
-        assert {k: metrics[k] for k in told} == pytest.approx({k: expected[k] for k in told}, rel=1e-9)
+@pytest.mark.slow
+def test_streamed_states_teach_what_those_in_memory_teach(cluster, patterns, tmp_path):
+    for config in (SCORE, FLOW):
+        kept, history = trained(config, patterns, tmp_path / f"kept-{config.epochs}")
+        streamed, same = trained(config, patterns, tmp_path / f"streamed-{config.epochs}", memory=LITTLE)
+        assert_close(streamed, kept, rtol=0, atol=0)
+        for metrics, expected in zip(same, history, strict=True):
+            # float64 sums over the held-out states, which are streamed in parts
+            assert metrics == pytest.approx(expected, rel=1e-9)
+        if config is SCORE:  # by two the order of float32 sums differs, too
+            by_two, _ = trained(config, patterns, tmp_path / "by-two", 2, LITTLE)
+            assert_close(by_two, kept, rtol=5e-3, atol=5e-4)
 
 
 # What is not finite
@@ -192,17 +198,18 @@ def spoilt(folder, sample: int) -> Dataset:
 # Of two workers each checks its share of streamed samples, BLOCK at a time: 99, held out, is in that of the second.
 @pytest.mark.parametrize(
     ("memory", "workers", "sample"),
-    [(0.0, 2, 99), (LITTLE, 1, 99), (LITTLE, 2, 99)],
+    [(0.0, 0, 99), (LITTLE, 0, 99), pytest.param(LITTLE, 2, 99, marks=pytest.mark.slow)],
 )
 def test_a_value_that_is_no_number_is_told_before_training_starts(cluster, tmp_path, memory, workers, sample):
     dataset = spoilt(tmp_path / "data", sample)
-    source = TrainSource(workers=workers, memory=memory)
+    source = TrainSource(workers=workers or 1, memory=memory)
     index, row = divmod(sample, 25)
     told = rf"shard-{index:05d}\.parquet: row {row} \(sample {sample}\) holds a value that is not finite$"
     epochs = []
     with pytest.raises(UserError, match=told):
         cluster_train.train(
-            TrainJob(FLOW, source, dataset, tmp_path / "flow" / "a"), lambda epoch, _: epochs.append(epoch)
+            TrainJob(FLOW, source, dataset, tmp_path / "flow" / "a", here=not workers),
+            lambda epoch, _: epochs.append(epoch),
         )
     assert epochs == []
     assert list((tmp_path / "flow").iterdir()) == []

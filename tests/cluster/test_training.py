@@ -2,7 +2,6 @@
 
 import dataclasses
 import errno
-import functools
 import math
 import os
 import re
@@ -19,10 +18,10 @@ from p2d.flow.model import Flow
 from p2d.score.model import ScoreModel
 from p2d.snapshots.simulated import simulate_here
 from p2d.training.checkpoint import read_config, read_state
-from p2d.training.history import History
+from p2d.training.history import Epoch, History
 from p2d.training.job import TrainJob
 
-SCORE = ScoreConfig(epochs=2, batch_size=4, channels=(8, 8), warmup=2, precision="float32")
+SCORE = ScoreConfig(epochs=5, batch_size=4, channels=(8, 8), warmup=2, precision="float32")
 FLOW = FlowConfig(epochs=1, batch_size=8, hidden=(8,), observables=48)
 
 
@@ -33,23 +32,50 @@ def dataset(tmp_path_factory):
 
 
 def trained(config, dataset, folder, workers, on_epoch=lambda epoch, model: None):
-    cluster_train.train(TrainJob(config, TrainSource(workers=workers), dataset, folder), on_epoch)
+    """Weights and epochs of a training; without workers, of one in this process, which is the one that others match."""
+    source = TrainSource(workers=workers or 1)
+    cluster_train.train(TrainJob(config, source, dataset, folder, here=not workers), on_epoch)
     return load_file(folder / "model.safetensors"), History.load(folder).epochs
 
 
-def test_two_workers_learn_what_one_learns(cluster, dataset, tmp_path):
-    one, history_one = trained(SCORE, dataset, tmp_path / "one", 1)
-    two, history_two = trained(SCORE, dataset, tmp_path / "two", 2)
+@pytest.fixture(scope="module")
+def by_two(cluster, dataset, tmp_path_factory):
+    """The folder of a score model that two workers have trained, and what was reported of each epoch."""
+    reported = []
+
+    def on_epoch(epoch, model):
+        weights = load_file(model / "model.safetensors") if model else None
+        reported.append((epoch, weights, read_config(model, "score")["settings"] if model else None))
+
+    folder = tmp_path_factory.mktemp("score") / "two"
+    trained(SCORE, dataset, folder, 2, on_epoch)
+    return folder, reported
+
+
+@pytest.mark.slow
+def test_two_workers_learn_what_one_learns(by_two, dataset, tmp_path):
+    folder, _ = by_two
+    one, history = trained(SCORE, dataset, tmp_path / "one", 0)
     # The same samples, noise and observables: only the order of float32 sums differs.
-    for key in one:
-        torch.testing.assert_close(two[key], one[key], rtol=5e-3, atol=5e-4)
-    for a, b in zip(history_one, history_two, strict=True):
+    torch.testing.assert_close(load_file(folder / "model.safetensors"), one, rtol=5e-3, atol=5e-4)
+    for a, b in zip(history, History.load(folder).epochs, strict=True):
         assert b.validation_loss == pytest.approx(a.validation_loss, rel=1e-2)
-    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")], "nothing is left beside the models"
+    assert not [p for p in folder.parent.iterdir() if p.name.startswith(".")], "nothing is left beside the model"
+
+
+@pytest.mark.slow
+def test_every_epoch_is_reported_with_the_model_of_those_worth_a_picture(by_two):
+    folder, reported = by_two
+    assert tuple(epoch for epoch, _, _ in reported) == History.load(folder).epochs
+    assert [epoch.number for epoch, model, _ in reported if model] == [1, 2, 4, 5]
+    assert all(settings == SCORE.identity() for _, model, settings in reported if model)
+    weights = load_file(folder / "model.safetensors")
+    torch.testing.assert_close(reported[-1][1], weights, rtol=0, atol=0)
+    assert any(not torch.equal(reported[-2][1][key], weights[key]) for key in weights)
 
 
 def test_two_workers_find_the_flow_that_one_finds(cluster, dataset, tmp_path):
-    histories = [trained(FLOW, dataset, tmp_path / name, workers)[1] for name, workers in (("one", 1), ("two", 2))]
+    histories = [trained(FLOW, dataset, tmp_path / name, workers)[1] for name, workers in (("one", 0), ("two", 2))]
     states = torch.from_numpy(dataset.states())
     with torch.no_grad():
         one, two = (Flow.load(tmp_path / name).double()(states.double()) for name in ("one", "two"))
@@ -71,17 +97,18 @@ def kill_training_worker():
     raise AssertionError("there is no training worker to kill")
 
 
-LONG = {"score": dataclasses.replace(SCORE, epochs=24), "flow": dataclasses.replace(FLOW, epochs=8)}
+LONG = dataclasses.replace(SCORE, epochs=12)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(cluster, dataset, tmp_path_factory):
-    """The weights of a LONG training that nothing happens to, by its name."""
-    return functools.cache(lambda kind: trained(LONG[kind], dataset, tmp_path_factory.mktemp(kind) / "whole", 1)[0])
+    """The weights of a LONG training that nothing happens to."""
+    return trained(LONG, dataset, tmp_path_factory.mktemp("score") / "whole", 0)[0]
 
 
-@pytest.mark.parametrize("kind", LONG)
-def test_a_killed_worker_does_not_change_the_result(cluster, dataset, tmp_path, undisturbed, kind):
+# of a flow's training see faults.py, where its process is killed
+@pytest.mark.slow
+def test_a_killed_worker_does_not_change_the_result(cluster, dataset, tmp_path, undisturbed):
     reported = []
 
     def kill_once(epoch, _):
@@ -89,11 +116,12 @@ def test_a_killed_worker_does_not_change_the_result(cluster, dataset, tmp_path, 
         if reported == [0, 1, 2]:
             kill_training_worker()
 
-    disturbed, history = trained(LONG[kind], dataset, tmp_path / "disturbed", 1, kill_once)
-    assert [epoch.number for epoch in history] == list(range(LONG[kind].epochs + 1)) == reported
-    torch.testing.assert_close(disturbed, undisturbed(kind), rtol=0, atol=0)
+    disturbed, history = trained(LONG, dataset, tmp_path / "disturbed", 1, kill_once)
+    assert [epoch.number for epoch in history] == list(range(LONG.epochs + 1)) == reported
+    torch.testing.assert_close(disturbed, undisturbed, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_an_error_of_the_one_who_watches_ends_the_training_and_it_goes_on_from_there(
     cluster, dataset, tmp_path, undisturbed
 ):
@@ -104,34 +132,16 @@ def test_an_error_of_the_one_who_watches_ends_the_training_and_it_goes_on_from_t
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OSError, match="No space left on device"):
-        trained(LONG["score"], dataset, tmp_path / "score" / "model", 1, fill_up)
+        trained(LONG, dataset, tmp_path / "score" / "model", 1, fill_up)
     (storage,) = (tmp_path / "score").iterdir()
     assert storage.name.startswith(".model-")
     stopped = read_state(max((storage / "run").glob("checkpoint_[0-9]*")))
     assert len(stopped["part"]["losses"]) > 0, "in the middle of an epoch, or with its last step"
-    weights, _ = trained(
-        LONG["score"], dataset, tmp_path / "score" / "model", 1, lambda epoch, _: reported.append(epoch.number)
-    )
-    assert 2 <= reported[0] < 24, "stopped soon"
-    assert reported == list(range(reported[0], 25))
-    torch.testing.assert_close(weights, undisturbed("score"), rtol=0, atol=0)
+    weights, _ = trained(LONG, dataset, tmp_path / "score" / "model", 1, lambda epoch, _: reported.append(epoch.number))
+    assert 2 <= reported[0] < 12, "stopped soon"
+    assert reported == list(range(reported[0], 13))
+    torch.testing.assert_close(weights, undisturbed, rtol=0, atol=0)
     assert [path.name for path in (tmp_path / "score").iterdir()] == ["model"]
-
-
-def test_every_epoch_is_reported_with_the_model_of_those_worth_a_picture(cluster, dataset, tmp_path):
-    reported = []
-
-    def on_epoch(epoch, model):
-        weights = load_file(model / "model.safetensors") if model else None
-        reported.append((epoch, weights, read_config(model, "score")["settings"] if model else None))
-
-    config = dataclasses.replace(SCORE, epochs=5)
-    weights, history = trained(config, dataset, tmp_path / "shown", 1, on_epoch)
-    assert tuple(epoch for epoch, _, _ in reported) == history
-    assert [epoch.number for epoch, model, _ in reported if model] == [1, 2, 4, 5]
-    assert all(settings == config.identity() for _, model, settings in reported if model)
-    torch.testing.assert_close(reported[-1][1], weights, rtol=0, atol=0)
-    assert any(not torch.equal(reported[-2][1][key], weights[key]) for key in weights)
 
 
 def test_a_target_that_is_reached_ends_the_training_with_its_model(cluster, dataset, tmp_path):
@@ -141,14 +151,23 @@ def test_a_target_that_is_reached_ends_the_training_with_its_model(cluster, data
         shown[epoch.number] = load_file(model / "model.safetensors") if model else None
 
     config = dataclasses.replace(SCORE, epochs=3, sampling=0.0, ema=0.1, learning_rate=1e-2)  # learns fast
-    _, history = trained(config, dataset, tmp_path / "whole", 1, on_epoch)
+    _, history = trained(config, dataset, tmp_path / "whole", 0, on_epoch)
     losses = [epoch.validation_loss for epoch in history]
     assert losses[2] < min(losses[:2])
     early = dataclasses.replace(config, target_loss=losses[2])
-    weights, history = trained(early, dataset, tmp_path / "early", 1)
+    weights, history = trained(early, dataset, tmp_path / "early", 0)
     assert [epoch.validation_loss for epoch in history] == losses[:3]
     assert "validation_loss_alpha_0.99" in history[-1].metrics, "it is validated as after the last epoch"
     torch.testing.assert_close(weights, shown[2], rtol=0, atol=0)
+
+
+def test_worth_a_picture_are_epochs_further_and_further_apart_and_the_one_that_reaches_the_target(dataset, tmp_path):
+    config = dataclasses.replace(SCORE, epochs=20, target_loss=0.1)
+    job = TrainJob(config, TrainSource(), dataset, tmp_path)
+    for loss_of_11, numbers in ((0.2, [1, 2, 4, 8, 16, 20]), (0.1, [1, 2, 4, 8, 11, 16, 20])):
+        epochs = [Epoch(n, {"validation_loss": loss_of_11 if n == 11 else 0.3}) for n in range(21)]
+        assert [epoch.number for epoch in epochs if cluster_train._is_shown(job, epoch)] == numbers
+        assert all(cluster_train._is_shown(dataclasses.replace(job, here=True), epoch) for epoch in epochs)
 
 
 # A training that breaks down: a decay of more than twice the weights makes them grow from step to step, past float32
@@ -160,10 +179,11 @@ BREAKS = ScoreConfig(
 
 def test_a_mistake_found_by_a_worker_comes_back_as_one_line(cluster, dataset, tmp_path):
     with pytest.raises(UserError, match=r"^the loss is (nan|inf) at step \d+; try a smaller --learning-rate$"):
-        trained(BREAKS, dataset, tmp_path / "score" / "nan", 1)
+        trained(BREAKS, dataset, tmp_path / "score" / "nan", 0)
     assert list((tmp_path / "score").iterdir()) == [], "of an untrained model nothing is kept"
 
 
+@pytest.mark.slow
 def test_the_model_of_the_last_epoch_before_a_break_down_is_kept_and_named(cluster, dataset, tmp_path):
     # a warm-up that long lets the first epoch through
     breaks_later = dataclasses.replace(BREAKS, epochs=1000, warmup=5000, learning_rate=0.5, weight_decay=200)

@@ -26,7 +26,7 @@ from p2d.errors import UserError
 CONFIGS = [
     SimulateConfig(),
     SimulateConfig(preset=("waves", "life"), num_samples=3, normalize=False, name="mine", chunk=2, device="cpu"),
-    SimulateConfig(set=("F=0.02,0.1", "k=0.05", "D_u=0.1"), dt=0.5, initial="noise", gpus_per_actor=0.5),
+    SimulateConfig(set=("F=0.02,0.1", "k=0.05", "D_u=0.1"), dt=0.5, initial="noise"),
     SimulateConfig(snapshots_per_run=4, interval=1000, set=("D_v=0",), threads=3, seed=2**63 - 1),
     SimulateConfig(spacing="0.65um", edges=("periodic", "mirror"), operator="9-point", integrator="etdrk4", steps=0),
     SimulateConfig(equation="runs/discover/waves", initial="other"),
@@ -127,7 +127,6 @@ def test_equal_settings_are_not_refused():
         *((SimulateConfig, "snapshots_per_run", value) for value in (0, -3)),
         *((SimulateConfig, key, -1) for key in ("steps", "interval", "seed", "actors", "threads")),
         *((SimulateConfig, "seed", value) for value in (2**63, 2**64)),
-        *((SimulateConfig, "gpus_per_actor", value) for value in (0, 0.0, 1.5, -1, -0.5, float("nan"), float("inf"))),
         *((SimulateConfig, "dt", value) for value in (-1.0, float("nan"), float("inf"))),
         *((SimulateConfig, "noise", value) for value in (-0.01, 1.0, float("nan"))),
         *((SimulateConfig, "spacing", value) for value in ("abc", "-1", "0.5.2", "1um2", "um", "nan", "inf")),

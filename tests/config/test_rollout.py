@@ -17,7 +17,7 @@ CONFIGS = [
     RolloutSource(),
     RolloutSource(flow="life", start="life_256x256", score="other", name="mine"),
     BenchFlowConfig(),
-    BenchFlowConfig(dataset="life", snapshots=(8,), seeds=1, variants=True, holdout=0.5, threads=2),
+    BenchFlowConfig(dataset="life", snapshots=(8,), seeds=1, holdout=0.5, threads=2),
 ]
 
 

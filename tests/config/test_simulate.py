@@ -21,7 +21,6 @@ HOW_IT_IS_DONE = {
     "chunk": 7,
     "actors": 3,
     "threads": 2,
-    "gpus_per_actor": 0.5,
     "device": "cpu",
     "cuda": True,
 }
@@ -142,7 +141,6 @@ def test_presets_and_devices_that_contradict_are_refused(settings, told):
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"gpus_per_actor": 1.5}, "gpus_per_actor = 1.5 is not possible: a share between 0 and 1, or a whole number"),
         ({"seed": 2**63}, f"seed = {2**63} is not possible: it must be {2**63 - 1} or below"),
         (
             {"snapshots_per_run": 2},
@@ -255,8 +253,6 @@ def test_settings_that_do_not_go_together_are_refused_in_these_words(settings, t
 @pytest.mark.parametrize(
     "settings",
     [
-        {"gpus_per_actor": 0.25},
-        {"gpus_per_actor": 2.0},
         {"seed": 2**63 - 1},
         {"dt": 1.54},  # 2 / (F + 8 D_u) = 1.5408
         {"set": ("F=0.5", "k=0.5")},  # a step removes all of v

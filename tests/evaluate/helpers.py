@@ -89,7 +89,7 @@ def dataset_of(states: np.ndarray, folder: Path, system: System | None = None, g
     settings = {"operator": "5-point", "integrator": "euler", "initial": "discs"} if system else {}
     card = Card(
         settings=settings,
-        species=CONCENTRATIONS if count == 2 else tuple(Species(name) for name in "abcdefgh"[:count]),
+        species=CONCENTRATIONS if count == 2 else tuple(Species(name) for name in "abcefghi"[:count]),
         grid=grid or Grid(states.shape[-2:]),
         systems={name: system} if system else {},
         conditions={name: dict(system.parameters)} if system else {},

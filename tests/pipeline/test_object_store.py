@@ -26,7 +26,7 @@ from p2d.tracking.store import Run
 SIMULATION = SimulateConfig(num_samples=24, height=64, width=64, steps=3000, chunk=8)
 NETWORK = {"epochs": 1, "channels": (8, 8)}
 FLOW = FlowConfig(epochs=1, hidden=(8,), observables=64)
-SWEEP = ("flow.hidden=4,8", "flow.epochs=1", "flow.observables=64")
+SWEEP = ("flow.hidden=4", "flow.epochs=1", "flow.observables=64")
 
 
 def stages(out):
@@ -51,7 +51,7 @@ def stages(out):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_every_stage_works_on_an_object_store(cluster, s3_folder, tmp_path, monkeypatch):
+def test_every_stage_works_on_an_object_store(cluster, no_ray, s3_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, stage in stages(s3_folder).items():
         outcome = stage()

@@ -65,7 +65,7 @@ def test_a_slow_storage_holds_up_what_passes_through_it():
 def test_the_plan_as_json_has_every_stage_and_their_sum():
     told = plan_run(RUN, MACHINES, RATES).to_dict()
     assert json.dumps(told)
-    assert list(told["stages"]) == ["simulate", "train-score", "train-flow", "discover", "evaluate"]
+    assert list(told["stages"]) == ["simulate", "discover", "train-flow", "train-score", "evaluate", "sample"]
     assert told["seconds"] == pytest.approx(sum(stage["seconds"] for stage in told["stages"].values()))
 
 

@@ -147,7 +147,7 @@ def test_trials_that_have_measured_nothing_are_drawn_as_none(tmp_path, kind):
 )
 def test_a_cell_tells_its_mean_and_how_its_trials_ended(trials, mean, told):
     here = [Trial({"alpha": "0.5", "seed": str(n)}, t.values, t.state) for n, t in enumerate(trials)]
-    found, text = sweep_figures._cell([*here, trial(9.0, alpha="0.8")], {"alpha": "0.5"}, "cosine")
+    found, text = sweep_figures.trial_cell([*here, trial(9.0, alpha="0.8")], {"alpha": "0.5"}, "cosine")
     np.testing.assert_allclose(found, mean, rtol=1e-12)
     assert text == told
 
@@ -163,7 +163,7 @@ def test_a_cell_tells_its_mean_and_how_its_trials_ended(trials, mean, told):
     ],
 )
 def test_levels_have_the_order_of_their_numbers(values, ordered):
-    assert sweep_figures._levels([trial(x=value) for value in values], "x") == ordered
+    assert sweep_figures.trial_levels([trial(x=value) for value in values], "x") == ordered
 
 
 @pytest.mark.parametrize(("metric", "best"), [("cosine", "max"), ("z_rms", "min")])

@@ -1,0 +1,128 @@
+"""One snapshot carried on by what was found, beside the true system or the data's own frames: seconds, for a report.
+
+How long it goes on is the pattern's own: some times the time in which it changes by as much as it varies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from p2d.discovery.result import Discovery
+from p2d.evaluate.course import Clock
+from p2d.evaluate.metrics import known_system, operator_of
+from p2d.evaluate.rollout import roll_out
+from p2d.evaluate.ways import RECOVERED, TRUE, Subject, choose_way, time_scale
+from p2d.flow.model import Flow
+from p2d.flow.system_field import SystemField
+from p2d.snapshots.store import Dataset, evenly
+
+FRAMES = 40  # beside the start
+LONG = 8.0  # times the pattern's own
+MOST_STEPS = 2000  # of Heun's method
+TICKS = 16  # of a time between frames that is the unit of whole times
+OTHERS = 32  # snapshots that make the ensemble it is held against
+DATA = "data"
+Frames = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class ShortRollout:
+    """How a snapshot goes on.
+
+    Attributes:
+        sample: its id.
+        times: of the frames, as the clock has them.
+        frames: values [T, C, H, W] by kind of dynamics, nan from where one has blown up; what is true comes first.
+        cosine: of the displacement with the true one, at each time but the first; empty where that is not known.
+        clock: how times are shown.
+    """
+
+    sample: int
+    times: tuple[int, ...]
+    frames: Frames
+    cosine: tuple[float, ...]
+    clock: Clock
+
+
+@torch.no_grad()
+def roll_out_shortly(
+    dataset: Dataset, held_ids: np.ndarray, discovery: Discovery | None, flow: Flow | None
+) -> ShortRollout | None:
+    """The first held-out snapshot carried on by an equation or, without one, a flow; None without either.
+
+    A flow of noised states, which needs a score model, is none.
+    """
+    grid, states = dataset.card.grid, dataset.states(held_ids[:1])
+    speed, unit = 0.0, ""
+    if discovery is not None:
+        x = torch.from_numpy(states)
+        flow = Flow.of_system(discovery.system, x, dataset.scaling, grid, discovery.operator)
+        speed, unit = float(flow.field.speed), discovery.time_unit  # type: ignore[arg-type]
+        if not speed:  # nothing moves
+            return None
+    if flow is None or flow.alpha is not None or not len(dataset.living):
+        return None
+    subject = Subject(
+        flow=flow.on(grid) if discovery is None else flow,
+        system=known_system(dataset),
+        grid=grid,
+        operator=operator_of(dataset),
+        integrator=dataset.card.settings.get("integrator", "euler"),
+        score=None,
+        starts=states,
+        ensemble=dataset.states(evenly(dataset.living, OTHERS)),
+        times=[0, 1],
+    )
+    film = _film(dataset, held_ids, discovery) if subject.system is None else None
+    if film is not None:
+        ids, times, tick = film
+        subject = replace(subject, pace=tick * speed, times=times)
+        return _rolled(subject, int(ids[0]), Clock(tick, unit), {DATA: dataset.states(ids)})
+    times = _times(subject)
+    step = subject.system.run.dt if subject.system else time_scale(subject, _scaled(subject)) / (speed or 1.0)
+    named = discovery is not None or subject.system is not None
+    return _rolled(replace(subject, times=times), int(held_ids[0]), Clock(step if named else 0.0, unit), {})
+
+
+def _rolled(subject: Subject, sample: int, clock: Clock, beside: Frames) -> ShortRollout:
+    courses = roll_out(subject, (TRUE, RECOVERED), lambda *_: None).courses
+    frames = {kind: course.frames for kind, course in courses.items() if course.frames is not None}
+    name = "equation" if isinstance(subject.flow.field, SystemField) else "flow"
+    named = {("true system" if kind == TRUE else name): own for kind, own in frames.items()}
+    return ShortRollout(sample, tuple(subject.times), {**beside, **named}, courses[RECOVERED].cosine, clock)
+
+
+def _scaled(subject: Subject) -> torch.Tensor:
+    return subject.flow.scaling.to_training(torch.from_numpy(subject.starts.astype(np.float32)))
+
+
+def _times(subject: Subject) -> list[int]:
+    """Times of the frames in steps, such that the pattern changes a good deal, and the integration is short."""
+    x, inside = _scaled(subject), torch.from_numpy(subject.starts_grid.inside(0).copy())
+    spread = float((x - x[..., inside].mean(dim=-1)[..., None, None])[..., inside].square().mean().sqrt())
+    speed = time_scale(subject, x) * float(subject.flow.field(x)[..., inside].square().mean().sqrt())
+    way = choose_way(RECOVERED, subject)
+    assert way is not None
+    length = min(LONG * spread / max(speed, 1e-30), MOST_STEPS * way.step)
+    return sorted({round(time) for time in np.linspace(0, max(length, 1.0), FRAMES + 1)})
+
+
+def _film(
+    dataset: Dataset, held_ids: np.ndarray, discovery: Discovery | None
+) -> tuple[np.ndarray, list[int], float] | None:
+    """Frames of a held-out run with times in the equation's unit: their ids, whole times, and what is their unit."""
+    if discovery is None or not discovery.timed:
+        return None
+    runs = dataset.runs(held_ids)
+    ids = held_ids[runs == runs[0]]
+    times = dataset.times(ids)
+    order = np.argsort(times, kind="stable")[: FRAMES + 1]
+    ids, times = ids[order], times[order]
+    between = np.diff(times)
+    if len(ids) < 3 or not np.isfinite(times).all() or not (between > 0).all():
+        return None
+    tick = float(np.median(between)) / TICKS
+    return ids, np.round((times - times[0]) / tick).astype(int).tolist(), tick
