@@ -23,6 +23,7 @@ FRAMES = 40  # beside the start
 LONG = 8.0  # times the pattern's own
 MOST_STEPS = 2000  # of Heun's method
 TICKS = 16  # of a time between frames that is the unit of whole times
+LEAST_FRAMES = 3  # of a film
 OTHERS = 32  # snapshots that make the ensemble it is held against
 DATA = "data"
 Frames = dict[str, np.ndarray]
@@ -79,8 +80,11 @@ def roll_out_shortly(
     film = _film(dataset, held_ids, discovery) if subject.system is None else None
     if film is not None:
         ids, times, tick = film
-        subject = replace(subject, pace=tick * speed, times=times)
-        return _rolled(subject, int(ids[0]), Clock(tick, unit), {DATA: dataset.states(ids)})
+        filmed = replace(subject, pace=tick * speed)
+        count = sum(time <= _longest(filmed) for time in times)
+        if count > LEAST_FRAMES:
+            states = dataset.states(ids[:count])
+            return _rolled(replace(filmed, times=times[:count]), int(ids[0]), Clock(tick, unit), {DATA: states})
     times = _times(subject)
     step = subject.system.run.dt if subject.system else time_scale(subject, _scaled(subject)) / (speed or 1.0)
     named = discovery is not None or subject.system is not None
@@ -104,10 +108,15 @@ def _times(subject: Subject) -> list[int]:
     x, inside = _scaled(subject), torch.from_numpy(subject.starts_grid.inside(0).copy())
     spread = float((x - x[..., inside].mean(dim=-1)[..., None, None])[..., inside].square().mean().sqrt())
     speed = time_scale(subject, x) * float(subject.flow.field(x)[..., inside].square().mean().sqrt())
+    length = min(LONG * spread / max(speed, 1e-30), _longest(subject))
+    return sorted({round(time) for time in np.linspace(0, max(length, 1.0), FRAMES + 1)})
+
+
+def _longest(subject: Subject) -> float:
+    """What can be integrated in seconds, in steps."""
     way = choose_way(RECOVERED, subject)
     assert way is not None
-    length = min(LONG * spread / max(speed, 1e-30), MOST_STEPS * way.step)
-    return sorted({round(time) for time in np.linspace(0, max(length, 1.0), FRAMES + 1)})
+    return MOST_STEPS * way.step
 
 
 def _film(
@@ -122,7 +131,7 @@ def _film(
     order = np.argsort(times, kind="stable")[: FRAMES + 1]
     ids, times = ids[order], times[order]
     between = np.diff(times)
-    if len(ids) < 3 or not np.isfinite(times).all() or not (between > 0).all():
+    if len(ids) < LEAST_FRAMES or not np.isfinite(times).all() or not (between > 0).all():
         return None
     tick = float(np.median(between)) / TICKS
     return ids, np.round((times - times[0]) / tick).astype(int).tolist(), tick

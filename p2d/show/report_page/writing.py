@@ -151,6 +151,8 @@ def _equation(material: Material) -> Iterator[Part]:
         yield element("p", f"No equation was looked for yet: p2d discover {material.name} does.", class_="lead")
         return
     yield element("p", equation.headline(discovery), class_="lead")
+    if contradicted := equation.contradiction(discovery, material.velocities):
+        yield element("p", contradicted, class_="lead contradicted")
     yield equation.equations(discovery, material.truth)
     count = f"From {discovery.snapshots} snapshot{'s' * (discovery.snapshots != 1)}"
     unit = f", {discovery.units_text}" if discovery.units_text else ""
