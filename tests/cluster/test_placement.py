@@ -47,7 +47,7 @@ def test_actors_are_placed_on_their_gpus(tmp_path):
     asked = [(actors, sum(expected.values())) for actors, expected in cases]
     command = [sys.executable, "-c", ON_LOGICAL_GPUS, json.dumps(asked)]
     told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    for line, (case, expected) in zip(told.splitlines()[-len(cases):], cases, strict=True):
+    for line, (case, expected) in zip(told.splitlines()[-len(cases) :], cases, strict=True):
         entries = json.loads(line)
         actors_of = {gpu: len({e["pid"] for e in entries if e["gpu"] == gpu}) for gpu in {e["gpu"] for e in entries}}
         assert sorted(actors_of.values()) == sorted(expected.values()), case

@@ -31,9 +31,9 @@ def inputs_of(file: Path) -> str:
     """The hash of what a page was made from; '' without a page."""
     if not file.is_file():
         return ""
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        head = "".join(line for _, line in zip(range(8), lines, strict=False))
-    return head.partition('name="p2d-inputs" content="')[2].partition('"')[0]
+    return (
+        file.read_text(encoding="utf-8", errors="replace").partition('name="p2d-inputs" content="')[2].partition('"')[0]
+    )
 
 
 def assets() -> str:
