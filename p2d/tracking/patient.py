@@ -56,7 +56,7 @@ class Store:
             self.client.set_tag(run, PROCESS, self.process)
             self.client.update_run(run, status="RUNNING")
             return run
-        tags |= {KEY: key, PROCESS: self.process, "mlflow.runName": name}
+        tags = tags | {KEY: key, PROCESS: self.process, "mlflow.runName": name}
         tags |= {"mlflow.parentRunId": parent} if parent else {}
         return self.client.create_run(self.experiment, start_time=at, tags=tags).info.run_id
 
