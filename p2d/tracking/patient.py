@@ -131,6 +131,11 @@ class Patient:
     opened: dict[str, str] = field(default_factory=dict)  # ids of runs, by those they had while the store was gone
     retry_at: float = 0.0
 
+    @property
+    def is_server(self) -> bool:
+        """Whether the store has pages of its own."""
+        return self.uri.startswith("http")
+
     def write(self, call: str, **values: Any) -> str:
         """Make a call of the store, now or later.
 
