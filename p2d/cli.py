@@ -243,13 +243,13 @@ GROUPS = {
     "everything": "run plan",
     "snapshots": "systems simulate import export info verify",
     "what is learnt from them": "discover train-flow train-score sample denoise sweep",
-    "what it is worth": "evaluate rollout",
+    "what it is worth": "evaluate rollout report",
     "to look at": "status ui completion",
 }
 START = """\
 p2d finds the dynamics of a pattern from snapshots of it, which need no time order.
 
-  p2d run --quick         the first equation, from 64 simulated snapshots, within a minute
+  p2d run --quick         the first equation, from 24 simulated snapshots, within a minute
   p2d run                 the whole way: equation, flow, score model and new patterns, within ten minutes
   p2d ui                  the results in the browser, until Ctrl-C
 
