@@ -56,7 +56,7 @@ class Muon(Optimizer):
         """Take a step along the orthogonalised momentum of each weight."""
         for group in self.param_groups:
             # Weights of one shape together: there are many, and each is small.
-            alike: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            alike: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for weight in group["params"]:
                 if weight.grad is not None:
                     alike[weight.shape].append(weight)
@@ -68,12 +68,13 @@ class Muon(Optimizer):
                 for weight, move in zip(weights, moves, strict=True):
                     weight.sub_(move.view_as(weight), alpha=size)
 
-    def _momenta(self, weights: list[nn.Parameter]) -> list[Tensor]:
+    def _momenta(self, weights: list[Tensor]) -> list[Tensor]:
         """The gradients, moved on by Nesterov's momentum."""
         for weight in weights:
             if "momentum" not in self.state[weight]:
                 self.state[weight]["momentum"] = torch.zeros_like(weight)
-        gradients, momenta = [w.grad for w in weights], [self.state[w]["momentum"] for w in weights]
+        gradients = [w.grad for w in weights if w.grad is not None]  # all of them, as `step` sees to it
+        momenta = [self.state[w]["momentum"] for w in weights]
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
         return list(torch._foreach_lerp(gradients, momenta, MOMENTUM))
 
