@@ -24,7 +24,7 @@ from p2d.show.summary import sweep_text
 from p2d.show.view import View
 from p2d.snapshots.store import Dataset, find_dataset
 from p2d.tracking.charts import of_sweep
-from p2d.tracking.models import registered_name
+from p2d.tracking.models import MODEL, registered_name
 from p2d.tracking.store import Run
 from p2d.training.history import History
 from p2d.training.job import TrainJob
@@ -94,6 +94,8 @@ def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker, sh
         best = watcher.ran.get(facts["best"]["trial"], run)  # of a sweep that went on, it may have run before
         registered = registered_name("flow", folder.name)
         best.model(f"flow-{folder.name}", folder / "best", dataset, facts["best"]["values"], registered)
+        if best.store is not None:
+            say(f"  the best is {MODEL.format(registered)} of MLflow")
     return Outcome("sweep", True, folder, facts, time.monotonic() - start, sweep_text(facts))
 
 
