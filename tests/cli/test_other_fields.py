@@ -136,7 +136,7 @@ def imported(place: Path, name: str) -> Dataset:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FOREIGN)
-def test_every_stage_works_on_what_others_files_become(name, tmp_path, capsys, no_ray):
+def test_every_stage_works_on_what_others_files_become(name, tmp_path, capsys, no_ray, few_patterns):
     own = imported(tmp_path / "data" / f"{name}_0x0", name)
 
     def done(*words: str) -> dict:
