@@ -31,6 +31,7 @@ LEFT_OUT = ("state.pt", "pictures")  # of a checkpoint: what training goes on fr
 REQUIRED = ("p2d", "mlflow", "torch", "numpy")  # told to MLflow, which would start pip to find out
 LARGEST_EXAMPLE = 32  # rows and columns
 BEST = "best"  # the alias of the version that a sweep has chosen
+MODEL = f"models:/{{}}@{BEST}"  # what MLflow calls it
 
 
 @dataclass(frozen=True)

@@ -161,9 +161,13 @@ class Run:
             self._write(f"the model of {self.key!r}", "model", run=self.run_id, model=asdict(model), at=_now())
 
     def view(self, name: str, shown: dict[str, Any]) -> None:
-        """Have MLflow's page show the children of this run so, by a link in its description."""
+        """Have MLflow's page show the children of this run so, by a link in its description; where that is, is told."""
+        if self.store is None:
+            return
         with _told():
             self._write(f"the view {name!r}", "view", run=self.run_id, name=name, shown=shown, at=_now())
+            page = charts.PATH.format(self.store.store.experiment, charts.OWN + self.run_id)
+            say("  its charts: " + (f"{self.store.uri.rstrip('/')}/{page}" if self.store.is_server else "p2d ui"))
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Keep a file with the run, in a folder of its artifacts if one is named."""
