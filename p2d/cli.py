@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from p2d import config, log, places, signals
+from p2d import config, log, signals
 from p2d.commands import Command, Common, Field, Place, Screen, benchmark, parse, show_commands, stage
 from p2d.commands import completion as completion_script
 from p2d.config import bench, option
@@ -44,7 +44,12 @@ QUICK_HELP = "within a minute: few snapshots and their equation, no models; a wh
 QUICK: Field = ("quick", Annotated[bool, option(help=QUICK_HELP)], False)
 REPAIR_HELP = "simulate missing and damaged shards again, and no others"
 REPAIR: Field = ("repair", Annotated[bool, option(help=REPAIR_HELP)], False)
-PORT: Field = ("port", Annotated[int, MACHINE, option(help="port on this machine's loopback")], 5000)
+PORT: Field = (
+    "port",
+    Annotated[int, MACHINE, option(help="of this machine's loopback; the next one for reports")],
+    5000,
+)
+BROWSER: Field = ("browser", Annotated[bool, OUTPUT, option(help="open the desktop's browser, if there is one")], True)
 SHELL: Field = (
     "shell",
     Annotated[Literal["bash", "zsh", "fish"], tyro.conf.Positional, option(help="which one")],
@@ -54,7 +59,6 @@ NAME_HELP = "a system of the catalogue, or a TOML file; all when empty"
 NAME: Field = ("name", Annotated[str, tyro.conf.Positional, option(help=NAME_HELP)], "")
 OF_RESULTS_HELP = "of results, to see what has happened to them; all results when empty"
 OF_RESULTS: Field = ("name", Annotated[str, tyro.conf.Positional, option(help=OF_RESULTS_HELP)], "")
-OUT: Field = ("out", Annotated[str, OUTPUT, option("-o", help="output folder")], "runs")
 
 
 def run(given: Any) -> None:
@@ -123,10 +127,10 @@ def completion(given: Any) -> None:
 
 
 def ui(given: Any) -> None:
-    """MLflow's page, until Ctrl-C."""
+    """MLflow's page and the reports, until Ctrl-C."""
     from p2d.tracking.ui import serve
 
-    serve(places.place(given.out), given.port)
+    serve(given.place.path, given.port, given.place.json, given.browser)
 
 
 TABLE = (
@@ -207,6 +211,7 @@ TABLE = (
         "p2d ui, or p2d evaluate {given.source.dataset} --flow {made.where}/best",
         ("source", config.FlowSource),
         ("config", config.SweepConfig),
+        SHOW,
         package="cluster",
     ),
     Command(
@@ -217,8 +222,8 @@ TABLE = (
     ),
     Command(
         "ui",
-        "Open the MLflow page of the runs under the output folder, on this machine only, until Ctrl-C.",
-        (PORT, OUT),
+        "Open the reports and the MLflow page of the runs under the output folder, on this machine, until Ctrl-C.",
+        (PORT, BROWSER, ("place", Place)),
         ui,
     ),
     Command(
@@ -240,13 +245,13 @@ GROUPS = {
     "everything": "run plan",
     "snapshots": "systems simulate import export info verify",
     "what is learnt from them": "discover train-flow train-score sample denoise sweep",
-    "what it is worth": "evaluate rollout",
+    "what it is worth": "evaluate rollout report",
     "to look at": "status ui completion",
 }
 START = """\
 p2d finds the dynamics of a pattern from snapshots of it, which need no time order.
 
-  p2d run --quick         the first equation, from 64 simulated snapshots, within a minute
+  p2d run --quick         the first equation, from 24 simulated snapshots, within a minute
   p2d run                 the whole way: equation, flow, score model and new patterns, within ten minutes
   p2d ui                  the results in the browser, until Ctrl-C
 

@@ -12,7 +12,7 @@ from p2d.config.learn import DiscoverConfig, FlowConfig, ScoreConfig, TrainSourc
 from p2d.config.simulate import SimulateConfig
 from p2d.errors import UserError
 
-QUICK_SNAPSHOTS = 64  # as many as the first equation needs to be known by
+QUICK_SNAPSHOTS = 24  # which make an equation known, and are so few that no worker has to start
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ def stage(track: Tracker, name: str, where: Path, parameters: dict[str, Any]) ->
         start = time.monotonic()
         try:
             with track().child(name, parameters) as child:
+                child.tags({"mlflow.source.name": _command()})
                 yield child
         except BaseException as error:
             stopped = signals.stopping() or isinstance(error, KeyboardInterrupt)

@@ -15,6 +15,7 @@ from p2d.cli import main
 P2D = [sys.executable, "-m", "p2d.cli"]
 SMALL = "--num-samples 24 --height 64 --width 64 --steps 3000 --chunk 8 --score.epochs 1 --score.channels 8 8"
 SMALL_RUN = [*SMALL.split(), "--flow.epochs", "1", "--flow.hidden", "8", "--flow.observables", "48"]
+SMALL_RUN += ["--score.sampling", "0"]  # no patterns are sampled
 COMMANDS = ["run", "train-flow", "verify"]  # of each kind one: a pipeline, a stage, and what is neither
 
 
@@ -142,19 +143,19 @@ def test_run_makes_everything_and_prints_the_summary(finished):
     folder, summary = finished
     report = folder / "runs/report/waves"
     assert summary == json.loads((report / "summary.json").read_text())
-    assert set(summary["seconds"]) == {"simulate", "score", "flow", "discover", "evaluate"}
+    assert set(summary["seconds"]) == {"simulate", "score", "flow", "discover", "evaluate", "report"}
     assert 0 < summary["score"]["validation_loss"] < 1
     assert -1 <= summary["flow"]["cosine"] <= 1
     assert summary["discover"]["cosine"] > 0.9
     assert summary["discover"]["equation"]["v"]["u*v**2"] == pytest.approx(1, rel=0.1)  # of few, after few steps
     assert {"cosine", "equation", "error", "gap", "verdict"} <= set(summary["discover"])
-    assert {p.name for p in report.glob("*.png")} == {"snapshots.png", "denoised.png", "velocity.png", "losses.png"}
+    assert {p.name for p in report.iterdir()} == {"summary.json", "index.html", "velocity.png", "training"}
 
 
 def test_run_again_does_nothing_and_says_so(finished, capsys):
     folder, summary = finished
     out, err = told_by(capsys, folder, "run", *SMALL_RUN, "--json")
-    assert err.count("nothing to do") == 5
+    assert err.count("nothing to do") == 6
     assert json.loads(out) == summary
 
 
@@ -179,7 +180,7 @@ def test_tracked_as_children_of_one_run(finished):
     client = MlflowClient(tracking_uri=f"sqlite:///{folder}/runs/mlflow.db")
     runs = client.search_runs([client.get_experiment_by_name("p2d").experiment_id])
     by_name = {r.info.run_name: r for r in runs}
-    assert set(by_name) == {"run waves", "simulate", "train-score", "train-flow", "discover", "evaluate"}
+    assert set(by_name) == {"run waves", "simulate", "train-score", "train-flow", "discover", "evaluate", "report"}
     assert {r.info.status for r in runs} == {"FINISHED"}
     parent = by_name.pop("run waves")
     assert {r.data.tags["mlflow.parentRunId"] for r in by_name.values()} == {parent.info.run_id}
