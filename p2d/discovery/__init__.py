@@ -34,7 +34,8 @@ nothing is claimed.
 
 Limits. A pattern that stands still tells no dynamics, but the parameters of a known system. Where
 a velocity without diffusion keeps the ensemble as well (the phase of lambda-omega systems), none is
-claimed. Not noticed: transients of one age that look alike everywhere; a second parameter value a
-few per cent off; an ensemble that nearly stands still and still relaxes. Rounding to 8 bits leaves
-errors of 1 to 2 %. Few snapshots of chaos and spirals tell diffusion least.
+claimed. Runs that look alike up to a shift, such as plane waves, are taken for one run. Not
+noticed: transients of one age that look alike everywhere; a second parameter value a few per cent
+off; an ensemble that nearly stands still and still relaxes. Rounding to 8 bits leaves errors of 1
+to 2 %. Few snapshots of chaos and spirals leave diffusion least certain.
 """
