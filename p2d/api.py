@@ -127,7 +127,7 @@ def discover(
     """Find the equation that keeps an ensemble of snapshots as it is; their order does not matter.
 
     The snapshots should be of independent runs that have settled; 64 and more as a rule, and below 12 nothing is
-    claimed. `help(p2d.discovery)` tells the method and its limits.
+    claimed. `p2d discover --help` describes the method and its limits.
 
     Example:
         import p2d
