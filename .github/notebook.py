@@ -49,6 +49,9 @@ def executed(notebook: dict[str, Any]) -> dict[str, Any]:
     import matplotlib
 
     matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
     names: dict[str, Any] = {}
     cells = []
     for cell in notebook["cells"]:

@@ -6,6 +6,8 @@
     print(equation)                        # with error bars, and what is known of it
     equation.plot()
 
+What there is:
+
     simulate        patterns of a system, as a Dataset       Dataset      snapshots on disk
     import_files    your own files, as a Dataset             Discovery    a discovered equation
     open_dataset    a Dataset by its folder                  System       rates as text, simulated

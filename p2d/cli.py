@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from p2d import config, places, signals
+from p2d import config, log, signals
 from p2d.commands import Command, Common, Field, Place, Screen, benchmark, parse, show_commands, stage
+from p2d.commands import completion as completion_script
 from p2d.config import bench, option
-from p2d.config.base import Show
-from p2d.errors import UserError, unwritable
+from p2d.config.base import MACHINE, OUTPUT, Show
+from p2d.errors import UserError, one_line, unwritable
 
 FAULTY, USER_MISTAKE = 1, 2  # exit codes
 # The original scripts' names of options. Where a dataset is a command's first word, --dataset names it too.
@@ -42,12 +43,21 @@ QUICK_HELP = "within a minute: few snapshots and their equation, no models; a wh
 QUICK: Field = ("quick", Annotated[bool, option(help=QUICK_HELP)], False)
 REPAIR_HELP = "simulate missing and damaged shards again, and no others"
 REPAIR: Field = ("repair", Annotated[bool, option(help=REPAIR_HELP)], False)
-PORT: Field = ("port", Annotated[int, option(help="port on this machine's loopback")], 5000)
+PORT: Field = (
+    "port",
+    Annotated[int, MACHINE, option(help="of this machine's loopback; the next one for reports")],
+    5000,
+)
+BROWSER: Field = ("browser", Annotated[bool, OUTPUT, option(help="open the desktop's browser, if there is one")], True)
+SHELL: Field = (
+    "shell",
+    Annotated[Literal["bash", "zsh", "fish"], tyro.conf.Positional, option(help="which one")],
+    "bash",
+)
 NAME_HELP = "a system of the catalogue, or a TOML file; all when empty"
-NAME: Field = ("name", Annotated[tyro.conf.Positional[str], option(help=NAME_HELP)], "")
+NAME: Field = ("name", Annotated[str, tyro.conf.Positional, option(help=NAME_HELP)], "")
 OF_RESULTS_HELP = "of results, to see what has happened to them; all results when empty"
-OF_RESULTS: Field = ("name", Annotated[tyro.conf.Positional[str], option(help=OF_RESULTS_HELP)], "")
-OUT: Field = ("out", Annotated[str, option("-o", help="output folder")], "runs")
+OF_RESULTS: Field = ("name", Annotated[str, tyro.conf.Positional, option(help=OF_RESULTS_HELP)], "")
 
 
 def run(given: Any) -> None:
@@ -109,36 +119,57 @@ def systems(given: Any) -> None:
         print_systems(named)
 
 
+def completion(given: Any) -> None:
+    """The script, as it is or in JSON."""
+    script = completion_script(COMMANDS, given.shell)
+    print(json.dumps({"shell": given.shell, "script": script}) if given.screen.json else script)
+
+
 def ui(given: Any) -> None:
-    """MLflow's page, until Ctrl-C."""
+    """MLflow's page and the reports, until Ctrl-C."""
     from p2d.tracking.ui import serve
 
-    serve(places.place(given.out), given.port)
+    serve(given.place.path, given.port, given.place.json, given.browser)
 
 
 TABLE = (
-    Command("run", str(config.RunConfig.__doc__), (("config", config.RunConfig), QUICK, ("common", Common)), run),
+    Command(
+        "run",
+        str(config.RunConfig.__doc__),
+        (QUICK, ("config", config.RunConfig), ("common", Common)),
+        run,
+        package="pipeline",
+    ),
     Command("plan", str(config.PlanConfig.__doc__), (("config", config.PlanConfig), ("screen", Screen)), plan),
     Command(
         "systems",
         "List the systems of the catalogue, or describe one: species, equation, presets, and whether each moves.",
         (NAME, ("screen", Screen)),
         systems,
+        package="systems",
     ),
-    stage("simulate", "p2d discover {given.config.dataset_name}", ("config", config.SimulateConfig)),
-    stage("import", "p2d discover {made.where.name}", ("config", config.ImportConfig), function="import_files"),
-    stage("export", "p2d import {made.where}", ("config", config.ExportConfig), place=Place),
+    stage("simulate", "p2d discover {given.config.dataset_name}", ("config", config.SimulateConfig), package="systems"),
+    stage(
+        "import",
+        "p2d discover {made.where.name}",
+        ("config", config.ImportConfig),
+        function="import_files",
+        package="formats",
+    ),
+    stage("export", "p2d import {made.where}", ("config", config.ExportConfig), place=Place, package="formats"),
     Command(
         "info",
         "Say what a dataset is: its card, what its snapshots show and what that means, and a contact sheet of them.",
         (("dataset", config.DatasetName), ("place", Place)),
         info,
+        package="snapshots",
     ),
     Command(
         "verify",
         "Re-read a whole dataset and name every shard that is missing, cut, altered or foreign; exit code 1 if any is.",
         (("dataset", config.DatasetName), ("place", Place), REPAIR),
         verify,
+        package="snapshots",
     ),
     stage(
         "train-score",
@@ -146,32 +177,41 @@ TABLE = (
         ("source", config.TrainSource),
         ("config", config.ScoreConfig),
         SHOW,
+        package="score",
     ),
     stage(
         "train-flow",
         "p2d evaluate {given.source.dataset}",
         ("source", config.FlowSource),
         ("config", config.FlowConfig),
+        package="flow",
     ),
-    stage("sample", "p2d discover {made.where.name}", SCORE, ("config", config.SampleConfig)),
+    stage("sample", "p2d discover {made.where.name}", SCORE, ("config", config.SampleConfig), package="score"),
     stage(
         "denoise",
         "p2d discover {made.where.name}",
         ("source", config.TrainSource),
         ("config", config.DenoiseConfig),
         SHOW,
+        package="score",
     ),
     stage(
-        "discover", "p2d evaluate {given.source.dataset}", ("source", config.Source), ("config", config.DiscoverConfig)
+        "discover",
+        "p2d evaluate {given.source.dataset}",
+        ("source", config.Source),
+        ("config", config.DiscoverConfig),
+        package="discovery",
     ),
-    stage("evaluate", "p2d ui", ("source", config.Source), ("config", config.EvaluateConfig)),
-    stage("report", "p2d ui", ("config", config.ReportConfig)),
-    stage("rollout", "p2d ui", ("source", config.RolloutSource), ("config", config.RolloutConfig)),
+    stage("evaluate", "p2d ui", ("source", config.Source), ("config", config.EvaluateConfig), package="evaluate"),
+    stage("report", "p2d ui", ("config", config.ReportConfig), package="show"),
+    stage("rollout", "p2d ui", ("source", config.RolloutSource), ("config", config.RolloutConfig), package="evaluate"),
     stage(
         "sweep",
         "p2d ui, or p2d evaluate {given.source.dataset} --flow {made.where}/best",
         ("source", config.FlowSource),
         ("config", config.SweepConfig),
+        SHOW,
+        package="cluster",
     ),
     Command(
         "status",
@@ -181,9 +221,15 @@ TABLE = (
     ),
     Command(
         "ui",
-        "Open the MLflow page of the runs under the output folder, on this machine only, until Ctrl-C.",
-        (PORT, OUT),
+        "Open the reports and the MLflow page of the runs under the output folder, on this machine, until Ctrl-C.",
+        (PORT, BROWSER, ("place", Place)),
         ui,
+    ),
+    Command(
+        "completion",
+        "Print a script that completes names of commands and options in a shell: source <(p2d completion bash)",
+        (SHELL, ("screen", Screen)),
+        completion,
     ),
     benchmark("simulate", bench.BenchSimulateConfig, Screen),
     benchmark("score", bench.BenchScoreConfig),
@@ -194,6 +240,28 @@ TABLE = (
     benchmark("verdicts", bench.BenchVerdictsConfig),
 )
 COMMANDS = {command.name: command for command in TABLE}
+GROUPS = {
+    "everything": "run plan",
+    "snapshots": "systems simulate import export info verify",
+    "what is learnt from them": "discover train-flow train-score sample denoise sweep",
+    "what it is worth": "evaluate rollout report",
+    "to look at": "status ui completion",
+}
+START = """\
+p2d finds the dynamics of a pattern from snapshots of it, which need no time order.
+
+  p2d run --quick         the first equation, from 24 simulated snapshots, within a minute
+  p2d run                 the whole way: equation, flow, score model and new patterns, within ten minutes
+  p2d ui                  the results in the browser, until Ctrl-C
+
+From snapshots of your own, as images, films, arrays or tables:
+  p2d import plates/*.tif --species activator inhibitor --edges open
+  p2d discover plates     their equation with error bars, or why it cannot be told
+
+  p2d systems             the systems that can be simulated
+  p2d status              what is finished, and how to go on with what is not
+  p2d --help              all commands; p2d COMMAND --help lists the options of one
+Results are put under the folder runs, or where --out says."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -202,7 +270,10 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in arguments
     with signals.handling():
         try:
-            _perform(arguments, debug)
+            with log.of_command(arguments) as own:
+                _perform(arguments, debug)
+                if debug and own.path:
+                    print(f"p2d: log {own.path}", file=sys.stderr)
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             if not (signals.stopping() or isinstance(error, KeyboardInterrupt)):
                 raise
@@ -217,19 +288,23 @@ def _perform(arguments: list[str], debug: bool) -> None:
             if command is not None:
                 command.perform(parse(command, arguments[length:], {**SHORT, **SHORT_OF.get(command.name, {})}))
                 return
-        show_commands(COMMANDS, arguments)
-    except UserError as error:
-        if debug or signals.stopping():
-            raise
-        print(f"p2d: {error}", file=sys.stderr)
-        sys.exit(USER_MISTAKE)
+        show_commands(COMMANDS, arguments, GROUPS, START)
     except BrokenPipeError:
         sys.stdout = None  # the reader has gone: there is nobody to tell
     except Exception as error:
-        reason = unwritable(error)
-        if debug or signals.stopping() or not reason:
+        file = log.write_failure(error)
+        if debug or signals.stopping():
             raise
-        print(f"p2d: {reason}; mend that, and the same command goes on from here", file=sys.stderr)
+        if isinstance(error, UserError):
+            reason = str(error)
+        elif reason := unwritable(error):
+            reason = f"{reason}; mend that, and the same command goes on from here"
+        elif file:
+            print(f"p2d: failed: {one_line(error)}; the log {file} tells where", file=sys.stderr)
+            sys.exit(FAULTY)
+        else:
+            raise
+        print(f"p2d: {reason}", file=sys.stderr)
         sys.exit(USER_MISTAKE)
 
 

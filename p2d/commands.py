@@ -13,6 +13,7 @@ import io
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass, make_dataclass
 from pathlib import Path
@@ -20,8 +21,11 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import tyro
 
+from p2d import help
 from p2d.config import DatasetName, option
+from p2d.config.base import ARGUMENTS, OUTPUT
 from p2d.errors import UserError, nearest, refuse_unknown
+from p2d.help import command_list
 from p2d.places import place
 from p2d.runs import make_output_folder
 
@@ -30,7 +34,8 @@ if TYPE_CHECKING:
 
 IN_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it in what `ray job submit` runs
 BENCH = "bench"  # the first word of the benchmarks' names
-DATASET, SET = "--dataset", "--set"
+DATASET, SET, HELP = "--dataset", "--set", ("--help", "-h")
+SAYS = "Pattern to Dynamics: from snapshots of a pattern, without time order, to its dynamics."
 # Parameters of Gray-Scott that version 1 had options for: --feed 0.014 0.018 is --set F=0.014,0.018.
 PARAMETERS = {"--feed": "F", "--kill": "k", "--diffusion-u": "D_u", "--diffusion-v": "D_v"}
 Words = list[tuple[str, list[str]]]  # options and the words behind each; those before all options are behind ''
@@ -42,8 +47,12 @@ Field = tuple[str, Any] | tuple[str, Any, Any]
 class Screen:
     """How a command speaks."""
 
-    json: Annotated[bool, option(help="print the result as one JSON object on standard output")] = False
-    debug: Annotated[bool, option(help="show the traceback of an error")] = False
+    group = OUTPUT
+
+    json: Annotated[bool, option(help="print the result as one JSON object on standard output, and nothing else")] = (
+        False
+    )
+    debug: Annotated[bool, option(help="show the traceback of an error, and where the log is")] = False
 
 
 @dataclass(frozen=True)
@@ -103,6 +112,7 @@ class Command:
         fields: what it is given.
         perform: does it, given these as attributes.
         function: of p2d.pipeline that does it; '' of what is no stage.
+        package: of p2d, whose docstring stands below the options in its help.
     """
 
     name: str
@@ -110,6 +120,7 @@ class Command:
     fields: tuple[Field, ...]
     perform: Callable[[Any], None]
     function: str = ""
+    package: str = ""
 
     @functools.cached_property
     def form(self) -> type:
@@ -129,13 +140,16 @@ class Command:
         return DatasetName in (*kinds, *inner)
 
 
-def stage(name: str, following: str, *fields: Field, function: str = "", place: type[Place] = Common) -> Command:
+def stage(
+    name: str, following: str, *fields: Field, package: str, function: str = "", place: type[Place] = Common
+) -> Command:
     """The row of a stage: a function of p2d.pipeline is called with its fields.
 
     Its config's docstring says what it does.
 
     Args:
         following: the command to run next, with places for what was `given` and `made` (an Outcome).
+        package: of p2d, whose docstring tells more of it.
         function: its name, where it is not the stage's.
         place: its options beside those of the fields; with Common, it is tracked.
     """
@@ -158,7 +172,7 @@ def stage(name: str, following: str, *fields: Field, function: str = "", place: 
         print(f"{made.stage}: {done}\nnext: {made.following or following.format(given=given, made=made)}{out}")
 
     says = next(str(kind.__doc__) for key, kind, *_ in fields if key == "config")
-    return Command(name, says, (*fields, ("common", place)), perform, function)
+    return Command(name, says, (*fields, ("common", place)), perform, function, package)
 
 
 def benchmark(name: str, config: type, place: type[Screen] = Place) -> Command:
@@ -179,11 +193,13 @@ def benchmark(name: str, config: type, place: type[Screen] = Place) -> Command:
         else:
             module.print_table(found, given.config)
 
-    return Command(f"{BENCH} {name}", str(config.__doc__), (("config", config), ("place", place)), perform)
+    return Command(
+        f"{BENCH} {name}", str(config.__doc__), (("config", config), ("place", place)), perform, package=BENCH
+    )
 
 
 def parse(command: Command, words: list[str], long: Mapping[str, str]) -> Any:
-    """What a command is given, as attributes.
+    """What a command is given, as attributes; asked for help, it is shown, and the command ends.
 
     Args:
         words: behind its name.
@@ -192,6 +208,10 @@ def parse(command: Command, words: list[str], long: Mapping[str, str]) -> Any:
     Raises:
         UserError: it cannot be given that.
     """
+    program = f"p2d {command.name}"
+    if set(words) & set(HELP):
+        print(help.page(program, command.says, command.form, command.package))
+        sys.exit()
     given: Words = [("", [])]
     typed = {}
     for word in words:
@@ -208,7 +228,6 @@ def parse(command: Command, words: list[str], long: Mapping[str, str]) -> Any:
     for name, values in given:
         joined = bool(name and values and values[0].startswith("-"))  # or it would pass for an option
         arguments += [f"{name}={values[0]}", *values[1:]] if joined else [*filter(None, [name]), *values]
-    program = f"p2d {command.name}"
     with _telling_in_one_line(program, lambda: options(command.form), given, typed):
         return tyro.cli(command.form, prog=program, args=arguments)
 
@@ -243,8 +262,12 @@ def _dataset_first(given: Words) -> Words:
     return [("", [*names[:1], *beside]), *((name, values) for name, values in options if name != DATASET)]
 
 
-def show_commands(commands: Mapping[str, Command], words: list[str]) -> None:
-    """The page that lists the commands, for words that begin with none of their names.
+def show_commands(commands: Mapping[str, Command], words: list[str], groups: Mapping[str, str], start: str) -> None:
+    """What is shown for words that begin with the name of no command: a list of them, or what to do first.
+
+    Args:
+        groups: the names of commands under each heading of the list.
+        start: what to do first.
 
     Raises:
         UserError: they begin with another name, or with an option that is not --help.
@@ -254,21 +277,36 @@ def show_commands(commands: Mapping[str, Command], words: list[str]) -> None:
     if others and not others[0].startswith("-"):
         named = [f"p2d {name}".rpartition(" ") for name in (*commands, BENCH)]
         refuse_unknown(f"{program} command", others[0], tuple(name for group, _, name in named if group == program))
+    if others and not set(others) & set(HELP):
+        raise UserError(f"unknown option {others[0]!r} of {program}{nearest(others[0], HELP)}")
+    if program == "p2d" and not words:
+        print(start)
+        return
+    listed = {title: {name: commands[name].says for name in names.split()} for title, names in groups.items()}
+    benchmarks = {name.split()[1]: each.says for name, each in commands.items() if name.startswith(f"{BENCH} ")}
+    if program != "p2d":
+        print(f"usage: {program} NAME [OPTIONS]\n\n{command_list({'': benchmarks})}")
+        return
+    listed["benchmarks"] = {BENCH: f"Measure a stage on this machine, beside an alternative: {', '.join(benchmarks)}."}
+    about = f"usage: p2d COMMAND [OPTIONS]\n\n{SAYS}\n"
+    print(f"{about}\n{command_list(listed)}\n\np2d COMMAND --help lists its options; p2d alone says what to do first.")
+
+
+def completion(commands: Mapping[str, Command], shell: str) -> str:
+    """A script by which a shell completes names of commands and options, as tyro writes it."""
     app, benchmarks = tyro.extras.SubcommandApp(), tyro.extras.SubcommandApp()
     for command in commands.values():
         group, _, name = command.name.rpartition(" ")
         (benchmarks if group else app).command(name=name)(command.form)
     app.command(benchmarks, name=BENCH, help="Measure how fast a stage is on this machine, beside an alternative.")
-    says = "Pattern to Dynamics: from snapshots of a pattern, without time order, to its dynamics."
-    with _telling_in_one_line(program, lambda: ["--help"]):
-        app.cli(prog="p2d", description=says, args=words)
+    with contextlib.redirect_stdout(io.StringIO()) as script, contextlib.suppress(SystemExit):
+        app.cli(prog="p2d", description=SAYS, args=["--tyro-print-completion", shell])
+    return script.getvalue()
 
 
 def options(form: type) -> list[str]:
     """The options of what tyro fills in, as its help lists them."""
-    with contextlib.redirect_stdout(io.StringIO()) as page, contextlib.suppress(SystemExit):
-        tyro.cli(form, args=["--help"])
-    return re.findall(r"--[a-z][\w.-]*", page.getvalue())
+    return [name for one in help.options(form) if one.group is not ARGUMENTS for name in one.names] + [HELP[0]]
 
 
 def _telling_in_one_line(
@@ -300,9 +338,6 @@ def _telling_in_one_line(
             case "MissingArgs":
                 missing = " and ".join(_shown(one.arg) for one in event.missing_arguments)
                 raise UserError(f"{program} needs {missing}; {program} --help tells what that is")
-            case "MissingSubcommand":
-                names = ", ".join(event.subcommand_spec.parser_from_name)
-                raise UserError(f"no command of {program} is given; known: {names}")
             case "InvalidChoice":
                 near, choices = nearest(event.value, event.choices), ", ".join(event.choices)
                 raise UserError(f"unknown {_setting(event.argument)} {event.value!r}{near}; known: {choices}")

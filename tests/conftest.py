@@ -54,6 +54,7 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: (not starts_ray(item), item.path not in slow))
     for item in items:
         if starts_ray(item):
+            item.add_marker(pytest.mark.ray)
             item.add_marker(pytest.mark.xdist_group("ray"))
 
 

@@ -10,7 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "p2d"
 # From the bottom up; modules of one line do not know each other, those of one folder may.
 LAYERS = [
-    ["p2d.errors", "p2d.memory", "p2d.progress", "p2d.signals", "p2d.threads"],
+    ["p2d.errors", "p2d.log", "p2d.memory", "p2d.signals", "p2d.threads"],
+    ["p2d.progress"],
     ["p2d.places"],
     ["p2d.fields", "p2d.runs"],
     ["p2d.formats"],
@@ -33,6 +34,7 @@ LAYERS = [
     ["p2d.cluster"],
     ["p2d.api", "p2d.pipeline"],
     ["p2d.bench"],
+    ["p2d.help"],
     ["p2d.commands"],
     ["p2d.cli"],
 ]

@@ -1,6 +1,6 @@
 """How fast an equation is discovered and, as a study, how well: systems, numbers of snapshots, and noise.
 
-Notes of what it measured are in the README, whose tables `p2d bench discover --study` prints.
+What it measured is in .github/RESULTS.md, whose table `p2d bench discover --study` prints.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -30,6 +30,16 @@ def option(*short: str, help: str) -> Any:
     return tyro.conf.arg(help=f"{help} [{', '.join(short)}]" if short else help)
 
 
+@dataclass(frozen=True)
+class Group:
+    """A heading of --help that an option stands under: a part of its annotation, or `group` of its config."""
+
+    title: str
+
+
+ARGUMENTS, DATA, MODEL, TRAINING, MACHINE, OUTPUT = map(
+    Group, ("arguments", "data", "model", "training", "machine", "output")
+)
 DatasetName = Annotated[
     str,
     tyro.conf.Positional,
@@ -38,7 +48,9 @@ DatasetName = Annotated[
 
 
 Show = Annotated[
-    str, option("--plot-channel 0 | 1", help="species in pictures, or all; the second one, or the only one, when empty")
+    str,
+    OUTPUT,
+    option("--plot-channel 0 | 1", help="species in pictures, or all; the second one, or the only one, when empty"),
 ]
 
 
@@ -125,6 +137,8 @@ class Config:
     Raises:
         UserError: on construction, of a value that is none of its Literal, or that a Check of its annotation refuses.
     """
+
+    group: ClassVar[Group] = DATA  # of its options, in --help
 
     def __post_init__(self) -> None:
         own: Any = type(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from p2d.config.base import Config, DatasetName, between, least, option
+from p2d.config.base import MACHINE, TRAINING, Config, DatasetName, between, least, option
 from p2d.systems.reading import load_system
 
 
@@ -21,8 +21,10 @@ class BenchSimulateConfig(Config):
     steps: Annotated[
         int, option(help="Euler steps of a timing of the kernels; PyTorch takes a hundredth"), least(100)
     ] = 10_000
-    repeats: Annotated[int, option(help="timings of each stepper, taken in turn; the median counts"), least(1)] = 5
-    threads: Annotated[int, option(help="CPU threads; 0: all cores"), least(0)] = 0
+    repeats: Annotated[
+        int, MACHINE, option(help="timings of each stepper, taken in turn; the median counts"), least(1)
+    ] = 5
+    threads: Annotated[int, MACHINE, option(help="CPU threads; 0: all cores"), least(0)] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -34,9 +36,9 @@ class BenchScoreConfig(Config):
     """Train the score network beside a U-Net at full resolution, for the same wall time."""
 
     dataset: DatasetName = "waves"
-    seconds: Annotated[float, option(help="training time of each network"), between(0.0, 1e6)] = 420.0
-    threads: Annotated[int, option(help="CPU threads; 0: all cores"), least(0)] = 0
-    seed: Annotated[int, option(help="seed of weights, order and noise"), least(0)] = 0
+    seconds: Annotated[float, TRAINING, option(help="training time of each network"), between(0.0, 1e6)] = 420.0
+    threads: Annotated[int, MACHINE, option(help="CPU threads; 0: all cores"), least(0)] = 0
+    seed: Annotated[int, TRAINING, option(help="seed of weights, order and noise"), least(0)] = 0
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,12 @@ class BenchDenoiseConfig(Config):
         option(help="standard deviations of the noise, as shares of the species' ranges"),
         between(0.0, 1.0, each=True),
     ] = (0.01, 0.02, 0.05)
-    epochs: Annotated[int, option("-n", help="passes over the snapshots of each training"), least(1)] = 16
+    epochs: Annotated[int, TRAINING, option("-n", help="passes over the snapshots of each training"), least(1)] = 16
     holdout: Annotated[
         float, option(help="share of the snapshots held out, on which the error is taken"), between(0.0, 1.0)
     ] = 0.1
-    threads: Annotated[int, option(help="CPU threads; 0: all cores"), least(0)] = 0
-    seed: Annotated[int, option(help="seed of weights, order and noise"), least(0)] = 0
+    threads: Annotated[int, MACHINE, option(help="CPU threads; 0: all cores"), least(0)] = 0
+    seed: Annotated[int, TRAINING, option(help="seed of weights, order and noise"), least(0)] = 0
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,11 @@ class BenchFlowConfig(Config):
     snapshots: Annotated[
         tuple[int, ...], option(help="numbers of training snapshots; 0: all of them"), least(0, each=True)
     ] = (0, 128)
-    seeds: Annotated[int, option(help="trainings of each kind"), least(1)] = 3
+    seeds: Annotated[int, TRAINING, option(help="trainings of each kind"), least(1)] = 3
     holdout: Annotated[
         float, option(help="share of the snapshots held out, on which all is measured"), between(0.0, 1.0)
     ] = 0.1
-    threads: Annotated[int, option(help="CPU threads; 0: all cores"), least(0)] = 0
+    threads: Annotated[int, MACHINE, option(help="CPU threads; 0: all cores"), least(0)] = 0
 
 
 @dataclass(frozen=True)
@@ -104,4 +106,4 @@ class BenchVerdictsConfig(Config):
     beside: Annotated[bool, option(help="also pysindy with the order of time, and least squares on one snapshot")] = (
         False
     )
-    workers: Annotated[int, option(help="processes of one thread each; 0: one a core"), least(0)] = 0
+    workers: Annotated[int, MACHINE, option(help="processes of one thread each; 0: one a core"), least(0)] = 0

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from p2d.config.base import HOW, Check, Config, least, option, quantity
+from p2d.config.base import HOW, MACHINE, Check, Config, least, option, quantity
 from p2d.errors import UserError
 from p2d.fields import Edge
 from p2d.formats.stack import Asked
@@ -122,7 +122,7 @@ class ImportConfig(Config):
         field(default="", metadata=HOW)
     )
     workers: Annotated[
-        int, option(help="processes; 1: this one alone, in less than 1 GiB; 0: as many as pay"), least(0)
+        int, MACHINE, option(help="processes; 1: this one alone, in less than 1 GiB; 0: as many as pay"), least(0)
     ] = field(default=0, metadata=HOW)
 
     def __post_init__(self) -> None:

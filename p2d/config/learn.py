@@ -6,7 +6,22 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from p2d.config.base import SIGMAS, WIDTHS, Check, Config, DatasetName, Show, at_least, between, least, option
+from p2d.config.base import (
+    DATA,
+    MACHINE,
+    MODEL,
+    SIGMAS,
+    TRAINING,
+    WIDTHS,
+    Check,
+    Config,
+    DatasetName,
+    Show,
+    at_least,
+    between,
+    least,
+    option,
+)
 from p2d.errors import UserError
 from p2d.fields import Operator
 from p2d.systems import expressions
@@ -35,7 +50,9 @@ class Source(Config):
     dataset: DatasetName = "waves"
     name: Annotated[str, option(help="name of the result; the dataset's name without its size when empty")] = ""
     holdout: Annotated[float, option(help="share of the snapshots held out for validation"), between(0.0, 1.0)] = 0.1
-    workers: Annotated[int, option(help="processes; 0: as many as the machine is best used with"), least(0)] = 0
+    workers: Annotated[
+        int, MACHINE, option(help="processes; 0: as many as the machine is best used with"), least(0)
+    ] = 0
 
 
 @dataclass(frozen=True)
@@ -44,17 +61,22 @@ class TrainSource(Source):
 
     workers: Annotated[
         int | str,
+        MACHINE,
         option(help="processes; 0: as many as the machines are best used with; 1:4: at least 1, up to 4 as there are"),
         WORKERS,
     ] = 0  # type: ignore[assignment]
-    cpus_per_worker: Annotated[int, option(help="CPU threads of each process; 0: the cores shared out"), least(0)] = 0
+    cpus_per_worker: Annotated[
+        int, MACHINE, option(help="CPU threads of each process; 0: the cores shared out"), least(0)
+    ] = 0
     memory: Annotated[
         float,
+        MACHINE,
         option(help="GiB of snapshots that a process keeps; more are streamed; 0: a quarter of the memory"),
         least(0),
     ] = 0.0
     at_a_time: Annotated[
         int,
+        MACHINE,
         option(
             help="snapshots that a process takes together, where its share of a batch needs too much memory; 0: all"
         ),
@@ -86,17 +108,20 @@ class FlowSource(TrainSource):
 class ScoreConfig(Config):
     """Train a score model on a dataset: denoising score matching at one signal level, or over a range."""
 
+    group = TRAINING
+
     epochs: Annotated[int, option("-n", help="passes over the training snapshots"), least(1)] = 16
     batch_size: Annotated[int, option("-b", help="snapshots a step, over all workers"), least(1)] = 4
     learning_rate: Annotated[
         float, option("-l", help="peak of the schedule; Muon's is ten times that"), between(0.0, 1.0)
     ] = 2e-3
-    alpha: Annotated[tuple[float, ...], option("-a", help="signal level: one value, or a range low high")] = (
+    alpha: Annotated[tuple[float, ...], MODEL, option("-a", help="signal level: one value, or a range low high")] = (
         0.5,
         0.999,
     )
     sampling: Annotated[
         float,
+        MODEL,
         option(help="share of a range's steps spent on the noisier levels that sampling starts from; 0: none"),
         SHARE,
     ] = 0.15
@@ -111,20 +136,21 @@ class ScoreConfig(Config):
     target_loss: Annotated[float, option(help="end early at this validation loss; 0: never"), least(0)] = 0.0
     data_noise: Annotated[
         tuple[float, ...],
+        MODEL,
         option(help="standard deviation of the snapshots' own noise, one or one a species; the clean score is learnt"),
         SIGMAS,
     ] = (0.0,)
     precision: Annotated[
-        Precision, option(help="of convolutions in training; auto: bfloat16 where the hardware has it")
+        Precision, MACHINE, option(help="of convolutions in training; auto: bfloat16 where the hardware has it")
     ] = "auto"
-    compile: Annotated[Compile, option(help="the network for training; auto: where it takes long enough to pay")] = (
-        "auto"
-    )
+    compile: Annotated[
+        Compile, MACHINE, option(help="the network for training; auto: where it takes long enough to pay")
+    ] = "auto"
     channels: Annotated[
-        tuple[int, ...], option(help="U-Net channels, from its finest level to its coarsest"), WIDTHS
+        tuple[int, ...], MODEL, option(help="U-Net channels, from its finest level to its coarsest"), WIDTHS
     ] = (32, 48, 64)
     augment: Annotated[
-        bool, option(help="random shifts, turns and mirror images that the grid looks the same after")
+        bool, DATA, option(help="random shifts, turns and mirror images that the grid looks the same after")
     ] = True
     seed: Annotated[int, option(help="seed of weights, order and noise"), least(0)] = 0
 
@@ -159,6 +185,8 @@ SMOOTH: tuple[Activation, ...] = ("silu", "tanh", "softplus")  # twice different
 class FlowConfig(Config):
     """Train a flow on a dataset: a velocity field that keeps the ensemble as it is."""
 
+    group = MODEL
+
     objective: Annotated[
         Objective,
         option(
@@ -168,11 +196,12 @@ class FlowConfig(Config):
     ] = "stationarity"
     epochs: Annotated[
         int | None,
+        TRAINING,
         option("-n", help="passes of gradient steps over the training snapshots; 1 by default, 8 for continuity"),
     ] = None
-    batch_size: Annotated[int, option("-b", help="snapshots a step, over all workers"), least(1)] = 16
-    learning_rate: Annotated[float, option("-l", help="peak of the schedule"), between(0.0, 1.0)] = 1e-3
-    schedule: Annotated[Decay, option("-s", help="learning rate over the run")] = "cosine"
+    batch_size: Annotated[int, TRAINING, option("-b", help="snapshots a step, over all workers"), least(1)] = 16
+    learning_rate: Annotated[float, TRAINING, option("-l", help="peak of the schedule"), between(0.0, 1.0)] = 1e-3
+    schedule: Annotated[Decay, TRAINING, option("-s", help="learning rate over the run")] = "cosine"
     hidden: Annotated[tuple[int, ...], option(help="widths of the field's hidden layers"), WIDTHS] = (64,)
     radius: Annotated[
         float,
@@ -192,9 +221,12 @@ class FlowConfig(Config):
     gaussian_weight: Annotated[
         float, option("-g", help="continuity: weight of the Gaussian term in the score"), least(0)
     ] = 0.0
-    divergence: Annotated[Divergence, option(help="continuity: how div v is had")] = "exact"
+    divergence: Annotated[Divergence, TRAINING, option(help="continuity: how div v is had")] = "exact"
     probes: Annotated[
-        int, option(help="continuity, training-free: Hutchinson probes in each of the two independent sets"), least(1)
+        int,
+        TRAINING,
+        option(help="continuity, training-free: Hutchinson probes in each of the two independent sets"),
+        least(1),
     ] = 1
     kernel_radius: Annotated[
         float,
@@ -202,7 +234,7 @@ class FlowConfig(Config):
         KERNEL_RADIUS,
     ] = 0.0
     sign: Annotated[Sign, option(help="training-free: direction of time, which nothing tells; + has du/dt ~ s_v")] = "+"
-    seed: Annotated[int, option(help="seed of weights, order, noise and observables"), least(0)] = 0
+    seed: Annotated[int, TRAINING, option(help="seed of weights, order, noise and observables"), least(0)] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -236,6 +268,8 @@ ModelConfig = ScoreConfig | FlowConfig
 class DiscoverConfig(Config):
     """Find the equation that keeps the snapshots' ensemble as it is, in closed form."""
 
+    group = MODEL
+
     library: Annotated[
         str,
         option(
@@ -266,26 +300,32 @@ class DiscoverConfig(Config):
     ] = "auto"
     noise: Annotated[
         tuple[str, ...],
+        DATA,
         option(help="standard deviation of white noise, in the values' unit, of all species or of each; auto: told"),
     ] = ("auto",)
     smoothing: Annotated[
-        str, option(help="width in cells of the kernel they are seen through; auto: 1.5 where there is noise, or none")
+        str,
+        DATA,
+        option(help="width in cells of the kernel they are seen through; auto: 1.5 where there is noise, or none"),
     ] = "auto"
     dynamics_noise: Annotated[
         Literal["auto", "none"],
+        DATA,
         option(help="white noise in the dynamics, dc = v dt + sigma dW; auto: fitted where the snapshots ask for it"),
     ] = "auto"
     across: Annotated[
         tuple[str, ...],
+        DATA,
         option(
             help="known conditions that the snapshots were made under and that one equation is to hold across, such as "
             "F: it says which terms each of them turns; p2d rollout --set F=0.02 then shows one that nobody measured"
         ),
     ] = ()
-    bootstrap: Annotated[int, option(help="resamples of the snapshots for the error bars"), least(2)] = 100
-    seed: Annotated[int, option(help="seed of the resamples"), least(0)] = 0
+    bootstrap: Annotated[int, TRAINING, option(help="resamples of the snapshots for the error bars"), least(2)] = 100
+    seed: Annotated[int, TRAINING, option(help="seed of the resamples"), least(0)] = 0
     each: Annotated[
         bool,
+        DATA,
         option(
             help="the parameters of each snapshot by itself, with errors, and whether it stands still: for snapshots "
             "that are each of their own; needs --library SYSTEM"
@@ -344,6 +384,8 @@ def _number_or_auto(name: str, value: str) -> float | None:
 @dataclass(frozen=True)
 class EvaluateConfig(Config):
     """Measure what was learnt on held-out snapshots: cosines, stationarity z-scores, figures."""
+
+    group = MODEL
 
     score: Annotated[str, option(help="score model, by name or path; the dataset's when empty")] = ""
     flow: Annotated[str, option(help="flow model, by name or path; the dataset's when empty")] = ""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from p2d.config.base import Config, least, option
+from p2d.config.base import DATA, MACHINE, Config, least, option
 from p2d.config.run import RunConfig
 
 
@@ -18,8 +18,10 @@ class PlanConfig(Config):
     It takes the options of p2d run. Rates that are not given are measured on this machine within a minute.
     """
 
+    group = MACHINE
+
     run: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
-    grid: Annotated[int, option(help="rows and columns; 0: --height and --width"), least(0)] = 0
+    grid: Annotated[int, DATA, option(help="rows and columns; 0: --height and --width"), least(0)] = 0
     nodes: Annotated[int, option(help="machines"), least(1)] = 1
     cpus: Annotated[int, option(help="cores of each; 0: those of this machine"), least(0)] = 0
     gpus: Annotated[int, option(help="GPUs of each"), least(0)] = 0

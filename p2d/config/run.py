@@ -7,12 +7,12 @@ from typing import Annotated
 
 import tyro
 
-from p2d.config.base import Show, option
+from p2d.config.base import MACHINE, Show, option
 from p2d.config.learn import DiscoverConfig, FlowConfig, ScoreConfig, TrainSource
 from p2d.config.simulate import SimulateConfig
 from p2d.errors import UserError
 
-QUICK_SNAPSHOTS = 64  # as many as the first equation needs to be known by
+QUICK_SNAPSHOTS = 24  # which make an equation known, and are so few that no worker has to start
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class RunConfig:
     discover: DiscoverConfig = field(default_factory=DiscoverConfig)
     holdout: Annotated[float, option(help="share of the snapshots held out for validation")] = 0.1
     workers: Annotated[
-        int, option(help="processes of each later stage; 0: as many as the machine is best used with")
+        int, MACHINE, option(help="processes of each later stage; 0: as many as the machine is best used with")
     ] = 0
     show: Show = ""
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 
-from p2d.config.base import HOW, SIGMAS, Config, at_least, of_each, option, quantity, values_set
+from p2d.config.base import HOW, MACHINE, SIGMAS, Config, at_least, of_each, option, quantity, values_set
 from p2d.errors import UserError, refuse_unknown
 from p2d.fields import Edge, Grid, Operator, Species
 from p2d.systems import initial, stability
@@ -81,17 +81,17 @@ class SimulateConfig(Config):
     name: Annotated[str, option(help="name under OUT/data; the systems and the size when empty")] = field(
         default="", metadata=HOW
     )
-    chunk: Annotated[int, option(help="samples simulated at a time, and rows of a shard")] = field(
+    chunk: Annotated[int, MACHINE, option(help="samples simulated at a time, and rows of a shard")] = field(
         default=64, metadata=HOW
     )
-    actors: Annotated[int, option(help="simulating processes; 0: one a GPU, or one a core")] = field(
+    actors: Annotated[int, MACHINE, option(help="simulating processes; 0: one a GPU, or one a core")] = field(
         default=0, metadata=HOW
     )
-    threads: Annotated[int, option(help="CPU threads of each actor; 0: the cores shared out")] = field(
+    threads: Annotated[int, MACHINE, option(help="CPU threads of each actor; 0: the cores shared out")] = field(
         default=0, metadata=HOW
     )
-    device: Annotated[Device, option(help="where to simulate")] = field(default="auto", metadata=HOW)
-    cuda: Annotated[bool, option(help="the same as --device cuda")] = field(default=False, metadata=HOW)
+    device: Annotated[Device, MACHINE, option(help="where to simulate")] = field(default="auto", metadata=HOW)
+    cuda: Annotated[bool, MACHINE, option(help="the same as --device cuda")] = field(default=False, metadata=HOW)
 
     def __post_init__(self) -> None:
         for key in ("num_samples", "height", "width", "chunk", "snapshots_per_run"):

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import tyro
 
 from p2d.config.axes import Axis, axis, of_values, parse, settings_of
-from p2d.config.base import Config, at_least, least, option
+from p2d.config.base import MACHINE, MODEL, TRAINING, Config, at_least, least, option
 from p2d.config.learn import FlowConfig, Objective, ScoreConfig
 from p2d.errors import UserError, refuse_unknown
 
@@ -39,6 +39,8 @@ OWN: dict[Objective, tuple[str, ...]] = {  # settings of a flow that one objecti
 class SweepConfig(Config):
     """Train a flow at every point of a sweep, over signal levels and symmetry weights by default; keep the best."""
 
+    group = TRAINING
+
     alpha: Annotated[tuple[float, ...] | None, option("-a", help="signal levels, for --param flow.alpha=...")] = None
     sym: Annotated[tuple[float, ...] | None, option(help="symmetry weights, for --param flow.sym=...")] = None
     param: Annotated[
@@ -49,7 +51,7 @@ class SweepConfig(Config):
             "given several times. One value: all trials have it"
         ),
     ] = ()
-    objective: Annotated[Objective, option(help="of the flows")] = "continuity"
+    objective: Annotated[Objective, MODEL, option(help="of the flows")] = "continuity"
     search: Annotated[
         Search,
         option(help="every combination; --samples of them at random; or as Optuna proposes (pip install optuna)"),
@@ -60,10 +62,12 @@ class SweepConfig(Config):
         str, option(help=f"chooses the best: {', '.join(METRICS)}; auto: cosine if the truth is known, else z_rms")
     ] = AUTO
     score_per_alpha: Annotated[
-        bool, option(help="a score model for each signal level alone, instead of one for all")
+        bool, MODEL, option(help="a score model for each signal level alone, instead of one for all")
     ] = False
     seed: Annotated[int, option(help="seed of the search"), least(0)] = 0
-    max_concurrent: Annotated[int, option(help="trials at a time; 0: as many as there are CPUs, or GPUs"), least(0)] = 0
+    max_concurrent: Annotated[
+        int, MACHINE, option(help="trials at a time; 0: as many as there are CPUs, or GPUs"), least(0)
+    ] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

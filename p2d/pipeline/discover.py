@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +19,14 @@ from p2d.discovery.verdict import LEAST_RUNS
 from p2d.errors import UserError
 from p2d.evaluate.each import SteadyStates, fit_each
 from p2d.pipeline.stage import Outcome, Tracker, stage
-from p2d.progress import progress, say
+from p2d.progress import Advance, progress, say
 from p2d.runs import EQUATION, read_json, remove_unfinished, short_name
 from p2d.snapshots.conditions import nearest_label
+from p2d.snapshots.passes import InMemory, Means, Task
 from p2d.snapshots.store import Dataset, evenly, find_dataset
 from p2d.systems.system import System
 
+FEW = 2**19  # cells: of fewer snapshots the passes take about the seconds in which Ray and its workers start
 PASSES = 4  # as a rule: of rates, and of what steps add until their length settles
 
 
@@ -40,7 +45,6 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
         refuse_other_settings(f"the equation {file}", read_json(file, "settings")["settings"], settings)
         known = Discovery.load(file)
         return Outcome("discover", False, file, known.to_dict(), result=known)
-    from p2d.cluster.moments import OverRay
     from p2d.discovery.discover import discover_equation, refuse_few_runs
     from p2d.discovery.library import FREE
     from p2d.evaluate.metrics import known_system
@@ -54,9 +58,10 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
     if dropped:
         say(f"  {dropped} of {dataset.card.samples} patterns are uniform and left out")
     with stage(track, "discover", file, {**config.to_dict(), **source.to_dict()}) as child:
+        child.dataset(dataset)
         with (
-            progress("discover", PASSES * len(ids), "snapshots") as advance,
-            OverRay(dataset, ids, source.workers, advance, config.across) as snapshots,
+            progress("discover", len(ids), "snapshots", passes=True) as advance,
+            _opened(dataset, ids, config, source, advance) as snapshots,
         ):
             discovery = discover_equation(snapshots, config, system=known_system(dataset))
         fit = time.monotonic() - start - snapshots.seconds
@@ -73,11 +78,48 @@ def discover(config: DiscoverConfig, source: Source, out: Path, track: Tracker) 
         draw_discovery(picture, discovery, truth, pictured, short_name(dataset.folder.name))
         discovery.save(file, settings=settings, learnt_from=learnt_from)  # last: it says that all is there
         claims = discovery.claims
-        child.metrics({key: getattr(discovery, key) for key in ("gap", "misfit", "z_max", "unbalanced")})
-        child.metrics({"velocity_bound": claims.velocity, "stable": claims.stable, "p_value": claims.p_value})
+        numbers = {key: getattr(discovery, key) for key in ("gap", "misfit", "z_max", "unbalanced")}
+        numbers |= {"velocity_bound": claims.velocity, "stable": claims.stable, "p_value": claims.p_value}
+        child.metrics(numbers)
         for path in (file, picture):
             child.artifact(path)
+        child.model(f"equation-{file.parent.name}", file, dataset, numbers)
     return Outcome("discover", True, file, discovery.to_dict(), time.monotonic() - start, discovery)
+
+
+@contextmanager
+def _opened(
+    dataset: Dataset, ids: np.ndarray, config: DiscoverConfig, source: Source, advance: Advance
+) -> Iterator[Any]:
+    """The snapshots, in this process where they are so few that workers take longer to start, or else over workers."""
+    if not source.workers and not os.environ.get("RAY_ADDRESS") and len(ids) * math.prod(dataset.card.grid.shape) < FEW:
+        few = InMemory.of_dataset(dataset, ids, config.across)
+        yield _Counted(**{f.name: getattr(few, f.name) for f in fields(few)}, advance=advance, spent=[])
+        return
+    from p2d.cluster.moments import OverRay
+
+    with OverRay(dataset, ids, source.workers, advance, config.across) as snapshots:
+        yield snapshots
+
+
+@dataclass(frozen=True, eq=False)
+class _Counted(InMemory):
+    """Snapshots in this process, whose passes are counted and timed."""
+
+    advance: Advance = lambda *_: None
+    spent: list[float] = field(default_factory=list)
+
+    def means(self, task: Task) -> Means:
+        start = time.monotonic()
+        made = super().means(task)
+        self.spent.append(time.monotonic() - start)
+        self.advance(len(self.sample_ids))
+        return made
+
+    @property
+    def seconds(self) -> float:
+        """Wall time that the passes have taken so far."""
+        return sum(self.spent)
 
 
 def _middle_system(dataset: Dataset, discovery: Discovery) -> System | None:
@@ -115,6 +157,7 @@ def _discover_each(config: DiscoverConfig, source: Source, dataset: Dataset, fil
     if not len(dataset.living):
         raise UserError(f"{dataset.folder} has no living snapshot: all are uniform")
     with stage(track, "discover", file, {**config.to_dict(), **source.to_dict()}) as child:
+        child.dataset(dataset)
         system = Known(load_system(config.library), library)
         here = replace(dataset, folder=shared_folder(dataset.folder))
         mapper = choose_mapper(source.workers, file.parent)

@@ -17,6 +17,7 @@ from p2d.pipeline.stage import Outcome, Tracker, stage
 from p2d.runs import EQUATION, FLOW, REPORT, SCORE, read_json, short_name
 from p2d.show.view import View
 from p2d.snapshots.store import find_dataset
+from p2d.tracking.datasets import EVALUATION
 from p2d.tracking.store import Run
 from p2d.training.checkpoint import read_config
 
@@ -71,6 +72,7 @@ def _measured(config: EvaluateConfig, source: Source, out: Path, track: Tracker)
 
     start = time.monotonic()
     with stage(track, "evaluate", folder, {**config.to_dict(), **source.to_dict()}) as child:
+        child.dataset(dataset, EVALUATION)
         _, held_ids = dataset.split(source.holdout)
         subject = Subject(
             name=name,

@@ -27,6 +27,7 @@ from p2d.snapshots.card import load_card
 from p2d.snapshots.noise import LOOKED_AT, seen, white_noise
 from p2d.snapshots.store import Dataset, evenly, find_dataset, open_dataset
 from p2d.snapshots.writing import writing
+from p2d.tracking.datasets import EVALUATION, MADE
 from p2d.tracking.store import Run
 from p2d.training.checkpoint import read_config
 
@@ -77,6 +78,9 @@ def sample(score: str, config: SampleConfig, out: Path, track: Tracker) -> Outco
     with stage(track, "sample", place, {**config.to_dict(), "score": str(folder)}) as child:
         with progress("sample", config.num_samples, "patterns") as advance, writing(place, card) as kept:
             dataset = make(maker, wish, place, kept, labels, advance)
+        child.dataset(dataset, MADE)
+        if compared is not None:
+            child.dataset(compared, EVALUATION)
         measured = _judge(dataset, compared, trained_on["holdout"], report.parent, view, child)
         write_json(report, measured)
     facts = {**dataset_facts(dataset), **measured}
@@ -202,10 +206,12 @@ def denoise(source: TrainSource, config: DenoiseConfig, out: Path, track: Tracke
     wish = Wish(find_device("auto"), source.most_workers, cores=CORES, name="workers")
     refuse(wish, len(labels), place)
     with stage(track, "denoise", place, {**config.to_dict(), **source.to_dict(), "noise": told}) as child:
+        child.dataset(dataset)
         with progress("denoise", dataset.card.samples, "snapshots") as advance, writing(place, card) as kept:
             source_data = replace(dataset, folder=shared_folder(dataset.folder))
             maker = denoising.Denoised(shared_folder(trained.where), source_data, coordinates, level, kept)
             made = make(maker, wish, place, kept, labels, advance)
+        child.dataset(made, MADE)
         picture = REPORT.place(out, place.name) / "denoised.png"
         ids, name = dataset.living[:4], short_name(place.name)
         pair = np.concatenate([states.states(ids) for states in (dataset, made)])

@@ -15,6 +15,7 @@ from p2d.runs import DATA
 from p2d.snapshots.importing import look_at, report_text, writing
 from p2d.snapshots.sources import Sources
 from p2d.snapshots.store import Dataset, open_dataset
+from p2d.tracking.datasets import MADE
 
 SMALL = 2e9  # bytes of snapshots that a process imports in about the seconds in which Ray and its actors start
 
@@ -44,6 +45,7 @@ def import_files(config: ImportConfig, out: Path, track: Tracker) -> Outcome:
             dataset = make(ready.maker(card.chunk), wish, folder, card, sources.labels(card.chunk), advance)
         child.metrics({"samples": dataset.card.samples, "alive": dataset.card.alive})
         child.artifact(folder / "card.json")
+        child.dataset(dataset, MADE)
     return _outcome(True, dataset, time.monotonic() - start)
 
 

@@ -131,6 +131,7 @@ def run_job(name: str, job: TrainJob, track: Tracker, artist: Artist | None = No
     parameters = {**job.config.to_dict(), **job.source.to_dict(), "dataset_hash": job.dataset.card.dataset_hash}
     with stage(track, name, job.folder, parameters) as child, progress(name, job.config.passes, "epochs") as advance:
         history = History()
+        child.dataset(job.dataset)
 
         def on_epoch(epoch: Epoch, model: Path | None) -> None:
             nonlocal history
@@ -145,7 +146,8 @@ def run_job(name: str, job: TrainJob, track: Tracker, artist: Artist | None = No
                     child.artifact(picture, "training")
 
         train(job, on_epoch)
-    history = History.load(job.folder)
+        history = History.load(job.folder)
+        child.model(f"{job.kind}-{job.folder.name}", job.folder, job.dataset, history.last.to_dict())
     return Outcome(name, True, job.folder, _facts(history), time.monotonic() - start, history)
 
 

@@ -29,6 +29,7 @@ from p2d.show.view import View
 from p2d.snapshots.conditions import nearest_label
 from p2d.snapshots.store import Dataset, evenly, find_dataset
 from p2d.systems.system import System
+from p2d.tracking.datasets import EVALUATION
 from p2d.training.checkpoint import read_config
 
 REFERENCE = 512  # snapshots, at most, that make the ensemble
@@ -81,6 +82,7 @@ def rollout(source: RolloutSource, config: RolloutConfig, out: Path, track: Trac
     )
     subject, clock = _timed(subject, config.time, carrier.time_unit)
     with stage(track, "rollout", place, {**config.to_dict(), **source.to_dict()}) as child:
+        child.dataset(dataset, EVALUATION)
         each = choose_mapper(source.workers)
         with progress("rollout", len(KINDS) * len(subject.times) * len(starts), "frames") as advance:
             rolled = roll_out(subject, KINDS, advance, each)

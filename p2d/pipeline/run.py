@@ -59,6 +59,7 @@ def run(config: RunConfig, out: Path, track: Tracker, quick: bool = False) -> tu
         evaluation = Evaluation.load(REPORT.place(out, name) / "summary.json")
         if any(o.made for o in outcomes):
             parent().metrics(_measures(evaluation))
+            parent().dataset(find_dataset(source.dataset, out))
     return evaluation, outcomes
 
 

@@ -19,6 +19,7 @@ from p2d.snapshots.store import Dataset, open_dataset
 from p2d.snapshots.verify import Fault
 from p2d.snapshots.verify import verify as check_dataset
 from p2d.snapshots.writing import ensembles_text
+from p2d.tracking.datasets import MADE
 
 
 def simulate(config: SimulateConfig, out: Path, track: Tracker) -> Outcome:
@@ -40,6 +41,7 @@ def simulate(config: SimulateConfig, out: Path, track: Tracker) -> Outcome:
             prefix = f"{name}_" if len(dataset.card.ensembles) > 1 else ""
             child.metrics({prefix + k: v for k, v in ensemble.to_dict().items() if isinstance(v, int | float)})
         child.artifact(folder / "card.json")
+        child.dataset(dataset, MADE)
     for line in ensembles_text(dataset.card):
         say(f"  {line}")
     return Outcome("simulate", True, folder, dataset_facts(dataset), time.monotonic() - start)

@@ -9,15 +9,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from p2d import signals
+from p2d import log, signals
 from p2d.events import note
 from p2d.lock import sole_writer
+from p2d.places import as_remote
 from p2d.progress import say
-from p2d.runs import remove_unfinished
+from p2d.runs import output_folder, remove_unfinished
+from p2d.systems.kernels import cache_folder
 from p2d.tracking.store import Run
 
 PACKAGES = ("p2d", "ray", "torch", "pyarrow")  # whose versions are noted with a result
@@ -56,11 +57,14 @@ def stage(track: Tracker, name: str, where: Path, parameters: dict[str, Any]) ->
     with sole_writer(where, beside=True):
         if where.is_dir():
             remove_unfinished(where)
+        log.open_log(_logs_of(where))
         say(f"{name} -> {where}")
+        log.write("\n".join(f"  {key}: {value}" for key, value in parameters.items()))
         note(where, "started", stage=name, command=_command(), settings={k: str(v) for k, v in parameters.items()})
         start = time.monotonic()
         try:
             with track().child(name, parameters) as child:
+                child.tags({"mlflow.source.name": _command()})
                 yield child
         except BaseException as error:
             stopped = signals.stopping() or isinstance(error, KeyboardInterrupt)
@@ -71,19 +75,17 @@ def stage(track: Tracker, name: str, where: Path, parameters: dict[str, Any]) ->
         _note_end(where, name, start, state="finished")
 
 
+def _logs_of(where: Path) -> Path:
+    """Where the log of a command goes that makes this result; an object store cannot append."""
+    out = output_folder(where)
+    return (out if as_remote(out) is None else cache_folder()) / "logs"
+
+
 def _note_end(where: Path, name: str, start: float, **values: str) -> None:
     seconds = round(time.monotonic() - start, 1)
     runtime = sys.modules.get("p2d.cluster.runtime")  # only where the stage has had to do with Ray
     resources = runtime.resources if runtime else {}
-    note(where, "ended", stage=name, seconds=seconds, **values, resources=resources, versions=_versions())
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
-    for package in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):  # as p2d in the working directory of a job
-            versions[package] = metadata.version(package)
-    return versions
+    note(where, "ended", stage=name, seconds=seconds, **values, resources=resources, versions=log.versions(PACKAGES))
 
 
 def _command() -> str:

@@ -23,6 +23,8 @@ from p2d.runs import SCORE, SWEEP, copy_whole, read_json, short_name, whole, wri
 from p2d.show.summary import sweep_text
 from p2d.show.view import View
 from p2d.snapshots.store import Dataset, find_dataset
+from p2d.tracking.charts import of_sweep
+from p2d.tracking.models import MODEL, registered_name
 from p2d.tracking.store import Run
 from p2d.training.history import History
 from p2d.training.job import TrainJob
@@ -34,7 +36,7 @@ SHOWN = 3  # snapshots in the picture of a trial's velocity
 REPORTED = ("cosine", "z_rms", "validation_loss")  # of a trial, on the screen
 
 
-def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker) -> Outcome:
+def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker, show: str = "") -> Outcome:
     """Train a flow at every point of a sweep into OUT/sweep/NAME, and keep the best in OUT/sweep/NAME/best.
 
     An interrupted sweep is restored: trials that have ended are not run again, those that failed are.
@@ -44,6 +46,7 @@ def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker) ->
             fit the machine, a sweep of other settings in the folder, or trials that have failed one and all.
     """
     dataset = find_dataset(source.dataset, out)
+    view = View(dataset.card.species, dataset.card.grid, show)
     refuse_objective(config.objective, dataset)
     short = short_name(dataset.folder.name)
     name = source.name or (short if config.objective == "continuity" else f"{short}_{config.objective}")
@@ -66,10 +69,15 @@ def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker) ->
     room = sweeps.choose_room(config, source)
     with stage(lambda: parent, f"sweep {name}", folder, {**config.to_dict(), **source.to_dict()}) as run:
         write_json(folder / "settings.json", asked)
+        run.dataset(dataset)
+        run.view(f"{folder.name}: {metric} of {config.trials} trials", of_sweep(_varied(config), metric))
         scores = _train_scores(config, source, dataset, folder, out, lambda: run)
         say(f"  {config.trials} trials, {room.trials} at a time, each of {room.workers} x {room.threads} threads")
         begun = time.monotonic()
-        with progress("sweep", config.trials, "trials") as advance, _tracked(run, config, dataset, folder) as watcher:
+        with (
+            progress("sweep", config.trials, "trials") as advance,
+            _tracked(run, config, dataset, folder, view) as watcher,
+        ):
             watcher.advance = advance
             rows = sweeps.run(Sweep(config, source, dataset, metric, folder, scores), watcher, room)
         seconds = time.monotonic() - begun
@@ -83,7 +91,16 @@ def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker) ->
         run.metrics({f"best_{k}": v for k, v in facts["best"]["values"].items()} | counts)
         for path in (*sorted(folder.glob("*.png")), folder / "trials.csv", file):
             run.artifact(path)
+        best = watcher.ran.get(facts["best"]["trial"], run)  # of a sweep that went on, it may have run before
+        registered = registered_name("flow", folder.name)
+        best.model(f"flow-{folder.name}", folder / "best", dataset, facts["best"]["values"], registered)
+        if best.store is not None:
+            say(f"  the best is {MODEL.format(registered)} of MLflow")
     return Outcome("sweep", True, folder, facts, time.monotonic() - start, sweep_text(facts))
+
+
+def _varied(config: SweepConfig) -> list[str]:
+    return [one.label for one in config.varied or config.axes]
 
 
 def _identity(config: SweepConfig, source: FlowSource, dataset: Dataset, metric: str) -> dict[str, Any]:
@@ -163,6 +180,7 @@ class _Tracked:
     config: SweepConfig
     dataset: Dataset
     folder: Path
+    view: View
     advance: Advance = lambda done, note="": None
     runs: dict[str, Run] = field(default_factory=dict)
     points: dict[str, Point] = field(default_factory=dict)
@@ -170,6 +188,7 @@ class _Tracked:
     seconds: dict[str, float] = field(default_factory=dict)  # wall time of trials that have ended
     trained: dict[str, float] = field(default_factory=dict)  # of that, in epochs
     last: dict[str, dict[str, float]] = field(default_factory=dict)
+    ran: dict[str, Run] = field(default_factory=dict)  # the runs of trials that have ended
 
     def started(self, trial: str, point: Point) -> None:
         """Open its run, or go on with it."""
@@ -178,7 +197,9 @@ class _Tracked:
         settings = {one.label: point[one.key] for one in self.config.axes}
         label = self.config.label(point)
         key = f"{self.parent.run_id}/{trial}"  # of this sweep, and not of one of the same name that was removed
-        self.runs[trial] = self.parent.start(label, settings | self.config.flow(point).to_dict(), key, retry=True)
+        run = self.parent.start(label, settings | self.config.flow(point).to_dict(), key, retry=True)
+        run.dataset(self.dataset)
+        self.runs[trial] = run
 
     def reported(self, trial: str, values: dict[str, float]) -> None:
         """Its metrics, by epoch."""
@@ -189,6 +210,7 @@ class _Tracked:
     def ended(self, trial: str, state: str, error: str) -> None:
         """Close its run, with pictures of what it has come to."""
         run, values = self.runs.pop(trial), self.last.get(trial, {})
+        self.ran[trial] = run
         self.seconds[trial] = time.monotonic() - self.begun[trial]
         if state == "FINISHED":
             for picture in self._draw_pictures(trial, values):
@@ -215,15 +237,14 @@ class _Tracked:
         fields = {"true": truth} if truth is not None else {}
         fields["flow"] = metrics.flow_velocity(Flow.load(flow).on(self.dataset.card.grid), states)
         cosines = {"flow": values["cosine"]} if "cosine" in values else {}
-        view = View(self.dataset.card.species, self.dataset.card.grid)
-        figures.draw_velocities(where / "velocity.png", states, fields, cosines, view, title)
+        figures.draw_velocities(where / "velocity.png", states, fields, cosines, self.view, title)
         return [where / "losses.png", where / "velocity.png"]
 
 
 @contextmanager
-def _tracked(parent: Run, config: SweepConfig, dataset: Dataset, folder: Path) -> Iterator[_Tracked]:
+def _tracked(parent: Run, config: SweepConfig, dataset: Dataset, folder: Path, view: View) -> Iterator[_Tracked]:
     """A watcher; runs that are still open at the end, as when the sweep is interrupted, are closed."""
-    watcher = _Tracked(parent, config, dataset, folder)
+    watcher = _Tracked(parent, config, dataset, folder, view)
     try:
         yield watcher
     finally:
@@ -277,7 +298,7 @@ def _draw_figures(config: SweepConfig, rows: list[Row], metric: str, folder: Pat
     from p2d.show import sweep_figures
 
     varied = config.varied or config.axes
-    labels = [one.label for one in varied]
+    labels = _varied(config)
     drawn = [
         sweep_figures.Trial({one.label: row.point[one.key] for one in varied}, row.values, row.state) for row in rows
     ]

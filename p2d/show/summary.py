@@ -50,7 +50,8 @@ def run_text(evaluation: Evaluation, outcomes: list[Any], out: Path) -> str:
     rows = ((o.stage, f"{o.seconds:.0f} s" if o.made else "was there", str(o.where)) for o in outcomes)
     equation = f"\n\n{evaluation.equation.discovery}" if evaluation.equation else ""
     place = "" if str(out) == "runs" else f" -o {out}"
-    following = [("p2d ui", "the runs in MLflow"), _next_command({o.stage: o.where for o in outcomes})]
+    page = ("p2d ui", "the page of these results, and the runs in MLflow")
+    following = [page, _next_command({o.stage: o.where for o in outcomes})]
     words = "\n      ".join(f"{command}{place}   ({what})" for command, what in following)
     return f"{table_text(head, rows)}\n{evaluation}{equation}\n\nnext: {words}"
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from p2d.config.sweep import METRICS
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -18,6 +20,7 @@ MOST = 20  # of our views are kept, as MLflow's page takes no more than 40 in al
 NOTE = "mlflow.note.content"  # the description of a run, in Markdown
 PATH = "#/experiments/{}/runs?workflowType=machine_learning&viewStateShareKey={}&compareRunsMode=CHART"
 SECTION = "p2d-sweep"
+TRIALS = "params.objective LIKE '%'"  # flows have one, and the score models below a sweep have none
 COMPARED = 100  # runs in a chart
 
 
@@ -29,20 +32,15 @@ def of_sweep(axes: list[str], metric: str) -> dict[str, Any]:
     """
     value = {"key": metric, "type": "METRIC"}
     charts: list[dict[str, Any]] = [
-        {
-            "type": "SCATTER",
-            "xaxis": {"key": one, "type": "PARAM"},
-            "yaxis": value,
-            "displayName": f"{metric} over {one}",
-        }
-        for one in axes[:2]
+        {"type": "SCATTER", "xaxis": {"key": one, "type": "PARAM"}, "yaxis": value} for one in axes[:2]
     ]
     charts.append({"type": "PARALLEL", "selectedParams": axes, "selectedMetrics": [metric], "showAllRuns": True})
     if len(axes) > 1:
         x, y = ({"key": one, "type": "PARAM"} for one in axes[:2])
         charts.append({"type": "CONTOUR", "xaxis": x, "yaxis": y, "zaxis": value})
-    charts.append({"type": "LINE", "metricKey": metric, "displayName": f"{metric} by epoch"})
-    return {"charts": charts, "columns": [*(f"params.`{one}`" for one in axes), f"metrics.`{metric}`"]}
+    charts.append({"type": "LINE", "metricKey": metric})
+    columns = [*(f"params.`{one}`" for one in axes), f"metrics.`{metric}`"]
+    return {"charts": charts, "columns": columns, "best": METRICS[metric]}
 
 
 def state(run: str, shown: dict[str, Any]) -> dict[str, Any]:
@@ -50,7 +48,9 @@ def state(run: str, shown: dict[str, Any]) -> dict[str, Any]:
     own = {"metricSectionId": SECTION, "deleted": False, "isGenerated": False, "runsCountToCompare": COMPARED}
     section = {"uuid": SECTION, "name": "sweep", "display": True, "isReordered": False, "deleted": False}
     return {
-        "searchFilter": f"tags.`mlflow.parentRunId` = '{run}' and attributes.run_name not like 'train-score%'",
+        "searchFilter": f"tags.`mlflow.parentRunId` = '{run}' AND {TRIALS}",
+        "orderByKey": shown["columns"][-1],  # in the order of their start the table would fold them into their parent
+        "orderByAsc": shown["best"] == "min",
         "selectedColumns": shown["columns"],
         "runsHiddenMode": "SHOW_ALL",
         "hideEmptyCharts": True,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
+import platform
 import re
 import shutil
 import tempfile
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -20,16 +19,19 @@ from p2d.runs import EQUATION, fetched
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
     from mlflow.models import ModelSignature
 
     from p2d.snapshots.store import Dataset
     from p2d.tracking.served import Served
 
 LOADER = "p2d.tracking.served"  # its name stands in every MLmodel: loading one imports it
+DATA = "data"  # where they lie beside the MLmodel
 LEFT_OUT = ("state.pt", "pictures")  # of a checkpoint: what training goes on from, and what is drawn of it
-REQUIRED = ("p2d", "torch", "numpy")  # told to MLflow, which would start pip to find out
+REQUIRED = ("p2d", "mlflow", "torch", "numpy")  # told to MLflow, which would start pip to find out
 LARGEST_EXAMPLE = 32  # rows and columns
 BEST = "best"  # the alias of the version that a sweep has chosen
+MODEL = f"models:/{{}}@{BEST}"  # what MLflow calls it
 
 
 @dataclass(frozen=True)
@@ -80,26 +82,36 @@ def log(client: MlflowClient, experiment: str, run: str, model: Logged, at: int)
             client.log_batch(run, metrics=numbers)
             client.finalize_logged_model(entry.model_id, LoggedModelStatus.READY)
     if model.registered:
-        _register(client, run, entry.model_id, model.registered)
+        _register(client, run, entry, model.registered)
 
 
 def write(folder: Path, path: Path, served: Served, example: list[Any], model_id: str, run: str) -> None:
-    """Write a folder that MLflow loads: an MLmodel, what it requires, an example, and our files."""
-    import mlflow.pyfunc
-    from mlflow.models import Model
+    """Write a folder that MLflow loads: an MLmodel, what it requires, an example, and our files.
 
-    with _own_files(path) as files, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        mlflow.pyfunc.save_model(
-            str(folder),
-            loader_module=LOADER,
-            data_path=str(files),
-            mlflow_model=Model(model_id=model_id, run_id=run),
-            signature=signature_of(served),
-            input_example=np.asarray(example, np.float32),
-            pip_requirements=requirements(),
-            metadata={"kind": served.kind},
-        )
+    MLflow's own save_model reads the metadata of every package that is installed to check what is required: seconds.
+    """
+    from mlflow.models import Model
+    from mlflow.pyfunc import add_to_model
+
+    _copy_own(path, folder / DATA)
+    version = platform.python_version()
+    texts = {
+        "requirements.txt": "\n".join(requirements()) + "\n",
+        "python_env.yaml": f"python: {version}\ndependencies:\n- -r requirements.txt\n",
+        "input_example.json": json.dumps(example),
+        "serving_input_example.json": json.dumps({"inputs": example}),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    model = Model(model_id=model_id, run_id=run, signature=signature_of(served), metadata={"kind": served.kind})
+    model.saved_input_example_info = {
+        "artifact_path": "input_example.json",
+        "serving_input_path": "serving_input_example.json",
+        "type": "ndarray",
+    }
+    add_to_model(model, LOADER, data=DATA, python_env="python_env.yaml")
+    model.model_size_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    model.save(str(folder / "MLmodel"))
 
 
 def example_of(dataset: Dataset) -> list[Any]:
@@ -124,23 +136,20 @@ def requirements() -> list[str]:
     wanted = []
     for package in REQUIRED:
         try:
-            wanted.append(f"{package}=={metadata.version(package)}")
+            public = metadata.version(package).partition("+")[0]  # 2.13.0+cpu is on no index
+            wanted.append(f"{package}=={public}")
         except metadata.PackageNotFoundError:  # as p2d in the working directory of a job
             wanted.append(package)
     return wanted
 
 
-@contextlib.contextmanager
-def _own_files(path: Path) -> Iterator[Path]:
-    """A folder with what a prediction needs of a checkpoint or an equation."""
-    with tempfile.TemporaryDirectory() as folder:
-        files = Path(folder) / path.stem
-        if path.is_file():
-            files.mkdir()
-            shutil.copy(path, files / EQUATION.mark)
-        else:
-            shutil.copytree(path, files, ignore=shutil.ignore_patterns(*LEFT_OUT))
-        yield files
+def _copy_own(path: Path, folder: Path) -> None:
+    """What a prediction needs of a checkpoint or an equation."""
+    if path.is_file():
+        folder.mkdir(parents=True)
+        shutil.copy(path, folder / EQUATION.mark)
+    else:
+        shutil.copytree(path, folder, ignore=shutil.ignore_patterns(*LEFT_OUT))
 
 
 def registered_name(kind: str, name: str) -> str:
@@ -148,7 +157,7 @@ def registered_name(kind: str, name: str) -> str:
     return re.sub(r"[/:]", "-", f"p2d-{kind}-{name}")
 
 
-def _register(client: MlflowClient, run: str, model_id: str, name: str) -> None:
+def _register(client: MlflowClient, run: str, entry: LoggedModel, name: str) -> None:
     """Make a model the newest version under a name, and the best one."""
     from mlflow.exceptions import MlflowException
 
@@ -157,7 +166,8 @@ def _register(client: MlflowClient, run: str, model_id: str, name: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    source = f"models:/{model_id}"
+    # Not as models:/ID, which MLflow would look for in the store of its own settings.
+    source = entry.artifact_location
     same = [v for v in client.search_model_versions(f"name = '{name}'") if v.source == source]
-    version = same[0] if same else client.create_model_version(name, source, run, model_id=model_id)
+    version = same[0] if same else client.create_model_version(name, source, run, model_id=entry.model_id)
     client.set_registered_model_alias(name, BEST, version.version)

@@ -56,7 +56,7 @@ class Store:
             self.client.set_tag(run, PROCESS, self.process)
             self.client.update_run(run, status="RUNNING")
             return run
-        tags |= {KEY: key, PROCESS: self.process, "mlflow.runName": name}
+        tags = tags | {KEY: key, PROCESS: self.process, "mlflow.runName": name}
         tags |= {"mlflow.parentRunId": parent} if parent else {}
         return self.client.create_run(self.experiment, start_time=at, tags=tags).info.run_id
 
@@ -130,6 +130,11 @@ class Patient:
     kept: IO[str] | None = None
     opened: dict[str, str] = field(default_factory=dict)  # ids of runs, by those they had while the store was gone
     retry_at: float = 0.0
+
+    @property
+    def is_server(self) -> bool:
+        """Whether the store has pages of its own."""
+        return self.uri.startswith("http")
 
     def write(self, call: str, **values: Any) -> str:
         """Make a call of the store, now or later.

@@ -22,7 +22,7 @@ from p2d.places import as_remote
 from p2d.progress import say
 from p2d.runs import whole
 from p2d.systems.kernels import cache_folder
-from p2d.tracking import datasets, machine, models, source
+from p2d.tracking import charts, datasets, machine, models, source
 from p2d.tracking.patient import PROCESS, Patient, Store, hand_over_left, kept_file
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 EXPERIMENT = "p2d"
 # Without the query, MLflow's page is that of language models, with the runs among much else.
 TABLE = "#/experiments/{}/runs?workflowType=machine_learning"
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # or the page asks for it
 SERVER = r"(https?|postgresql|mysql|mssql)\b|databricks"  # what a tracking URI of one begins with
 LARGEST_PARAMETER = 500  # characters that MLflow takes
 DONE = b"done"  # what a process tells its guard at its end
@@ -160,9 +161,13 @@ class Run:
             self._write(f"the model of {self.key!r}", "model", run=self.run_id, model=asdict(model), at=_now())
 
     def view(self, name: str, shown: dict[str, Any]) -> None:
-        """Have MLflow's page show the children of this run so, by a link in its description."""
+        """Have MLflow's page show the children of this run so, by a link in its description; where that is, is told."""
+        if self.store is None:
+            return
         with _told():
             self._write(f"the view {name!r}", "view", run=self.run_id, name=name, shown=shown, at=_now())
+            page = charts.PATH.format(self.store.store.experiment, charts.OWN + self.run_id)
+            say("  its charts: " + (f"{self.store.uri.rstrip('/')}/{page}" if self.store.is_server else "p2d ui"))
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Keep a file with the run, in a folder of its artifacts if one is named."""
@@ -236,7 +241,7 @@ def _experiment(client: MlflowClient, uri: str, out: Path) -> str:
         return known.experiment_id
     # Without a place of their own, artifacts would follow the working directory.
     place = (out.resolve() / "mlartifacts").as_uri() if uri.startswith("sqlite") else None
-    return client.create_experiment(EXPERIMENT, artifact_location=place)
+    return client.create_experiment(EXPERIMENT, artifact_location=place, tags=KIND)
 
 
 def without_password(uri: str) -> str:
@@ -254,7 +259,7 @@ def _answering(uri: str, advice: str = "") -> Iterator[MlflowClient]:
 
     try:
         _make_tables(uri)
-        yield MlflowClient(tracking_uri=uri)
+        yield MlflowClient(tracking_uri=uri, registry_uri=uri)
     except (MlflowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"MLflow does not answer at {without_password(uri)}: {reason}{advice}") from error
@@ -304,13 +309,13 @@ def _guard(uri: str, process: str) -> None:
         client.set_terminated(run.info.run_id, "KILLED")
 
 
-def experiment_id(uri: str) -> str:
-    """The id of the experiment of the runs in this store."""
+def pages_of(uri: str) -> tuple[str, list[tuple[int, str, str]]]:
+    """The id of the experiment of the runs in this store, and its views of sweeps, see charts.py."""
     with _answering(uri) as client:
         experiment = client.get_experiment_by_name(EXPERIMENT)
-    if experiment is None:
-        raise UserError(f"there are no tracked runs at {uri}; p2d run makes some")
-    return experiment.experiment_id
+        if experiment is None:
+            raise UserError(f"there are no tracked runs at {uri}; p2d run makes some")
+        return experiment.experiment_id, charts.views(client, experiment.experiment_id)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""The MLflow page of the tracked runs, on this machine's loopback alone."""
+"""The MLflow page of the tracked runs and the report pages, on this machine's loopback alone."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -11,36 +12,106 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+import webbrowser
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
 from p2d.errors import UserError
-from p2d.tracking.store import TABLE, experiment_id, store_uri, without_password
+from p2d.places import as_remote
+from p2d.tracking import charts, pages
+from p2d.tracking.store import TABLE, pages_of, store_uri, without_password
+
+PAUSE_S = 0.2
+LISTED = 5  # sweeps whose address is printed, at most
+DESKTOPS = ("DISPLAY", "WAYLAND_DISPLAY")  # without one, a browser would be one of text
 
 
-def serve(out: Path, port: int) -> None:
-    """Serve the MLflow page of the store on loopback until it is stopped; prints the address of the table of runs.
+@dataclass
+class Addresses:
+    """Where the pages are: of MLflow's table of runs, of the charts of its newest sweeps, and of the reports."""
 
-    A tracking server, named by MLFLOW_TRACKING_URI, has a page already: its address is printed, and that is all.
+    mlflow: str = ""
+    sweeps: dict[str, str] = field(default_factory=dict)
+    report: str = ""
+
+
+def serve(out: Path, port: int, as_json: bool = False, browser: bool = True) -> None:
+    """Serve the pages of an output folder on loopback until it is stopped; prints their addresses.
+
+    These are MLflow's page of the store, and the report pages, at the next port. A tracking server, named by
+    MLFLOW_TRACKING_URI, has a page already: then its address is printed, and only the reports are served.
+
+    Args:
+        as_json: print the addresses as one JSON object.
+        browser: open the report, or MLflow's page, in the browser of the desktop, if there is one.
 
     Raises:
-        UserError: there are no runs yet, the store does not answer, the port is taken, or the server ends by itself.
+        UserError: there are neither runs nor reports yet, the store does not answer, the port is taken, or the server
+            ends by itself.
     """
     uri = store_uri(out)
     file = Path(uri.removeprefix("sqlite:///").partition("?")[0])
-    if uri.startswith("sqlite:///") and not file.is_file():  # MLflow would make an empty one
+    has_reports = as_remote(out) is None and bool(pages.names(out))
+    has_runs = not uri.startswith("sqlite:///") or file.is_file()  # MLflow would make an empty one
+    if not has_runs and not has_reports:
         raise UserError(f"there are no tracked runs in {file.parent}; p2d run makes some")
-    table = TABLE.format(experiment_id(uri))
-    if uri.startswith(("http://", "https://")):
-        print(f"MLflow shows the runs at {without_password(uri).rstrip('/')}/{table}")
-        return
-    _check_free(port)
+    is_remote = uri.startswith(("http://", "https://"))
+    own = f"http://127.0.0.1:{port}"
+    server = without_password(uri).rstrip("/") if is_remote else own
+    addresses = _of_store(uri, server) if has_runs else Addresses()
+    if has_runs and not is_remote:
+        _check_free(port)
+
+    def tell() -> None:
+        """Of MLflow's page, when it answers."""
+        if as_json:
+            print(json.dumps(asdict(addresses)), flush=True)
+        elif has_runs:
+            print(f"MLflow shows the runs at {addresses.mlflow}   (Ctrl-C ends it)", flush=True)
+            print("".join(f"  {name}: {address}\n" for name, address in addresses.sweeps.items()), end="", flush=True)
+        if not has_reports:
+            show(addresses.mlflow)
+
+    def show(address: str) -> None:
+        if browser and sys.stdout.isatty() and (sys.platform == "darwin" or any(map(os.environ.get, DESKTOPS))):
+            webbrowser.open(address)
+
+    with contextlib.ExitStack() as stack:
+        if has_reports:
+            addresses.report = stack.enter_context(pages.served(out, port + 1))
+            if not as_json:
+                print(f"the report is at {addresses.report}", flush=True)
+            show(addresses.report)
+        if has_runs and not is_remote:
+            _serve_store(uri, own, tell)
+        else:
+            tell()
+            if has_reports:
+                received = stack.enter_context(_signals_to_end())
+                while not received:
+                    time.sleep(PAUSE_S)
+
+
+def _of_store(uri: str, server: str) -> Addresses:
+    """The addresses of a store's pages."""
+    experiment, views = pages_of(uri)
+    sweeps = {name: f"{server}/{charts.PATH.format(experiment, key)}" for _, key, name in views[:LISTED]}
+    return Addresses(f"{server}/{TABLE.format(experiment)}", sweeps)
+
+
+def _serve_store(uri: str, address: str, tell: Callable[[], None]) -> None:
+    """MLflow's own server, until it is stopped.
+
+    Args:
+        tell: called when it answers.
+    """
+    port = address.rpartition(":")[2]
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--host", "127.0.0.1", "--port", port, "--workers", "1"]
     # What MLflow runs beside the page, judges of language models, would be three more processes.
     environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    address = f"http://127.0.0.1:{port}"
     answered = False
     with tempfile.TemporaryFile() as told, _signals_to_end() as received:
         # MLflow's command is the parent of the server: in a session of their own both are reached, and by us alone.
@@ -50,8 +121,8 @@ def serve(out: Path, port: int) -> None:
         try:
             while server.poll() is None and not received:
                 if not answered and (answered := _answers(address)):
-                    print(f"MLflow shows the runs of {uri} at {address}/{table}   (Ctrl-C ends it)", flush=True)
-                time.sleep(0.2)
+                    tell()
+                time.sleep(PAUSE_S)
         finally:
             _end(server)
         if not received:

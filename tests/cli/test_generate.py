@@ -218,6 +218,7 @@ def test_noise_is_given_for_all_species_or_for_each(out, dish, capsys):
     assert "noise = a 0.01, b 0.1, c 100 is as much as the snapshots vary in all (a " in told
 
 
+@pytest.mark.slow
 def test_species_of_other_scales_are_denoised_each_by_its_own_noise(out, dish, capsys, no_ray):
     noise = np.float32([0.02, 0.5, 30.0]).reshape(3, 1, 1)
     clean, random = dish.states(), np.random.default_rng(0)

@@ -27,8 +27,6 @@ MISTAKES = {
         "unknown p2d command 'discovr' (did you mean 'discover'?); known: run, plan, systems, simulate",
     ),
     "unknown benchmark": ("bench scor", "unknown p2d bench command 'scor' (did you mean 'score'?); known: simulate"),
-    "no command": ("", "no command of p2d is given; known: run, plan, systems, simulate, import, export, info, verify"),
-    "no benchmark": ("bench", "no command of p2d bench is given; known: simulate, score"),
     "no whole number": ("train-score waves --epochs many", "epochs = many is not possible: it must be a whole number"),
     "half a number": ("train-score --epochs 1.5", "epochs = 1.5 is not possible: it must be a whole number"),
     "after a sign": ("train-score --epochs=many", "epochs = many is not possible: it must be a whole number"),

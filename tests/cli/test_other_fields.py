@@ -40,6 +40,7 @@ def out(tmp_path_factory):
     return place
 
 
+@pytest.mark.slow
 def test_two_species_of_any_names_values_and_spacing_are_trained_on_and_evaluated(out, capsys, no_ray, monkeypatch):
     titles, grid = [], figures.draw_panels
 
@@ -145,11 +146,12 @@ def test_every_stage_works_on_what_others_files_become(name, tmp_path, capsys, n
     assert done("verify", name)["faults"] == []
     score = ["--score.epochs", "1", "--score.channels", "4", "4"]
     flow = ["--flow.epochs", "1", "--flow.hidden", "8", "--flow.observables", "48"]
-    equation = ["--discover.degree", "1", "--discover.bootstrap", "2"]
-    found = done("run", "--dataset", name, *score, *flow, *equation)
+    equation = {"degree": "1", "bootstrap": "2", "operator": "5-point", "noise": "0"}
+    prefixed = [word for option, value in equation.items() for word in (f"--discover.{option}", value)]
+    found = done("run", "--dataset", name, *score, *flow, *prefixed)
     assert np.isfinite(found["score"]["validation_loss"]) and found["flow"]["z_rms"] > 0
     assert "truth" not in found or found["truth"] is None
-    kept = done("discover", name, "--degree", "1", "--bootstrap", "2")
+    kept = done("discover", name, *(word.replace("discover.", "") for word in prefixed))
     assert tuple(kept["equation"]) == own.card.names and Grid.from_dict(kept["grid"]) == own.card.grid
     few = ["-n", "8", "--frames", "2", "--ensemble", "2", "--animation", "none"]
     assert done("rollout", "--flow", name, *few)["clock"]["steps"].startswith("steps (")

@@ -189,6 +189,7 @@ def screenshot(address, path, expand="sweep waves", columns=COLUMNS, width=1400,
 
 
 @needs_chromium
+@pytest.mark.slow
 def test_the_page_shows_the_runs_of_a_sweep_with_their_metrics(served, tmp_path):
     from PIL import Image
 
@@ -251,6 +252,7 @@ def test_a_tracking_server_that_does_not_answer_is_refused(tmp_path, monkeypatch
         serve(tmp_path, free_port())
 
 
+@pytest.mark.slow
 def test_a_server_that_cannot_start_is_one_line_with_its_own_reason(out):
     # the program that MLflow starts as its server takes its options from such variables too
     with ui(out, free_port(), UVICORN_LOG_LEVEL="loud") as process:
@@ -259,8 +261,8 @@ def test_a_server_that_cannot_start_is_one_line_with_its_own_reason(out):
     assert error.startswith("p2d: the MLflow server ended by itself: ") and "'loud' is not one of" in error
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("when", ["it answers", "it starts"])
+@pytest.mark.slow
+@pytest.mark.parametrize(("when", "ending"), [("it answers", signal.SIGINT), ("it starts", signal.SIGTERM)])
 def test_a_signal_ends_the_server_and_all_it_has_started(out, ending, when):
     port = free_port()
     with ui(out, port) as process:

@@ -3,7 +3,8 @@
     python tests/cluster/faults.py --seed 17              replay the fault of a seed
     python tests/cluster/faults.py --seeds 0 200 --jobs 2 those of many, and a table of what they came to
 
-A seed picks the stage, the kind of fault (breaking.py) and the moment: the n-th thing that the stage does to its files.
+Seeds go through the kinds of faults (breaking.py) of every stage, one after the other, and then again. A seed picks the
+moment: the n-th thing that the stage does to its files.
 Every run is a child forked off one process that has imported and compiled everything. Ray is left out: what its actors
 and workers do, the child does itself.
 """
@@ -58,7 +59,6 @@ MADE = {  # each stage: its command, what must be there before, and what it make
     "evaluate": (["evaluate", "few"], (DATA, SCORE, FLOW, EQUATION), "report"),
     "sample": (["sample", "--score", "few", "-n", "12", "--steps", "4", "--name", "drawn"], (DATA, SCORE), DATA),
 }
-WEIGHTS = (3, 3, 2, 2, 1, 2)  # of the stages: an evaluation takes longest
 # What depends on the clock, wherever it stands in a JSON file.
 TIMES = {"seconds", "samples_per_second", "card_hash"}
 OTHERS = (".lock", "events.jsonl")  # files that are no results
@@ -245,10 +245,10 @@ class Bench:
     def pick(self, seed: int) -> tuple[str, Fault, str]:
         """The stage, the fault and, in words, the moment of a seed."""
         source = random.Random(seed)
-        (stage,) = source.choices(list(MADE), WEIGHTS)
+        names = {stage: {name for name, _ in self.undisturbed[stage].events} for stage in MADE}
+        pairs = [(s, kind) for s in MADE for kind, hit in KINDS.items() if not hit or names[s] & set(hit)]
+        stage, kind = pairs[seed % len(pairs)]
         events = self.undisturbed[stage].events
-        possible = [kind for kind, names in KINDS.items() if not names or any(name in names for name, _ in events)]
-        kind = source.choice(possible)
         concerned = [event for event in events if Fault(kind, 0, 0).concerns(event[0])]
         name = source.choice(sorted({name for name, _ in concerned}))  # or most would be writes of pictures
         at = source.choice([place for place, event in enumerate(concerned) if event[0] == name])

@@ -179,15 +179,15 @@ GROUNDS = {
 }
 
 
-@pytest.mark.parametrize("grid", GROUNDS.values(), ids=GROUNDS)
-@pytest.mark.parametrize("operator", ["5-point", "9-point"])
-def test_flows_and_systems_are_carried_on_with_their_edges(grid, operator):
+@pytest.mark.parametrize(("name", "operator"), [*((name, "5-point") for name in GROUNDS), ("mirror", "9-point")])
+def test_flows_and_systems_are_carried_on_with_their_edges(name, operator):
+    grid = GROUNDS[name]
     rows, columns = grid.shape
     states = patterns(9, max(rows, 8), columns)[:, [0, 1, 0], :rows]
     heat = System("heat", {s: f"{0.1 * grid.spacing**2}*lap({s})" for s in "abc"}, run=Run(dt=0.1))
     flow = Flow(diffusion_of(3, grid), Scaling((0.5,) * 3, (0.5,) * 3))
     of = Subject(flow, heat, None, states[:3], states[3:], [0, 10, 60], grid=grid, operator=operator)
-    found = roll_out(of, KINDS, lambda *_: None).courses
+    found = roll_out(of, (TRUE, RECOVERED), lambda *_: None).courses
     # the flow takes one step for 200 of Euler's; smooth fields, of which both Laplacians are nearly alike
     assert min(found[RECOVERED].cosine) > (0.9998 if operator == "5-point" else 0.98)
     inside = grid.inside(0)
@@ -213,8 +213,7 @@ def test_kinds_that_need_what_is_not_there_are_left_out(states):
     assert set(found) == {RECOVERED, SCORE, REVERSED, RANDOM, STILL}
 
 
-@pytest.mark.parametrize("system", [None, CHAOS])
-@pytest.mark.parametrize("times", [[0, 1], [0, 40, 50, 60]])
+@pytest.mark.parametrize(("system", "times"), [(None, [0, 40, 50, 60]), (CHAOS, [0, 1])])
 def test_every_frame_of_every_kind_is_told_once_left_out_or_blown_up(system, times):
     told = []
     states = patterns(9, 16, 16) * np.float32([[[[1.0]], [[0.1]]]])  # slow ones
@@ -389,9 +388,9 @@ def test_a_flow_in_reverse_goes_back_where_it_came_from(field, states):
 # With a score model
 
 
-@pytest.mark.parametrize(("kind", "noise"), [(RECOVERED, True), (RECOVERED, False), (REVERSED, True), (RANDOM, True)])
+@pytest.mark.parametrize(("kind", "noise"), [(RECOVERED, False), (REVERSED, True), (RANDOM, True)])
 def test_a_corrected_course_runs_and_stays_finite(noise, kind):
-    states = patterns(9, 16, 16)
+    states = patterns(9, 8, 8)
     few = {"score": quiet_score(states), "eta": 0.5, "alpha": 0.9, "noise": noise, "times": [0, 2, 4], "step": 0.5}
     found, again, other = (course(kind, diffusion(), states, **few, seed=seed) for seed in (0, 0, 1))
     assert found.blown_up is None and np.isfinite(found.frames).all()

@@ -45,6 +45,7 @@ def test_the_network_is_compiled_where_the_training_is_long(monkeypatch, wish, c
     assert (task.network[0] is not task.model.net) == compiled
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("c++"), reason="needs a compiler")
 def test_a_compiled_network_learns_the_same_and_is_saved_by_the_same_names():
     learnt = []

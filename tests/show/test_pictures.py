@@ -3,14 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from matplotlib.image import imread
 from numpy.testing import assert_array_equal
 
 from p2d.fields import Grid, Scaling, Species
 from p2d.score.model import ScoreModel
 from p2d.score.spectrum import Spectrum
 from p2d.show import pictures
-from p2d.show.figures import CELL
 from p2d.show.view import View
 from p2d.training.history import Epoch, History
 
@@ -46,13 +44,6 @@ def state_of(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).random((2, height, width), dtype=np.float32)
 
 
-def rows_of(path) -> int:
-    """Rows of square panels in a picture of 130 dots an inch, with 0.7 inches above them."""
-    rows = (imread(path).shape[0] / 130 - 0.7) / CELL
-    assert abs(rows - round(rows)) < 0.01
-    return round(rows)
-
-
 @pytest.mark.parametrize(
     ("alpha", "rows"), [((0.5, 0.999), 3), ((0.6, 0.9), 1), ((0.8,), 1), ((0.3,), 1), ((0.96, 0.99), 2)]
 )
@@ -73,21 +64,21 @@ def test_denoised_is_of_the_model_and_the_same_twice():
 
 
 @pytest.mark.parametrize("sampled", [True, False])
-def test_a_training_has_its_pictures_named_by_their_epoch(tmp_path, sampled):
+def test_a_training_has_its_pictures_named_by_their_epoch(tmp_path, drawn, sampled):
     model = model_of((0.5, 0.999), sampled)
     made = pictures.draw_progress(tmp_path / "new", model, state_of(8, 8), SCALING, HISTORY, VIEW, "waves")
     names = ["denoised-0001.png", *(["generated-0001.png"] if sampled else []), "training.png"]
     assert [path.name for path in made] == names
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == names
     if sampled:
-        assert rows_of(tmp_path / "new" / "generated-0001.png") == 1  # four patterns, four a row
+        assert len([axes for axes in drawn[1].axes if axes.get_images()]) == 4
 
 
-def test_a_later_epoch_leaves_the_pictures_of_the_earlier(tmp_path):
+def test_a_later_epoch_leaves_the_pictures_of_the_earlier(tmp_path, drawn):
     model = model_of((0.8,))
     pictures.draw_progress(tmp_path, model, state_of(8, 8), SCALING, HISTORY, VIEW, "waves")
-    before = (tmp_path / "denoised-0001.png").read_bytes()
+    before = (tmp_path / "denoised-0001.png").stat().st_mtime_ns
     later = HISTORY.followed_by(Epoch(12, HISTORY.last.metrics))
     made = pictures.draw_progress(tmp_path, model, state_of(8, 8), SCALING, later, VIEW, "waves")
     assert [path.name for path in made] == ["denoised-0012.png", "training.png"]
-    assert (tmp_path / "denoised-0001.png").read_bytes() == before
+    assert (tmp_path / "denoised-0001.png").stat().st_mtime_ns == before

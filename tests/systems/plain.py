@@ -1,8 +1,12 @@
 """What the kernels are held against: Euler steps of the plain rate, and systems that use all of the language."""
 
+from types import SimpleNamespace
+
 import numpy as np
 
+from p2d.systems import kernels
 from p2d.systems.reading import load_system
+from p2d.systems.steppers import cpu
 from p2d.systems.system import System
 
 GRAY_SCOTT = load_system("gray_scott")
@@ -49,3 +53,21 @@ def euler(states, system, scheme, steps):
 
 def random_states(batch, species, shape, low=0.0, high=1.0):
     return np.random.default_rng(0).uniform(low, high, (batch, species, *shape)).astype(np.float32)
+
+
+def written(system, scheme):
+    """The CPU kernel as its text says, by Python: the same float32 roundings, and nothing to compile."""
+    rows = cpu.TOGETHER if len(system.species) <= cpu.TOGETHER and scheme.grid.shape[0] > 1 else 1
+    source = kernels.cpu_source(cpu.program(system, scheme), cpu.shape(system, scheme, rows))
+    names = {"numba": SimpleNamespace(njit=lambda **_: lambda function: function)}
+    exec(source.replace("import numba\n", ""), names)
+    return names["run"]
+
+
+def interpreted(states, system, scheme, steps):
+    """States after so many steps of the kernel as it is written."""
+    out, kernel = np.array(states, np.float32), written(system, scheme)
+    constants = cpu.program(system, scheme).values(system.parameters, scheme.grid.spacing, scheme.operator, scheme.dt)
+    for state in out:
+        kernel(state, constants, *cpu.limits(system), steps)
+    return out

@@ -82,7 +82,7 @@ def test_a_store_that_stays_gone_leaves_a_file_that_the_next_command_hands_over(
     root.store.close()
     file = kept_file(tmp_path, URI, "me")
     assert str(file) in capsys.readouterr().err.splitlines()[-1]
-    assert [json.loads(line)[0] for line in file.read_text().splitlines()] == ["metrics", "end"]
+    assert [json.loads(line)[0] for line in file.read_text().splitlines()] == ["metrics", "samples", "end"]
     server.error = None
     hand_over_left(server, URI, URI, tmp_path)  # its process lives: it is still the one to do so
     assert server.of("end", "status") == []

@@ -23,6 +23,7 @@ def out(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         yield tmp_path_factory.mktemp("tracked")
 
