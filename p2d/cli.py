@@ -210,6 +210,7 @@ TABLE = (
         "p2d ui, or p2d evaluate {given.source.dataset} --flow {made.where}/best",
         ("source", config.FlowSource),
         ("config", config.SweepConfig),
+        SHOW,
         package="cluster",
     ),
     Command(

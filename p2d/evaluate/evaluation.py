@@ -11,6 +11,9 @@ from p2d.evaluate.tables import table_text
 BASELINES = {"random": "random flow", "score": "score alone", "still": "no flow"}
 
 
+FEWEST = 3  # held-out snapshots: of fewer, z-scores say nothing
+
+
 @dataclass(frozen=True)
 class FieldMeasures:
     """A velocity field on held-out snapshots.
@@ -209,6 +212,8 @@ class Evaluation(Stored):
             rows += self.flow.preservation.rows()
         if self.truth:
             rows.append(("true system: the same z-scores", f"{self.truth.z_rms:.2f}, {self.truth.z_max:.2f}"))
+        if self.held_out < FEWEST:
+            rows = [row for row in rows if "z-scores" not in row[0]]
         table = table_text(("held-out snapshots", "value"), rows)
         return f"{table}\nflow: {self.flow.verdict}" if self.flow and self.flow.verdict else table
 

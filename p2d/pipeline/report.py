@@ -203,14 +203,18 @@ def _sheet_ids(dataset: Dataset) -> np.ndarray:
 def _velocities(
     dataset: Dataset, discovery: Discovery | None, flow: Flow | None, ids: np.ndarray, states: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Rates at these states by 'true', 'flow' and 'equation', as far as there are any."""
+    """Rates at these states by 'true', 'flow' and 'equation', as far as there are any; nan where they are not known."""
     from p2d.evaluate.passes import Fields
     from p2d.snapshots.conditions import Conditions
 
     across = tuple(discovery.conditions) if discovery else ()
     conditions = Conditions.of_dataset(dataset, across, ids) if across else None
     equation = (discovery.system, discovery.operator) if discovery and any(discovery.terms.values()) else None
-    return Fields(dataset, flow, equation, conditions).velocities(ids, states) if len(ids) else {}
+    if not len(ids):
+        return {}
+    fields = Fields(dataset, flow, equation, conditions)
+    cells = dataset.card.grid.inside(fields.reach)
+    return {name: np.where(cells, rates, np.nan) for name, rates in fields.velocities(ids, states).items()}
 
 
 def _denoised(score: Path | None, states: np.ndarray, dataset: Dataset) -> list[tuple[float, np.ndarray, np.ndarray]]:

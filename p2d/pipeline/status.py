@@ -24,6 +24,7 @@ REPORTS = {
     "summary.json": "evaluation",
     "quality.json": "samples",
     "rollout/rollout.json": "rollout",
+    "index.html": "page",
     "contact.png": "contact sheet",
 }
 HASH = "?" * len(settings_hash({}))  # with which the folder of a model in training ends

@@ -36,7 +36,7 @@ SHOWN = 3  # snapshots in the picture of a trial's velocity
 REPORTED = ("cosine", "z_rms", "validation_loss")  # of a trial, on the screen
 
 
-def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker) -> Outcome:
+def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker, show: str = "") -> Outcome:
     """Train a flow at every point of a sweep into OUT/sweep/NAME, and keep the best in OUT/sweep/NAME/best.
 
     An interrupted sweep is restored: trials that have ended are not run again, those that failed are.
@@ -46,6 +46,7 @@ def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker) ->
             fit the machine, a sweep of other settings in the folder, or trials that have failed one and all.
     """
     dataset = find_dataset(source.dataset, out)
+    view = View(dataset.card.species, dataset.card.grid, show)
     refuse_objective(config.objective, dataset)
     short = short_name(dataset.folder.name)
     name = source.name or (short if config.objective == "continuity" else f"{short}_{config.objective}")
@@ -73,7 +74,10 @@ def sweep(config: SweepConfig, source: FlowSource, out: Path, track: Tracker) ->
         scores = _train_scores(config, source, dataset, folder, out, lambda: run)
         say(f"  {config.trials} trials, {room.trials} at a time, each of {room.workers} x {room.threads} threads")
         begun = time.monotonic()
-        with progress("sweep", config.trials, "trials") as advance, _tracked(run, config, dataset, folder) as watcher:
+        with (
+            progress("sweep", config.trials, "trials") as advance,
+            _tracked(run, config, dataset, folder, view) as watcher,
+        ):
             watcher.advance = advance
             rows = sweeps.run(Sweep(config, source, dataset, metric, folder, scores), watcher, room)
         seconds = time.monotonic() - begun
@@ -176,6 +180,7 @@ class _Tracked:
     config: SweepConfig
     dataset: Dataset
     folder: Path
+    view: View
     advance: Advance = lambda done, note="": None
     runs: dict[str, Run] = field(default_factory=dict)
     points: dict[str, Point] = field(default_factory=dict)
@@ -232,15 +237,14 @@ class _Tracked:
         fields = {"true": truth} if truth is not None else {}
         fields["flow"] = metrics.flow_velocity(Flow.load(flow).on(self.dataset.card.grid), states)
         cosines = {"flow": values["cosine"]} if "cosine" in values else {}
-        view = View(self.dataset.card.species, self.dataset.card.grid)
-        figures.draw_velocities(where / "velocity.png", states, fields, cosines, view, title)
+        figures.draw_velocities(where / "velocity.png", states, fields, cosines, self.view, title)
         return [where / "losses.png", where / "velocity.png"]
 
 
 @contextmanager
-def _tracked(parent: Run, config: SweepConfig, dataset: Dataset, folder: Path) -> Iterator[_Tracked]:
+def _tracked(parent: Run, config: SweepConfig, dataset: Dataset, folder: Path, view: View) -> Iterator[_Tracked]:
     """A watcher; runs that are still open at the end, as when the sweep is interrupted, are closed."""
-    watcher = _Tracked(parent, config, dataset, folder)
+    watcher = _Tracked(parent, config, dataset, folder, view)
     try:
         yield watcher
     finally:

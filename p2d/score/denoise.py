@@ -13,7 +13,7 @@ from p2d.config import DenoiseConfig, ScoreConfig
 from p2d.fields import Scaling
 from p2d.score import noise
 from p2d.score.model import ScoreModel
-from p2d.score.sample import threads_on, values_of
+from p2d.score.sample import choose_together, threads_on, values_of
 from p2d.snapshots import made as derived
 from p2d.snapshots.card import Card
 from p2d.snapshots.schema import Samples
@@ -22,7 +22,6 @@ from p2d.snapshots.store import Dataset
 from p2d.threads import each_on_one_thread
 from p2d.training.randomness import imaged, images, restored
 
-TOGETHER = 8  # states that are denoised together
 LEVELS = (1.05, 1.5)  # noise of the trained levels over that of the snapshots
 LEAST = 1e-3  # of the largest noise: a species of less counts as having so much
 
@@ -75,7 +74,8 @@ def denoised(model: ScoreModel, x: Tensor, sigma: float, threads: int | None = N
             total += restored(model.posterior_mean(imaged(part, image), level), image)
         return total / len(each)
 
-    return each_on_one_thread(clean, x.split(TOGETHER), threads_on(x.device, threads))
+    parts = x.split(choose_together(x.device, x.shape[-2:]))
+    return each_on_one_thread(clean, parts, threads_on(x.device, threads))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ for waves, 54 and 10 for maze, whose averages hardly vary from one snapshot to t
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,10 @@ from p2d.threads import each_on_one_thread
 from p2d.training.randomness import sample_generator
 
 RHO = 7.0  # Karras et al. 2022, Eq. 5: how much denser noise levels lie towards the clear end
-TOGETHER = 8  # samples that are advanced together
+TOGETHER = 8  # samples that are advanced together, at least
+# Cells on a GPU, which fewer leave idle: 8, 64, 256 and 512 samples of 128 x 128 on an H100 made 18, 85, 211 and 221
+# patterns/s of 50 steps, in 0.1, 0.5, 1.6 and 3.2 GiB.
+CELLS_TOGETHER = 2**22
 
 
 def noise_levels(model: ScoreModel, steps: int) -> list[float]:
@@ -128,8 +132,14 @@ def generate(
         field = model.spectrum.mean.view(1, -1, 1, 1) + model.spectrum.draw(drawn[:, 0])
         return model.filled(reverse(model, field + levels[0] * drawn[:, 1], levels, churn, streams))
 
-    parts = [ids[first : first + TOGETHER] for first in range(0, len(ids), TOGETHER)]
+    size = choose_together(device, grid)
+    parts = [ids[first : first + size] for first in range(0, len(ids), size)]
     return each_on_one_thread(patterns, parts, threads_on(device, threads))
+
+
+def choose_together(device: torch.device, grid: Sequence[int]) -> int:
+    """How many states of a grid a model is evaluated on together: few on a CPU, whose threads take some each."""
+    return max(TOGETHER, CELLS_TOGETHER // math.prod(grid)) if device.type == "cuda" else TOGETHER
 
 
 def threads_on(device: torch.device, threads: int | None) -> int:

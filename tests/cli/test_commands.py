@@ -17,7 +17,18 @@ from p2d.snapshots.simulated import simulate_here
 OTHERS = ("completion", "plan", "run", "status", "systems", "verify", "info", "ui")  # rows with a function of their own
 STAGES = [row for row in TABLE if " " not in row.name and row.name not in OTHERS]
 BENCHMARKS = [row for row in TABLE if row.name.startswith("bench ")]
-TAKE_A_DATASET = ["export", "info", "verify", "train-score", "train-flow", "denoise", "discover", "evaluate", "sweep"]
+TAKE_A_DATASET = [
+    "export",
+    "info",
+    "verify",
+    "train-score",
+    "train-flow",
+    "denoise",
+    "discover",
+    "evaluate",
+    "report",
+    "sweep",
+]
 TAKE_A_DATASET += ["bench score", "bench denoise", "bench flow", "bench discover"]
 
 
@@ -25,7 +36,7 @@ TAKE_A_DATASET += ["bench score", "bench denoise", "bench flow", "bench discover
 def test_a_stage_is_called_with_what_its_row_gives(row):
     function = getattr(pipeline, row.function)
     given = {name for name, *_ in row.fields} - {"common"}
-    of_others = {"scaling"}  # that other stages give
+    of_others = {"scaling", "page"}  # that other stages give
     tracked = {"track"} if ("common", Common) in row.fields else set()
     assert inspect.signature(function).parameters.keys() - of_others == given | {"out"} | tracked
 

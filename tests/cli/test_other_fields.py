@@ -161,7 +161,7 @@ def test_every_stage_works_on_what_others_files_become(name, tmp_path, capsys, n
     assert patterns.shape == own.shape and patterns.card.species == own.card.species
     noise = [f"{0.1 * scale}" for scale in own.scaling.scale]
     done("denoise", name, *TRAININGS["train-score"], "--noise", *noise)
-    assert {file.name for file in (tmp_path / "report" / name).glob("*.png")} >= {"velocity.png", "snapshots.png"}
+    assert {file.name for file in (tmp_path / "report" / name).iterdir()} >= {"velocity.png", "index.html"}
 
 
 def of(names: str, grid: Grid) -> Dataset:

@@ -215,7 +215,8 @@ def test_chi_squared_has_as_many_degrees_of_freedom_as_it_says(observables, term
 
 
 @pytest.mark.parametrize(
-    ("observables", "terms", "runs"), [(12, 4, 20), (12, 4, 600), (25, 8, 40), (25, 8, 64), (25, 8, 600), (37, 4, 64)]
+    ("observables", "terms", "runs"),
+    [(12, 4, 20), (25, 8, 40), (37, 4, 64), pytest.param(25, 8, 600, marks=pytest.mark.slow)],
 )
 def test_resampled_equations_vary_as_equations_of_other_runs_do(observables, terms, runs):
     mean, c = stationary(observables, terms)

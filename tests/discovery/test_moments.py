@@ -168,7 +168,7 @@ def test_a_window_keeps_from_open_edges_by_what_terms_density_and_kernel_reach(s
         _ = measure_of(Grid((4, 20), edges=("open", "periodic")), smoothing=smoothing).window
 
 
-@pytest.mark.parametrize("noise", [(0.03, 0.03), (0.0, 0.05)])
+@pytest.mark.parametrize("noise", [(0.03, 0.03), pytest.param((0.0, 0.05), marks=pytest.mark.slow)])
 def test_extrapolated_rows_of_noisy_snapshots_are_on_average_those_of_the_clean_one(noise):
     pairs, grid = 200, Grid((12, 10))
     clean = smooth_states(1, *grid.shape)[0]

@@ -6,8 +6,9 @@ from torch.testing import assert_close
 
 from p2d.config import DenoiseConfig
 from p2d.fields import Scaling
-from p2d.score.denoise import LEAST, LEVELS, TOGETHER, denoised, of_equal_noise, training_settings
+from p2d.score.denoise import LEAST, LEVELS, denoised, of_equal_noise, training_settings
 from p2d.score.model import ScoreModel
+from p2d.score.sample import TOGETHER
 from p2d.score.spectrum import Spectrum
 
 MEAN = [0.3, -0.7]

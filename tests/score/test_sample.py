@@ -11,7 +11,7 @@ from p2d.errors import UserError
 from p2d.fields import Grid, Mask
 from p2d.score.model import ScoreModel
 from p2d.score.noise import START, sigma_of
-from p2d.score.sample import RHO, TOGETHER, check, generate, noise_levels, reverse
+from p2d.score.sample import RHO, TOGETHER, check, choose_together, generate, noise_levels, reverse
 from p2d.score.spectrum import Spectrum
 from p2d.training.randomness import sample_generator
 
@@ -122,18 +122,17 @@ def test_samples_of_a_silent_model_have_the_covariance_of_its_spectrum(height, w
     assert_close(found, seen, rtol=0.01, atol=0)
 
 
-@pytest.mark.parametrize("churn", [0.0, 0.4])
-@pytest.mark.parametrize(("height", "width"), [(16, 16), (8, 32)])
+@pytest.mark.parametrize(("height", "width", "churn"), [(16, 16, 0.0), (8, 32, 0.4)])
 def test_generated_patterns_have_the_power_of_the_spectrum(height, width, churn):
-    made = torch.cat(list(generate(silent(), list(range(200)), (height, width), 32, seed=1, churn=churn)))
-    assert made.shape == (200, 2, height, width)
+    made = torch.cat(list(generate(silent(), list(range(100)), (height, width), 32, seed=1, churn=churn)))
+    assert made.shape == (100, 2, height, width)
     spectrum = pattern()
     deviation = made - float64(MEAN).view(1, 2, 1, 1)
     power = deviation.square().mean(dim=(0, 2, 3))
-    # about 25 modes of a state hold its power: a relative sd of sqrt(2 / (25 * 200)) = 0.02, and 1 % of Heun's method
-    assert_close(power, spectrum.variance((height, width)), rtol=0.08, atol=0)
-    # the mean of a state has variance S(0) / HW, that of all of them a 200th of it; four sd
-    sd = (spectrum.power[[0, 2], 0] / (height * width * 200)).sqrt()
+    # about 25 modes of a state hold its power: a relative sd of sqrt(2 / (25 * 100)) = 0.03, and 1 % of Heun's method
+    assert_close(power, spectrum.variance((height, width)), rtol=0.1, atol=0)
+    # the mean of a state has variance S(0) / HW, that of all of them a 100th of it; four sd
+    sd = (spectrum.power[[0, 2], 0] / (height * width * 100)).sqrt()
     assert ((deviation.mean(dim=(0, 2, 3)) / sd).abs() < 4).all()
     correlation = deviation.prod(dim=1).mean() / power.prod().sqrt()
     assert correlation < -0.6  # the species go against each other: -3 / sqrt(18) = -0.7 at the peak
@@ -168,6 +167,12 @@ def test_a_pattern_depends_on_seed_and_id_and_not_on_what_is_beside_it(churn):
     everything = torch.cat([made, other]).flatten(1)
     apart = torch.cdist(everything, everything) + torch.eye(2 * len(ids)) * 1e9
     assert apart.min() > 1  # no two alike, of any ids and seeds
+
+
+def test_a_gpu_is_given_as_many_patterns_together_as_fill_it_and_fit():
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    assert [choose_together(gpu, (side, side)) for side in (64, 128, 512, 2048)] == [1024, 256, 16, TOGETHER]
+    assert choose_together(cpu, (64, 64)) == TOGETHER
 
 
 def test_churn_raises_the_noise_of_every_step_that_stays_within_the_levels():
@@ -229,12 +234,12 @@ def test_any_field_is_sampled_with_the_variance_of_its_spectrum(grid):
     model = ScoreModel(
         (4,), (0.5, 0.999), Spectrum.white(float64([0.3, -0.7, 2.0]), std, grid.edges), True, grid
     ).double()
-    states = torch.cat(list(generate(model, list(range(200)), grid.shape, 24, seed=0, churn=0.3)))
-    assert states.shape == (200, 3, *grid.shape)
+    states = torch.cat(list(generate(model, list(range(100)), grid.shape, 24, seed=0, churn=0.3)))
+    assert states.shape == (100, 3, *grid.shape)
     inside = torch.from_numpy(grid.inside(0))
     known = states[..., inside].movedim(1, 0).flatten(1)
-    # at least 3,200 cells: the mean is within 4 sd, the variance within 4 of sqrt(2 / 3200) and Heun's error
+    # at least 1,600 cells: the mean is within 4 sd, the variance within 4 of sqrt(2 / 1600) and Heun's error
     assert ((known.mean(dim=1) - model.spectrum.mean).abs() < 4 * std / known.shape[1] ** 0.5).all()
-    assert_close(known.var(dim=1), std**2, rtol=0.12, atol=0)
+    assert_close(known.var(dim=1), std**2, rtol=0.16, atol=0)
     outside = states[..., ~inside]
     assert_close(outside, model.spectrum.mean.view(1, 3, 1).expand_as(outside), rtol=0, atol=0)

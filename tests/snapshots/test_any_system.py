@@ -24,8 +24,10 @@ from p2d.snapshots.verify import verify
 from p2d.systems import stability, stepping
 from p2d.systems.initial import initial_states
 from p2d.systems.reading import load_system
+from p2d.systems.steppers import cpu
 from p2d.systems.stepping import Scheme
 
+from ..systems.plain import written
 from .helpers import contents, samples_of, small
 
 # Says neither start nor limits nor a step. Its rest is (a, b / a).
@@ -96,6 +98,17 @@ def system(tmp_path):
         return str(tmp_path / name)
 
     return write
+
+
+@pytest.fixture(autouse=True)
+def uncompiled(monkeypatch):
+    """Kernels of these systems as they are written: each would take 2 s to be compiled."""
+    compiled = cpu.compiled
+
+    def kernel(system, scheme, noise=False):
+        return compiled(system, scheme, noise) if system.name == "gray_scott" else written(system, scheme)
+
+    monkeypatch.setattr(cpu, "compiled", kernel)
 
 
 def everything(dataset: Dataset) -> np.ndarray:
@@ -430,6 +443,7 @@ def test_what_does_not_go_with_a_system_is_refused_in_one_line(system, text, set
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore:.*encountered in scalar:RuntimeWarning")
 def test_a_system_that_blows_up_names_sample_and_step(tmp_path, system):
     # within the bound of its rest state, and not far from it
     text = CYCLE.replace("alpha*(1 - alpha - 2*gamma)", "alpha**3")

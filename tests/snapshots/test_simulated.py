@@ -37,9 +37,9 @@ def all_states(dataset: Dataset) -> np.ndarray:
 # The plan
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 4, 5, 64])
-@pytest.mark.parametrize("each", [1, 2, 3, 12])
-@pytest.mark.parametrize("samples", [1, 10, 12])
+@pytest.mark.parametrize("chunk", [1, 4, 5, 64])
+@pytest.mark.parametrize("each", [1, 3, 12])
+@pytest.mark.parametrize("samples", [1, 10])
 def test_the_plan_covers_every_sample_once_in_order_and_in_whole_runs(samples, each, chunk):
     interval = 5 if each > 1 else 0
     simulation = simulation_of(
@@ -70,27 +70,27 @@ def test_a_simulated_shard_is_the_simulation_to_the_last_bit(tmp_path, height, w
     assert states.tobytes() == expected[4:8].tobytes()
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"preset": ("waves", "life")},
-        SEVERAL,
-        {**SEVERAL, "preset": ("waves", "life")},
-        {**GRID, "num_samples": 5},
-        {**SEVERAL, "preset": ("waves", "life"), "dynamics_noise": (0.003, 0.01)},
-    ],
-    ids=["waves", "two presets", "several a run", "both", "grid", "noise in the dynamics"],
-)
-@pytest.mark.parametrize("chunk", [1, 3, 5, 10, 64])
-def test_the_hash_does_not_depend_on_the_chunk(tmp_path, chunk, settings):
-    reference = simulate_here(small(**settings), tmp_path / "a")
-    config = small(**settings, chunk=chunk)
-    other = simulate_here(config, tmp_path / "b")
-    whole_runs = max(1, chunk // config.snapshots_per_run) * config.snapshots_per_run
-    assert len(other.card.shards) == len(config.simulation().systems) * -(-config.num_samples // whole_runs)
-    assert other.card.dataset_hash == reference.card.dataset_hash
-    assert all_states(other).tobytes() == all_states(reference).tobytes()
+CHUNKED = {
+    "waves": {},
+    "two presets": {"preset": ("waves", "life")},
+    "several a run": SEVERAL,
+    "both": {**SEVERAL, "preset": ("waves", "life")},
+    "grid": {**GRID, "num_samples": 5},
+    "noise in the dynamics": {**SEVERAL, "preset": ("waves", "life"), "dynamics_noise": (0.003, 0.01)},
+}
+
+
+@pytest.mark.parametrize("name", CHUNKED)
+def test_the_hash_does_not_depend_on_the_chunk(tmp_path, name):
+    settings = CHUNKED[name]
+    reference = simulate_here(small(**settings), tmp_path / "reference")
+    for chunk in (1, 3, 64):
+        config = small(**settings, chunk=chunk)
+        other = simulate_here(config, tmp_path / str(chunk))
+        whole_runs = max(1, chunk // config.snapshots_per_run) * config.snapshots_per_run
+        assert len(other.card.shards) == len(config.simulation().systems) * -(-config.num_samples // whole_runs)
+        assert other.card.dataset_hash == reference.card.dataset_hash
+        assert all_states(other).tobytes() == all_states(reference).tobytes()
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -265,7 +265,7 @@ def test_measurement_noise_is_not_the_stream_of_the_initial_state():
 @pytest.mark.parametrize(
     "settings", [{}, SYSTEMS, SEVERAL, {**SYSTEMS, **SEVERAL}], ids=["waves", "two", "runs", "both"]
 )
-@pytest.mark.parametrize("chunk", [1, 3, 64])
+@pytest.mark.parametrize("chunk", [1, 64])
 def test_noisy_bytes_do_not_depend_on_the_chunk(tmp_path, chunk, settings):
     one = simulate_here(small(noise=0.02, **settings), tmp_path / "a")
     other = simulate_here(small(noise=0.02, chunk=chunk, **settings), tmp_path / "b")
@@ -361,6 +361,7 @@ def test_runs_from_the_snapshots_of_others_have_noise_of_their_own(tmp_path):
     assert abs(np.corrcoef(own, others)[0, 1]) < 4 / np.sqrt(len(own))
 
 
+@pytest.mark.slow
 def test_an_ensemble_that_noise_still_widens_is_called_changing(tmp_path):
     (tmp_path / "relaxing.toml").write_text(RELAXING)
     settings = {"system": str(tmp_path / "relaxing.toml"), "dynamics_noise": (0.1,), "num_samples": 16}

@@ -34,11 +34,16 @@ ALTERED = "altered: rows differ from their digests"
 NOT_FINITE = "holds a value that is not finite"
 
 
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
     """Three shards, of 4, 4 and 2 samples."""
-    simulate_here(small(), tmp_path)
-    return tmp_path
+    return simulate_here(small(), tmp_path_factory.mktemp("simulated") / "d").folder
+
+
+@pytest.fixture
+def folder(simulated, tmp_path):
+    """A copy of them, to be damaged."""
+    return shutil.copytree(simulated, tmp_path, dirs_exist_ok=True)
 
 
 def shard(index: int) -> str:

@@ -55,15 +55,19 @@ def random_states(batch, species, shape, low=0.0, high=1.0):
     return np.random.default_rng(0).uniform(low, high, (batch, species, *shape)).astype(np.float32)
 
 
-def interpreted(states, system, scheme, steps):
-    """What the text of the CPU kernel says, by Python: as many float32 roundings, and nothing to compile."""
+def written(system, scheme):
+    """The CPU kernel as its text says, by Python: the same float32 roundings, and nothing to compile."""
     rows = cpu.TOGETHER if len(system.species) <= cpu.TOGETHER and scheme.grid.shape[0] > 1 else 1
-    program = cpu.program(system, scheme)
-    source = kernels.cpu_source(program, cpu.shape(system, scheme, rows))
+    source = kernels.cpu_source(cpu.program(system, scheme), cpu.shape(system, scheme, rows))
     names = {"numba": SimpleNamespace(njit=lambda **_: lambda function: function)}
     exec(source.replace("import numba\n", ""), names)
-    out = np.array(states, np.float32)
-    constants = program.values(system.parameters, scheme.grid.spacing, scheme.operator, scheme.dt)
+    return names["run"]
+
+
+def interpreted(states, system, scheme, steps):
+    """States after so many steps of the kernel as it is written."""
+    out, kernel = np.array(states, np.float32), written(system, scheme)
+    constants = cpu.program(system, scheme).values(system.parameters, scheme.grid.spacing, scheme.operator, scheme.dt)
     for state in out:
-        names["run"](state, constants, *cpu.limits(system), steps)
+        kernel(state, constants, *cpu.limits(system), steps)
     return out

@@ -70,7 +70,7 @@ def scatters(material: Material) -> Iterator[Chart]:
     compared = [key for key in others if key != reference]
     if reference not in fields or not compared:
         return
-    cells = view.grid.inside(2)
+    cells = np.isfinite(fields[reference][0, 0])
     for s, species in enumerate(view.species):
         values = {key: fields[key][:, s][..., cells].ravel() for key in (reference, *compared)}
         size = _rms(values[reference]) or 1.0

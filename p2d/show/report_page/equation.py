@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+
 from p2d.discovery.result import Discovery
 from p2d.discovery.verdict import KNOWN, LEAST_P, STABLE, Claims
 from p2d.show.report_page.html import Html, Part, element, joined, table, typeset
@@ -187,7 +189,11 @@ def verdict(discovery: Discovery) -> Html:
     ]
     doubts = {str(doubt) for doubt in claims.doubts}
     warnings = [
-        element("li", element("strong", doubt.text), *(f" {more}." for more in (doubt.meaning, doubt.advice) if more))
+        element(
+            "li",
+            element("strong", f"{doubt.text}."),
+            *(f" {more[:1].upper()}{more[1:]}." for more in (doubt.meaning, doubt.advice) if more),
+        )
         for doubt in claims.doubts
     ]
     notes = [element("li", typeset(line)) for line in discovery.remarks if line not in doubts]
@@ -213,7 +219,8 @@ def _claims(claims: Claims, discovery: Discovery) -> Iterator[tuple[str, str, bo
     if claims.velocity is None:
         text = "How far it is from the true one cannot be told."
     else:
-        bound = f"1 − cosine with the true velocity is at most {claims.velocity:.0e}, with 95 % confidence"
+        most = f"{claims.velocity:.0e}" if claims.velocity < KNOWN else f"{claims.velocity:.2g}"
+        bound = f"1 − cosine with the true velocity is at most {most}, with 95 % confidence"
         text = f"{bound}; {KNOWN:g} is asked for."
     yield ("velocity known" if known else "velocity not known"), text, known
     yield _terms(claims, sum(map(len, discovery.terms.values())))
@@ -244,6 +251,18 @@ def badge(discovery: Discovery) -> Html:
     is_good = None if discovery.statement or not claims.velocity_known else claims.terms_known
     mood = " bad" if not discovery.statement and not claims.velocity_known else " good" if is_good else ""
     return element("span", words, class_="badge" + mood)
+
+
+def contradiction(discovery: Discovery, velocities: dict[str, np.ndarray]) -> str:
+    """Of a velocity that is claimed, and is not the true one, which is known; '' of others."""
+    if not discovery.claims.velocity_known or not {"true", "equation"} <= velocities.keys():
+        return ""
+    found, true = (np.nan_to_num(velocities[key]).astype(np.float64).ravel() for key in ("equation", "true"))
+    size = float(np.sqrt((found @ found) * (true @ true)))
+    cosine = float(found @ true) / size if size else 0.0
+    if cosine >= 1 - KNOWN:
+        return ""
+    return f"The true system is known here, and contradicts this: the cosine with its rates is {cosine:.3f}."
 
 
 def headline(discovery: Discovery) -> str:

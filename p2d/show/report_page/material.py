@@ -45,7 +45,8 @@ class Material:
         name: of the page.
         view: of the snapshots; all species are shown, and that of the view first.
         states: some held-out values, [N, C, H, W].
-        velocities: there, [N, C, H, W], by 'true', 'flow' and 'equation', as far as there are any.
+        velocities: there, [N, C, H, W], by 'true', 'flow' and 'equation', as far as there are any; nan where
+            they are not known.
         sheet: other snapshots, [M, C, H, W].
         truth: the system that the snapshots are of, where that is known and the same for all.
         denoised: alpha, noised and denoised states [C, H, W] of the first held-out snapshot.

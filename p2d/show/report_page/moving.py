@@ -79,8 +79,9 @@ def beside_truth(short: ShortRollout) -> str:
     if not short.cosine:
         return ""
     half = short.cosine[len(short.cosine) // 2]
+    true = "that of the data" if "data" in short.frames else "the true one"
     return (
-        f"The displacement from the start has a cosine of {half:.4f} with the true one half-way, and of "
+        f"The displacement from the start has a cosine of {half:.4f} with {true} half-way, and of "
         f"{short.cosine[-1]:.4f} at the end."
     )
 

@@ -31,9 +31,9 @@ def inputs_of(file: Path) -> str:
     """The hash of what a page was made from; '' without a page."""
     if not file.is_file():
         return ""
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        head = "".join(line for _, line in zip(range(8), lines, strict=False))
-    return head.partition('name="p2d-inputs" content="')[2].partition('"')[0]
+    return (
+        file.read_text(encoding="utf-8", errors="replace").partition('name="p2d-inputs" content="')[2].partition('"')[0]
+    )
 
 
 def assets() -> str:
@@ -151,6 +151,8 @@ def _equation(material: Material) -> Iterator[Part]:
         yield element("p", f"No equation was looked for yet: p2d discover {material.name} does.", class_="lead")
         return
     yield element("p", equation.headline(discovery), class_="lead")
+    if contradicted := equation.contradiction(discovery, material.velocities):
+        yield element("p", contradicted, class_="lead contradicted")
     yield equation.equations(discovery, material.truth)
     count = f"From {discovery.snapshots} snapshot{'s' * (discovery.snapshots != 1)}"
     unit = f", {discovery.units_text}" if discovery.units_text else ""

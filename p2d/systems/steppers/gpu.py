@@ -1,10 +1,10 @@
 """Euler steps on a GPU: reaction, diffusion, step and clamp in one pass over the cells, float32 throughout.
 
 Two kernels share a pass. `steps_kernel` gives a sample to one program for many steps in one launch: its two buffers
-stay in cache, and between steps there is a barrier instead of a launch. A batch that has too few samples to fill the
-GPU that way goes through `pass_kernels`, whose programs share a sample and so need a launch a pass. Both give the same
-bytes. Noise in the dynamics is written for a whole step before the step reads it: eight normals come at once, of cells
-far apart. TRITON_INTERPRET=1, set before a kernel is loaded, runs them on CPU tensors, slowly.
+stay in cache, and between steps there is a barrier instead of a launch. Large grids of too few samples to fill the GPU
+that way go through `pass_kernels`, whose programs share a sample and so need a launch a pass. Both give the same bytes.
+Noise in the dynamics is written for a whole step before the step reads it: eight normals come at once, of cells far
+apart. TRITON_INTERPRET=1, set before a kernel is loaded, runs them on CPU tensors, slowly.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from p2d.systems.stepping import Scheme
 from p2d.systems.system import System
 from p2d.systems.wiener import Wiener
 
-# Many steps a launch. At 128 x 128 1,024 threads of 52 registers fill a multiprocessor: no second sample competes for
-# its L1, and the samples under way (132 of 256 KiB on an H200) stay in L2. Four cells a thread are one 16-byte load,
-# which brings most of their left and right neighbours too; eight would not fit into the registers.
-STEPS_BLOCK = 4096
+# Many steps a launch: 1,024 threads of up to 64 registers, so that no second sample competes for a multiprocessor's L1.
+# Eight cells a thread where few threads are left without cells, otherwise one: on an H100 439 and 366 G cell updates/s
+# at 128 x 128, 312 and 442 at 64 x 64, 200 and 384 at 96 x 96.
+STEPS_BLOCKS = (8192, 1024)
 STEPS_OPTIONS = {"num_warps": 32, "num_stages": 1, "enable_fp_fusion": False}  # one stage: no load before its turn
-UPDATES_PER_LAUNCH = 10**10  # cells times steps, a fraction of a second: no watchdog of a display stops it
+UPDATES_PER_LAUNCH = 10**9  # of a multiprocessor, a fraction of a second: no watchdog of a display stops it
+# The time of a step is that of a sample's cells with a program a sample, and with one pass a launch that of so many
+# cells, for the launch, and of this share of a multiprocessor's part of the batch, or what memory takes (an H100).
+LAUNCH_CELLS, PASS_SHARE = 6600, 0.65
 
 # One pass a launch.
 PASS_BLOCK = 1024  # 8 rows of a 128 x 128 grid, so that most neighbours are the block's own
@@ -66,11 +69,13 @@ class _Launcher:
     def pairs(self, state: torch.Tensor, spare: torch.Tensor, pairs: int) -> None:
         """Advance `state` in place by two steps a pair, one program a sample."""
         batch, _, height, width = state.shape
-        at_a_time = max(1, UPDATES_PER_LAUNCH // (2 * batch * height * width))
+        turns = -(-batch // _multiprocessors(state.device))
+        at_a_time = max(1, UPDATES_PER_LAUNCH // (2 * turns * height * width))
+        block = _steps_block(height * width)
         for done in range(0, pairs, at_a_time):
             few = min(at_a_time, pairs - done)
             self.module.steps_kernel[(batch,)](
-                state, self.made, spare, *self.noise, few, *self.numbers, height, width, STEPS_BLOCK, **STEPS_OPTIONS
+                state, self.made, spare, *self.noise, few, *self.numbers, height, width, block, **STEPS_OPTIONS
             )
             if self.noise:
                 self.noise[-1][1] += 2 * few
@@ -114,7 +119,8 @@ def advance(
     if state.numel() == 0:
         return state
     if one_program_a_sample is None:
-        one_program_a_sample = _one_program_a_sample(len(state), _multiprocessors(state.device))
+        cells = state[0, 0].numel()
+        one_program_a_sample = _one_program_a_sample(len(state), cells, _multiprocessors(state.device))
     spare = torch.empty_like(state)
     launcher = _launcher(state, system, scheme, noise)
     with torch.cuda.device_of(state):  # Triton launches on the current device, whichever the tensors are on
@@ -157,9 +163,15 @@ def _noise(state: torch.Tensor, noise: Wiener) -> tuple[torch.Tensor, ...]:
     return normals, *(torch.from_numpy(each).to(state.device) for each in numbers)
 
 
-def _one_program_a_sample(batch: int, multiprocessors: int) -> bool:
-    """Whether a program for each sample keeps at least half of the GPU's multiprocessors at work."""
-    return 2 * batch >= multiprocessors
+def _steps_block(cells: int) -> int:
+    """Cells of a sample that its program takes at a time."""
+    many, few = STEPS_BLOCKS
+    return many if -cells % many <= cells / 8 else few
+
+
+def _one_program_a_sample(batch: int, cells: int, multiprocessors: int) -> bool:
+    """Whether a program for each sample of so many cells takes less time than passes that share the batch out."""
+    return cells <= LAUNCH_CELLS + batch * cells / (PASS_SHARE * multiprocessors)
 
 
 def _multiprocessors(device: torch.device) -> int:
