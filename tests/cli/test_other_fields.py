@@ -154,7 +154,7 @@ def test_every_stage_works_on_what_others_files_become(name, tmp_path, capsys, n
     few = ["-n", "8", "--frames", "2", "--ensemble", "2", "--animation", "none"]
     assert done("rollout", "--flow", name, *few)["clock"]["steps"].startswith("steps (")
     assert done("rollout", "--equation", name, *few, "--time", "1e-6")["clock"]["step"] == pytest.approx(1e-6 / 8)
-    patterns = open_dataset(tmp_path / "data" / f"{name}_generated_{own.card.grid.shape[0]}x{own.card.grid.shape[1]}")
+    patterns = open_dataset(tmp_path / "data" / f"{name}_patterns")
     assert patterns.shape == own.shape and patterns.card.species == own.card.species
     noise = [f"{0.1 * scale}" for scale in own.scaling.scale]
     done("denoise", name, *TRAININGS["train-score"], "--noise", *noise)
