@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 LOADER = "p2d.tracking.served"  # its name stands in every MLmodel: loading one imports it
 DATA = "data"  # where they lie beside the MLmodel
 LEFT_OUT = ("state.pt", "pictures")  # of a checkpoint: what training goes on from, and what is drawn of it
+VERSIONS = "mlflow.modelVersions"  # where a model's page finds its registered names
 REQUIRED = ("p2d", "mlflow", "torch", "numpy")  # told to MLflow, which would start pip to find out
 LARGEST_EXAMPLE = 32  # rows and columns
 BEST = "best"  # the alias of the version that a sweep has chosen
@@ -77,12 +78,20 @@ def log(client: MlflowClient, experiment: str, run: str, model: Logged, at: int)
                 write(Path(folder) / "model", local, served, model.example, entry.model_id, run)
                 client.log_model_artifacts(entry.model_id, str(Path(folder) / "model"))
             client.log_outputs(run, [LoggedModelOutput(entry.model_id, step=0)])
-            name, digest = model.dataset
-            numbers = [Metric(k, v, at, 0, entry.model_id, name, digest, run) for k, v in model.metrics.items()]
-            client.log_batch(run, metrics=numbers)
+            numbers = [_measured(client, run, key, value, at) for key, value in model.metrics.items()]
+            client.log_batch(run, metrics=[Metric(*one, entry.model_id, *model.dataset, run) for one in numbers])
             client.finalize_logged_model(entry.model_id, LoggedModelStatus.READY)
     if model.registered:
         _register(client, run, entry, model.registered)
+
+
+def _measured(client: MlflowClient, run: str, key: str, value: float, at: int) -> tuple[str, float, int, int]:
+    """A number of a model: the last of its run's own, which is told again and not added, or this one."""
+    history = client.get_metric_history(run, key)
+    if not history:
+        return key, value, at, 0
+    last = max(history, key=lambda metric: metric.step)
+    return key, last.value, last.timestamp, last.step
 
 
 def write(folder: Path, path: Path, served: Served, example: list[Any], model_id: str, run: str) -> None:
@@ -171,3 +180,4 @@ def _register(client: MlflowClient, run: str, entry: LoggedModel, name: str) -> 
     same = [v for v in client.search_model_versions(f"name = '{name}'") if v.source == source]
     version = same[0] if same else client.create_model_version(name, source, run, model_id=entry.model_id)
     client.set_registered_model_alias(name, BEST, version.version)
+    client.set_logged_model_tags(entry.model_id, {VERSIONS: json.dumps([{"name": name, "version": version.version}])})

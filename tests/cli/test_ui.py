@@ -67,9 +67,9 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def ui(out, port, **environment):
+def ui(out, port, *options, **environment):
     return subprocess.Popen(
-        [sys.executable, "-m", "p2d.cli", "ui", "--port", str(port), "-o", str(out)],
+        [sys.executable, "-m", "p2d.cli", "ui", "--port", str(port), "-o", str(out), *options],
         env={k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -54,7 +54,7 @@ def root(out):
 
 @pytest.fixture(scope="module")
 def client(out, root):
-    return MlflowClient(tracking_uri=store_uri(out))
+    return MlflowClient(tracking_uri=store_uri(out), registry_uri=store_uri(out))
 
 
 def swept(config, out, name, root=None, **source):
@@ -134,6 +134,17 @@ def test_mlflow_holds_a_run_for_each_trial_under_that_of_the_sweep(continuity, c
     assert there == {"heat_map.png", "curves.png", "parallel.png", "trials.csv", "sweep.json"}
     assert parent.data.metrics["finished"] == 4
     assert parent.data.metrics["best_cosine"] == pytest.approx(continuity["best"]["values"]["cosine"])
+    assert {used.dataset.name for run in trials.values() for used in run.inputs.dataset_inputs} == {"solitons_32x32"}
+    assert parent.info.run_id in parent.data.tags["mlflow.note.content"], "no link to the charts"
+
+
+def test_the_best_flow_of_a_sweep_is_registered(continuity, client):
+    _, trials = runs_of(client, "continuity")
+    best = client.get_model_version_by_alias("p2d-flow-continuity", "best")
+    assert best.run_id == trials[continuity["best"]["trial"].replace("_", " ")].info.run_id
+    [output] = client.get_run(best.run_id).outputs.model_outputs
+    measured = {metric.key: metric.value for metric in client.get_logged_model(output.model_id).metrics}
+    assert measured["cosine"] == pytest.approx(continuity["best"]["values"]["cosine"])
 
 
 def test_the_table_has_a_row_for_each_trial(continuity, out):

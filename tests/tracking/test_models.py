@@ -141,11 +141,14 @@ def test_a_model_is_an_output_of_its_run_and_the_best_one_has_a_name(keeper, sto
     assert name == f"p2d-{kind}-a-b-c"
     with keeper.child(f"learns {kind}", {}) as run:
         run.dataset(snapshots)
+        for step, z_rms in enumerate((3.5, 1.5)):
+            run.metrics({"z_rms": z_rms}, step)
         for _ in range(2):  # as a run that is continued
             run.model(f"{kind}-stripes", made[kind], snapshots, {"z_rms": 1.5, "verdict": "known"}, name)
     [output] = store.get_run(run.run_id).outputs.model_outputs
     entry = store.get_logged_model(output.model_id)
     assert (entry.name, entry.model_type, str(entry.status)) == (f"{kind}-stripes", kind, "READY")
+    assert [(m.step, m.value) for m in store.get_metric_history(run.run_id, "z_rms")] == [(0, 3.5), (1, 1.5)]
     [metric] = entry.metrics
     told = (metric.key, metric.value, metric.dataset_name, metric.dataset_digest)
     assert told == ("z_rms", 1.5, snapshots.folder.name, snapshots.card.dataset_hash)
