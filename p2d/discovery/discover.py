@@ -279,7 +279,7 @@ class _Fitted:
             doubts = (few_doubt(runs, count), *doubts)
         if evidence.p_value < LEAST_P:
             doubts = (judged_doubt(evidence.p_value, bound), *doubts)
-        if problem.symmetries or not problem.damped(evidence.free):
+        if problem.symmetries or problem.undamped(evidence.free):
             doubts = (symmetry_doubt(), *doubts)
         if isinstance(rates := problem.rates, Together) and not rates.over(evidence.kept).tied:
             doubts = (untied_doubt(), *doubts)

@@ -27,6 +27,7 @@ SETTLED = 0.03  # relative, of their length
 # Times the misfit and the price of the terms of the best problem, with what steps add, from which one is given up: of
 # eight systems the true operator led from the first of these passes on, and others were at 1.4 to 40 times.
 HOPELESS = 1.5
+TRACE = 1e-3  # share of a velocity below which Laplacians are none of it
 LARGEST_Z = 4.5  # of the observables that judge, beside a symmetry
 
 
@@ -168,6 +169,16 @@ class Problem:
     def damped(self, free: np.ndarray) -> float:
         """How much short waves are damped; 0 by terms without neighbours."""
         return -float(self.damping @ (self.library.ties @ free))
+
+    def undamped(self, free: np.ndarray) -> bool:
+        """Whether the velocity is, but for a trifle, one of terms without neighbours or of slopes alone.
+
+        Such a one may be a symmetry that the grid keeps almost, as a translation of waves that it hardly resolves: a
+        trace of Laplacians is then kept, which makes up for what the grid adds.
+        """
+        damping = np.where(self.damping @ self.library.ties, free, 0.0)
+        root = self.rates.root
+        return bool(np.linalg.norm(root @ damping) <= TRACE * np.linalg.norm(root @ free))
 
     def _stirring(self, free: np.ndarray) -> float:
         """The variances of noise in the dynamics together, of values over their spread; above 0 in time's direction."""
