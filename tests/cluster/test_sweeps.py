@@ -80,6 +80,7 @@ def continuity(cluster, out, root):
     return swept(CONTINUITY, out, "continuity", root)
 
 
+@pytest.mark.slow
 def test_every_point_of_the_grid_is_a_trial_that_comes_to_its_end(continuity):
     settings = [(t["settings"]["alpha"], t["settings"]["sym"]) for t in continuity["trials"]]
     assert sorted(settings) == [("0.5", "0"), ("0.5", "0.3"), ("0.9", "0"), ("0.9", "0.3")]
@@ -87,6 +88,7 @@ def test_every_point_of_the_grid_is_a_trial_that_comes_to_its_end(continuity):
     assert {t["values"]["epoch"] for t in continuity["trials"]} == {2}
 
 
+@pytest.mark.slow
 def test_all_trials_share_one_score_model_which_is_trained_once(continuity, out):
     assert [p.parent.name for p in (out / "score").glob("*/config.json")] == ["solitons"]
     hashes = {
@@ -99,6 +101,7 @@ def test_all_trials_share_one_score_model_which_is_trained_once(continuity, out)
     assert seconds["score_in_each_trial"] == pytest.approx(seconds["trials"] + 4 * scored)
 
 
+@pytest.mark.slow
 def test_the_best_is_the_trial_of_the_highest_cosine_and_its_flow_is_kept(continuity, out):
     folder = out / "sweep" / "continuity"
     best = max(continuity["trials"], key=lambda t: t["values"]["cosine"])
@@ -121,6 +124,7 @@ def test_a_trial_trains_the_flow_that_train_flow_trains(continuity, out):
     assert all(torch.equal(alone[key], swept_one[key]) for key in alone)
 
 
+@pytest.mark.slow
 def test_mlflow_holds_a_run_for_each_trial_under_that_of_the_sweep(continuity, client):
     parent, trials = runs_of(client, "continuity")
     assert set(trials) == {"alpha=0.5 sym=0", "alpha=0.5 sym=0.3", "alpha=0.9 sym=0", "alpha=0.9 sym=0.3"}
@@ -138,6 +142,7 @@ def test_mlflow_holds_a_run_for_each_trial_under_that_of_the_sweep(continuity, c
     assert parent.info.run_id in parent.data.tags["mlflow.note.content"], "no link to the charts"
 
 
+@pytest.mark.slow
 def test_the_best_flow_of_a_sweep_is_registered(continuity, client):
     _, trials = runs_of(client, "continuity")
     best = client.get_model_version_by_alias("p2d-flow-continuity", "best")
@@ -147,6 +152,7 @@ def test_the_best_flow_of_a_sweep_is_registered(continuity, client):
     assert measured["cosine"] == pytest.approx(continuity["best"]["values"]["cosine"])
 
 
+@pytest.mark.slow
 def test_the_table_has_a_row_for_each_trial(continuity, out):
     with (out / "sweep" / "continuity" / "trials.csv").open() as lines:
         rows = list(csv.DictReader(lines))
@@ -157,6 +163,7 @@ def test_the_table_has_a_row_for_each_trial(continuity, out):
         assert (row["state"], row["error"]) == ("FINISHED", "")
 
 
+@pytest.mark.slow
 def test_a_finished_sweep_is_not_done_again_and_not_with_other_settings(continuity, out):
     source = dataclasses.replace(SOURCE, name="continuity")
     again = pipeline.sweep(CONTINUITY, source, out, lambda: pytest.fail("there is nothing to track"))
@@ -166,6 +173,7 @@ def test_a_finished_sweep_is_not_done_again_and_not_with_other_settings(continui
         pipeline.sweep(dataclasses.replace(CONTINUITY, alpha=(0.5, 0.8)), source, out, lambda: Run())
 
 
+@pytest.mark.slow
 def test_levels_that_the_score_model_does_not_know_are_refused_before_training(continuity, out):
     with pytest.raises(UserError, match=r"alpha = 0.3 is not what .*solitons was trained for, which is 0.5 to 0.999"):
         swept(SweepConfig(alpha=(0.3, 0.8)), out, "levels")
@@ -183,7 +191,6 @@ def test_a_score_model_for_each_level_is_trained_once_for_each(continuity, clust
     assert {t["state"] for t in found["trials"]} == {"FINISHED"}
 
 
-@pytest.mark.slow
 def test_a_failing_combination_is_recorded_and_does_not_end_the_sweep(cluster, out, root, client):
     config = dataclasses.replace(WIDTHS, param=("data.snapshots=8,500", *FAST))
     found = swept(config, out, "failing", root)
