@@ -49,7 +49,7 @@ def test_equation_noise_and_direction_of_time_of_a_linear_field_come_back(step, 
 
 def test_the_unit_of_time_is_that_of_the_noise_too():
     states = linear_field(32, 0.0)
-    one, other = (told(states, known=f"lap(a)={value}", bootstrap=2) for value in (SPREADING, 4 * SPREADING))
+    one, other = (told(states, known=f"lap(a)={value}", noise=0, bootstrap=2) for value in (SPREADING, 4 * SPREADING))
     assert other.dynamics_noise["a"] == pytest.approx(2 * one.dynamics_noise["a"], rel=1e-9)
 
 

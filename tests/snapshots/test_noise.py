@@ -20,6 +20,12 @@ LEVELS = 255  # of an 8-bit image
 ROUNDING = 1 / LEVELS / 12**0.5  # standard deviation of what rounding to grey levels does, spread evenly over one
 PATTERNS = ["gray_scott.waves", "fitzhugh_nagumo.spots", "gierer_meinhardt.worms", "barkley.turbulence"]
 PATTERNS += ["kuramoto_sivashinsky.turbulence", "cyclic_competition.spirals", "cahn_hilliard.labyrinth"]
+EVERY_DAY = ("gray_scott", "cahn_hilliard", "cyclic_competition")  # each of the others takes 2 s to be compiled
+
+
+def every_day_or_slow(names: list[str]) -> list:
+    """Of some systems every day; the others marked slow."""
+    return [n if n.startswith(EVERY_DAY) else pytest.param(n, marks=pytest.mark.slow) for n in names]
 
 
 def wavenumbers(height: int, width: int) -> np.ndarray:
@@ -54,7 +60,7 @@ def grid_of(kind: str, shape: tuple[int, int]) -> Grid:
     return Grid(shape, mask=Mask.of(np.hypot(rows / shape[0] - 0.5, columns / shape[1] - 0.5) < 0.45))
 
 
-@pytest.mark.parametrize("name", PATTERNS)
+@pytest.mark.parametrize("name", every_day_or_slow(PATTERNS))
 @pytest.mark.parametrize("kind", ["periodic", "open", "masked"])
 def test_patterns_have_no_noise_and_two_per_cent_of_their_spread_are_told(name, kind):
     states = simulated(name)

@@ -18,6 +18,12 @@ STILL += ["fitzhugh_nagumo.labyrinth", "klausmeier.labyrinth", "kuramoto_sivashi
 MOVING = ["gray_scott.waves", "cyclic_competition.spirals", "lambda_omega.turbulence", "barkley.turbulence"]
 MOVING += ["kuramoto_sivashinsky.turbulence", "gierer_meinhardt.spirals", "schnakenberg.spirals"]
 MAZE, WAVES = STILL[0], MOVING[0]
+EVERY_DAY = ("gray_scott", "cahn_hilliard", "cyclic_competition")  # each of the others takes 2 s to be compiled
+
+
+def every_day_or_slow(names: list[str]) -> list:
+    """Of some systems every day; the others marked slow."""
+    return [n if n.startswith(EVERY_DAY) else pytest.param(n, marks=pytest.mark.slow) for n in names]
 
 
 @functools.cache
@@ -35,12 +41,12 @@ def imbalance(states: np.ndarray, **grid) -> float:
     return measure_imbalance(states, Grid(states.shape[-2:], **grid))
 
 
-@pytest.mark.parametrize("name", STILL)
+@pytest.mark.parametrize("name", every_day_or_slow(STILL))
 def test_what_stands_still_is_told(name):
     assert imbalance(simulated(name)) < STATIC
 
 
-@pytest.mark.parametrize("name", MOVING)
+@pytest.mark.parametrize("name", every_day_or_slow(MOVING))
 def test_what_moves_is_told(name):
     assert imbalance(simulated(name)) > 3 * STATIC
 
