@@ -127,7 +127,7 @@ def catalogue_rows(out: Path, count: int, presets: int) -> Rows:
     from p2d.evaluate.metrics import cosine
     from p2d.systems.reading import load_system
 
-    rows = [["system", "preset", "1 - cosine", "terms", "claimed: velocity, terms"]]
+    rows = [["system", "preset", "living", "1 - cosine", "terms", "claimed: velocity, terms"]]
     for name, asked in list(CATALOGUE.items())[: presets or None]:
         system = load_system(name)
         moving = [preset for preset in system.presets if system.at(preset).moves]
@@ -137,7 +137,7 @@ def catalogue_rows(out: Path, count: int, presets: int) -> Rows:
             try:
                 found = p2d.discover(data, **asked)
             except UserError as error:
-                rows.append([name, preset, "", str(error), ""])
+                rows.append([name, preset, str(len(data.living)), "", str(error), ""])
                 continue
             truth, grid = system.at(preset), data.card.grid
             states = data.states(data.living[-16:]).astype(np.float64)
@@ -147,7 +147,8 @@ def catalogue_rows(out: Path, count: int, presets: int) -> Rows:
             terms = "right" if not extra + missing else f"{extra} too many, {missing} missing"
             claims = (found.claims.velocity_known, found.claims.terms_known)
             claimed = ", ".join("yes" if known else "no" for known in claims)
-            rows.append([name, preset, f"{1 - abs(cosine(*rates)['cosine']):.0e}", terms, claimed])
+            miss = f"{1 - abs(cosine(*rates)['cosine']):.0e}"
+            rows.append([name, preset, str(found.snapshots), miss, terms, claimed])
     return rows
 
 
@@ -163,9 +164,9 @@ SECTIONS = {
     ),
     "catalogue": Section(
         "Equations of the catalogue's moving systems",
-        "From 128 snapshots of 64 x 64, over all monomials to degree 3 and all Laplacians, or over own terms where the "
-        "system's are no such (Gierer-Meinhardt, Klausmeier, Kuramoto-Sivashinsky). The cosine is that of the "
-        "equation's rates with the true ones, whatever the direction of time.",
+        "From those of 128 snapshots of 64 x 64 that live, over all monomials to degree 3 and all Laplacians, or over "
+        "own terms where the system's are no such (Gierer-Meinhardt, Klausmeier, Kuramoto-Sivashinsky). The cosine is "
+        "that of the equation's rates with the true ones, whatever the direction of time.",
         "",
         "128 0",
         "32 2",

@@ -13,6 +13,7 @@ What there is:
     open_dataset    a Dataset by its folder                  System       rates as text, simulated
     discover        the equation of a Dataset or an array    ScoreModel   a trained score model
     export          a Dataset for other programs             Flow         a trained velocity field
+                                                             History      how a training went
 
 Models are trained by the `p2d` command and loaded here: p2d.Flow.load("runs/flow/waves"). Mistakes raise UserError,
 whose text says what would be right. Names are imported on first use, so that `import p2d` is quick.

@@ -127,7 +127,7 @@ def discover(
     """Find the equation that keeps an ensemble of snapshots as it is; their order does not matter.
 
     The snapshots should be of independent runs that have settled; 64 and more as a rule, and below 12 nothing is
-    claimed. `help(p2d.discovery)` tells the method and its limits.
+    claimed. `p2d discover --help` describes the method and its limits.
 
     Example:
         import p2d
@@ -153,7 +153,7 @@ def discover(
         operator: of the Laplacians and slopes: '5-point', '9-point', 'spectral', '8th-order'; 'auto': the one that
             needs the fewest terms.
         noise: standard deviation of white noise in the snapshots, in the values' unit, of all species or of each;
-            'auto': told from the snapshots.
+            'auto': estimated from the snapshots.
         smoothing: width in cells of the kernel that they are seen through; 'auto': 1.5 where there is noise, or none.
         dynamics_noise: white noise in the dynamics: 'auto', fitted where the snapshots ask for it, or 'none'.
         across: names of known conditions of a dataset that one equation is to hold across, such as 'F'.

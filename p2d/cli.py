@@ -16,7 +16,8 @@ from p2d.config.base import MACHINE, OUTPUT, Show
 from p2d.errors import UserError, one_line, unwritable
 
 FAULTY, USER_MISTAKE = 1, 2  # exit codes
-# The original scripts' names of options. Where a dataset is a command's first word, --dataset names it too.
+# The original scripts' names of options, whose defaults .github/ORIGINAL.md compares. Where a dataset is a command's
+# first word, --dataset names it too.
 SHORT = {
     "-a": "--alpha",
     "-b": "--batch-size",

@@ -33,6 +33,7 @@ class Log(logging.Handler):
         self.path: Path | None = None
         self.file: TextIO | None = None
         self.screen: int | None = None  # the file descriptor of standard error, where libraries' was put aside
+        self.before: TextIO = sys.stderr
         self.early: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -63,7 +64,7 @@ class Log(logging.Handler):
         early, self.early = self.early, []
         self.write("\n".join([*_header(self.words), *early]))
         if _fileno(sys.stderr) == 2:
-            self.screen = os.dup(2)
+            self.screen, self.before = os.dup(2), sys.stderr
             os.dup2(self.file.fileno(), 2)
             sys.stderr = os.fdopen(os.dup(self.screen), "w", buffering=1, encoding=sys.stderr.encoding)
 
@@ -73,8 +74,7 @@ class Log(logging.Handler):
             sys.stderr.close()
             os.dup2(self.screen, 2)
             os.close(self.screen)
-            sys.stderr = sys.__stderr__
-            self.screen = None
+            sys.stderr, self.screen = self.before, None
         if self.file is not None:
             self.file.close()
             self.file = None
@@ -105,6 +105,14 @@ def open_log(folder: Path) -> None:
     """Open the log of the command that runs, in a folder, if it is not open; none of p2d in Python."""
     if _logs and _logs[-1].file is None:
         _logs[-1].open_in(folder)
+
+
+def take_over(*names: str) -> None:
+    """Let loggers of libraries that write to the screen by themselves write into the log of the command that runs."""
+    for logger in map(logging.getLogger, names if _logs else ()):
+        for handler in [one for one in logger.handlers if type(one) is logging.StreamHandler]:
+            logger.removeHandler(handler)
+        logger.propagate = True
 
 
 def write(text: str) -> None:

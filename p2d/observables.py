@@ -231,13 +231,14 @@ class Change:
         )
 
     def text(self, steps: int) -> str:
-        """In words: '9,000 steps: stationary (largest |z| 1.8)' or '...: still changing, ...; take --steps 18000'."""
+        """In words: 'after 9,000 steps averages stay as they are (...)'; of others, how many steps would be enough."""
         if self.z is None or self.relative is None:
-            return f"{steps:,} steps: too few steps or living runs to tell whether it is stationary"
+            return f"too few steps ({steps:,}) or living runs to tell whether averages still change"
         if self.stationary:
-            return f"{steps:,} steps: stationary (largest |z| {abs(self.z):.1f})"
+            return f"after {steps:,} steps averages stay as they are (largest change {abs(self.z):.1f} standard errors)"
         by = f"mean of {self.average} {100 * self.relative:+.2g} % over their second half"
-        return f"{steps:,} steps: still changing, z = {self.z:.0f} ({by}); take --steps {2 * steps}"
+        change = f"{by}, {abs(self.z):.0f} standard errors"
+        return f"after {steps:,} steps averages still change ({change}); take --steps {2 * steps}"
 
 
 def largest_z(runs: int, count: int) -> float:

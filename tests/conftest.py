@@ -4,6 +4,8 @@ The tests run in two processes or more. All that start Ray run in the first, and
 file runs in one process, so that what its tests share is made once.
 """
 
+import functools
+import importlib
 import itertools
 import logging
 import os
@@ -96,6 +98,17 @@ def no_ray(monkeypatch):
     from .cluster.without import without_ray
 
     without_ray(monkeypatch.setattr)
+
+
+@pytest.fixture(scope="module")
+def few_patterns():
+    """`p2d run` draws 8 patterns in 4 steps, and not its own number, which are most of its time."""
+    from p2d.config import SampleConfig
+
+    run = importlib.import_module("p2d.pipeline.run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "SampleConfig", functools.partial(SampleConfig, num_samples=8, steps=4))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -294,26 +294,28 @@ def test_false_alarms_are_as_many_as_they_should_be(monkeypatch, runs):
 @pytest.mark.parametrize(
     ("found", "steps", "told"),
     [
-        (Change(), 30, "30 steps: too few steps or living runs to tell whether it is stationary"),
+        (Change(), 30, "too few steps (30) or living runs to tell whether averages still change"),
         (
             Change(1.84, "v", 0.01, True),
             10_000,
-            "10,000 steps: stationary (largest |z| 1.8)",
+            "after 10,000 steps averages stay as they are (largest change 1.8 standard errors)",
         ),
         (
             Change(-3.1, "u", -0.01, True),
             0,
-            "0 steps: stationary (largest |z| 3.1)",
+            "after 0 steps averages stay as they are (largest change 3.1 standard errors)",
         ),
         (
             Change(9.2, "v", 0.1234, False),
             2000,
-            "2,000 steps: still changing, z = 9 (mean of v +12 % over their second half); take --steps 4000",
+            "after 2,000 steps averages still change (mean of v +12 % over their second half, 9 standard errors); "
+            "take --steps 4000",
         ),
         (
             Change(-41.0, "|grad v|^2", -0.00321, False),
             1_000_000,
-            "1,000,000 steps: still changing, z = -41 (mean of |grad v|^2 -0.32 % over their second half); "
+            "after 1,000,000 steps averages still change (mean of |grad v|^2 -0.32 % over their second half, "
+            "41 standard errors); "
             "take --steps 2000000",
         ),
     ],

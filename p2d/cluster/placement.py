@@ -130,7 +130,7 @@ def _too_many(machines: Machines, workers: int, threads: int) -> str:
             f"{workers} workers of {threads} CPUs are more than the nodes here hold, of {nodes} CPUs; "
             "give fewer --workers or --cpus-per-worker"
         )
-    here = f"{total} {machines.kind} here can hold"
+    here = f"{total} {machines.kind if total > 1 else machines.kind[:-1]} here can hold"
     return f"workers = {workers} is more than the {here}; give {total} or fewer, or 0"
 
 

@@ -20,7 +20,7 @@ from ray._private import services, utils, worker
 from ray._private.grpc_utils import init_grpc_channel
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from p2d import signals
+from p2d import log, signals
 from p2d.errors import UserError
 from p2d.places import as_remote, place
 from p2d.progress import say
@@ -69,6 +69,7 @@ def start(cpus: int | None = None, dashboard: bool = False) -> None:
             context = ray.init(**settings)
         except ConnectionError as error:
             raise UserError(f"cannot join the Ray of RAY_ADDRESS = {settings['address']}: {_cause(error)}") from error
+    log.take_over("ray", "ray.data", "ray.train", "ray.tune")
     totals = ray.cluster_resources()
     nodes = sum(node["Alive"] for node in ray.nodes())
     resources.update(nodes=nodes, cpus=int(totals.get("CPU", 0)), gpus=int(totals.get("GPU", 0)))

@@ -17,7 +17,7 @@ QUICK_SNAPSHOTS = 24  # which make an equation known, and are so few that no wor
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything, sized for a laptop: simulate (or --dataset), discover, train-flow, train-score, evaluate, sample."""
+    """The whole way: simulate (or --dataset), discover, train-flow, train-score, evaluate, sample, report."""
 
     simulate: Annotated[SimulateConfig, tyro.conf.arg(name="")] = field(default_factory=SimulateConfig)
     dataset: Annotated[

@@ -13,9 +13,10 @@ without are left out. Nothing is trained; a few passes over the snapshots are en
     p2d discover fields --library klausmeier --each      # each static snapshot by itself
 
 Data. Any finite values of 1 to 8 species; periodic, mirror and open edges, masks, one dimension.
-White noise is told from the snapshots (--noise auto) and extrapolated to none. The Laplacian that
-fits with the fewest terms is taken, and told. Explicit time steps that made the snapshots show, and
-what they add is taken out. Error bars are bootstrap deviations over runs.
+White noise is estimated from the snapshots (--noise auto) and its effect extrapolated to none. Of
+several Laplacians the one that fits with the fewest terms is chosen, and named. Where a simulator's
+explicit time steps show in the snapshots, their effect is measured and removed. Error bars are
+bootstrap deviations over runs.
 
 Time. Its direction is the one under which short waves are damped; where no term damps it is not
 known. Its unit comes from --known "lap(u)=0.16", from frames of one run at known times, or from a
@@ -28,11 +29,13 @@ below a bound with 95 % confidence. "terms known": no other set of terms fits as
 are named, with what would decide. They rest on resampled ensembles, and on 48 observables that the
 equation was not fitted to: wave lengths, pairs of cells, slopes. A doubt about the data (rounding,
 JPEG, copies, mixtures, transients, held-out observables that disagree) takes a claim away and says
-why. Of 12 to 47 snapshots tiles help; below 12 independent runs nothing is claimed.
+why. Fewer than 48 snapshots are cut into tiles, to have more to resample; below 12 independent runs
+nothing is claimed.
 
 Limits. A pattern that stands still tells no dynamics, but the parameters of a known system. Where
 a velocity without diffusion keeps the ensemble as well (the phase of lambda-omega systems), none is
-claimed. Not noticed: transients of one age that look alike everywhere; a second parameter value a
-few per cent off; an ensemble that nearly stands still and still relaxes. Rounding to 8 bits leaves
-errors of 1 to 2 %. Few snapshots of chaos and spirals tell diffusion least.
+claimed. Runs that look alike up to a shift, such as plane waves, are taken for one run. Not
+noticed: transients of one age that look alike everywhere; a second parameter value a few per cent
+off; an ensemble that nearly stands still and still relaxes. Rounding to 8 bits leaves errors of 1
+to 2 %. Few snapshots of chaos and spirals leave diffusion least certain.
 """

@@ -1,7 +1,7 @@
 """Flows: a velocity field v(x) under which the ensemble of snapshots stays as it is.
 
 The field is local and isotropic: a convolution with weights tied by distance, then layers in each
-cell. It works on a grid of any size. A flow with weights of its own comes from --objective:
+cell. It works on a grid of any size. --objective chooses what the field is asked for:
 
 stationarity   (default) no average changes: E[v . grad g] = 0 for every observable g. It needs no
                score. The hidden layers are trained on observables drawn anew at each step; the last
@@ -9,8 +9,8 @@ stationarity   (default) no average changes: E[v . grad g] = 0 for every observa
 continuity     the original's: div v + v . grad log p = 0 in every snapshot (Zhang & Levin 2025),
                with a score model. Its exact optimum is far from the true dynamics (cosine 0.1 to
                0.35), whatever the training.
-training-free  the original's: v = K * score with a skew kernel K. It keeps the density for any K;
-               which K is the dynamics, it does not say.
+training-free  the original's: v = K * score with a skew kernel K. It keeps the density for any K,
+               and so does not single out the dynamics.
 
     p2d train-flow waves
     p2d rollout --flow waves --sample 3 --steps 1000

@@ -155,8 +155,8 @@ def plan(config: PlanConfig) -> Plan:
     given = (config.updates_per_second, config.cells_per_second)
     if config.gpus and not all(given) and not stepping.has_gpu():
         raise UserError(
-            "the rates of a GPU cannot be measured here; give --updates-per-second (3e11 on an H100, say) and "
-            "--cells-per-second"
+            "the rates of a GPU cannot be measured here; give --updates-per-second (3.5e10 on an H100, all told) "
+            "and --cells-per-second (2e6 in batches of 4, 2e7 of 64)"
         )
     machines = Machines(
         config.nodes,

@@ -84,7 +84,8 @@ def _stages(config: RunConfig, name: str, out: Path, track: Tracker, quick: bool
     settings = EvaluateConfig(flow="" if quick else flow_name(name, config.flow.objective), show=config.show)
     stages = {**simulated, **models, "evaluate": lambda: evaluate(settings, source, out, track, page=False)}
     if not quick and config.score.is_sampled:
-        patterns = SampleConfig(workers=config.workers, show=config.show)
+        # Of a name of their own: those of `p2d sample` may have other settings.
+        patterns = SampleConfig(name=f"{name}_patterns", workers=config.workers, show=config.show)
         stages["sample"] = lambda: sample(str(SCORE.place(out, name)), patterns, out, track)
     page = ReportConfig(dataset=source.dataset, flow=settings.flow, holdout=source.holdout, show=config.show)
     stages["report"] = lambda: report(page, out, track)

@@ -35,7 +35,7 @@ def simulate(config: SimulateConfig, out: Path, track: Tracker) -> Outcome:
     find_device(config.wished_device)  # refused before a run is tracked
     total = config.num_samples * len(simulation.systems)
     with stage(track, "simulate", folder, config.to_dict()) as child:
-        with progress("simulate", total, "samples") as advance:
+        with progress("simulate", total, "snapshots") as advance:
             dataset = simulate_on_ray(simulation, config, folder, advance)
         for name, ensemble in dataset.card.ensembles.items():
             prefix = f"{name}_" if len(dataset.card.ensembles) > 1 else ""
@@ -108,6 +108,6 @@ def verify(name: str, out: Path, repair: bool) -> tuple[Path, list[Fault]]:
     if any(card.shards.knows(fault.name) for fault in faults) or not card.complete:
         from p2d.cluster.shards import simulate as simulate_on_ray
 
-        with progress("repair", card.samples or simulation.num_samples * len(card.systems), "samples") as advance:
+        with progress("repair", card.samples or simulation.num_samples * len(card.systems), "snapshots") as advance:
             simulate_on_ray(simulation, config, folder, advance)
     return folder, check_dataset(folder)

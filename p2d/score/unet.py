@@ -39,9 +39,17 @@ def padded(x: Tensor, grid: Grid, modes: dict[str, str] = PADDING) -> Tensor:
     """Pixels [B, C, h, w] with one ghost pixel more on each side of each axis, of modes by kind of edge."""
     down, across = (int(size > 1) for size in grid.shape)
     over_y, over_x = (modes[edge] for edge in grid.edges)
-    if over_y == over_x:
+    if over_y == over_x != "circular":
         return functional.pad(x, (across, across, down, down), over_x)
-    return functional.pad(functional.pad(x, (across, across, 0, 0), over_x), (0, 0, down, down), over_y)
+    return _padded_along(_padded_along(x, -2, down, over_y), -1, across, over_x)
+
+
+def _padded_along(x: Tensor, axis: int, by: int, mode: str) -> Tensor:
+    """Pixels with `by` (0 or 1) ghost pixels on each side of an axis."""
+    if by and mode == "circular":
+        # functional.pad copies such an edge piece by piece, and its gradient too: a seventh of a step of training.
+        return torch.cat([x.narrow(axis, -1, 1), x, x.narrow(axis, 0, 1)], axis)
+    return functional.pad(x, (by, by, 0, 0) if axis == -1 else (0, 0, by, by), mode)
 
 
 def unshuffled(x: Tensor, by: Cells) -> Tensor:

@@ -259,7 +259,11 @@ def ensembles_text(card: cards.Card) -> list[str]:
     lines = []
     for label, ensemble in card.ensembles.items():
         dead = ensemble.samples - ensemble.alive
-        told = f"{dead} of {ensemble.samples} patterns died out and are left out of training" if dead else "all alive"
+        told = (
+            f"{dead} of {ensemble.samples} patterns died out and are left out of training"
+            if dead
+            else "all patterns live"
+        )
         steps = card.systems[label].run.steps if label in card.systems else 0
         lines.append(f"{label}: {told}; {ensemble.change.text(steps)}")
     return lines

@@ -2,7 +2,7 @@
 
 A system is a small TOML file: species, the rate of change of each as text, parameters and presets.
 `p2d systems` lists those of the catalogue. Wherever a system is named, the path of a file of your
-own does as well; p2d/systems/catalogue/README.md tells what may stand in it. The least of it:
+own does as well; p2d/systems/catalogue/README.md lists what it may hold. The least of it:
     name = "my_system"
     [rates]                              # one for each species, up to 8
     u = "D*lap(u) + u - u**3 - v"

@@ -175,10 +175,11 @@ class System:
         if not time >= 0:
             raise UserError(f"time = {time} is not possible: it must be 0 or above")
         grid = grid or Grid(tuple(states.shape[-2:]))
-        steps = max(1, math.ceil(time / stability.usual_step(self, grid, operator) - 1e-9))
-        scheme = stepping.Scheme(grid, time / steps if time else 1.0, operator)
+        usual = stability.usual_step(self, grid, operator)
+        steps = math.ceil(time / usual - 1e-9)
+        scheme = stepping.Scheme(grid, time / steps if steps else usual, operator)
         scheme.refuse(self)
-        return stepping.run(np.asarray(states, np.float32), self, scheme, steps if time else 0)
+        return stepping.run(np.asarray(states, np.float32), self, scheme, steps)
 
     def amounts(self, kind: str) -> np.ndarray:
         """Amounts of each species in the start's 'rest' or 'noise', float64 [C]."""

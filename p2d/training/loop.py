@@ -196,9 +196,8 @@ def ema_decay(ema: float, step: int) -> float:
 @torch.no_grad()
 def average_weights(average: dict[str, Tensor], model: nn.Module, decay: float) -> None:
     """Move the average, in place, a share of 1 - decay towards the model's weights."""
-    for key, value in model.state_dict().items():
-        if value.is_floating_point():
-            average[key].lerp_(value, 1 - decay)
+    weights = {key: value for key, value in model.state_dict().items() if value.is_floating_point()}
+    torch._foreach_lerp_([average[key] for key in weights], list(weights.values()), 1 - decay)  # few launches on a GPU
 
 
 def _validated(task: Task, data: Data, workers: Workers, last: bool) -> dict[str, float]:

@@ -56,25 +56,27 @@ class Muon(Optimizer):
         """Take a step along the orthogonalised momentum of each weight."""
         for group in self.param_groups:
             # Weights of one shape together: there are many, and each is small.
-            alike: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            alike: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for weight in group["params"]:
                 if weight.grad is not None:
                     alike[weight.shape].append(weight)
             for weights in alike.values():
-                moves = orthogonal(torch.stack([self._momentum(w).flatten(1) for w in weights]))
+                moves = orthogonal(torch.stack([m.flatten(1) for m in self._momenta(weights)]))
                 outputs, inputs = moves.shape[-2:]
                 size = group["lr"] * max(1.0, outputs / inputs) ** 0.5
+                torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
                 for weight, move in zip(weights, moves, strict=True):
-                    weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(move.view_as(weight), alpha=size)
+                    weight.sub_(move.view_as(weight), alpha=size)
 
-    def _momentum(self, weight: nn.Parameter) -> Tensor:
-        """The gradient, moved on by Nesterov's momentum."""
-        state = self.state[weight]
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(weight)
-        assert weight.grad is not None
-        state["momentum"].lerp_(weight.grad, 1 - MOMENTUM)
-        return weight.grad.lerp(state["momentum"], MOMENTUM)
+    def _momenta(self, weights: list[Tensor]) -> list[Tensor]:
+        """The gradients, moved on by Nesterov's momentum."""
+        for weight in weights:
+            if "momentum" not in self.state[weight]:
+                self.state[weight]["momentum"] = torch.zeros_like(weight)
+        gradients = [w.grad for w in weights if w.grad is not None]  # all of them, as `step` sees to it
+        momenta = [self.state[w]["momentum"] for w in weights]
+        torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+        return list(torch._foreach_lerp(gradients, momenta, MOMENTUM))
 
 
 def orthogonal(matrices: Tensor) -> Tensor:

@@ -140,8 +140,3 @@ def test_slurm_s_script_is_a_script():
     assert done.returncode == 0, done.stderr
     refused = subprocess.run(["bash", JOBS / "slurm.sh"], capture_output=True, text=True)
     assert refused.returncode == 2 and refused.stderr.startswith("which job?")
-
-
-def test_the_page_names_files_and_scripts_that_are_there():
-    for name in re.findall(r"jobs/[a-z_]+\.(?:py|sh|yaml)", README):
-        assert (ROOT / name).is_file(), name

@@ -61,9 +61,7 @@ def test_two_species_of_any_names_values_and_spacing_are_trained_on_and_evaluate
     assert flow(states).isfinite().all()
     main(["evaluate", "two", "--holdout", "0.25", "-o", str(out), "--no-tracking", "--json"])
     assert {"score", "flow"} <= json.loads(capsys.readouterr().out).keys()
-    assert any(title.endswith("held-out snapshots: y") for title in titles) and any(
-        ": dy/dt" in title for title in titles
-    )
+    assert any(": dy/dt" in title for title in titles)
 
 
 def test_a_score_model_of_three_species_with_mirror_edges_is_learnt_and_sampled(out, capsys, no_ray):
@@ -136,7 +134,7 @@ def imported(place: Path, name: str) -> Dataset:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FOREIGN)
-def test_every_stage_works_on_what_others_files_become(name, tmp_path, capsys, no_ray):
+def test_every_stage_works_on_what_others_files_become(name, tmp_path, capsys, no_ray, few_patterns):
     own = imported(tmp_path / "data" / f"{name}_0x0", name)
 
     def done(*words: str) -> dict:
@@ -156,8 +154,7 @@ def test_every_stage_works_on_what_others_files_become(name, tmp_path, capsys, n
     few = ["-n", "8", "--frames", "2", "--ensemble", "2", "--animation", "none"]
     assert done("rollout", "--flow", name, *few)["clock"]["steps"].startswith("steps (")
     assert done("rollout", "--equation", name, *few, "--time", "1e-6")["clock"]["step"] == pytest.approx(1e-6 / 8)
-    done("sample", "--score", name, "-n", "2", "--steps", "2")
-    patterns = open_dataset(tmp_path / "data" / f"{name}_generated_{own.card.grid.shape[0]}x{own.card.grid.shape[1]}")
+    patterns = open_dataset(tmp_path / "data" / f"{name}_patterns")
     assert patterns.shape == own.shape and patterns.card.species == own.card.species
     noise = [f"{0.1 * scale}" for scale in own.scaling.scale]
     done("denoise", name, *TRAININGS["train-score"], "--noise", *noise)

@@ -160,6 +160,7 @@ def test_threads_that_are_asked_for_are_those_of_a_node():
     [
         (LAPTOP, 3, 4, "workers = 3 is more than the 2 CPUs here can hold; give 2 or fewer, or 0"),
         (ONE_BY_8, 9, 64, "workers = 9 is more than the 8 GPUs here can hold; give 8 or fewer, or 0"),
+        (Machines((Node(16, 1),)), 2, 64, "workers = 2 is more than the 1 GPU here can hold; give 1 or fewer, or 0"),
         (ONE_BY_8, 8, 4, "workers = 8 is more than the 4 snapshots of a batch; give 4 or fewer"),
     ],
 )

@@ -28,6 +28,7 @@ TRUTH = WAVES.terms
 KEYS = ("D_u", "D_v", "F", "k")
 SPECIES = ("u", "v")
 TIED = DiscoverConfig(library="gray-scott", operator="5-point")
+pytestmark = pytest.mark.xdist_group("waves")  # one process, in which the fixtures of both files are made once
 
 
 def dataset_of(place, preset="waves", count=96, size=64, **settings):

@@ -10,6 +10,7 @@ from p2d.evaluate.metrics import cosine
 from p2d.systems.reading import load_system
 
 WAVES = load_system("gray_scott").at("waves")
+pytestmark = pytest.mark.xdist_group("waves")  # one process, in which the fixtures of both files are made once
 
 
 @pytest.mark.parametrize("groups", [24, 200])

@@ -141,7 +141,7 @@ def test_an_equation_that_is_not_known_says_so_first(tmp_path):
     read = Read(write_page(tmp_path))
     words = read.words
     assert "The equation is not known." in words[: words.index("∂")]
-    for told in ("velocity not known", "terms not known", "held-out averages disagree", "take later snapshots"):
+    for told in ("velocity not known", "terms not known", "held-out averages disagree", "Take later snapshots"):
         assert told in words
     assert read.data["animation"]["times"][0].startswith("0 ")
 

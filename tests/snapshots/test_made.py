@@ -154,7 +154,7 @@ def test_whether_it_is_stationary_is_left_open(tmp_path):
     dataset = generate(tmp_path)
     assert dataset.card.ensembles["generated"].change.stationary is None
     (line,) = ensembles_text(dataset.card)
-    assert line.startswith("generated: all alive; 0 steps: too few")
+    assert line.startswith("generated: all patterns live; too few steps")
 
 
 def test_the_system_of_a_generated_pattern_is_not_known_and_that_of_a_denoised_one_is(tmp_path):

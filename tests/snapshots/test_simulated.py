@@ -390,10 +390,12 @@ dt = 0.5
 
 def test_each_system_of_a_dataset_has_a_line(tmp_path):
     card = simulate_here(small(preset=("waves", "maze"), num_samples=7), tmp_path).card
-    told = "30 steps: too few steps or living runs to tell whether it is stationary"
-    assert ensembles_text(card) == [f"waves: all alive; {told}", f"maze: all alive; {told}"]
+    told = "too few steps (30) or living runs to tell whether averages still change"
+    assert ensembles_text(card) == [f"waves: all patterns live; {told}", f"maze: all patterns live; {told}"]
 
 
 def test_the_dead_are_counted_in_the_line_of_their_system(tmp_path):
     (line,) = ensembles_text(with_living(tmp_path, [True, False] * 10).card)
-    assert line.startswith("waves: 10 of 20 patterns died out and are left out of training; 30 steps: still changing")
+    assert line.startswith(
+        "waves: 10 of 20 patterns died out and are left out of training; after 30 steps averages still"
+    )

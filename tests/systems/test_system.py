@@ -449,3 +449,13 @@ def test_species_are_described_by_their_limits_or_what_the_start_spans(tmp_path)
 def test_blots_are_as_at_rest_where_nothing_else_is_said():
     assert_array_equal(GRAY_SCOTT.blots, [[0.5, 0.25]])
     assert_array_equal(ODD.blots, [[1.0, 1e-7], [2.0, 0.0]])
+
+
+def test_diffusion_makes_a_wave_decay_as_it_should():
+    wave = np.cos(2 * np.pi * np.arange(64) / 64)[None, None, None].repeat(4, axis=2)  # [1, 1, 4, 64]
+    heat = System.of_terms("heat", {"u": {"lap(u)": 0.5}})
+    rate = 0.5 * 4 * np.sin(np.pi / 64) ** 2  # of the 5-point Laplacian
+    assert_allclose(heat.advance(wave, 40.0), np.exp(-40 * rate) * wave, atol=1e-3)
+    assert_allclose(heat.advance(wave, 0.0), wave, atol=1e-7)
+    with pytest.raises(UserError, match="time = -1"):
+        heat.advance(wave, -1.0)

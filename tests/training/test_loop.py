@@ -426,6 +426,7 @@ def left_in(folder: Path, kind: str, who: str) -> list[dict[str, Any]]:
     return torch.load(folder / f"{kind}-{who}.pt", weights_only=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_have_the_loss_curve_of_one(kind, trained_by_two):
     alone = left_in(trained_by_two, kind, "alone")
@@ -434,6 +435,7 @@ def test_two_processes_have_the_loss_curve_of_one(kind, trained_by_two):
         assert_close(metrics, expected, rtol=1e-4, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_have_the_weights_of_one(kind, trained_by_two):
     together, alone = left_in(trained_by_two, kind, "0"), left_in(trained_by_two, kind, "alone")
@@ -442,6 +444,7 @@ def test_two_processes_have_the_weights_of_one(kind, trained_by_two):
         assert_close(together[-1][key], alone[-1][key], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_both_processes_hold_the_same_weights_to_the_last_bit(kind, trained_by_two):
     first, second = (left_in(trained_by_two, kind, who) for who in ("0", "1"))
@@ -450,6 +453,7 @@ def test_both_processes_hold_the_same_weights_to_the_last_bit(kind, trained_by_t
         assert_same_to_the_last_bit(one, two)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_that_take_a_batch_in_parts_have_the_loss_curve_of_one_that_does_not(kind, trained_by_two):
     parts, alone = (left_in(trained_by_two, kind, who) for who in ("parts", "alone"))
@@ -457,6 +461,7 @@ def test_two_processes_that_take_a_batch_in_parts_have_the_loss_curve_of_one_tha
         assert_close(metrics, expected, rtol=1e-4, atol=0)  # as above; shares of 3 and 2 samples, two at a time
 
 
+@pytest.mark.slow
 def test_both_processes_stop_after_the_same_step(trained_by_two):
     stopped = [left_in(trained_by_two, "stopped", rank)[-1] for rank in ("0", "1")]
     assert [(state["step"], len(state["part"]["losses"])) for state in stopped] == [(3, 1), (3, 1)]

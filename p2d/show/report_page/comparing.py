@@ -127,7 +127,8 @@ def _pictures(material: Material, s: int) -> Html:
     grid = element("div", *head, *cells, class_="panels", style=f"--columns:{len(columns)}")
     bars = element("div", colour_bar(limits, view.label(s)), colour_bar(reach, label, VELOCITIES), class_="bars")
     size = size_text(view, states.shape)
-    note = f"{size}; all fields are scaled to the root mean square of the {NAMES[next(iter(fields))]}."
+    scaled = f"; all fields are scaled to the root mean square of the {NAMES[next(iter(fields))]}"
+    note = size + scaled * (len(fields) > 1)
     return element("figure", grid, bars, element("figcaption", note))
 
 

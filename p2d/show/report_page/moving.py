@@ -20,13 +20,13 @@ MOST_PIXELS = 6e6  # of all frames, above which they are smaller
 
 def animation(short: ShortRollout, view: View) -> tuple[Html, dict[str, Any]]:
     """Frames side by side, a column for each kind of dynamics, with what the page's script needs to play them."""
-    first, count = next(iter(short.frames.values())), len(short.times)
+    count = len(short.times)
     pixels = count * len(short.frames) * len(view.species) * math.prod(view.grid.shape)
     side = int(min(SIDE, max(view.grid.shape) * min(1.0, math.sqrt(MOST_PIXELS / pixels))))
     columns = math.ceil(math.sqrt(count))
     groups, size = [], (1, 1)
     for s in range(len(view.species)):
-        limits = view.limits(first[:, s])
+        limits = _limits(short, view, s)
         kinds = []
         for kind, frames in short.frames.items():
             fields = shrunk(view.known(frames[:, s]), side)
@@ -55,12 +55,17 @@ def animation(short: ShortRollout, view: View) -> tuple[Html, dict[str, Any]]:
     return body, settings
 
 
+def _limits(short: ShortRollout, view: View, s: int) -> tuple[float, float]:
+    """Of the colours: those of what is true, or of the start, as what is found may go anywhere."""
+    first = next(iter(short.frames.values()))
+    return view.limits(first[:, s] if len(short.frames) > 1 else first[:1, s])
+
+
 def space_time(short: ShortRollout, view: View) -> Html:
     """Fields of one dimension over time, as pictures side by side: time runs down."""
-    first = next(iter(short.frames.values()))
     groups = []
     for s in range(len(view.species)):
-        limits = view.limits(first[:, s])
+        limits = _limits(short, view, s)
         kinds = []
         for kind, frames in short.frames.items():
             rows = view.known(frames[:, s]).reshape(len(frames), -1)

@@ -9,7 +9,7 @@ from p2d.runs import whole
 from p2d.show.figures import VALUES
 from p2d.show.report_page import charts, citations, comparing, equation, given, learning, moving, record
 from p2d.show.report_page.charts import Chart
-from p2d.show.report_page.html import Html, Part, element, joined, section
+from p2d.show.report_page.html import Html, Part, element, joined, section, typeset
 from p2d.show.report_page.material import Material
 from p2d.show.report_page.pictures import colours_of
 
@@ -152,7 +152,7 @@ def _equation(material: Material) -> Iterator[Part]:
         return
     yield element("p", equation.headline(discovery), class_="lead")
     if contradicted := equation.contradiction(discovery, material.velocities):
-        yield element("p", contradicted, class_="lead contradicted")
+        yield element("p", typeset(contradicted), class_="lead contradicted")
     yield equation.equations(discovery, material.truth)
     count = f"From {discovery.snapshots} snapshot{'s' * (discovery.snapshots != 1)}"
     unit = f", {discovery.units_text}" if discovery.units_text else ""
