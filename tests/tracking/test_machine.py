@@ -16,17 +16,18 @@ def threads():
     return [thread for thread in threading.enumerate() if thread.name == "system metrics"]
 
 
-@pytest.fixture
-def often(monkeypatch):
-    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
-    monkeypatch.setattr(machine, "PAUSE", 0.01)
-
-
 def until(condition):
     deadline = time.monotonic() + 20
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@pytest.fixture
+def often(monkeypatch):
+    until(lambda: not threads())  # one of before samples at its own intervals
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    monkeypatch.setattr(machine, "PAUSE", 0.01)
 
 
 def test_all_who_watch_get_samples_from_one_thread_which_ends_with_them(often):

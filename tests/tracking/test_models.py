@@ -9,7 +9,6 @@ import mlflow.pyfunc
 import numpy as np
 import pytest
 import torch
-from mlflow.models import get_model_info
 from numpy.testing import assert_allclose
 
 from p2d.errors import UserError
@@ -187,4 +186,3 @@ def test_mlflow_models_predict_works(made, snapshots, tmp_path, kind):
     assert done.returncode == 0, done.stderr
     made_of = np.array(json.loads(Path(tmp_path / "out.json").read_text())["predictions"])
     assert_allclose(made_of, served.load(made[kind]).predict(x, params), rtol=1e-5, atol=1e-6)
-    assert get_model_info(str(tmp_path / "model")).signature.inputs.is_tensor_spec()
