@@ -66,5 +66,15 @@ def test_an_equation_without_laplacians_is_not_claimed():
     assert "symmetry" in {doubt.kind for doubt in found.claims.doubts}
 
 
+@pytest.mark.slow
+def test_a_translation_that_the_grid_keeps_almost_is_not_claimed(tmp_path):
+    """It is nearly a symmetry of waves of some cells; a trace of Laplacians makes up for the rest."""
+    settings = {"height": 1, "width": 256, "num_samples": 48, "seed": 0}
+    dataset = p2d.simulate(system="kuramoto_sivashinsky", out=tmp_path, **settings)
+    found = p2d.discover(dataset, also=("derivatives",), order=4, bootstrap=4)
+    assert abs(found.terms["u"]["d(u,x)"]) > 1 and not found.claims.velocity_known
+    assert "symmetry" in {doubt.kind for doubt in found.claims.doubts}
+
+
 def _smooth_angles(rng: np.random.Generator, count: int, length: int) -> np.ndarray:
     return 3 * gaussian_filter(rng.normal(size=(count, length, length)), (0, 3, 3), mode="wrap") * 6
