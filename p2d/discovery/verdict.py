@@ -80,7 +80,9 @@ class Claims:
 
     def __str__(self) -> str:
         """In words: 'velocity known (...), terms known, held-out observables agree (p = 0.4)'."""
-        to = "" if self.velocity is None else f" (1 - cosine at most {self.velocity:.0e} with 95 % confidence)"
+        doubted = self.velocity is not None and self.velocity <= KNOWN and not self.velocity_known
+        but = ", were it not for the doubts below" if doubted else ""
+        to = "" if self.velocity is None else f" (1 - cosine at most {self.velocity:.0e} with 95 % confidence{but})"
         words = [f"velocity {'known' if self.velocity_known else 'not known'}{to}"]
         words.append(f"terms {'known' if self.terms_known else 'not known'}{self._of_terms}")
         if self.p_value is not None:

@@ -5,7 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from p2d.discovery.verdict import KNOWN, STABLE, Alternative, Claims, few_doubt, judged_doubt, static_text
+from p2d.discovery.verdict import (
+    KNOWN,
+    STABLE,
+    Alternative,
+    Claims,
+    few_doubt,
+    judged_doubt,
+    static_text,
+    symmetry_doubt,
+)
 from p2d.snapshots.doubts import Doubt
 
 GOOD = Claims(velocity=3e-4, stable=1.0, fewest=1.0, p_value=0.4)
@@ -41,6 +50,8 @@ def test_claims_are_told_in_words_with_what_would_decide():
     assert several.endswith("held-out observables disagree (p = 1e-05)")
     assert "of resampled ensembles 40 % have just these" in str(replace(GOOD, stable=0.4, fewest=0.4))
     assert str(Claims()) == "velocity not known, terms not known"
+    doubted = str(replace(GOOD, doubts=(symmetry_doubt(),)))
+    assert doubted.startswith("velocity not known (1 - cosine at most 3e-04 with 95 % confidence, were it not for the")
 
 
 def test_claims_are_kept_as_json():
