@@ -63,7 +63,7 @@ class RolloutSource(Config):
 
 @dataclass(frozen=True)
 class RolloutConfig(Config):
-    """Carry snapshots on in time by a flow, beside the true system: animation, panels, does the ensemble stay?"""
+    """Carry snapshots on in time by a flow or an equation, beside the true system: animation, panels, measures."""
 
     group = MODEL
 
