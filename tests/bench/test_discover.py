@@ -21,7 +21,7 @@ def waves(tmp_path_factory):
 
 @pytest.mark.slow
 def test_timings_are_of_both_passes_and_the_fit_with_one_actor_and_two(cluster, waves, capsys):
-    main(["bench", "discover", "-o", str(waves.folder.parent.parent), "--samples", "24", "--json"])
+    main(["bench", "discover", "-o", str(waves.folder.parent.parent), "--json"])
     found = json.loads(capsys.readouterr().out)
     assert found["snapshots_per_second"] > 0
     assert set(found["actors"]) == {"1", "2"}
