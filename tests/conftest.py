@@ -1,7 +1,7 @@
 """What all tests share: one thread of torch each, one Ray cluster of two CPUs, and one S3 server, for those in need.
 
-The tests run in two processes or more. All that start Ray run in the first, and share its cluster; of the others each
-file runs in one process, so that what its tests share is made once.
+The tests run in two processes or more. All files that start Ray run in the first, and share its cluster; of the others
+each runs in one process, so that what its tests share is made once.
 """
 
 import functools
@@ -9,11 +9,12 @@ import importlib
 import itertools
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 
 import pytest
-from xdist.scheduler import LoadGroupScheduling
+from xdist.scheduler import LoadScopeScheduling
 
 # Set before anything starts Ray or MLflow.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -23,6 +24,7 @@ os.environ.pop("RAY_ADDRESS", None)
 os.environ |= {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "not-to-be-shown", "AWS_REGION": "us-east-1"}
 
 
+ROOT = Path(__file__).parent.parent
 PROCESSES = 4  # at most: each of them imports torch
 
 
@@ -37,12 +39,24 @@ def pytest_xdist_make_scheduler(config, log):
     return RayOrFile(config, log)
 
 
-class RayOrFile(LoadGroupScheduling):
-    """Keeps together what is in a group, or in a file."""
+@functools.cache
+def group_of(file):
+    """What runs in one process, one after the other: all files that start Ray, some that share fixtures, or a file.
+
+    Read off the text, as xdist does not see marks where pytest makes names of tests by itself.
+    """
+    text = (ROOT / file).read_text()
+    if re.search(r"\bmark\.ray\b|\bcluster\b[,)]", text):
+        return "ray"
+    named = re.search(r"\bmark\.xdist_group\(\"(\w+)\"\)", text)
+    return named[1] if named else file
+
+
+class RayOrFile(LoadScopeScheduling):
+    """Hands out groups of files."""
 
     def _split_scope(self, nodeid):
-        group = super()._split_scope(nodeid)
-        return group.partition("::")[0]
+        return group_of(nodeid.partition("::")[0])
 
 
 def starts_ray(item):
@@ -53,11 +67,10 @@ def starts_ray(item):
 def pytest_collection_modifyitems(items):
     """What starts Ray comes first, as it takes longest; then files with slow tests."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (not starts_ray(item), item.path not in slow))
+    items.sort(key=lambda item: (group_of(item.path.relative_to(ROOT)) != "ray", item.path not in slow))
     for item in items:
         if starts_ray(item):
             item.add_marker(pytest.mark.ray)
-            item.add_marker(pytest.mark.xdist_group("ray"))
 
 
 def ray_runs():
