@@ -23,12 +23,18 @@ class Run:
     """Keeps what it is told."""
 
     def __init__(self):
-        self.told, self.files = {}, []
+        self.told, self.tagged, self.files = {}, {}, []
 
     @contextmanager
     def child(self, name, parameters):
         self.name, self.parameters = name, parameters
         yield self
+
+    def tags(self, values):
+        self.tagged |= values
+
+    def dataset(self, dataset, context):
+        self.of = dataset.card.dataset_hash, context
 
     def metrics(self, values):
         self.told |= values
