@@ -65,12 +65,13 @@ def starts_ray(item):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """What starts Ray comes first, as it takes longest; then files with slow tests."""
+    """What starts Ray is slow and comes first, as it takes longest; then files with other slow tests."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (group_of(item.path.relative_to(ROOT)) != "ray", item.path not in slow))
     for item in items:
         if starts_ray(item):
             item.add_marker(pytest.mark.ray)
+            item.add_marker(pytest.mark.slow)
 
 
 def ray_runs():

@@ -71,6 +71,7 @@ def test_a_dataset_that_is_there_is_opened_and_not_simulated_again(waves):
         p2d.simulate("waves", out=waves.folder.parent.parent, **SIZE, seed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["dataset", "text"])
 def test_a_dataset_tells_what_the_states_of_its_living_tell(waves, found, how):
     given = {"dataset": waves, "text": str(waves.folder)}[how]
@@ -84,6 +85,7 @@ def test_the_parameters_of_a_simulation_come_back(found, waves):
     assert found.parameters == pytest.approx(truth.parameters, rel=0.03)
 
 
+@pytest.mark.slow
 def test_dead_snapshots_are_left_out(states, found):
     mixed = np.concatenate([dead(1), states[:3], dead(2), states[3:], dead(1)])
     assert p2d.discover(mixed, "gray-scott", bootstrap=10) == found
@@ -104,10 +106,12 @@ def test_an_equation_is_told_in_one_line_for_each_species(found):
     assert worth[0] == f"{found.verdict}, {found.snapshots} snapshots; unit of time: {UNIT}"
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_one_s_own_answers_like_an_array(states, found):
     assert p2d.discover(InMemory.of_states(states), "gray-scott", bootstrap=10) == found
 
 
+@pytest.mark.slow
 def test_the_runs_and_times_of_an_array_are_those_of_its_snapshots(states, pairs):
     living, runs, times = (get(pairs.living) for get in (pairs.states, pairs.runs, pairs.times))
     own = p2d.discover(living, "gray-scott", bootstrap=10, runs=runs, times=times)
@@ -121,6 +125,7 @@ def test_the_runs_and_times_of_an_array_are_those_of_its_snapshots(states, pairs
             p2d.discover(states, **few)
 
 
+@pytest.mark.slow
 def test_other_names_of_species_are_those_of_the_equation(states, found):
     renamed = p2d.discover(states, terms="1, a, b, a*b**2, lap(a), lap(b)", bootstrap=10, species=("a", "b"))
     assert set(renamed.terms) == {"a", "b"} and "a*b**2" in renamed.terms["b"]
@@ -151,6 +156,7 @@ def test_values_in_any_unit_tell_the_same_velocity(states):
     assert along > 0.998  # of 50 snapshots; the terms that are left out may be others
 
 
+@pytest.mark.slow
 def test_lengths_are_in_the_unit_of_the_spacing(states, found):
     fine = p2d.discover(states, "gray-scott", bootstrap=10, spacing=0.5)
     for species in ("u", "v"):
@@ -174,6 +180,7 @@ def test_a_window_with_open_edges_and_a_masked_field_tell_the_parameters_too(sta
     assert not as_periodic.claims.velocity_known and as_periodic.misfit > 5 * cut.misfit
 
 
+@pytest.mark.slow
 def test_snapshots_of_one_run_of_a_dataset_count_as_one(pairs):
     living = pairs.states(pairs.living)
     runs = dict(zip(*(pairs.index.column(key).to_pylist() for key in ("sample_id", "run_id")), strict=True))

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent.parent
 SETTINGS = ["--num-samples", "8", "--height", "16", "--width", "16", "--steps", "50", "--no-tracking"]
 
 
+@pytest.mark.slow
 def test_a_job_script_runs_as_a_plain_script(tmp_path):
     command = [sys.executable, ROOT / "jobs/simulate.py", *SETTINGS, "--json", "--out", tmp_path]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)

@@ -92,6 +92,7 @@ def test_a_score_model_of_three_species_with_mirror_edges_is_learnt_and_sampled(
     assert np.isfinite(json.loads(capsys.readouterr().out)["validation_loss"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["two", "three"])
 def test_the_equation_of_any_field_is_looked_for(name, out, capsys, no_ray):
     main(["discover", name, "--degree", "1", "--bootstrap", "2", "-o", str(out), "--no-tracking", "--json"])

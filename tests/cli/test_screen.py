@@ -28,6 +28,7 @@ def simulated(tmp_path_factory):
     return out, done
 
 
+@pytest.mark.slow
 def test_lines_are_plain_where_there_is_no_terminal(simulated):
     out, done = simulated
     for said in (done.stdout, done.stderr):

@@ -65,6 +65,7 @@ def test_without_a_cluster_threads_of_this_process_do_it(monkeypatch, workers):
     assert pids == [(n, os.getpid()) for n in range(5)]
 
 
+@pytest.mark.slow
 def test_rollouts_are_the_same_over_tasks_and_threads(cluster):
     states = patterns(9, 16, 16) * np.float32([[[[1.0]], [[0.4]]]])
     subject = Subject(

@@ -47,6 +47,7 @@ def test_equation_noise_and_direction_of_time_of_a_linear_field_come_back(step, 
     assert again == found
 
 
+@pytest.mark.slow
 def test_the_unit_of_time_is_that_of_the_noise_too():
     states = linear_field(32, 0.0)
     one, other = (told(states, known=f"lap(a)={value}", noise=0, bootstrap=2) for value in (SPREADING, 4 * SPREADING))

@@ -203,6 +203,7 @@ def test_noise_alone_is_not_called_a_static_pattern(sigma, level):
         p2d.discover(states)
 
 
+@pytest.mark.slow
 def test_what_few_noisy_snapshots_are_said_to_tell_is_so(waves):
     noisy = waves[:16] + 0.04 * np.random.default_rng(6).normal(size=(16, *waves.shape[1:]))
     found = p2d.discover(noisy)

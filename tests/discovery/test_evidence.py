@@ -39,6 +39,7 @@ def assert_seen_by_the_judges(found):
     assert "judges" in {doubt.kind for doubt in found.claims.doubts}
 
 
+@pytest.mark.slow
 def test_a_library_that_lacks_a_term_is_seen_by_the_judges(waves):
     assert_seen_by_the_judges(p2d.discover(waves, degree=2, operator="5-point", noise=0, smoothing=0, bootstrap=4))
 

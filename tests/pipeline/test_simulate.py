@@ -15,6 +15,7 @@ from p2d.pipeline.simulate import simulate
 from p2d.snapshots.simulated import simulate_here
 from p2d.snapshots.store import open_dataset
 from p2d.systems.reading import load_system
+from p2d.tracking.datasets import MADE
 
 SMALL = {"num_samples": 4, "height": 10, "width": 12, "steps": 30, "chunk": 2, "device": "cpu", "threads": 1}
 
@@ -59,7 +60,7 @@ def test_a_dataset_is_made_once_and_what_it_is_like_is_tracked(cluster, tmp_path
     keys = ("samples", "alive", "mean_u", "mean_v", "std_u", "std_v")
     assert run.told.keys() == {f"{label}_{key}" for label in ("waves", "life") for key in keys}
     assert run.told["life_std_v"] == card.ensembles["life"].std["v"]
-    assert (run.name, run.files) == ("simulate", ["card.json"])
+    assert (run.name, run.files, run.of) == ("simulate", ["card.json"], (card.dataset_hash, MADE))
     again = simulate(config, tmp_path, no_tracking)
     assert (again.made, again.where, again.facts) == (False, made.where, made.facts)
 
