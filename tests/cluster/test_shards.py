@@ -32,7 +32,7 @@ def test_the_dataset_hash_depends_on_neither_actors_nor_chunk(cluster, tmp_path,
     np.testing.assert_array_equal(shared.states(), alone.states())
 
 
-def test_little_work_and_single_shards_need_no_actors(tmp_path, monkeypatch):
+def test_little_work_and_single_shards_need_no_actors(cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "run_actors", None)
     assert here(SimulateConfig(**SMALL, chunk=2, device="cpu"), tmp_path / "data").card.samples == 12
     monkeypatch.setattr(shards, "SMALL", 0)
