@@ -85,6 +85,12 @@ class Notes:
         self.parameters[name] = parameters
         yield self
 
+    def tags(self, values):
+        self.tagged = values
+
+    def dataset(self, dataset, context):
+        self.of = dataset.card.dataset_hash, context
+
     def metrics(self, values, step=0):
         self.numbers.append((step, values))
 
