@@ -69,8 +69,16 @@ class Claims:
     @property
     def velocity_known(self) -> bool:
         """Whether the velocity is known to a cosine of 0.99, and nothing speaks against it."""
-        against = [doubt for doubt in self.doubts if doubt.kind not in OF_TERMS + OF_NONE]
-        return self.velocity is not None and self.velocity <= KNOWN and not against
+        return self._bounded and not self.doubted
+
+    @property
+    def doubted(self) -> bool:
+        """Whether doubts alone keep the velocity from being known."""
+        return self._bounded and any(doubt.kind not in OF_TERMS + OF_NONE for doubt in self.doubts)
+
+    @property
+    def _bounded(self) -> bool:
+        return self.velocity is not None and self.velocity <= KNOWN
 
     @property
     def terms_known(self) -> bool:
@@ -80,8 +88,7 @@ class Claims:
 
     def __str__(self) -> str:
         """In words: 'velocity known (...), terms known, held-out observables agree (p = 0.4)'."""
-        doubted = self.velocity is not None and self.velocity <= KNOWN and not self.velocity_known
-        but = ", were it not for the doubts below" if doubted else ""
+        but = ", were it not for the doubts below" if self.doubted else ""
         to = "" if self.velocity is None else f" (1 - cosine at most {self.velocity:.0e} with 95 % confidence{but})"
         words = [f"velocity {'known' if self.velocity_known else 'not known'}{to}"]
         words.append(f"terms {'known' if self.terms_known else 'not known'}{self._of_terms}")

@@ -221,8 +221,9 @@ def _claims(claims: Claims, discovery: Discovery) -> Iterator[tuple[str, str, bo
     else:
         most = f"{claims.velocity:.0e}" if claims.velocity < KNOWN else f"{claims.velocity:.2g}"
         bound = f"1 − cosine with the true velocity is at most {most}, with 95 % confidence"
-        doubted = not known and claims.velocity <= KNOWN
-        text = f"{bound}, were it not for what speaks against it." if doubted else f"{bound}; {KNOWN:g} is asked for."
+        text = f"{bound}; {KNOWN:g} is asked for."
+        if claims.doubted:
+            text = f"{bound}, were it not for what speaks against it."
     yield ("velocity known" if known else "velocity not known"), text, known
     yield _terms(claims, sum(map(len, discovery.terms.values())))
     if claims.p_value is not None:
