@@ -76,7 +76,8 @@ class Log(logging.Handler):
             os.close(self.screen)
             sys.stderr, self.screen = self.before, None
         if self.file is not None:
-            self.file.close()
+            with suppress(OSError):  # what a full disk did not take is written once more here
+                self.file.close()
             self.file = None
 
 

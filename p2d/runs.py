@@ -197,6 +197,7 @@ def whole(path: Path) -> Iterator[Path]:
         yield temporary
         _flush(temporary)
         temporary.replace(path)
+        _flush_names(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -249,6 +250,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         folder.rename(aside)
     if temporary.exists():  # else a reader has found the folder missing, and has put it in its place
         temporary.rename(folder)
+    _flush_names(folder.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -364,3 +366,13 @@ def _flush(file: Path) -> None:
     """What was written to a file is on the disk: otherwise its new name may be there before it is."""
     with file.open("rb") as written:
         os.fsync(written.fileno())
+
+
+def _flush_names(folder: Path) -> None:
+    """A new name is on the disk before what is written next: no shard survives a power cut that its card does not."""
+    with suppress(OSError):  # some network folders cannot
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -209,6 +210,18 @@ def test_two_writers_of_one_file_do_not_meet(anywhere):
         second.write_text("two")
     assert file.read_text() == "one", "the last to end"
     assert list(anywhere.iterdir()) == [file]
+
+
+def test_a_file_is_on_the_disk_under_its_name_before_the_next_one_is_written(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr("os.fsync", lambda opened: flushed.append(os.path.realpath(f"/proc/self/fd/{opened}")))
+    with whole(tmp_path / "card.json") as temporary:
+        temporary.touch()
+    assert flushed == [str(temporary), str(tmp_path)]
+    flushed.clear()
+    with whole_folder(tmp_path / "model") as made:
+        (made / "weights").touch()
+    assert flushed == [str(made / "weights"), str(tmp_path)]
 
 
 def test_a_json_file_that_cannot_be_made_leaves_the_old_one(anywhere):

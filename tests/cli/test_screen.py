@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -78,6 +79,16 @@ def test_a_failure_is_a_line_and_its_traceback_is_in_the_log(tmp_path, monkeypat
     told = file.read_text()
     for part in ("this may be deprecated", "and this is slow", "and now it fails", "Traceback", "in fails"):
         assert part in told
+
+
+def test_a_log_on_a_full_disk_hides_nothing(tmp_path):
+    with pytest.raises(ValueError, match="what went wrong"), log.of_command(["run"]) as own:
+        log.open_log(tmp_path)
+        own.file.close()
+        own.file = Path("/dev/full").open("w")
+        own.write("a line")
+        raise ValueError("what went wrong")
+    assert own.file is None
 
 
 def test_old_logs_go(tmp_path):

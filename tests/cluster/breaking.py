@@ -190,7 +190,9 @@ def _watch_moves(watched: Watched) -> None:
 
     def watched_fsync(descriptor: int) -> None:
         path = os.readlink(f"/proc/self/fd/{descriptor}")
-        if watched.holds(path):
+        if os.path.isdir(path):
+            watched.moved = {moved: old for moved, old in watched.moved.items() if os.path.dirname(moved) != path}
+        elif watched.holds(path):
             if watched.event("fsync", path):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
             watched.unsynced.discard(path)

@@ -19,6 +19,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -29,6 +30,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +63,8 @@ MADE = {  # each stage: its command, what must be there before, and what it make
 }
 # What depends on the clock, wherever it stands in a JSON file.
 TIMES = {"seconds", "samples_per_second", "card_hash"}
-OTHERS = (".lock", "events.jsonl")  # files that are no results
+RECORD = re.compile(r"<section id=\"record\".*?</section>", re.DOTALL)  # of a report page: what events tell
+OTHERS = ("events.jsonl", "*.lock", "logs/*")  # no results
 SIGNALLED = {"kill": -9, "torn write": -9, "lost rename": -9, "power cut": -9, "SIGTERM": 143, "SIGINT": 130}
 
 
@@ -185,19 +188,25 @@ def _wait(child: int) -> int:
 
 def contents(folder: Path) -> dict[str, str]:
     """What a result is, file by file: hashes of what they hold but for what the clock says."""
-    files = (
-        path for path in folder.rglob("*") if not path.is_dir() and path.suffix != ".lock" and path.name not in OTHERS
-    )
-    return {str(file.relative_to(folder)): _meaning(file).replace(str(folder), "OUT") for file in sorted(files)}
+    files = [path for path in sorted(folder.rglob("*")) if not path.is_dir()]
+    names = {str(file.relative_to(folder)): file for file in files}
+    return {
+        name: _meaning(file, folder)
+        for name, file in names.items()
+        if not any(fnmatch(name, other) for other in OTHERS)
+    }
 
 
-def _meaning(file: Path) -> str:
-    """A hash of a file's bytes; of JSON and of a training's state without times, of a picture its size in pixels."""
+def _meaning(file: Path, folder: Path) -> str:
+    """A hash of a file's bytes; without times where it tells them; of a picture its size in pixels."""
     try:
         if file.suffix == ".json":
-            return str(_timeless(json.loads(file.read_bytes())))
+            return str(_timeless(json.loads(file.read_text().replace(str(folder), "OUT"))))
         if file.suffix == ".pt":
             return str(_timeless(torch.load(file, weights_only=True)))
+        if file.suffix == ".html":
+            page = RECORD.sub("", file.read_text().replace(str(folder), "OUT"))
+            return hashlib.sha256(page.encode()).hexdigest()
         if file.suffix == ".png":
             with Image.open(file) as picture:
                 picture.load()

@@ -76,7 +76,6 @@ def test_a_run_has_them_by_time_and_none_comes_after_its_end(often, keeper, stor
         until(lambda: len(run.samples) > 1)
     history = store.get_metric_history(run.run_id, "system/cpu_utilization_percentage")
     assert len(history) > 4 and {metric.step for metric in history} == {0}
-    assert len({metric.timestamp for metric in history}) == len(history)
     assert not run.samples
     assert max(metric.timestamp for metric in history) <= store.get_run(run.run_id).info.end_time
 

@@ -22,7 +22,11 @@ def commands(material: Material) -> Html:
 
 def times(material: Material) -> list[tuple[str, Part]]:
     """How long each stage took, by its events."""
-    ended = {event["result"]: event for event in material.events if event.get("event") == "ended"}
+    ended = {
+        (event.get("stage"), event["result"]): event
+        for event in material.events
+        if event.get("event") == "ended" and event.get("stage") != "report"
+    }
     return [
         (event["stage"], f"{event['seconds']:g} s, {event.get('state', '')} {event['at']}")
         for event in ended.values()
