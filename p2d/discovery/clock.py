@@ -16,7 +16,6 @@ import numpy as np
 from p2d.discovery.library import Library
 from p2d.discovery.moments import Measure, extrapolate
 from p2d.discovery.verdict import LEAST_RUNS, SIGNIFICANT
-from p2d.errors import UserError
 from p2d.fields import REACH, Grid, Operator, Scaling
 from p2d.snapshots.passes import Findings, Snapshots
 from p2d.systems import expressions
@@ -143,43 +142,3 @@ def _clock_of(products: np.ndarray, pairs: int) -> Clock:
     # What frames of one run leave is one draw; that of all adds up to none, which takes one degree of freedom.
     error = np.sqrt((left**2).sum() * len(left) / max(len(left) - 1, 1)) / moved
     return Clock(factor, float(error), pairs, cosine)
-
-
-def known_place(text: str, library: Library) -> tuple[np.ndarray, float, str]:
-    """What is known of an equation: weights [C K] of the coefficient that it is, its value, and words.
-
-    Args:
-        text: 'lap(u) = 0.16', 'v: u*v**2 = 1', or of a tied library 'D_u = 0.16'.
-
-    Raises:
-        UserError: no such parameter or coefficient, or no number other than 0.
-    """
-    left, _, right = text.rpartition("=")
-    try:
-        value = float(right)
-    except ValueError:
-        value = 0.0
-    if not left or not value or not np.isfinite(value):
-        raise UserError(f"known = {text!r} is not understood; such as D_u=0.16, lap(u)=0.16 or 'v: u*v**2=1'")
-    name = left.strip()
-    if name in library.names:
-        column = library.ties[:, library.names.index(name)]
-        return column / (column @ column), value, f"{name} = {value:g}"
-    species, _, term = name.rpartition(":")
-    try:
-        term = expressions.split(term, library.species)[0]
-        own = expressions.fields_in(expressions.parse(term, library.species), library.species)
-    except UserError:
-        if not library.names:
-            raise
-        term, own = "", set()  # such as k, where only F + k is free
-    species = species.strip() or (own.pop() if len(own) == 1 else "")
-    place = library.place(species, term) if species in library.species else -1
-    if place < 0:
-        have = ", ".join(filter(None, library.names)) or ", ".join(library.terms)
-        raise UserError(
-            f"known = {text!r} names no parameter or term of one equation; there are {have}, as in 'u: u**2=1'"
-        )
-    weights = np.zeros(library.ties.shape[0])
-    weights[place] = 1.0
-    return weights, value, f"{term} in d{species}/dt = {value:g}"

@@ -20,7 +20,7 @@ from p2d.discovery.evidence import Evidence
 from p2d.discovery.examining import examined, examined_parts, refuse_few_of_each
 from p2d.discovery.fit import Rates
 from p2d.discovery.known import Known, named
-from p2d.discovery.library import FREE, Library, choose_library, free_library
+from p2d.discovery.library import FREE, Library, choose_library, free_library, known_place
 from p2d.discovery.measuring import choose_measure, choose_tiles, imbalance_of
 from p2d.discovery.moments import Measure, Rows
 from p2d.discovery.problem import Problem, choose_operator
@@ -378,7 +378,7 @@ class _Fitted:
         """The unit of time: what is known, or told by the times of frames, or of the system; otherwise a convention."""
         library, measure, every = self.problem.library, self.problem.measure, [free, *draws]
         if self.config.known:
-            weights, value, words = clock.known_place(self.config.known, library)
+            weights, value, words = known_place(self.config.known, library)
             sizes = [float(weights @ (library.ties @ own)) for own in every]
             turning = {name: self._turning(weights, name, free) for name in library.conditions}
             if any(turning.values()):

@@ -80,8 +80,15 @@ def choose_library(config: DiscoverConfig, species: tuple[str, ...], grid: Grid)
     """The library that settings ask for: one's own terms, those of a system, or all to some degree.
 
     Raises:
-        UserError: no such system, one of other species, or terms that cannot be read.
+        UserError: no such system, one of other species, terms that cannot be read, or a known number of none of them.
     """
+    library = _chosen(config, species, grid)
+    if config.known:
+        known_place(config.known, library)  # refused before anything is measured
+    return library
+
+
+def _chosen(config: DiscoverConfig, species: tuple[str, ...], grid: Grid) -> Library:
     if config.terms:
         return free_library(expressions.split(config.terms, species), species)
     if config.library != FREE:
@@ -93,6 +100,46 @@ def choose_library(config: DiscoverConfig, species: tuple[str, ...], grid: Grid)
             )
         return tied
     return free_library(free_terms(config, species, grid), species)
+
+
+def known_place(text: str, library: Library) -> tuple[np.ndarray, float, str]:
+    """What is known of an equation: weights [C K] of the coefficient that it is, its value, and words.
+
+    Args:
+        text: 'lap(u) = 0.16', 'v: u*v**2 = 1', or of a tied library 'D_u = 0.16'.
+
+    Raises:
+        UserError: no such parameter or coefficient, or no number other than 0.
+    """
+    left, _, right = text.rpartition("=")
+    try:
+        value = float(right)
+    except ValueError:
+        value = 0.0
+    if not left or not value or not np.isfinite(value):
+        raise UserError(f"known = {text!r} is not understood; such as D_u=0.16, lap(u)=0.16 or 'v: u*v**2=1'")
+    name = left.strip()
+    if name in library.names:
+        column = library.ties[:, library.names.index(name)]
+        return column / (column @ column), value, f"{name} = {value:g}"
+    species, _, term = name.rpartition(":")
+    try:
+        term = expressions.split(term, library.species)[0]
+        own = expressions.fields_in(expressions.parse(term, library.species), library.species)
+    except UserError:
+        if not library.names:
+            raise
+        term, own = "", set()  # such as k, where only F + k is free
+    species = species.strip() or (own.pop() if len(own) == 1 else "")
+    place = library.place(species, term) if species in library.species else -1
+    if place < 0:
+        have = ", ".join(filter(None, library.names)) or ", ".join(library.terms)
+        raise UserError(
+            f"known = {text!r} names no parameter or term of one equation; there are {have}, as in 'u: u**2=1'"
+        )
+    weights = np.zeros(library.ties.shape[0])
+    weights[place] = 1.0
+    return weights, value, f"{term} in d{species}/dt = {value:g}"
 
 
 def free_terms(config: DiscoverConfig, species: tuple[str, ...], grid: Grid) -> tuple[str, ...]:

@@ -82,10 +82,13 @@ def test_a_failure_is_a_line_and_its_traceback_is_in_the_log(tmp_path, monkeypat
 
 
 def test_a_log_on_a_full_disk_hides_nothing(tmp_path):
-    with pytest.raises(ValueError, match="what went wrong"), log.of_command(["run"]) as own:
+    with (
+        pytest.raises(ValueError, match="what went wrong"),
+        Path("/dev/full").open("w") as full,
+        log.of_command(["run"]) as own,
+    ):
         log.open_log(tmp_path)
-        own.file.close()
-        own.file = Path("/dev/full").open("w")
+        own.file, _ = full, own.file.close()
         own.write("a line")
         raise ValueError("what went wrong")
     assert own.file is None

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from p2d.config import DiscoverConfig
-from p2d.discovery.clock import damping, known_place, measure_clock
+from p2d.discovery.clock import damping, measure_clock
 from p2d.discovery.library import free_library, tied_library
 from p2d.discovery.measuring import choose_measure
 from p2d.discovery.moments import Measure
 from p2d.discovery.observables import Products, products
-from p2d.errors import UserError
 from p2d.fields import Grid, Mask, Scaling
 from p2d.snapshots.passes import InMemory
 from p2d.systems import expressions, stepping
@@ -56,45 +55,6 @@ def test_the_shortest_waves_grow_by_what_each_term_does_to_them(grid):
 def test_any_operator_s_laplacian_damps(operator):
     found = damping(FREE, states(shape=(10, 12)), SCALING, Grid((10, 12)), operator).reshape(2, -1)
     assert found[0, 4] < 0 and found[1, 5] < 0 and not found[:, :4].any() and found[0, 5] == found[1, 4] == 0
-
-
-@pytest.mark.parametrize(
-    ("text", "library", "places", "value", "words"),
-    [
-        ("D_u=0.16", TIED, {("u", "lap(u)"): 1.0}, 0.16, "D_u = 0.16"),
-        ("F + k = 0.067", TIED, {("v", "v"): -1.0}, 0.067, "F + k = 0.067"),
-        ("F = 0.018", TIED, {("u", "1"): 0.5, ("u", "u"): -0.5}, 0.018, "F = 0.018"),
-        ("lap(v)=-8e-2", FREE, {("v", "lap(v)"): 1.0}, -0.08, "lap(v) in dv/dt = -0.08"),
-        (" v :v*u*v = 1", FREE, {("v", "u*v**2"): 1.0}, 1.0, "u*v**2 in dv/dt = 1"),
-        ("u: 1 = 0.018", FREE, {("u", "1"): 1.0}, 0.018, "1 in du/dt = 0.018"),
-    ],
-)
-def test_what_is_known_names_a_parameter_or_a_coefficient(text, library, places, value, words):
-    weights, told, name = known_place(text, library)
-    expected = np.zeros(len(library.ties))
-    for place, weight in places.items():
-        expected[library.place(*place)] = weight
-    np.testing.assert_array_equal(weights, expected)
-    assert (told, name) == (value, words)
-
-
-@pytest.mark.parametrize(
-    ("text", "library", "message"),
-    [
-        ("lap(u)", FREE, "is not understood; such as D_u=0.16, lap(u)=0.16 or 'v: u*v**2=1'"),
-        ("lap(u)=0", FREE, "is not understood"),
-        ("lap(u)=fast", FREE, "is not understood"),
-        ("lap(u)=inf", FREE, "is not understood"),
-        ("u**3=1", FREE, "names no parameter or term of one equation; there are 1, u, v, u*v**2, lap(u), lap(v)"),
-        ("u*v**2=1", FREE, "names no parameter or term of one equation"),
-        ("w: u=1", FREE, "names no parameter or term of one equation"),
-        ("k=0.049", TIED, "there are D_u, D_v, F, F + k"),
-    ],
-)
-def test_what_names_none_is_refused_in_one_line(text, library, message):
-    with pytest.raises(UserError) as refused:
-        known_place(text, library)
-    assert message in str(refused.value) and "\n" not in str(refused.value)
 
 
 def film(runs: int, frames: int, tau: float, grid: Grid) -> InMemory:

@@ -7,7 +7,7 @@ from numpy.testing import assert_array_equal
 from torch.testing import assert_close
 
 from p2d.config import DiscoverConfig
-from p2d.discovery.library import Library, choose_library, fit_parameters, tied_library
+from p2d.discovery.library import Library, choose_library, fit_parameters, free_library, known_place, tied_library
 from p2d.errors import UserError
 from p2d.fields import Grid
 from p2d.systems import expressions
@@ -30,6 +30,8 @@ LIBRARIES = {
     "own": chosen(terms=OWN),
 }
 GRAY_SCOTT = load_system("gray_scott")
+TIED = LIBRARIES["gray-scott"]
+FEW = free_library(("1", "u", "v", "u*v**2", "lap(u)", "lap(v)"), SPECIES)
 PRESETS = {name: GRAY_SCOTT.at(name) for name in GRAY_SCOTT.presets}
 MONOMIALS = [(degree - b, b) for degree in range(4) for b in range(degree + 1)]
 
@@ -259,3 +261,48 @@ def test_what_is_no_library_of_these_species_is_refused_in_one_line(species, set
     with pytest.raises(UserError) as refused:
         chosen(tuple(species), **settings)
     assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "library", "places", "value", "words"),
+    [
+        ("D_u=0.16", TIED, {("u", "lap(u)"): 1.0}, 0.16, "D_u = 0.16"),
+        ("F + k = 0.067", TIED, {("v", "v"): -1.0}, 0.067, "F + k = 0.067"),
+        ("F = 0.018", TIED, {("u", "1"): 0.5, ("u", "u"): -0.5}, 0.018, "F = 0.018"),
+        ("lap(v)=-8e-2", FEW, {("v", "lap(v)"): 1.0}, -0.08, "lap(v) in dv/dt = -0.08"),
+        (" v :v*u*v = 1", FEW, {("v", "u*v**2"): 1.0}, 1.0, "u*v**2 in dv/dt = 1"),
+        ("u: 1 = 0.018", FEW, {("u", "1"): 1.0}, 0.018, "1 in du/dt = 0.018"),
+    ],
+)
+def test_what_is_known_names_a_parameter_or_a_coefficient(text, library, places, value, words):
+    weights, told, name = known_place(text, library)
+    expected = np.zeros(len(library.ties))
+    for place, weight in places.items():
+        expected[library.place(*place)] = weight
+    np.testing.assert_array_equal(weights, expected)
+    assert (told, name) == (value, words)
+
+
+@pytest.mark.parametrize(
+    ("text", "library", "message"),
+    [
+        ("lap(u)", FEW, "is not understood; such as D_u=0.16, lap(u)=0.16 or 'v: u*v**2=1'"),
+        ("lap(u)=0", FEW, "is not understood"),
+        ("lap(u)=fast", FEW, "is not understood"),
+        ("lap(u)=inf", FEW, "is not understood"),
+        ("u**3=1", FEW, "names no parameter or term of one equation; there are 1, u, v, u*v**2, lap(u), lap(v)"),
+        ("u*v**2=1", FEW, "names no parameter or term of one equation"),
+        ("w: u=1", FEW, "names no parameter or term of one equation"),
+        ("k=0.049", TIED, "there are D_u, D_v, F, F + k"),
+    ],
+)
+def test_what_names_none_is_refused_in_one_line(text, library, message):
+    with pytest.raises(UserError) as refused:
+        known_place(text, library)
+    assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_known_number_of_no_term_is_refused_when_the_library_is_chosen():
+    assert chosen(known="lap(u)=0.16").terms == chosen().terms
+    with pytest.raises(UserError, match=r"known = 'u\*\*9=1' names no parameter or term"):
+        chosen(known="u**9=1")
