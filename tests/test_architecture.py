@@ -1,6 +1,7 @@
 """The way of the imports is the way of the data: a module imports only from what stands above it."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,7 @@ ONLY = {"ray": "p2d/cluster/", "mlflow": "p2d/tracking/", "pyarrow": ARROW}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
 
 
+@functools.cache
 def imports(path):
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):

@@ -273,7 +273,7 @@ def test_what_rounding_does_to_a_mean_near_zero_is_no_change():
     assert change(before, after).stationary
 
 
-@pytest.mark.parametrize("runs", [8, 16, 100])
+@pytest.mark.parametrize("runs", [8, 16, pytest.param(100, marks=pytest.mark.slow)])
 def test_false_alarms_are_as_many_as_they_should_be(monkeypatch, runs):
     rng = np.random.default_rng(5)
     draws = 2_000

@@ -89,7 +89,7 @@ def test_the_learning_rate_rises_and_falls_to_nothing():
     assert_close(_rate(1.0), 0.0)
 
 
-@pytest.mark.parametrize("name", ["p2d", "reference"])
+@pytest.mark.parametrize("name", ["p2d", pytest.param("reference", marks=pytest.mark.slow)])
 def test_readings_are_taken_at_even_shares_of_the_time(data, name):
     config = BenchScoreConfig(seconds=1.2, threads=1)
     made = contender(name, config, data, GRID, CPU)
@@ -120,6 +120,7 @@ def test_both_networks_start_from_the_seed_alone(data, name):
     assert any((one != two).any() for one, two in pairs)
 
 
+@pytest.mark.slow
 def test_the_command_compares_at_equal_time_and_at_a_share_of_it(tmp_path, capsys):
     config = SimulateConfig(preset=("maze",), num_samples=8, height=16, width=16, steps=30, device="cpu")
     simulate_here(config, tmp_path / "data" / "maze_16x16")

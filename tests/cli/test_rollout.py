@@ -126,6 +126,7 @@ def test_an_equation_is_carried_on_like_a_flow_and_the_true_one_goes_the_true_wa
     assert not rollout(RolloutSource(equation="chaos"), config, out, untracked).made
 
 
+@pytest.mark.slow
 def test_an_equation_across_conditions_goes_on_at_one_that_nobody_measured(out, capsys):
     system = load_system("gray_scott").at("chaos")
     dataset = open_dataset(out / "data" / "chaos_32x32")
@@ -207,6 +208,7 @@ def test_rollout_again_does_nothing_and_other_settings_do(finished, out, capsys)
     assert (folder / "rollout.json").is_file()
 
 
+@pytest.mark.slow
 def test_another_flow_under_the_same_name_is_rolled_out_anew(out, capsys):
     dataset = open_dataset(out / "data/chaos_32x32")
     arguments = ["--flow", "changing", *FEW, "--animation", "none", "-o", str(out)]
@@ -228,6 +230,7 @@ def test_the_table_has_a_row_for_each_kind(finished, out, capsys):
     assert any("rollout: nothing to do" in row for row in rows) and rows[-1].startswith("next: p2d ui -o ")
 
 
+@pytest.mark.slow
 def test_another_sample_and_another_dataset_are_carried_on(out, capsys):
     larger = p2d.simulate("chaos", out=out, steps=300, **{**SMALL, "num_samples": 8, "height": 64})
     arguments = ["--sample", "4", *FEW, "--animation", "none", "--name", "larger", "-o", str(out)]
@@ -240,6 +243,7 @@ def test_another_sample_and_another_dataset_are_carried_on(out, capsys):
     assert said(capsys, "--flow", "chaos", "-m", "chaos_64x32", *arguments) == found
 
 
+@pytest.mark.slow
 def test_with_a_score_model_there_is_a_course_of_it_alone_and_a_corrector(out, capsys):
     few = ["-n", "4", "--frames", "2", "--ensemble", "2", "--animation", "none", "--step", "0.5", "-o", str(out)]
     main(["rollout", "--flow", "scored", *few, "--no-tracking", "--json"])
@@ -326,6 +330,7 @@ def test_an_mp4_without_ffmpeg_is_refused_before_anything_is_made(out, capsys, m
     assert not (out / "report/refused").exists()
 
 
+@pytest.mark.slow
 def test_the_job_script_does_the_same(finished, out, capsys, monkeypatch):
     arguments = ["--flow", "chaos", *FEW, "--no-tracking", "--json", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["rollout.py", *arguments])
@@ -333,6 +338,7 @@ def test_the_job_script_does_the_same(finished, out, capsys, monkeypatch):
     assert json.loads(capsys.readouterr().out) == said(capsys, *arguments)
 
 
+@pytest.mark.slow
 def test_a_rollout_that_was_cut_short_is_made_again(finished, out, capsys):
     folder, facts = finished
     shutil.copytree(folder, out / "report/cut/rollout")

@@ -20,18 +20,19 @@ SIMULATE = ["simulate", *SIZE, "--threads", "1", "--device", "cpu", "--no-tracki
 
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory):
-    """A command that had work to do, in a process of its own, without a terminal."""
+    """The output folder of a command that had work to do."""
     out = tmp_path_factory.mktemp("runs")
+    main([*SIMULATE, str(out)])
+    return out
+
+
+@pytest.mark.slow
+def test_lines_are_plain_where_there_is_no_terminal(tmp_path):
+    out = tmp_path
     done = subprocess.run(
         [sys.executable, "-m", "p2d.cli", *SIMULATE, out], capture_output=True, text=True, timeout=200
     )
     assert done.returncode == 0, done.stderr
-    return out, done
-
-
-@pytest.mark.slow
-def test_lines_are_plain_where_there_is_no_terminal(simulated):
-    out, done = simulated
     for said in (done.stdout, done.stderr):
         assert "\r" not in said and "\x1b" not in said
     assert done.stderr.splitlines()[0] == f"simulate -> {out}/data/waves_8x8"
@@ -39,7 +40,7 @@ def test_lines_are_plain_where_there_is_no_terminal(simulated):
 
 
 def test_the_log_tells_command_versions_settings_and_what_was_said(simulated):
-    (file,) = (simulated[0] / "logs").iterdir()
+    (file,) = (simulated / "logs").iterdir()
     told = file.read_text()
     assert told.startswith("command: p2d simulate --num-samples 2 ")
     for part in ("\nbegan: ", "numpy 2.", "\n  num_samples: 2\n", "simulate -> "):
@@ -47,16 +48,16 @@ def test_the_log_tells_command_versions_settings_and_what_was_said(simulated):
 
 
 def test_debug_tells_where_the_log_is_and_a_repeat_has_none(simulated, capsys):
-    out, _ = simulated
-    main([*SIMULATE, str(out), "--debug"])
+    out = str(simulated)
+    main([*SIMULATE, out, "--debug"])
     assert "log" not in capsys.readouterr().err, "nothing was to do"
-    main([*SIMULATE, str(out), "--debug", "--seed", "1", "--name", "another"])
+    main([*SIMULATE, out, "--debug", "--seed", "1", "--name", "another"])
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("p2d: log ")]
     assert os.path.isfile(line.removeprefix("p2d: log "))
 
 
 def test_json_is_one_object_and_nothing_else(simulated, capsys):
-    main([*SIMULATE, str(simulated[0]), "--json"])
+    main([*SIMULATE, str(simulated), "--json"])
     assert json.loads(capsys.readouterr().out)["samples"] == 2
 
 

@@ -208,6 +208,7 @@ def test_the_page_shows_the_runs_of_a_sweep_with_their_metrics(served, tmp_path)
     assert (grey < 128).any(axis=1).sum() > 100  # rows of pixels with something dark: eight lines of text and more
 
 
+@pytest.mark.slow
 def test_the_address_is_that_of_the_runs_and_listens_on_loopback_only(served, out):
     from mlflow import MlflowClient
 
@@ -217,6 +218,7 @@ def test_the_address_is_that_of_the_runs_and_listens_on_loopback_only(served, ou
     assert listening(port) == {"127.0.0.1"}
 
 
+@pytest.mark.slow
 def test_of_a_tracking_server_only_the_address_is_printed(served, tmp_path, monkeypatch, capsys):
     port, address = served
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}/")
@@ -225,9 +227,11 @@ def test_of_a_tracking_server_only_the_address_is_printed(served, tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_port_that_is_taken_is_refused(served, out):
-    with pytest.raises(UserError, match=rf"port {served[0]} is not free .*--port"):
-        serve(out, served[0])
+def test_a_port_that_is_taken_is_refused(out):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=rf"port {port} is not free .*--port"):
+            serve(out, port)
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536])

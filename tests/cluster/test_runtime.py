@@ -18,7 +18,7 @@ def address(monkeypatch):
         yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
-@pytest.mark.parametrize("scheme", ["", "ray://"])
+@pytest.mark.parametrize("scheme", [pytest.param("", marks=pytest.mark.slow), "ray://"])
 @pytest.mark.parametrize("listening", [True, False], ids=["no Ray", "nothing"])
 def test_a_cluster_that_does_not_answer_is_told_in_seconds(monkeypatch, address, scheme, listening):
     given = scheme + (address if listening else "127.0.0.1:9")

@@ -29,7 +29,7 @@ def told(states: np.ndarray, **settings) -> p2d.Discovery:
 
 
 @pytest.mark.parametrize(
-    ("step", "shape"), [pytest.param(0.0, SHAPE, marks=pytest.mark.slow), (0.4, SHAPE), (0.0, (1, 400))]
+    ("step", "shape"), [*(pytest.param(step, SHAPE, marks=pytest.mark.slow) for step in (0.0, 0.4)), (0.0, (1, 400))]
 )
 def test_equation_noise_and_direction_of_time_of_a_linear_field_come_back(step, shape):
     found = told(linear_field(96, step, shape=shape), noise="auto" if not step else 0)

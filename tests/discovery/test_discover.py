@@ -88,7 +88,8 @@ def test_errors_and_intervals_are_of_what_is_free(tied):
             assert high - low == pytest.approx(3.3 * error, rel=0.4, abs=1e-12)
 
 
-@pytest.mark.parametrize("dt", [pytest.param(0.5, marks=pytest.mark.slow), 1.0])
+@pytest.mark.slow
+@pytest.mark.parametrize("dt", [0.5, 1.0])
 def test_the_explicit_steps_that_made_the_snapshots_show(tmp_path, waves, dt):
     states = waves if dt == 1 else simulated(tmp_path / "d", steps=12_000, dt=dt)
     step, error = p2d.discover(states, "gray-scott").step
@@ -140,6 +141,7 @@ def test_without_the_correction_noisy_snapshots_tell_something_else(waves, sigma
     assert alike(ignored, waves) < 0.9
 
 
+@pytest.mark.slow
 def test_eight_bit_images_are_seen_through_the_kernel_alone(waves):
     found = p2d.discover(np.round(waves * 255) / 255)
     assert found.rounded and found.noise == (0, 0) and found.step is None
@@ -153,6 +155,7 @@ def test_one_s_own_terms_take_the_place_of_a_library(waves):
     assert found.frequency["v"]["u*v**2"] == 1
 
 
+@pytest.mark.slow
 def test_without_the_reaction_the_unit_of_time_is_the_velocity_s(waves):
     waves, settings = waves[:32], {"operator": "5-point", "noise": 0, "smoothing": 0, "bootstrap": 4}
     found = p2d.discover(waves, terms="1, u, v, u*v, lap(u), lap(v)", **settings)
@@ -215,8 +218,10 @@ def test_what_few_noisy_snapshots_are_said_to_tell_is_so(waves):
     ("name", "count", "first"),
     [
         ("free", 8, 0),
-        ("gray-scott", 11, 53),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("free", 11, 53), ("gray-scott", 8, 0))),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("free", 11, 53), ("gray-scott", 8, 0), ("gray-scott", 11, 53))
+        ),
     ],
 )
 def test_a_handful_of_runs_is_called_too_few_whatever_it_seems_to_tell(waves, name, count, first):
@@ -260,6 +265,7 @@ def test_known_equations_are_told_apart(waves):
     assert min(misfit, key=misfit.__getitem__) == "waves"
 
 
+@pytest.mark.slow
 def test_groups_of_runs_tell_what_runs_tell(waves, tied, monkeypatch):
     monkeypatch.setattr(passes, "GROUPS", 40)
     found = p2d.discover(waves, "gray-scott", operator="5-point")

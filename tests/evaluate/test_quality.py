@@ -225,7 +225,7 @@ def test_a_noisy_copy_is_as_far_as_its_noise(share):
 # All of it
 
 
-@pytest.mark.parametrize(("height", "width"), [(24, 24), (16, 24)])
+@pytest.mark.parametrize(("height", "width"), [pytest.param(24, 24, marks=pytest.mark.slow), (16, 24)])
 def test_further_samples_of_the_ensemble_are_as_far_as_the_floor(height, width):
     made, train, held = (patterns(n, height, width, seed) for seed, n in enumerate((150, 600, 150)))
     found = measure_quality(made, train, held)

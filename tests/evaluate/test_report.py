@@ -215,6 +215,7 @@ def test_the_velocities_are_drawn(request, name):
     assert [p.name for p in folder.iterdir()] == ["velocity.png"]
 
 
+@pytest.mark.slow
 def test_with_a_score_model_its_own_course_and_losses_are_told(tmp_path):
     states = pale()
     found = evaluated(tmp_path, states, None, linear_field([0, 0], DIFFUSION), quiet_score(states))

@@ -388,7 +388,7 @@ def test_a_flow_in_reverse_goes_back_where_it_came_from(field, states):
 # With a score model
 
 
-@pytest.mark.parametrize(("kind", "noise"), [(RECOVERED, False), (REVERSED, True), (RANDOM, True)])
+@pytest.mark.parametrize(("kind", "noise"), [(RECOVERED, False), (RANDOM, True)])
 def test_a_corrected_course_runs_and_stays_finite(noise, kind):
     states = patterns(9, 8, 8)
     few = {"score": quiet_score(states), "eta": 0.5, "alpha": 0.9, "noise": noise, "times": [0, 2, 4], "step": 0.5}
@@ -399,7 +399,7 @@ def test_a_corrected_course_runs_and_stays_finite(noise, kind):
     assert (np.array(found.frames) != other.frames).any(), "noise belongs to the seed"
 
 
-@pytest.mark.parametrize("alpha", [0.9, 0.99])
+@pytest.mark.parametrize("alpha", [0.9, pytest.param(0.99, marks=pytest.mark.slow)])
 def test_the_step_of_a_corrected_course_is_stable_for_flow_and_score_together(alpha):
     states = patterns(9, 8, 8)
     of = subject(diffusion(), states, score=quiet_score(states), alpha=alpha, eta=0.5, times=[0, 1])

@@ -83,7 +83,7 @@ def film_of(states: np.ndarray, times: list[float], folder, grid: Grid):
     )
 
 
-@pytest.mark.parametrize("edge", ["periodic", "open"])
+@pytest.mark.parametrize("edge", ["periodic", pytest.param("open", marks=pytest.mark.slow)])
 def test_an_equation_in_the_time_of_a_film_lies_beside_its_frames(states, edge, tmp_path):
     grid, times = Grid((16, 16), edges=(edge, edge)), [0.0, 1.0, 2.5, 3.0, 4.0, 6.0]
     walls = replace(grid, edges=("periodic", "periodic") if edge == "periodic" else ("mirror", "mirror"))

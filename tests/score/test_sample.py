@@ -122,7 +122,9 @@ def test_samples_of_a_silent_model_have_the_covariance_of_its_spectrum(height, w
     assert_close(found, seen, rtol=0.01, atol=0)
 
 
-@pytest.mark.parametrize(("height", "width", "churn"), [(16, 16, 0.0), (8, 32, 0.4)])
+@pytest.mark.parametrize(
+    ("height", "width", "churn"), [pytest.param(16, 16, 0.0, marks=pytest.mark.slow), (8, 32, 0.4)]
+)
 def test_generated_patterns_have_the_power_of_the_spectrum(height, width, churn):
     made = torch.cat(list(generate(silent(), list(range(100)), (height, width), 32, seed=1, churn=churn)))
     assert made.shape == (100, 2, height, width)

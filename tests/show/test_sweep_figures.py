@@ -108,7 +108,7 @@ def test_a_figure_shows_its_trials(tmp_path, kind, case):
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("case", ["failed and stopped", "one at random"])
+@pytest.mark.parametrize("case", ["failed and stopped", pytest.param("one at random", marks=pytest.mark.slow)])
 def test_a_figure_becomes_a_picture(tmp_path, kind, case):
     draw(kind, tmp_path / "new" / "a.png", *CASES[case], rendered=True)
     picture = imread(tmp_path / "new" / "a.png")

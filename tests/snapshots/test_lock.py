@@ -115,6 +115,7 @@ def test_the_lock_is_free_when_its_holder_fails(tmp_path):
     simulate_here(small(), tmp_path)
 
 
+@pytest.mark.slow
 def test_after_a_writer_is_killed_the_next_goes_on_and_sweeps_what_it_left(tmp_path, start):
     whole = simulate_here(small(), tmp_path / "whole")
     folder = tmp_path / "killed"
@@ -156,6 +157,7 @@ def test_a_finished_dataset_is_read_while_it_is_held(tmp_path, start):
     assert simulate_here(small(), tmp_path).card == made.card  # there is nothing to write
 
 
+@pytest.mark.slow
 def test_whole_shards_are_read_while_the_rest_is_written(tmp_path, start):
     whole = simulate_here(small(), tmp_path / "whole")
     start(STOPS_IN_A_SHARD, tmp_path / "held", small().to_dict())

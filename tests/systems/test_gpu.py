@@ -129,11 +129,13 @@ def interpreted(tmp_path_factory):
         return dict(made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kernel", "case"), product(KERNELS, BY_HAND))
 def test_the_interpreted_kernels_of_gray_scott_keep_the_bytes_of_the_one_by_hand(interpreted, kernel, case):
     assert_array_equal(interpreted[f"{case} {KERNELS[kernel]}"], interpreted[f"{case} by hand"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kernel", "case"), product(KERNELS, BY_HAND | OTHERS))
 def test_the_interpreted_kernels_agree_with_the_cpu_kernel_and_the_plain_rate(interpreted, kernel, case):
     system, scheme, states, steps = CASES[case]
@@ -144,23 +146,27 @@ def test_the_interpreted_kernels_agree_with_the_cpu_kernel_and_the_plain_rate(in
     assert_allclose(after, euler(states, system, scheme, steps), rtol=0, atol=1.5e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_60_interpreted_steps_have_made_a_pattern(interpreted, kernel):
     u = interpreted[f"waves {KERNELS[kernel]}"][:, 0]
     assert u.std() > 0.03 and len(np.unique(u)) > 1000  # neither an empty grid nor the discs of the start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_both_interpreted_kernels_give_the_same_bytes_and_leave_the_input(interpreted, case):
     assert_array_equal(interpreted[f"{case} True"], interpreted[f"{case} False"])
     assert_array_equal(interpreted[f"{case} input"], CASES[case][2])
 
 
+@pytest.mark.slow
 def test_a_run_of_several_launches_gives_the_same_bytes(interpreted):
     # 21 steps: three launches of three pairs, one of one, and an odd step
     assert_array_equal(interpreted["three pairs a launch"], interpreted["several launches True"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", NOISY)
 def test_the_interpreted_kernels_add_the_noise_of_the_cpu_kernel(interpreted, case):
     system, scheme, states, steps = CASES[case]
@@ -171,6 +177,7 @@ def test_the_interpreted_kernels_add_the_noise_of_the_cpu_kernel(interpreted, ca
     assert np.abs(one - interpreted[f"{case} True"]).std() > 0.001
 
 
+@pytest.mark.slow
 def test_a_noisy_run_of_several_launches_is_that_of_the_cpu(interpreted):
     system, scheme, states, steps = CASES["several launches"]
     expected = cpu.run(states, system, scheme, steps, noise=Wiener((0.01, 0.01), 1, np.arange(2)))
@@ -185,6 +192,7 @@ def reach_of_a_nan(field):
     return expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("field", [0, 1])
 def test_a_nan_stays_and_spreads_to_its_neighbours(interpreted, kernel, field):

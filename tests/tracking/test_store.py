@@ -229,6 +229,7 @@ with open_tracker(pathlib.Path(sys.argv[1]), True).child("crashes", {}) as paren
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_by", ["SIGKILL", "SIGTERM"])
 def test_the_runs_of_a_killed_process_do_not_stay_running_and_are_continued(root, client, out, killed_by):
     killed = subprocess.run(
