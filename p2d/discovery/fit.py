@@ -136,6 +136,8 @@ def diluted(rates: np.ndarray, tiles: int) -> float:
     The variance of whole snapshots' rates, over that of as many independent tiles, on average over rates [N, J].
     """
     wholes = rates.reshape(-1, tiles, rates.shape[1]).mean(axis=1)
+    if len(wholes) < 2:
+        return 1.0  # one alone does not tell how its tiles depend on each other
     alone = rates.var(axis=0, ddof=1) + np.finfo(float).tiny
     return float(max(1.0, np.mean(wholes.var(axis=0, ddof=1) / alone) * tiles))
 

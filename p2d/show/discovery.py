@@ -40,8 +40,8 @@ def draw_spectrum(axes: Axes, discovery: Discovery) -> None:
     spectrum = discovery.spectrum
     axes.semilogy(range(1, len(spectrum) + 1), spectrum, "o-", markersize=4)
     axes.axhline(1.0, color="grey", linewidth=0.8)
-    axes.set_xlabel("dynamics, from the best fit on", fontsize=8)
-    axes.set_title("chi-squared / degrees of freedom", fontsize=9)
+    axes.set_xlabel("candidate: the best, the second best, ...", fontsize=8)
+    axes.set_title("misfit: chi-squared / degrees of freedom", fontsize=9)
 
 
 def draw_rates(axes: Axes, discovery: Discovery, truth: System, states: np.ndarray) -> None:
@@ -56,5 +56,6 @@ def draw_rates(axes: Axes, discovery: Discovery, truth: System, states: np.ndarr
     ends = [float(true.min()), float(true.max())]
     axes.plot(ends, ends, color="grey", linewidth=0.8)
     axes.set_xlabel("true rate / its root mean square", fontsize=8)
-    axes.set_title("found rate, likewise", fontsize=9)
+    axes.set_title("rates, cell by cell", fontsize=9)
+    axes.set_ylabel("found rate / root mean square of the true one", fontsize=8)
     axes.legend(fontsize=8, markerscale=4)

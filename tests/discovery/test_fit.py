@@ -288,3 +288,4 @@ def test_tiles_that_say_the_same_count_as_one():
     assert diluted(own, 4) == pytest.approx(1, abs=0.1)
     shared = np.repeat(rng.normal(size=(100, 30)), 4, axis=0)
     assert diluted(own + shared, 4) == pytest.approx((1 / 4 + 1) / 2 * 4, rel=0.1)
+    assert diluted(own[:4], 4) == 1, "of one whole nothing is known"
