@@ -30,6 +30,7 @@ OBJECT_STORE_BYTES = 256 * 2**20  # what passes through it are manifests and sma
 ANSWER_TIMEOUT_S = 3.0  # of a cluster's head to a first call
 CHECK_TIMEOUT_S = 60.0  # of all nodes to a task that looks for a file
 resources: dict[str, int] = {}  # nodes, CPUs and GPUs of the cluster when this process joined it
+has_dashboard = True  # unless this process has started Ray without
 
 
 def start(cpus: int | None = None, dashboard: bool = False) -> None:
@@ -73,6 +74,8 @@ def start(cpus: int | None = None, dashboard: bool = False) -> None:
     totals = ray.cluster_resources()
     nodes = sum(node["Alive"] for node in ray.nodes())
     resources.update(nodes=nodes, cpus=int(totals.get("CPU", 0)), gpus=int(totals.get("GPU", 0)))
+    global has_dashboard
+    has_dashboard = bool(settings.get("include_dashboard", True))
     if url := getattr(context, "dashboard_url", None):
         say(f"Ray's dashboard: http://{url}")
 

@@ -135,9 +135,22 @@ def _train_on(placing: placement.Placing, job: TrainJob, on_epoch: OnEpoch) -> t
     return _newest(job), None
 
 
+class _Trainer(TorchTrainer):
+    """Without the actor that frees the workers' places when a controller dies, where it can do nothing.
+
+    It asks Ray's dashboard whether the controller lives; where there is none it waits, and so does the end: 12 s.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks: list[Any] = super()._create_default_callbacks()  # type: ignore[misc]
+        if runtime.has_dashboard:
+            return callbacks
+        return [one for one in callbacks if type(one).__name__ != "PlacementGroupCleanerCallback"]
+
+
 def _trainer(placing: placement.Placing, job: TrainJob, reports: Reports) -> TorchTrainer:
     workers, gpu = placing.workers, placing.gpus > 0
-    return TorchTrainer(
+    return _Trainer(
         _work,
         train_loop_config={"job": job},
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),

@@ -5,6 +5,7 @@ import errno
 import math
 import os
 import re
+import time
 
 import psutil
 import pytest
@@ -40,21 +41,22 @@ def trained(config, dataset, folder, workers, on_epoch=lambda epoch, model: None
 
 @pytest.fixture(scope="module")
 def by_two(cluster, dataset, tmp_path_factory):
-    """The folder of a score model that two workers have trained, and what was reported of each epoch."""
-    reported = []
+    """The folder of a score model that two workers have trained, what was reported of each epoch, and seconds after."""
+    reported, at = [], []
 
     def on_epoch(epoch, model):
         weights = load_file(model / "model.safetensors") if model else None
         reported.append((epoch, weights, read_config(model, "score")["settings"] if model else None))
+        at.append(time.monotonic())
 
     folder = tmp_path_factory.mktemp("score") / "two"
     trained(SCORE, dataset, folder, 2, on_epoch)
-    return folder, reported
+    return folder, reported, time.monotonic() - at[-1]
 
 
 @pytest.mark.slow
 def test_two_workers_learn_what_one_learns(by_two, dataset, tmp_path):
-    folder, _ = by_two
+    folder, _, _ = by_two
     one, history = trained(SCORE, dataset, tmp_path / "one", 0)
     # The same samples, noise and observables: only the order of float32 sums differs.
     torch.testing.assert_close(load_file(folder / "model.safetensors"), one, rtol=5e-3, atol=5e-4)
@@ -63,9 +65,13 @@ def test_two_workers_learn_what_one_learns(by_two, dataset, tmp_path):
     assert not [p for p in folder.parent.iterdir() if p.name.startswith(".")], "nothing is left beside the model"
 
 
+def test_a_training_ends_soon_after_its_last_epoch(by_two):
+    assert by_two[2] < 10, "Ray waits 12 s for a dashboard that is not there"
+
+
 @pytest.mark.slow
 def test_every_epoch_is_reported_with_the_model_of_those_worth_a_picture(by_two):
-    folder, reported = by_two
+    folder, reported, _ = by_two
     assert tuple(epoch for epoch, _, _ in reported) == History.load(folder).epochs
     assert [epoch.number for epoch, model, _ in reported if model] == [1, 2, 4, 5]
     assert all(settings == SCORE.identity() for _, model, settings in reported if model)
