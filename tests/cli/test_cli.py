@@ -133,14 +133,33 @@ def test_debug_shows_the_traceback(tmp_path):
 
 @pytest.fixture(scope="module")
 def finished(cluster, tmp_path_factory):
-    folder, said = tmp_path_factory.mktemp("run"), io.StringIO()
-    with contextlib.chdir(folder), contextlib.redirect_stdout(said):
+    """A run that is killed while it trains the flow, and goes on: its folder, summary, and what it said then."""
+    folder, told, said = tmp_path_factory.mktemp("run"), io.StringIO(), io.StringIO()
+    log = folder / "log"
+    with log.open("w") as stderr:
+        process = subprocess.Popen([*P2D, "run", *SMALL_RUN], cwd=folder, stderr=stderr, stdout=subprocess.DEVNULL)
+        while "train-flow ->" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.1)
+        time.sleep(1)  # in the middle of it
+        process.kill()
+        process.wait()
+    assert "nothing to do" not in log.read_text()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(said), contextlib.redirect_stderr(told):
         main(["run", *SMALL_RUN, "--json"])
-    return folder, json.loads(said.getvalue())
+    return folder, json.loads(said.getvalue()), told.getvalue()
+
+
+@pytest.mark.timeout(600)
+def test_a_killed_run_goes_on_from_there(finished):
+    told = finished[2]
+    for stage in ("simulate", "discover"):
+        assert f"{stage}: nothing to do" in told
+    assert "train-flow ->" in told and "train-score ->" in told
 
 
 def test_run_makes_everything_and_prints_the_summary(finished):
-    folder, summary = finished
+    folder, summary, _ = finished
     report = folder / "runs/report/waves"
     assert summary == json.loads((report / "summary.json").read_text())
     assert set(summary["seconds"]) == {"simulate", "score", "flow", "discover", "evaluate", "report"}
@@ -153,7 +172,7 @@ def test_run_makes_everything_and_prints_the_summary(finished):
 
 
 def test_run_again_does_nothing_and_says_so(finished, capsys):
-    folder, summary = finished
+    folder, summary, _ = finished
     out, err = told_by(capsys, folder, "run", *SMALL_RUN, "--json")
     assert err.count("nothing to do") == 6
     assert json.loads(out) == summary
@@ -169,14 +188,14 @@ def test_run_again_does_nothing_and_says_so(finished, capsys):
     ],
 )
 def test_other_settings_are_refused_by_name(finished, arguments, told, capsys):
-    folder, _ = finished
+    folder, *_ = finished
     assert told in refused(capsys, folder, "run", *SMALL_RUN, *arguments)
 
 
 def test_tracked_as_children_of_one_run(finished):
     from mlflow import MlflowClient
 
-    folder, summary = finished
+    folder, summary, _ = finished
     client = MlflowClient(tracking_uri=f"sqlite:///{folder}/runs/mlflow.db")
     runs = client.search_runs([client.get_experiment_by_name("p2d").experiment_id])
     by_name = {r.info.run_name: r for r in runs}
@@ -192,32 +211,9 @@ def test_tracked_as_children_of_one_run(finished):
 
 
 def test_the_continuity_objective_uses_the_score_model(finished, no_ray, capsys):
-    folder, _ = finished
+    folder, *_ = finished
     flow = ["train-flow", "--objective", "continuity", "-n", "1", "--hidden", "8", "--sym", "0.1", "--json"]
     facts = json.loads(told_by(capsys, folder, *flow).out)
     assert facts["continuity_residual"] == facts["validation_loss"]
     assert (folder / "runs/flow/waves_continuity/model.safetensors").is_file()
     assert "alpha = 0.2 is not what" in refused(capsys, folder, *flow, "-a", "0.2")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_killed_run_goes_on_from_there(finished, tmp_path, capsys):
-    _, summary = finished
-    log = tmp_path / "log"
-    with log.open("w") as stderr:
-        process = subprocess.Popen([*P2D, "run", *SMALL_RUN], cwd=tmp_path, stderr=stderr, stdout=subprocess.DEVNULL)
-        while "train-flow ->" not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.1)
-        time.sleep(1)  # in the middle of it
-        process.kill()
-        process.wait()
-    assert "nothing to do" not in log.read_text()
-    out, err = told_by(capsys, tmp_path, "run", *SMALL_RUN, "--json")
-    assert "simulate: nothing to do" in err and "train-flow: nothing to do" not in err
-    resumed = json.loads(out)
-    assert resumed["dataset_hash"] == summary["dataset_hash"]
-    # on as many workers as the machine has CPUs, which add up in another order
-    for path in (("score", "validation_loss"), ("flow", "cosine"), ("discover", "cosine")):
-        assert resumed[path[0]][path[1]] == pytest.approx(summary[path[0]][path[1]], rel=1e-2, abs=1e-2), path

@@ -20,7 +20,8 @@ from p2d.cli import main
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 P2D = [sys.executable, "-m", "p2d.cli"]
 LINE = "p2d: stopped; the same command goes on from here"
-SIZE = "--num-samples 64 --height 64 --width 64 --steps 10000 --chunk 2"
+SIZE = "--num-samples 64 --height 64 --width 64 --steps 5000 --chunk 2"
+FEW = "--num-samples 24 --height 64 --width 64 --steps 3000 --chunk 8"
 SCORE = "--channels 8 8 -n 6"
 RUN = "--score.channels 8 8 --score.epochs 6 --flow.hidden 8 --flow.observables 48 --flow.epochs 1"
 # What is signalled, and how; when: once a file is there, or (without one) once the stage is announced; the case whose
@@ -42,7 +43,7 @@ CASES = {
         "sweep/*/trials",
         "simulate",
     ),
-    "run": (signal.SIGINT, f"run --name other {SIZE} {RUN}", "score/.other-*/**/history.json", ""),
+    "run": (signal.SIGINT, f"run --name other {FEW} {RUN}", "score/.other-*/**/history.json", ""),
 }
 finished = set()
 

@@ -107,7 +107,7 @@ def test_a_mistake_is_one_line_and_its_exit_code_comes_back(head, tmp_path):
 
 
 @pytest.mark.timeout(600)
-def test_stages_run_as_jobs_and_make_what_the_plain_commands_make(head, cluster, tmp_path):
+def test_stages_run_as_jobs_and_make_what_the_plain_commands_make(head, no_ray, tmp_path):
     out, own = tmp_path / "job", tmp_path / "own"
     scripts = {
         "pipeline": SMALL,
