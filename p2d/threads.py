@@ -55,6 +55,18 @@ def one_torch_thread() -> Iterator[None]:
 
 
 @contextmanager
+def one_thread() -> Iterator[None]:
+    """torch, and the algebra of numpy and scipy, have one thread while the block runs.
+
+    On small arrays several wait for each other, and beside other work on the machine many times as long.
+    """
+    from threadpoolctl import threadpool_limits  # on use, as torch
+
+    with one_torch_thread(), threadpool_limits(1, user_api="blas"):
+        yield
+
+
+@contextmanager
 def single_threaded(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Processes of one thread each, which algebra libraries are told by the environment before they are loaded."""
     before = os.environ.get("OMP_NUM_THREADS")

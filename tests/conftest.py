@@ -20,6 +20,7 @@ from xdist.scheduler import LoadScopeScheduling
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.pop("RAY_ADDRESS", None)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # there is a process a CPU already; set before numpy is imported
 # And of the S3 server, which takes any.
 os.environ |= {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "not-to-be-shown", "AWS_REGION": "us-east-1"}
 

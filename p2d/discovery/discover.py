@@ -53,6 +53,7 @@ from p2d.snapshots.noise import LOOKED_AT
 from p2d.snapshots.passes import InMemory, Means, Snapshots
 from p2d.snapshots.store import evenly
 from p2d.systems.system import System
+from p2d.threads import one_thread
 
 SMALLEST_FITS = 8  # of the spectrum, that a discovery keeps
 # Errors over those of resamples, corrected for weights, where there are no tiles: z-scores of the coefficients of the
@@ -63,6 +64,7 @@ DAMPED_AT = 8  # snapshots that are looked at for what damps
 SURE = 0.95  # share of the resampled ensembles in which short waves are damped
 
 
+@one_thread()
 def discover_equation(
     snapshots: Snapshots, config: DiscoverConfig, measure: Measure | None = None, system: System | None = None
 ) -> Discovery:

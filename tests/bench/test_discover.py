@@ -49,7 +49,7 @@ def test_the_study_has_a_row_for_each_kind_library_and_number(waves, tmp_path, m
     assert table[-1].startswith("waves: fits best waves")
 
 
-@pytest.mark.parametrize("name", ["waves", pytest.param("chaos", marks=pytest.mark.slow), "maze"])
+@pytest.mark.parametrize("name", ["waves", *(pytest.param(name, marks=pytest.mark.slow) for name in ("chaos", "maze"))])
 def test_snapshots_are_told_to_be_of_their_own_preset(name, waves, tmp_path):
     dataset = waves
     if name != "waves":

@@ -89,7 +89,8 @@ def test_the_learning_rate_rises_and_falls_to_nothing():
     assert_close(_rate(1.0), 0.0)
 
 
-@pytest.mark.parametrize("name", ["p2d", pytest.param("reference", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["p2d", "reference"])
 def test_readings_are_taken_at_even_shares_of_the_time(data, name):
     config = BenchScoreConfig(seconds=1.2, threads=1)
     made = contender(name, config, data, GRID, CPU)

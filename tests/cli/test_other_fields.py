@@ -64,6 +64,7 @@ def test_two_species_of_any_names_values_and_spacing_are_trained_on_and_evaluate
     assert any(": dy/dt" in title for title in titles)
 
 
+@pytest.mark.slow
 def test_a_score_model_of_three_species_with_mirror_edges_is_learnt_and_sampled(out, capsys, no_ray):
     learning = ["train-score", "three", *TRAININGS["train-score"], "--holdout", "0.25", "-o", str(out), "--no-tracking"]
     main([*learning, "--json"])

@@ -32,10 +32,7 @@ from p2d.training.job import TrainJob
 FAST = ("flow.hidden=8", "flow.observables=16", "flow.epochs=2", "flow.batch_size=8")
 WIDTHS = SweepConfig(objective="stationarity", param=("flow.hidden=4,8", *FAST[1:]), scheduler="none")
 CONTINUITY = SweepConfig(
-    alpha=(0.5, 0.9),
-    sym=(0.0, 0.3),
-    param=("flow.epochs=2", "flow.hidden=8", "flow.batch_size=8", "score.epochs=1", "score.channels=8"),
-    scheduler="none",
+    alpha=(0.5, 0.9), sym=(0.0, 0.3), param=("flow.epochs=2", "flow.hidden=8", "flow.batch_size=8"), scheduler="none"
 )
 SOURCE = FlowSource(dataset="solitons", holdout=0.25)
 ALONE = dataclasses.replace(SOURCE, workers=1)

@@ -97,6 +97,7 @@ def test_the_explicit_steps_that_made_the_snapshots_show(tmp_path, waves, dt):
     assert step == pytest.approx(dt, abs=3 * error)
 
 
+@pytest.mark.slow
 def test_the_order_of_snapshots_does_not_matter_and_the_seed_draws_the_errors_alone(waves, tied):
     order = np.random.default_rng(3).permutation(len(waves))
     other = p2d.discover(waves[order], "gray-scott", seed=1, bootstrap=10, operator="5-point")

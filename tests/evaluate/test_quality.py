@@ -368,7 +368,9 @@ def mixtures(count: int, grid: Grid, seed: int = 0) -> np.ndarray:
     return np.where(grid.inside(0), states, 1e3 * (seed + 1)).astype(np.float32)
 
 
-@pytest.mark.parametrize("kind", OTHER_GRIDS)
+@pytest.mark.parametrize(
+    "kind", ["half", *(pytest.param(k, marks=pytest.mark.slow) for k in OTHER_GRIDS if k != "half")]
+)
 def test_any_field_is_held_against_its_own_kind(kind):
     grid, species = OTHER_GRIDS[kind], ("a", "b", "c")
     made, train, held = (mixtures(n, grid, seed) for seed, n in enumerate((80, 300, 80)))
