@@ -364,15 +364,14 @@ def _scratch() -> Iterator[Path]:
 
 def _flush(file: Path) -> None:
     """What was written to a file is on the disk: otherwise its new name may be there before it is."""
-    with file.open("rb") as written:
-        os.fsync(written.fileno())
+    opened = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _flush_names(folder: Path) -> None:
     """A new name is on the disk before what is written next: no shard survives a power cut that its card does not."""
     with suppress(OSError):  # some network folders cannot
-        opened = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
+        _flush(folder)

@@ -37,17 +37,17 @@ def each_on_one_thread(task: Callable[[Item], Result], items: Iterable[Item], th
 
     Of several threads a convolution has other last digits, and less than their speed.
     """
-    with one_torch_thread():
+    with torch_threads(1):
         yield from in_threads(task, items, threads)
 
 
 @contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """torch has one thread while the block runs."""
+def torch_threads(count: int) -> Iterator[None]:
+    """torch has so many threads while the block runs."""
     import torch  # on use: the command line must start without it
 
     kept = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:
@@ -62,7 +62,7 @@ def one_thread() -> Iterator[None]:
     """
     from threadpoolctl import threadpool_limits  # on use, as torch
 
-    with one_torch_thread(), threadpool_limits(1, user_api="blas"):
+    with torch_threads(1), threadpool_limits(1, user_api="blas"):
         yield
 
 

@@ -18,7 +18,7 @@ import ray
 
 from p2d.cluster import placement, runtime
 from p2d.errors import UserError
-from p2d.threads import Mapper, each_on_one_thread, one_torch_thread
+from p2d.threads import Mapper, each_on_one_thread, torch_threads
 
 AHEAD = 2  # tasks a CPU: one is done while the next one's item travels
 _function: dict[str, Any] = {}  # of the last pass that this worker process has served, by the pass's name
@@ -75,7 +75,7 @@ def _call(name: str, shared: list[Any], item: Any) -> tuple[Any, str | None]:
         _function.clear()
         _function[name] = ray.get(shared[0])
     try:
-        with one_torch_thread():
+        with torch_threads(1):
             return _function[name](item), None
     except UserError as error:
         return None, str(error)

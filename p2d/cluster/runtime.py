@@ -75,7 +75,7 @@ def start(cpus: int | None = None, dashboard: bool = False) -> None:
     nodes = sum(node["Alive"] for node in ray.nodes())
     resources.update(nodes=nodes, cpus=int(totals.get("CPU", 0)), gpus=int(totals.get("GPU", 0)))
     global has_dashboard
-    has_dashboard = bool(settings.get("include_dashboard", True))
+    has_dashboard = settings.get("include_dashboard", True)
     if url := getattr(context, "dashboard_url", None):
         say(f"Ray's dashboard: http://{url}")
 

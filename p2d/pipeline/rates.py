@@ -21,6 +21,7 @@ from p2d.snapshots.files import write_shard
 from p2d.snapshots.simulated import Simulated, simulate_here
 from p2d.snapshots.store import Dataset
 from p2d.systems import stepping
+from p2d.threads import torch_threads
 from p2d.training.states import load_data
 from p2d.training.workers import Workers
 
@@ -36,13 +37,8 @@ def measure_rates(run: RunConfig, on_gpu: bool, updates: float = 0.0, score: flo
         updates, score: rates that are known, of the device; it is then taken to train a flow by as much faster.
     """
     say("measuring the rates of this machine")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            return _measured(run, Path(folder), "cuda" if on_gpu and stepping.has_gpu() else "cpu", updates, score)
-    finally:
-        torch.set_num_threads(threads)
+    with torch_threads(1), tempfile.TemporaryDirectory() as folder:
+        return _measured(run, Path(folder), "cuda" if on_gpu and stepping.has_gpu() else "cpu", updates, score)
 
 
 def _measured(run: RunConfig, folder: Path, device: str, updates: float, score: float) -> Rates:

@@ -11,6 +11,8 @@ import time
 import pytest
 
 from p2d.cli import main
+from p2d.config import SimulateConfig
+from p2d.snapshots.simulated import simulate_here
 
 P2D = [sys.executable, "-m", "p2d.cli"]
 SMALL = "--num-samples 24 --height 64 --width 64 --steps 3000 --chunk 8 --score.epochs 1 --score.channels 8 8"
@@ -151,11 +153,14 @@ def finished(cluster, tmp_path_factory):
 
 
 @pytest.mark.timeout(600)
-def test_a_killed_run_goes_on_from_there(finished):
+def test_a_killed_run_goes_on_from_there(finished, tmp_path):
     told = finished[2]
     for stage in ("simulate", "discover"):
         assert f"{stage}: nothing to do" in told
     assert "train-flow ->" in told and "train-score ->" in told
+    config = SimulateConfig(num_samples=24, height=64, width=64, steps=3000, chunk=8)
+    undisturbed = simulate_here(config, tmp_path / "waves_64x64")
+    assert finished[1]["dataset_hash"] == undisturbed.card.dataset_hash
 
 
 def test_run_makes_everything_and_prints_the_summary(finished):

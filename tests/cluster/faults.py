@@ -188,13 +188,8 @@ def _wait(child: int) -> int:
 
 def contents(folder: Path) -> dict[str, str]:
     """What a result is, file by file: hashes of what they hold but for what the clock says."""
-    files = [path for path in sorted(folder.rglob("*")) if not path.is_dir()]
-    names = {str(file.relative_to(folder)): file for file in files}
-    return {
-        name: _meaning(file, folder)
-        for name, file in names.items()
-        if not any(fnmatch(name, other) for other in OTHERS)
-    }
+    files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if not path.is_dir()}
+    return {n: _meaning(f, folder) for n, f in files.items() if not any(fnmatch(n, other) for other in OTHERS)}
 
 
 def _meaning(file: Path, folder: Path) -> str:

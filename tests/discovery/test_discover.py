@@ -128,8 +128,8 @@ def test_noise_is_told_from_the_snapshots_and_corrected_for(waves):
 
 
 @pytest.mark.slow
-def test_without_the_correction_noisy_snapshots_tell_something_else(waves):
-    sigma = 0.02
+@pytest.mark.parametrize("sigma", [0.01, 0.02])
+def test_without_the_correction_noisy_snapshots_tell_something_else(waves, sigma):
     noisy = waves + sigma * np.random.default_rng(5).normal(size=waves.shape)
     found = p2d.discover(noisy, "gray-scott")
     assert found.noise == pytest.approx((sigma, sigma), rel=0.02)

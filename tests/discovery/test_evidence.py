@@ -49,8 +49,8 @@ def test_faults_of_the_pictures_are_seen_by_the_judges(waves):
     waves = waves[:48]
     blurred, enlarged = gaussian_filter(waves, (0, 0, 1, 1), mode="wrap"), waves[:, :, ::2, ::2]
     enlarged = np.repeat(np.repeat(enlarged, 2, axis=2), 2, axis=3)
-    for states, settings in ((blurred, {}), (enlarged, {"dynamics_noise": "none"})):
-        assert_seen_by_the_judges(p2d.discover(states, bootstrap=4, **settings))
+    for states in (blurred, enlarged):
+        assert_seen_by_the_judges(p2d.discover(states, bootstrap=4))
 
 
 def test_rounded_snapshots_do_not_tell_terms(waves):

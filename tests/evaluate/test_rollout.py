@@ -388,7 +388,9 @@ def test_a_flow_in_reverse_goes_back_where_it_came_from(field, states):
 # With a score model
 
 
-@pytest.mark.parametrize(("kind", "noise"), [(RECOVERED, False), (RANDOM, True)])
+@pytest.mark.parametrize(
+    ("kind", "noise"), [(RECOVERED, False), pytest.param(REVERSED, True, marks=pytest.mark.slow), (RANDOM, True)]
+)
 def test_a_corrected_course_runs_and_stays_finite(noise, kind):
     states = patterns(9, 8, 8)
     few = {"score": quiet_score(states), "eta": 0.5, "alpha": 0.9, "noise": noise, "times": [0, 2, 4], "step": 0.5}

@@ -226,7 +226,15 @@ GRIDS = {
 }
 
 
-@pytest.mark.parametrize(("kind", "species"), [("open with a unit", 1), ("mask", 3), ("one dimension", 8)])
+@pytest.mark.parametrize(
+    ("kind", "species"),
+    [
+        ("open with a unit", 1),
+        ("mask", 3),
+        pytest.param("one dimension", 1, marks=pytest.mark.slow),
+        ("one dimension", 8),
+    ],
+)
 def test_other_fields_have_a_page(kind, species, tmp_path):
     grid = GRIDS[kind]
     states = grid.masked(np.concatenate([states_of(12, *grid.shape)] * 4, axis=1)[:, :species])

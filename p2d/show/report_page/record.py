@@ -12,9 +12,7 @@ from p2d.show.report_page.material import Material
 
 def commands(material: Material) -> Html:
     """Those that made what is shown, the oldest first, each once."""
-    typed = dict.fromkeys(
-        event["command"] for event in material.events if event.get("command") and event.get("stage") != "report"
-    )
+    typed = dict.fromkeys(event["command"] for event in _events(material) if event.get("command"))
     if not typed:
         return element("p", "They were not noted.")
     return element("pre", "\n".join(typed), class_="commands", tabindex=0)
@@ -22,11 +20,7 @@ def commands(material: Material) -> Html:
 
 def times(material: Material) -> list[tuple[str, Part]]:
     """How long each stage took, by its events."""
-    ended = {
-        (event.get("stage"), event["result"]): event
-        for event in material.events
-        if event.get("event") == "ended" and event.get("stage") != "report"
-    }
+    ended = {(e.get("stage"), e["result"]): e for e in _events(material) if e.get("event") == "ended"}
     return [
         (event["stage"], f"{event['seconds']:g} s, {event.get('state', '')} {event['at']}")
         for event in ended.values()
@@ -70,3 +64,8 @@ def _flat(values: Json, before: str = "") -> list[tuple[str, Part]]:
 def _text(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _events(material: Material) -> list[Json]:
+    """What happened to what is shown, without the making of pages."""
+    return [event for event in material.events if event.get("stage") != "report"]

@@ -18,6 +18,7 @@ from p2d.systems.steppers import cpu
 from p2d.systems.stepping import Scheme
 from p2d.systems.system import System
 from p2d.systems.wiener import Wiener
+from p2d.threads import torch_threads
 
 POINTS = 32  # of the contour
 CHUNK = 16  # samples at a time
@@ -38,17 +39,12 @@ def run(
         return np.array(states, np.float32)
     states = np.ascontiguousarray(states)  # torch takes no array that is turned or mirrored
     step = _Step(system, replace(scheme, grid=scheme.grid.unfolded), device)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        with torch.no_grad():
-            parts = []
-            for first in range(0, len(states), CHUNK):
-                rows = slice(first, first + CHUNK)
-                driven = noise.of(rows) if noise else None
-                parts.append(_advanced(torch.tensor(states[rows]), step, steps, scheme.grid, device, driven))
-    finally:
-        torch.set_num_threads(before)
+    with torch_threads(threads or torch.get_num_threads()), torch.no_grad():
+        parts = []
+        for first in range(0, len(states), CHUNK):
+            rows = slice(first, first + CHUNK)
+            driven = noise.of(rows) if noise else None
+            parts.append(_advanced(torch.tensor(states[rows]), step, steps, scheme.grid, device, driven))
     return torch.cat(parts)[..., :height, :width].float().numpy()
 
 
